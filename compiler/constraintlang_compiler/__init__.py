@@ -1,0 +1,1 @@
+"""From a checked policy to checkers, targets and an artifact."""

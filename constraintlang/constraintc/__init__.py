@@ -1,0 +1,1 @@
+"""The command: one thin file per verb, argv in, exit code out."""

@@ -1,0 +1,1 @@
+"""The prelude and the standard library of policies."""

@@ -1,0 +1,1 @@
+"""From artifact, model and data to a verified model."""
