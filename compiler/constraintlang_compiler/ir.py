@@ -1,9 +1,9 @@
 """The typed intermediate representation of a policy: frozen, hashable records; nothing here computes.
 
 Numbers are decimal strings in plain notation without trailing zeros ("0.1", "1", "-3"), so that the canonical
-JSON of equal policies is byte-equal. A *clause* is the unit that the runtime trains on and verifies: an expectation
-``E[f] <= bound`` of a statistic ``f >= 0`` of one sequence, "small is good", over the prompts of its domain
-(``design/method.md``, section 1). One statement lowers to one or more clauses.
+JSON of equal policies is byte-equal. A *clause* is the unit that the runtime trains on and verifies: an
+expectation ``E[f] <= bound`` of a statistic ``f >= 0`` of one sequence, "small is good", over the prompts of
+its domain (``design/method.md``, section 1). One statement lowers to one or more clauses.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Value(Record):
 
 
 class RowsLoss(Record):
-    """A property of the model on the user's rows, not of its samples: perplexity (exp of mean NLL per token)."""
+    """A property of the model on the user's rows, not of its samples; perplexity is exp of the mean NLL."""
 
     kind: Literal["rows"] = "rows"
     quantity: Literal["perplexity", "accuracy"]
@@ -164,7 +164,7 @@ Statistic = Annotated[Indicator | Value | RowsLoss, Field(discriminator="kind")]
 
 
 class Shown(Record):
-    """How to show ``E[f]`` to people: the quantity they wrote is ``offset + scale * E[f]`` (scale is 1 or -1)."""
+    """How to show ``E[f]`` to people: the quantity they wrote is ``offset + scale * E[f]``."""
 
     offset: DecimalText = "0"
     scale: Literal[1, -1] = 1
@@ -173,10 +173,10 @@ class Shown(Record):
 class Clause(Record):
     """One verifiable expectation ``E[statistic] < or <= bound`` over a domain.
 
-    ``kind`` is what the user wrote: ``violation`` (pointwise: the rate of ``not phi``; bound is the tolerance),
-    ``mean``, ``probability``, ``utility``. ``hard`` is ``always``: bound 0, no mass at all on violations.
-    For ``utility`` the bound is relative: ``factor * base + offset`` with ``bound = offset``, and ``at_least`` says
-    that large is good.
+    ``kind`` is what the user wrote: ``violation`` (pointwise: the rate of ``not phi``; bound is the
+    tolerance), ``mean``, ``probability``, ``utility``. ``hard`` is ``always``: bound 0, no mass at all on
+    violations. For ``utility`` the bound is relative: ``factor * base + offset`` with ``bound = offset``, and
+    ``at_least`` says that large is good.
     """
 
     id: str  # "sha256:" of the canonical JSON of this record with id, label and text left out
@@ -223,7 +223,7 @@ class AttributeRecord(Record):
 
 
 class PolicyIR(Record):
-    """A whole compiled policy: clauses sorted by (priority, label or id), attributes by name, only those used."""
+    """A whole compiled policy: sample clauses, then utility, by (priority, id); attributes used."""
 
     edition: int
     attributes: tuple[AttributeRecord, ...]

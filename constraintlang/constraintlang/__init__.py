@@ -1,1 +1,34 @@
 """The language: text to tree and back, checked."""
+
+from __future__ import annotations
+
+from constraintlang.checker import CheckResult, check_source
+from constraintlang.diagnostics import Diagnostic, PolicyError
+from constraintlang.errors import ConstraintLangError
+from constraintlang.parser import parse
+from constraintlang.printer import format_policy
+from constraintlang.source import SourceFile, Span
+
+LANGUAGE_EDITION = 1
+
+__all__ = [
+    "LANGUAGE_EDITION",
+    "CheckResult",
+    "ConstraintLangError",
+    "Diagnostic",
+    "PolicyError",
+    "SourceFile",
+    "Span",
+    "check_source",
+    "format_policy",
+    "parse",
+]
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, read from the installed distribution only when somebody asks."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("constraintlang")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

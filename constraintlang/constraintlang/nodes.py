@@ -1,6 +1,6 @@
 """The abstract syntax of a policy: frozen dataclasses, spans excluded from equality.
 
-Every node carries ``span``. Numbers are exact ``Decimal``; ``1%`` is ``Number(Decimal("0.01"), percent=True)``.
+Every node carries ``span``. Numbers are exact ``Decimal``: ``1%`` is a ``Number`` of 0.01 with ``percent``.
 No node computes anything: kinds, names and readings belong to ``checker.py``.
 """
 
@@ -66,6 +66,7 @@ class Apply(Node):
     arguments: tuple[Formula | Expr, ...]
     keywords: tuple[tuple[str, Scalar], ...] = ()
     given: DomainPredicate | None = None
+    function_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 Expr = Number | Name | Negate | Arithmetic | Apply
@@ -163,7 +164,9 @@ class Last(Node):
     """``last``: the final position of a trace."""
 
 
-Formula = Truth | Compare | InRange | Flag | Not | And | Or | Implies | Temporal | TemporalBinary | Over | Last
+Formula = (
+    Truth | Compare | InRange | Flag | Not | And | Or | Implies | Temporal | TemporalBinary | Over | Last
+)
 
 # ---------------------------------------------------------------- domains
 ScalarValue = str | Decimal | bool
@@ -171,7 +174,7 @@ ScalarValue = str | Decimal | bool
 
 @dataclass(frozen=True, kw_only=True)
 class Scalar(Node):
-    """A bare value: a name or string (``kind`` tells which), a number, a regular expression, a truth value."""
+    """A bare value: a name or a text (``kind`` tells which), a number, a regular expression, a truth."""
 
     value: ScalarValue
     kind: Literal["name", "string", "number", "percent", "regex", "truth"]
@@ -306,6 +309,7 @@ class Let(Node):
 
     name: str
     value: Expr
+    name_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +347,8 @@ class Attribute(Node):
     flags: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     name_span: Span | None = field(default=None, compare=False, repr=False)
+    type_span: Span | None = field(default=None, compare=False, repr=False)
+    flag_spans: tuple[Span, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +357,7 @@ class Domain(Node):
 
     name: str
     fields: tuple[Field, ...] = ()
+    name_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +366,7 @@ class Tag(Node):
 
     key: str
     values: tuple[Scalar, ...]
+    name_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +376,7 @@ class Group(Node):
     name: str
     clauses: tuple[Clause, ...] = ()
     items: tuple[Item, ...] = ()
+    name_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +386,7 @@ class Given(Node):
     name: str
     value: Decimal | tuple[Decimal, ...]
     model: str | None = None
+    name_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,8 +411,16 @@ Item = Edition | Import | Let | Attribute | Domain | Tag | Group | Test | Statem
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comment(Node):
+    """A comment with its ``#``, or an empty line (``text`` is empty): what the formatter keeps."""
+
+    text: str
+    own_line: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy(Node):
-    """A whole file: its items in order; comments as (offset, text) in order, excluded from equality."""
+    """A whole file: its items in order; comments and empty lines in order, excluded from equality."""
 
     items: tuple[Item, ...] = ()
-    comments: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
+    comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)

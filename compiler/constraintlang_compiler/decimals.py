@@ -1,0 +1,68 @@
+"""Exact numbers and their one canonical decimal text."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+MAX_EXPONENT = (
+    400  # more digits than a float64 can tell apart; beyond it the plain notation only costs memory
+)
+
+
+def decimal_text(value: Decimal | Fraction | int) -> str:
+    """The plain notation without exponent, without trailing zeros and without negative zero.
+
+    Raises: ValueError when the number is not finite, is no finite decimal (1/3), or needs more than 400
+    digits on one side of the point.
+
+    >>> decimal_text(Decimal("1.50")), decimal_text(Decimal("-0")), decimal_text(Fraction(1, 8))
+    ('1.5', '0', '0.125')
+    """
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"got {value}, expected a finite number")
+        if value and abs(value.adjusted()) > MAX_EXPONENT:
+            raise ValueError(
+                f"got {value}, expected at most {MAX_EXPONENT} digits on either side of the point"
+            )
+    numerator, denominator = Fraction(value).as_integer_ratio()
+    twos, fives, rest = 0, 0, denominator
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    if rest != 1:
+        raise ValueError(f"got {numerator}/{denominator}, expected a finite decimal")
+    places = max(twos, fives)
+    digits = abs(numerator) * 10**places // denominator
+    whole, fraction = divmod(digits, 10**places)
+    if places > MAX_EXPONENT + 100 or whole >= 10 ** (MAX_EXPONENT + 1):
+        raise ValueError(f"expected at most {MAX_EXPONENT} digits on either side of the point")
+    text = str(whole) if places == 0 else f"{whole}.{fraction:0{places}d}".rstrip("0").rstrip(".")
+    return f"-{text}" if numerator < 0 else text
+
+
+def is_finite_decimal(value: Fraction) -> bool:
+    """Whether the number has a finite decimal expansion: its denominator has no prime factor but 2 and 5."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def round_outwards(value: Fraction, *, up: bool, digits: int = 15) -> Fraction:
+    """The nearest finite decimal at or above (``up``) or at or below the number; itself when it is one.
+
+    Used for ranges only, where a slightly wider range is as true as the exact one.
+    """
+    if is_finite_decimal(value):
+        return value
+    scale = 10**digits
+    while abs(value) * scale < 10 ** (digits - 1):
+        scale *= 10
+    scaled = value * scale
+    return Fraction(
+        -((-scaled.numerator) // scaled.denominator) if up else scaled.numerator // scaled.denominator, scale
+    )

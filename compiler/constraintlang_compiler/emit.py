@@ -1,0 +1,104 @@
+"""The canonical policy: the clauses of the IR written back as policy text, without labels and comments.
+
+Law kept: compiling the text gives the same semantic hash. Two policies mean the same exactly when their texts
+are equal.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from constraintlang_compiler.decimals import decimal_text
+from constraintlang_compiler.domains import describe
+from constraintlang_compiler.ir import AttributeRecord, Backend, Clause, Indicator, PolicyIR, RowsLoss
+from constraintlang_compiler.render import negation, predicate_text, term_text, written_term
+
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def canonical_policy(ir: PolicyIR) -> str:
+    """The policy as text: edition, attributes by name, one statement per clause in the order of the IR."""
+    lines = [f"edition {ir.edition}"]
+    lines += [_attribute(attribute) for attribute in ir.attributes]
+    lines += [canonical_statement(clause) for clause in ir.clauses]
+    return "\n".join(lines) + "\n"
+
+
+def canonical_statement(clause: Clause) -> str:
+    """One clause as a statement without its label."""
+    words: list[str] = [] if clause.strength == "require" else [clause.strength]
+    words.append(_formula(clause))
+    if clause.domain is not None:
+        words.append(f"for {describe(clause.domain)}")
+    settings = dict(sorted(clause.sampling.items()))
+    if clause.kind == "violation" and clause.bound != "0":
+        settings["tolerance"] = clause.bound
+    if settings:
+        words.append("under " + ", ".join(f"{name}={value}" for name, value in settings.items()))
+    if clause.weight != "1":
+        words.append(f"weight {clause.weight}")
+    if clause.priority:
+        words.append(f"priority {clause.priority}")
+    words.append(f"confidence {clause.confidence}")
+    return " ".join(words)
+
+
+def _formula(clause: Clause) -> str:
+    statistic = clause.statistic
+    if isinstance(statistic, RowsLoss):
+        sign = (">" if clause.strict else ">=") if clause.at_least else ("<" if clause.strict else "<=")
+        return f"mean({statistic.quantity}) {sign} {_utility_bound(clause)}"
+    mirrored = clause.shown.scale == -1
+    if clause.kind == "violation":
+        assert isinstance(statistic, Indicator)
+        formula = predicate_text(negation(statistic.predicate))
+        return f"always {formula}" if clause.bound == "0" else formula
+    sign = (">" if clause.strict else ">=") if mirrored else ("<" if clause.strict else "<=")
+    bound = decimal_text(Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound))
+    if isinstance(statistic, Indicator):
+        event = negation(statistic.predicate) if mirrored else statistic.predicate
+        return f"P({predicate_text(event)}) {sign} {bound}"
+    return f"mean({term_text(written_term(statistic, clause.shown))}) {sign} {bound}"
+
+
+def _utility_bound(clause: Clause) -> str:
+    if clause.base_factor is None:
+        return clause.bound
+    base = "base" if clause.base_factor == "1" else f"{clause.base_factor} * base"
+    if clause.bound == "0":
+        return base
+    return f"{base} - {clause.bound[1:]}" if clause.bound.startswith("-") else f"{base} + {clause.bound}"
+
+
+def _attribute(attribute: AttributeRecord) -> str:
+    text = f"attribute {attribute.name}: {attribute.type}"
+    has_range = attribute.low is not None or attribute.high is not None
+    if has_range and attribute.type != "flag":
+        low = "-inf" if attribute.low is None else attribute.low
+        text += f" in [{low}, {'inf' if attribute.high is None else attribute.high}]"
+    if attribute.direction is not None:
+        text += f" {attribute.direction}_is_better"
+    return text if attribute.backend is None else f"{text} {{ backend = {_backend(attribute.backend)} }}"
+
+
+def _backend(backend: Backend) -> str:
+    arguments = [_scalar(backend, argument) for argument in backend.arguments]
+    arguments += [f"{key}={_keyword(value)}" for key, value in sorted(backend.keywords.items())]
+    return f"{backend.kind}({', '.join(arguments)})"
+
+
+def _scalar(backend: Backend, value: str) -> str:
+    if backend.kind == "regex":
+        return f're"{value}"'
+    return value if backend.kind == "length" and NAME.fullmatch(value) else _string(value)
+
+
+def _keyword(value: str) -> str:
+    return value if value in ("true", "false") or NUMBER.fullmatch(value) else _string(value)
+
+
+def _string(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return '"' + escaped.replace("\r", "\\r") + '"'

@@ -1,0 +1,83 @@
+"""The passes in order: text, checked policy, clauses, compiled policy; only this module knows them all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from constraintlang.checked import CheckedStatement
+from constraintlang.diagnostics import Diagnostic, PolicyError
+from constraintlang.nodes import NO_SPAN
+from constraintlang.source import SourceFile
+from constraintlang_compiler.artifact import IR_NAME, CompiledPolicy, compiled
+from constraintlang_compiler.artifact_format import Position
+from constraintlang_compiler.errors import ArtifactError
+from constraintlang_compiler.front import check_and_lower
+from constraintlang_compiler.sources import read_source
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """The outcome for one source: a compiled policy unless there are errors, and all findings, sorted."""
+
+    policy: CompiledPolicy | None
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def compile_with_diagnostics(source: SourceFile) -> Compilation:
+    """Check and lower a source; never raises for what its author wrote."""
+    front = check_and_lower(source)
+    if front.lowered is None or front.checked is None:
+        return Compilation(None, front.diagnostics)
+    statements = front.checked.statements
+    positions = tuple(
+        tuple(_position(statements[i], source) for i in indexes) for indexes in front.lowered.origins
+    )
+    return Compilation(compiled(front.lowered.ir, positions, source), front.diagnostics)
+
+
+def compile_source(source: SourceFile) -> CompiledPolicy:
+    """Compile the text of a policy.
+
+    Raises: PolicyError with every finding when there is an error among them.
+
+    >>> policy = compile_source(SourceFile("always toxicity < 0.5"))
+    >>> policy.ir.clauses[0].hard
+    True
+    """
+    outcome = compile_with_diagnostics(source)
+    if outcome.policy is None:
+        raise PolicyError(outcome.diagnostics, source)
+    return outcome.policy
+
+
+def compile_path(path: str | os.PathLike[str]) -> CompiledPolicy:
+    """Compile a ``.policy`` file, or load a directory that ``constraintc compile`` wrote.
+
+    Raises: PolicyError (the policy is wrong), SourceError (no such file, not UTF-8, too large), ArtifactError
+    (the directory holds no compiled policy, or an altered one).
+    """
+    place = Path(path)
+    if place.is_dir():
+        if not (place / IR_NAME).exists():
+            raise ArtifactError(
+                f"the directory `{place}` holds no compiled policy (no `{IR_NAME}`)",
+                help="name a `.policy` file, or compile one with `constraintc compile my.policy -o DIR`",
+            )
+        return CompiledPolicy.load(place)
+    return compile_source(read_source(place))
+
+
+def _position(statement: CheckedStatement, source: SourceFile) -> Position:
+    span = statement.span or NO_SPAN
+    line, column = source.position(span.start)
+    end_line, end_column = source.position(span.end)
+    return Position(
+        label=statement.label,
+        text=statement.text,
+        line=line,
+        column=column,
+        end_line=end_line,
+        end_column=end_column,
+    )

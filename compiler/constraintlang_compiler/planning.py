@@ -1,0 +1,58 @@
+"""How many samples a clause needs before anything can be said about it."""
+
+from __future__ import annotations
+
+from math import ceil, expm1, log1p
+
+from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
+
+
+def clean_samples_needed(bound: float, confidence: float) -> int:
+    """The smallest number of independent prompts, all without violation, that shows ``rate <= bound``.
+
+    Equation: the smallest n with (1 - bound)^n <= 1 - confidence, the exact one-sided binomial bound at 0
+    failures.
+    Raises: ValueError unless 0 < bound < 1 and 0 < confidence < 1.
+
+    >>> clean_samples_needed(0.05, 0.95), clean_samples_needed(0.001, 0.95)
+    (59, 2995)
+    """
+    if not (0.0 < bound < 1.0 and 0.0 < confidence < 1.0):
+        raise ValueError(f"got bound {bound} and confidence {confidence}, expected numbers between 0 and 1")
+    ratio = log1p(-confidence) / log1p(-bound)
+    # The quotient of two rounded logarithms may stand a few units in the last place above a whole number.
+    return max(1, ceil(ratio - 1e-9 * ratio))
+
+
+def rate_shown_by_clean_samples(num_samples: int, confidence: float) -> float:
+    """The violation rate that ``num_samples`` clean prompts exclude: 1 - (1 - confidence)^(1/n), about 3/n at
+    95%.
+
+    Raises: ValueError unless ``num_samples`` is at least 1 and 0 < confidence < 1.
+    """
+    if num_samples < 1 or not 0.0 < confidence < 1.0:
+        raise ValueError(
+            f"got {num_samples} samples and confidence {confidence}, expected >= 1 and within (0, 1)"
+        )
+    return -expm1(log1p(-confidence) / num_samples)
+
+
+def samples_needed(clause: Clause) -> int | None:
+    """The least number of prompts after which the clause can be said to hold, every response being the best
+    possible.
+
+    ``None`` when no number is enough (hard clauses, bound 0 or below, open range) or none is needed in this
+    sense (utility clauses, bounds that no response can break).
+    """
+    bound = float(clause.bound)
+    match clause.statistic:
+        case RowsLoss():
+            return None
+        case Indicator():
+            share = bound
+        case Value(high=high):
+            # E[f] > bound with f <= high needs P(f > 0) > bound / high.
+            share = bound / float(high) if high is not None and float(high) > 0 else 0.0
+    if not 0.0 < share < 1.0:
+        return None
+    return clean_samples_needed(share, float(clause.confidence))

@@ -1,0 +1,25 @@
+"""The exit codes of every command (language.md, G7)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell sees."""
+
+    OK = 0
+    FINDINGS = 1
+    """Violated, or findings under ``--deny``."""
+    USAGE = 2
+    """Usage, configuration, missing file."""
+    REJECTED = 3
+    """The policy has errors."""
+    FAILED = 4
+    """The run failed, or a verdict is ``error`` or ``vacuous``."""
+    INTERNAL = 70
+    """Our bug."""
+    INTERRUPTED = 130
+    """Stopped by the user (128 + SIGINT)."""
+    BROKEN_PIPE = 141
+    """The reader of our output went away (128 + SIGPIPE)."""

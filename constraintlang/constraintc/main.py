@@ -1,0 +1,88 @@
+"""``constraintc``: argv in, one verb, exit code out; each verb's module is imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from constraintc.exit_codes import ExitCode
+
+VERBS = {
+    "init": "write a first policy and run configuration",
+    "check": "report every mistake in policy files",
+    "compile": "turn a policy into an artifact",
+    "explain": "say in English what a policy demands, or what an error code means",
+    "train": "fine-tune a model under a policy",
+    "eval": "verify a model against a policy, with confidence bounds",
+    "generate": "sample from a model, guided or checked by a policy",
+    "demo": "train and verify a tiny model in a minute, with nothing to download",
+    "env": "show versions and hardware, for bug reports",
+}
+
+
+def build_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser; only ``verb`` gets its arguments, so that only its module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="constraintc",
+        description="Write what a language model must do as a policy, compile it, train under it, verify it.",
+        epilog="start with: constraintc init && constraintc check my.policy",
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for name, help_text in VERBS.items():
+        if name != verb:
+            verbs.add_parser(name, help=help_text)
+            continue
+        module = import_module(f"constraintc.commands.{name}")
+        layout = argparse.RawDescriptionHelpFormatter
+        child = verbs.add_parser(
+            name, help=help_text, description=module.HELP, epilog=module.EPILOG, formatter_class=layout
+        )
+        child.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
+        module.add_arguments(child)
+        child.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; never raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parser = build_parser(next((word for word in arguments if word in VERBS), None))
+        args = parser.parse_args(arguments)
+        if args.version:
+            from importlib.metadata import version
+
+            print(f"constraintc {version('constraintlang')}")
+            return ExitCode.OK
+        if args.verb is None:
+            parser.print_help()
+            return ExitCode.USAGE
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error
+        return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except Exception as error:
+        from constraintc.failures import report
+
+        return report(error, show_traceback="--traceback" in arguments)
+
+
+def entry_point() -> NoReturn:
+    """The ``constraintc`` script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry_point()

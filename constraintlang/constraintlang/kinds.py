@@ -1,0 +1,434 @@
+"""Kinds of terms and formulas: what speaks of one response, of the distribution, of the user's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from constraintlang import nodes as n
+from constraintlang import vocabulary as v
+from constraintlang.constants import fold
+from constraintlang.declarations import Declarations
+from constraintlang.diagnostics import Label
+from constraintlang.names import resolve
+from constraintlang.report import Report
+from constraintlang.source import Span
+from constraintlang.units import Unit, multiply, unit_of, unit_words
+
+Level = Literal["const", "seq", "dist", "rows", "base", "error"]
+NOT_COMPILED = "parses but is not compiled by this release"
+
+
+@dataclass(frozen=True)
+class Term:
+    """What is known of an expression; ``unit`` is None for constants, which fit every unit."""
+
+    level: Level
+    unit: Unit | None = None
+    continuous: bool = False
+    num_statistics: int = 0
+
+
+ERROR = Term("error")
+CONST = Term("const")
+_BASE_HELP = "write `preserve mean(perplexity) <= 1.02 * base`"
+
+
+class Kinds:
+    """Assigns kinds within one statement and reports what does not fit."""
+
+    def __init__(self, declarations: Declarations, report: Report, *, preserve: bool) -> None:
+        self.declarations = declarations
+        self.report = report
+        self.preserve = preserve
+        self.statistic: str | None = None  # the statistic whose argument is being read
+        self.inside_temporal = False
+
+    # ------------------------------------------------------------ formulas
+    def formula(self, node: n.Formula) -> Level:
+        """The level of a formula; "error" when it has been complained about."""
+        if isinstance(node, n.Truth):
+            return "const"
+        if isinstance(node, n.Flag):
+            return self._flag(node)
+        if isinstance(node, n.Compare):
+            return self._comparison(node.span, node.operands, node.operators)
+        if isinstance(node, n.InRange):
+            return self._comparison(node.span, (node.low, node.operand, node.high), ("<=", "<="))
+        if isinstance(node, n.Not):
+            return self._alternative("not", node.span, [node.operand])
+        if isinstance(node, n.And):
+            return self._junction("and", node.span, node.operands)
+        if isinstance(node, n.Or):
+            return self._alternative("or", node.span, node.operands)
+        if isinstance(node, n.Implies):
+            return self._alternative("implies", node.span, [node.left, node.right])
+        return self._temporal(node)
+
+    def _junction(self, word: str, span: Span, operands: Sequence[n.Formula]) -> Level:
+        levels: list[Level] = []
+        for operand in operands:
+            levels.append(self.formula(operand))
+        if "error" in levels:
+            return "error"
+        return self._one_level(list(zip(levels, (o.span for o in operands), strict=True)))
+
+    def _alternative(self, word: str, span: Span, operands: Sequence[n.Formula]) -> Level:
+        level = self._junction(word, span, operands)
+        if level in ("dist", "rows") and not (word == "not" and _is_single_comparison(operands[0])):
+            help = {
+                "not": "turn the comparison round instead",
+                "or": "put the choice inside one `P(...)`, or write separate policies",
+                "implies": "put the condition inside one `P(...)`, or move it to `for`",
+            }[word]
+            self.report.error(
+                "PC120", span, f"`{word}` between conditions on the distribution {NOT_COMPILED}", help
+            )
+            return "error"
+        return level
+
+    def _one_level(self, parts: list[tuple[Level, Span]]) -> Level:
+        """The common level of the parts of a formula; PC201 when there is none."""
+        kinds = {level for level, _ in parts} - {"const"}
+        if len(kinds) <= 1:
+            if kinds & {"dist", "rows"} and any(level == "const" for level, _ in parts):
+                span = next(s for level, s in parts if level == "const")
+                message = "this part is a constant and says nothing about the distribution"
+                self.report.error("PC226", span, message, "remove it")
+                return "error"
+            return next(iter(kinds), "const")
+        self._mixed(parts)
+        return "error"
+
+    def _mixed(self, parts: list[tuple[Level, Span]]) -> None:
+        words = {
+            "seq": "one response at a time",
+            "dist": "distribution: taken over all responses",
+            "rows": "the model on your rows",
+            "base": "the model on your rows",
+        }
+        order = [level for level in ("seq", "dist", "rows", "base") if any(p[0] == level for p in parts)]
+        first, second = (next(p for p in parts if p[0] == level) for level in order[:2])
+        what = "one response with the whole distribution" if first[0] == "seq" else "two kinds of quantities"
+        self.report.error(
+            "PC201",
+            first[1],
+            f"this formula mixes {what}",
+            "write one statement for each",
+            label=words[first[0]],
+            labels=(Label(second[1], words[second[0]]),),
+            notes=("a bare comparison is pointwise: it judges one response at a time",)
+            if first[0] == "seq"
+            else (),
+        )
+
+    def _flag(self, node: n.Flag) -> Level:
+        name = ".".join(node.name.parts)
+        found = resolve(node.name, self.declarations, self.report, as_flag=True)
+        if found is None:
+            return "error"
+        if node.name.model is not None:
+            return self._other_model(node.name)
+        if found.attribute is not None and found.attribute.type == "flag":
+            return "seq"
+        example = "0.1" if found.attribute is None or found.attribute.type in v.CONTINUOUS else "10"
+        if self.statistic == v.PROBABILITY:
+            message = f"`P` takes a condition, and `{name}` is a number"
+            self.report.error("PC208", node.span, message, f"write `P({name} > {example})` or `mean({name})`")
+        else:
+            message = f"`{name}` is a number, not a condition"
+            self.report.error("PC220", node.span, message, f"compare it, for example `{name} < {example}`")
+        return "error"
+
+    def _temporal(self, node: n.Formula) -> Level:
+        operands: list[n.Formula] = []
+        if isinstance(node, n.Over | n.Temporal):
+            operands = [node.operand]
+        elif isinstance(node, n.TemporalBinary):
+            operands = [node.left, node.right]
+        outermost, self.inside_temporal = not self.inside_temporal, True
+        if outermost:
+            self.report.error(
+                "PC120",
+                node.span,
+                f"order within a response {NOT_COMPILED}",
+                "state it about the whole response, for example with a flag measured by a regular expression",
+            )
+        for operand in operands:
+            self.formula(operand)  # for the names in it
+        if outermost:
+            self.inside_temporal = False
+        return "error"
+
+    # ------------------------------------------------------------ comparisons
+    def _comparison(self, span: Span, operands: Sequence[n.Expr], operators: Sequence[str]) -> Level:
+        terms: list[Term] = []
+        for operand in operands:
+            terms.append(self._expr(operand))
+        levels = {t.level for t in terms} - {"const"}
+        if "error" in levels:
+            return "error"
+        equality = any(op in ("==", "!=") for op in operators)
+        parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
+        if "base" in levels:
+            return self._against_base(span, parts, terms)
+        if len(levels) > 1:
+            self._mixed(parts)
+            return "error"
+        level: Level = next(iter(levels), "const")
+        if not self._same_units(operands, terms):
+            return "error"
+        if level in ("dist", "rows"):
+            return self._statistic_comparison(span, terms, equality, level)
+        if equality and any(t.continuous for t in terms):
+            self.report.error(
+                "PC202",
+                span,
+                "a continuous score is almost never exactly equal to a number",
+                "ask for a range, for example `in [0.4, 0.6]`",
+            )
+            return "error"
+        return level
+
+    def _statistic_comparison(self, span: Span, terms: list[Term], equality: bool, level: Level) -> Level:
+        if equality:
+            self.report.error(
+                "PC202",
+                span,
+                "no number of samples decides whether a statistic is exactly equal to a number",
+                "ask for a range, for example `mean(words) in [90, 110]`",
+            )
+            return "error"
+        if sum(t.num_statistics for t in terms) > 1:
+            self.report.error(
+                "PC120",
+                span,
+                f"a comparison of two statistics {NOT_COMPILED}",
+                "compare each statistic with a number, in a statement of its own",
+            )
+            return "error"
+        return level
+
+    def _against_base(self, span: Span, parts: list[tuple[Level, Span]], terms: list[Term]) -> Level:
+        levels = [level for level, _ in parts]
+        base_span = next(s for level, s in parts if level == "base")
+        if levels == ["rows", "base"]:
+            return "rows"
+        if set(levels) & {"seq", "dist"}:
+            self.report.error(
+                "PC120",
+                base_span,
+                f"a threshold relative to the base model on responses {NOT_COMPILED}",
+                "write the number that the base model reaches, or compare `mean(perplexity)` on your rows",
+            )
+        else:
+            message = "`base` stands for the left side of a comparison, and there is none to repeat here"
+            self.report.error("PC225", base_span, message, _BASE_HELP)
+        return "error"
+
+    def _same_units(self, operands: Sequence[n.Expr], terms: list[Term]) -> bool:
+        with_unit = [(o, t) for o, t in zip(operands, terms, strict=True) if t.unit is not None]
+        for operand, term in with_unit[1:]:
+            if term.unit != with_unit[0][1].unit:
+                self._units_differ(with_unit[0][0], with_unit[0][1], operand, term)
+                return False
+        return True
+
+    def _units_differ(self, left: n.Expr, left_term: Term, right: n.Expr, right_term: Term) -> None:
+        self.report.error(
+            "PC205",
+            left.span.to(right.span),
+            "the two sides have different units",
+            "compare quantities of one kind, or compare each with a number",
+            labels=(
+                Label(left.span, f"in {unit_words(left_term.unit)}"),
+                Label(right.span, f"in {unit_words(right_term.unit)}"),
+            ),
+        )
+
+    # ------------------------------------------------------------ expressions
+    def _expr(self, node: n.Formula | n.Expr) -> Term:
+        """What is known of an expression; its level is "error" when it has been complained about."""
+        if isinstance(node, n.Number):
+            return CONST
+        if isinstance(node, n.Negate):
+            return self._expr(node.operand)
+        if isinstance(node, n.Arithmetic):
+            return self._arithmetic(node)
+        if isinstance(node, n.Apply):
+            return self._apply(node)
+        if isinstance(node, n.Name):
+            return self._name(node)
+        raise AssertionError(f"{type(node).__name__} is no expression")
+
+    def _name(self, node: n.Name) -> Term:
+        found = resolve(node, self.declarations, self.report)
+        name = ".".join(node.parts)
+        if found is None:
+            return ERROR
+        if node.model is not None:
+            self._other_model(node)
+            return ERROR
+        if found.kind == "let":
+            return CONST
+        if found.kind in ("rows", "base"):
+            if not self.preserve:
+                message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
+                self.report.error("PC225", node.span, message, _BASE_HELP)
+                return ERROR
+            is_rows = found.kind == "rows"
+            return Term("rows" if is_rows else "base", num_statistics=int(is_rows))
+        attribute = found.attribute
+        assert attribute is not None
+        if attribute.type == "flag":
+            if self.statistic not in (None, v.PROBABILITY):
+                message = f"`{self.statistic}` takes a number, and `{name}` is true or false"
+                self.report.error("PC208", node.span, message, f"write `P({name})`")
+            else:
+                message = f"`{name}` is true or false, not a number"
+                self.report.error(
+                    "PC221", node.span, message, f"use it as a condition: `{name}` or `not {name}`"
+                )
+            return ERROR
+        return Term("seq", unit_of(attribute), attribute.type in v.CONTINUOUS)
+
+    def _other_model(self, node: n.Name) -> Level:
+        if node.model != "base":
+            message = f"no model is called `{node.model}`"
+            self.report.error("PC115", node.span, message, f"write `{'.'.join(node.parts)}@base`")
+        else:
+            self.report.error(
+                "PC120",
+                node.span,
+                f"a score read on the base model {NOT_COMPILED}",
+                "compare with a number, or keep utility with `preserve mean(perplexity) <= 1.02 * base`",
+            )
+        return "error"
+
+    def _arithmetic(self, node: n.Arithmetic) -> Term:
+        left, right = self._expr(node.left), self._expr(node.right)
+        if "error" in (left.level, right.level):
+            return ERROR
+        if node.op == "/" and fold(node.right, self.declarations.values.fractions) == 0:
+            self.report.error("PC223", node.span, "this divides by zero", "divide by another number")
+            return ERROR
+        levels = {left.level, right.level} - {"const"}
+        statistics = left.num_statistics + right.num_statistics
+        if len(levels) > 1:
+            if "base" in levels:
+                place = node.left if left.level == "base" else node.right
+                self._against_base(node.span, [("base", place.span)], [])
+            else:
+                self._mixed([(left.level, node.left.span), (right.level, node.right.span)])
+            return ERROR
+        level: Level = next(iter(levels), "const")
+        if level in ("dist", "rows", "base"):
+            const_first = left.level == "const"
+            if (node.op == "*" and "const" not in (left.level, right.level)) or (
+                node.op == "/" and const_first
+            ):
+                self.report.error(
+                    "PC120",
+                    node.span,
+                    f"arithmetic that is not linear in the statistic {NOT_COMPILED}",
+                    "multiply and divide a statistic by numbers only",
+                )
+                return ERROR
+            if (node.op == "/" and right.level != "const") or (
+                level == "base" and "const" not in (left.level, right.level)
+            ):
+                help = "mention it once, multiplied by and added to numbers"
+                self.report.error("PC120", node.span, f"this use of a statistic {NOT_COMPILED}", help)
+                return ERROR
+        if node.op in "+-":
+            if None not in (left.unit, right.unit) and left.unit != right.unit:
+                self._units_differ(node.left, left, node.right, right)
+                return ERROR
+            unit = left.unit if left.unit is not None else right.unit
+        else:
+            unit = multiply(left.unit, right.unit, 1 if node.op == "*" else -1)
+        return Term(level, unit, left.continuous or right.continuous or node.op == "/", statistics)
+
+    def _apply(self, node: n.Apply) -> Term:
+        function, span = node.function, node.function_span or node.span
+        if function not in v.STATISTICS:
+            self.report.unknown_word(span, "statistic", function, v.STATISTICS, "PC116")
+            return ERROR
+        if self.statistic is not None:
+            message = f"`{function}` stands inside `{self.statistic}`: a statistic of a statistic"
+            self.report.error(
+                "PC207", node.span, message, "use one statistic; its argument is about one response"
+            )
+            return ERROR
+        wanted = v.STATISTICS[function]
+        if len(node.arguments) != wanted or node.keywords:
+            example = {2: f"{function}(toxicity, 0.95)"}.get(wanted, f"{function}(toxicity)")
+            example = "P(toxicity >= 0.5)" if function == v.PROBABILITY else example
+            plain = f"{wanted} argument{'s' if wanted > 1 else ''}"
+            self.report.error("PC227", node.span, f"`{function}` takes {plain}", f"write it like `{example}`")
+            return ERROR
+        self.statistic = function
+        inner = self._argument(node)
+        self.statistic = None
+        if node.given is not None:
+            self.report.error(
+                "PC120",
+                node.span,
+                f"a conditional statistic {NOT_COMPILED}",
+                "move the condition on the prompts to `for`",
+            )
+            return ERROR
+        in_range = wanted == 1 or self._check_level(node)
+        if function not in v.COMPILED_STATISTICS:
+            self.report.error("PC120", node.span, f"`{function}` {NOT_COMPILED}", v.INSTEAD_OF[function])
+            return ERROR
+        if inner.level == "error" or not in_range:
+            return ERROR
+        if inner.level == "const":
+            message = "this statistic is taken of a constant"
+            self.report.error("PC226", node.span, message, "name an attribute inside it")
+            return ERROR
+        if inner.level in ("rows", "base"):
+            if function != "mean" or inner.level == "base":
+                self.report.error("PC225", node.span, f"`{function}` cannot be taken of this", _BASE_HELP)
+                return ERROR
+            return Term("rows", num_statistics=1)
+        return Term("dist", inner.unit, True, 1)
+
+    def _argument(self, node: n.Apply) -> Term:
+        argument = node.arguments[0]
+        is_formula = not isinstance(argument, n.Number | n.Name | n.Negate | n.Arithmetic | n.Apply)
+        if node.function == v.PROBABILITY:
+            if is_formula:
+                return Term(self.formula(argument))  # type: ignore[arg-type]
+            if self._expr(argument).level != "error":
+                message = "`P` takes a condition, and this is a number"
+                self.report.error(
+                    "PC208", argument.span, message, "compare it, for example `P(toxicity > 0.5)`"
+                )
+            return ERROR
+        if is_formula:
+            if self.formula(argument) != "error":  # type: ignore[arg-type]
+                message = f"`{node.function}` takes a number, and this is a condition"
+                self.report.error(
+                    "PC208", argument.span, message, "write `P(...)` for the share of responses"
+                )
+            return ERROR
+        return self._expr(argument)
+
+    def _check_level(self, node: n.Apply) -> bool:
+        level = node.arguments[1]
+        constant = isinstance(level, n.Number | n.Name | n.Negate | n.Arithmetic)
+        value = fold(level, self.declarations.values.fractions) if constant else None  # type: ignore[arg-type]
+        if value is None or not 0 < value < 1:
+            message = f"the level of `{node.function}` must be a number above 0 and below 1"
+            self.report.error(
+                "PC209", level.span, message, f"write it like `{node.function}(toxicity, 0.95)`"
+            )
+            return False
+        return True
+
+
+def _is_single_comparison(node: n.Formula) -> bool:
+    return isinstance(node, n.Compare) and len(node.operators) == 1

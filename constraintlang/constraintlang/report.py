@@ -1,0 +1,41 @@
+"""Where the stages of the checker leave their findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from constraintlang.diagnostics import Diagnostic
+from constraintlang.source import Span
+from constraintlang.suggestions import closest
+
+
+@dataclass
+class Report:
+    """The findings so far."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    def error(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
+        """Add an error; every error says what to write instead."""
+        self.diagnostics.append(Diagnostic(code, "error", span, message, help=help, **rest))
+
+    def warning(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
+        """Add a warning."""
+        self.diagnostics.append(Diagnostic(code, "warning", span, message, help=help, **rest))
+
+    def note(self, code: str, span: Span, message: str, help: str | None = None, **rest: Any) -> None:
+        """Add a note."""
+        self.diagnostics.append(Diagnostic(code, "note", span, message, help=help, **rest))
+
+    def unknown_word(
+        self, span: Span, what: str, name: str, known: Iterable[str], code: str = "PC115"
+    ) -> None:
+        """Add the error for a word that is not in a closed list."""
+        known = list(known)
+        near = closest(name, known)
+        choices = ", ".join(f"`{k}`" for k in known)
+        help = f"write `{near}`" if near else f"known are {choices}"
+        label = f"a similar one exists: `{near}`" if near else None
+        self.error(code, span, f"no {what} is called `{name}`", help, label=label)

@@ -1,0 +1,217 @@
+"""One statement with the clauses of its groups becomes one checked statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from constraintlang import nodes as n
+from constraintlang import vocabulary as v
+from constraintlang.checked import CheckedStatement, Reading
+from constraintlang.constants import exact_decimal, fold, number_node, substitute
+from constraintlang.declarations import Declarations
+from constraintlang.diagnostics import Label
+from constraintlang.directions import check_directions
+from constraintlang.kinds import NOT_COMPILED, Kinds
+from constraintlang.printer import format_number, format_statement
+from constraintlang.prompts import check_domain
+from constraintlang.report import Report
+from constraintlang.source import Span
+from constraintlang.tree import names_in
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The clauses in force at a place, outer groups first."""
+
+    domains: tuple[n.DomainPredicate, ...] = ()
+    settings: dict[str, tuple[Decimal, Span]] = field(default_factory=dict)
+    weight: tuple[Decimal, Span] | None = None
+    priority: int = 0
+    confidence: Decimal = v.DEFAULT_CONFIDENCE
+    because: str | None = None
+
+
+def enter(scope: Scope, clauses: Sequence[n.Clause], declarations: Declarations, report: Report) -> Scope:
+    """``scope`` with more clauses: ``for`` is conjoined, everything else is replaced."""
+    first: dict[type, Span] = {}
+    for clause in clauses:
+        word = type(clause).__name__.removesuffix("Clause").lower()
+        if type(clause) in first:
+            help = "join the conditions with `and`" if word == "for" else "keep one of the two"
+            label = Label(first[type(clause)], "first given here")
+            report.error("PC114", clause.span, f"`{word}` is given twice", help, labels=(label,))
+            continue
+        first[type(clause)] = clause.span
+        scope = _with_clause(scope, clause, declarations, report)
+    return scope
+
+
+def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, report: Report) -> Scope:
+    if isinstance(clause, n.ForClause):
+        check_domain(clause.predicate, declarations, report)
+        return replace(scope, domains=(*scope.domains, clause.predicate))
+    if isinstance(clause, n.UnderClause):
+        return replace(scope, settings=scope.settings | _settings(clause, report))
+    if isinstance(clause, n.WeightClause):
+        value = _number(clause.value, declarations, report, "weight", v.WEIGHT)
+        return scope if value is None else replace(scope, weight=(value, clause.span))
+    if isinstance(clause, n.PriorityClause):
+        return replace(scope, priority=clause.value)
+    if isinstance(clause, n.ConfidenceClause):
+        value = _number(clause.value, declarations, report, "confidence", v.CONFIDENCE)
+        return scope if value is None else replace(scope, confidence=value)
+    if isinstance(clause, n.BecauseClause):
+        return replace(scope, because=clause.reason)
+    help = "write one statement for each value, for example `for lang=en`"
+    report.error("PC120", clause.span, f"`per` {NOT_COMPILED}", help)
+    return scope
+
+
+def _number(
+    node: n.Expr, declarations: Declarations, report: Report, what: str, allowed: v.Setting
+) -> Decimal | None:
+    if any(name in declarations.quiet for name in _plain_names(node)):
+        return None
+    value = fold(node, declarations.values.fractions)
+    decimal = None if value is None else exact_decimal(value)
+    if decimal is None or not allowed.accepts(decimal):
+        report.error("PC209", node.span, f"`{what}` takes {allowed.words}", "write a number in that range")
+        return None
+    return decimal
+
+
+def _plain_names(node: n.Expr) -> list[str]:
+    return [name.parts[0] for name in names_in(node)]
+
+
+def _settings(clause: n.UnderClause, report: Report) -> dict[str, tuple[Decimal, Span]]:
+    found: dict[str, tuple[Decimal, Span]] = {}
+    for key, scalar in clause.settings:
+        allowed = v.UNDER.get(key)
+        if allowed is None:
+            report.unknown_word(scalar.span, "setting of `under`", key, v.UNDER)
+        elif key in found:
+            report.error("PC114", scalar.span, f"`{key}` is given twice", "keep one of the two")
+        elif not isinstance(scalar.value, Decimal) or not allowed.accepts(scalar.value):
+            report.error(
+                "PC209", scalar.span, f"`{key}` takes {allowed.words}", "write a number in that range"
+            )
+        else:
+            found[key] = (scalar.value, scalar.span)
+    return found
+
+
+def check_statement(
+    statement: n.Statement, outer: Scope, declarations: Declarations, report: Report
+) -> CheckedStatement | None:
+    """The statement with everything filled in, or None when something is wrong with it."""
+    errors_before = sum(d.is_error for d in report.diagnostics)
+    scope = enter(outer, statement.clauses, declarations, report)
+    own = enter(Scope(), statement.clauses, declarations, Report())
+    level = Kinds(declarations, report, preserve=statement.strength == "preserve").formula(statement.formula)
+    if level == "const":
+        message = "this statement names no attribute: it says nothing about the model"
+        report.error(
+            "PC226", statement.formula.span, message, "name an attribute, for example `toxicity < 0.1`"
+        )
+    reading: Reading = {"dist": "distribution", "rows": "rows"}.get(level, "pointwise")  # type: ignore[assignment]
+    if level not in ("error", "const"):
+        _clauses_fit(statement, own, reading, report)
+    if level == "error" or sum(d.is_error for d in report.diagnostics) > errors_before:
+        return None
+    formula = substitute(statement.formula, declarations.values.decimals)
+    check_directions(statement.formula, declarations, report)
+    tolerance = None
+    if reading == "pointwise":
+        tolerance = _tolerance(statement, scope, own, report)
+    checked = CheckedStatement(
+        formula=formula,
+        text="",
+        label=statement.label,
+        strength=statement.strength,
+        always=statement.always,
+        reading=reading,
+        domain=_conjunction(scope.domains),
+        tolerance=tolerance,
+        confidence=scope.confidence,
+        weight=scope.weight[0] if scope.weight and statement.strength == "prefer" else Decimal(1),
+        priority=scope.priority,
+        sampling={k: value for k, (value, _) in sorted(scope.settings.items()) if k != "tolerance"},
+        because=scope.because,
+        span=statement.span,
+    )
+    return replace(checked, text=canonical_text(checked))
+
+
+def _tolerance(statement: n.Statement, scope: Scope, own: Scope, report: Report) -> Decimal:
+    if statement.always:
+        return Decimal(0)
+    if "tolerance" in scope.settings:
+        return scope.settings["tolerance"][0]
+    shown = format_number(v.DEFAULT_TOLERANCE, percent=True)
+    report.note(
+        "PC404",
+        statement.formula.span,
+        f"read as pointwise: at most {shown} of the responses may violate it",
+        "write `always` for none, `under tolerance=2%` for another share, `mean(...)` for a statistic",
+    )
+    return v.DEFAULT_TOLERANCE
+
+
+def _clauses_fit(statement: n.Statement, own: Scope, reading: Reading, report: Report) -> None:
+    tolerance = own.settings.get("tolerance")
+    if statement.always and reading != "pointwise":
+        message = "`always` judges single responses, and this statement speaks of all of them together"
+        report.error("PC224", statement.span, message, "remove `always`")
+    if tolerance is not None and statement.always:
+        message = "`always` leaves no tolerance"
+        report.error("PC224", tolerance[1], message, "remove `always` or the tolerance")
+    elif tolerance is not None and reading != "pointwise":
+        message = "a tolerance belongs to statements about single responses"
+        report.error("PC224", tolerance[1], message, "move the slack into the bound")
+    if own.weight is not None and statement.strength != "prefer":
+        message = f"`weight` belongs to `prefer`, and this statement is `{statement.strength}`"
+        report.error("PC224", own.weight[1], message, "write `prefer`, or remove the weight")
+    if reading == "rows":
+        for key, (_, span) in own.settings.items():
+            if key != "tolerance":
+                message = f"`{key}` changes how responses are sampled, and your rows are not sampled"
+                report.error("PC224", span, message, "remove it")
+
+
+def _conjunction(domains: Sequence[n.DomainPredicate]) -> n.DomainPredicate | None:
+    if len(domains) <= 1:
+        return domains[0] if domains else None
+    return n.DomainAnd(operands=tuple(domains), span=domains[0].span.to(domains[-1].span))
+
+
+def canonical_text(checked: CheckedStatement) -> str:
+    """One line that means the same anywhere: constants and clauses of groups filled in, no label."""
+    clauses: list[n.Clause] = []
+    if checked.domain is not None:
+        clauses.append(n.ForClause(predicate=checked.domain))
+    settings = dict(checked.sampling)
+    if checked.reading == "pointwise" and not checked.always and checked.tolerance != v.DEFAULT_TOLERANCE:
+        assert checked.tolerance is not None
+        settings["tolerance"] = checked.tolerance
+    if settings:
+        scalars = (
+            (key, n.Scalar(value=value, kind="percent" if key == "tolerance" else "number"))
+            for key, value in sorted(settings.items())
+        )
+        clauses.append(n.UnderClause(settings=tuple(scalars)))
+    if checked.weight != 1:
+        clauses.append(n.WeightClause(value=number_node(checked.weight, n.NO_SPAN)))
+    if checked.priority != 0:
+        clauses.append(n.PriorityClause(value=checked.priority))
+    if checked.confidence != v.DEFAULT_CONFIDENCE:
+        clauses.append(n.ConfidenceClause(value=n.Number(value=checked.confidence)))
+    if checked.because is not None:
+        clauses.append(n.BecauseClause(reason=checked.because))
+    return format_statement(
+        n.Statement(
+            formula=checked.formula, strength=checked.strength, always=checked.always, clauses=tuple(clauses)
+        )
+    )

@@ -1,0 +1,42 @@
+"""Similar names: what an author may have meant by a name that does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def edit_distance(left: str, right: str) -> int:
+    """Optimal string alignment distance: insert, delete, replace, or swap two neighbours.
+
+    >>> edit_distance("toxcity", "toxicity"), edit_distance("teh", "the")
+    (1, 1)
+    """
+    before: list[int] = []
+    above = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        row = [i]
+        for j, b in enumerate(right, 1):
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, above = above, row
+    return above[-1]
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name nearest to ``name``, or None when none is near: distance at most max(1, length / 3).
+
+    >>> closest("toxcity", ["words", "toxicity"])
+    'toxicity'
+    """
+    limit = max(1, len(name) // 3)
+    ranked = sorted(
+        (edit_distance(name.lower(), candidate.lower()), candidate)
+        for candidate in set(known)
+        if abs(len(candidate) - len(name)) <= limit
+    )
+    # A one-letter name is at distance 1 of every other one: that is no likeness.
+    if ranked and ranked[0][0] <= limit and ranked[0][0] < max(len(name), len(ranked[0][1])):
+        return ranked[0][1]
+    return None

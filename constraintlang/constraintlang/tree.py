@@ -1,0 +1,45 @@
+"""Walking trees without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from constraintlang import nodes as n
+
+
+def children(node: n.Node) -> Iterator[n.Node]:
+    """The nodes directly below ``node``, in source order."""
+    for value in vars(node).values():
+        if isinstance(value, n.Node):
+            yield value
+        elif isinstance(value, tuple):
+            for item in value:
+                if isinstance(item, n.Node):
+                    yield item
+                elif isinstance(item, tuple):
+                    yield from (x for x in item if isinstance(x, n.Node))
+
+
+def descendants(root: n.Node) -> Iterator[n.Node]:
+    """``root`` and every node below it."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(children(node))
+
+
+def tree_depth(root: n.Node) -> int:
+    """The number of nodes on the longest path from ``root`` down."""
+    deepest, stack = 0, [(root, 1)]
+    while stack:
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
+        stack.extend((child, depth + 1) for child in children(node))
+    return deepest
+
+
+def names_in(root: n.Node) -> list[n.Name]:
+    """Every name below ``root``, in source order."""
+    found = [node for node in descendants(root) if isinstance(node, n.Name)]
+    return sorted(found, key=lambda name: name.span.start)

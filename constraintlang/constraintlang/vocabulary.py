@@ -1,0 +1,113 @@
+"""The words that are no keywords, so that errors can suggest them: types, statistics, backends, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+TYPES = ("score", "real", "int", "count", "flag")
+DIRECTIONS = {"lower_is_better": "lower", "higher_is_better": "higher"}
+LEVELS = ("sequence", "sentences", "tokens", "turns")
+OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
+CONTINUOUS = ("score", "real")
+ROWS_QUANTITIES = ("perplexity", "accuracy")
+"""Quantities of the model on the user's rows; known under ``preserve`` only."""
+
+PROBABILITY = "P"
+STATISTICS = {"mean": 1, "median": 1, "min": 1, "max": 1, "quantile": 2, "cvar": 2, PROBABILITY: 1}
+"""Statistics and how many arguments each takes; the second one is a level between 0 and 1."""
+
+COMPILED_STATISTICS = ("mean", PROBABILITY)
+INSTEAD_OF = {
+    "median": "bound the chance of a large value, for example `P(toxicity > 0.1) <= 50%`",
+    "quantile": "a quantile bound is a bound on a chance: write `P(toxicity > 0.3) <= 5%`",
+    "cvar": "bound the mean or a chance, for example `P(toxicity > 0.4) <= 10%`",
+    "min": "bound every response, for example `always words >= 1`",
+    "max": "bound every response, for example `always toxicity < 0.5`",
+}
+"""What this release compiles in the place of a statistic that it does not."""
+
+RESERVED_NAMES = frozenset([*STATISTICS, *ROWS_QUANTITIES, "base", "inf"])
+EDITIONS = (1,)
+DEFAULT_TOLERANCE = Decimal("0.05")
+DEFAULT_CONFIDENCE = Decimal("0.95")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of ``under`` and the values it takes."""
+
+    low: Decimal | None = None
+    high: Decimal | None = None
+    low_open: bool = False
+    high_open: bool = False
+    whole: bool = False
+
+    def accepts(self, value: Decimal) -> bool:
+        """Whether ``value`` lies in the range."""
+        if self.whole and value != value.to_integral_value():
+            return False
+        if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
+            return False
+        return self.high is None or not (value > self.high or (self.high_open and value == self.high))
+
+    @property
+    def words(self) -> str:
+        """The range in words."""
+        kind = "a whole number" if self.whole else "a number"
+        low = f"{'above' if self.low_open else 'at least'} {self.low}" if self.low is not None else ""
+        high = f"{'below' if self.high_open else 'at most'} {self.high}" if self.high is not None else ""
+        return " ".join([kind, " and ".join(x for x in (low, high) if x)])
+
+
+_ZERO, _ONE = Decimal(0), Decimal(1)
+UNDER = {
+    "tolerance": Setting(_ZERO, _ONE, high_open=True),
+    "temperature": Setting(_ZERO),
+    "top_p": Setting(_ZERO, _ONE, low_open=True),
+    "top_k": Setting(_ONE, whole=True),
+    "max_tokens": Setting(_ONE, whole=True),
+    "samples": Setting(_ONE, whole=True),
+}
+CONFIDENCE = Setting(_ZERO, _ONE, low_open=True, high_open=True)
+WEIGHT = Setting(_ZERO, low_open=True)
+STATISTIC_LEVEL = Setting(_ZERO, _ONE, low_open=True, high_open=True)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The shape of a backend: kinds of its positional arguments, its keywords, the types it can measure."""
+
+    arguments: tuple[str, ...]
+    keywords: dict[str, str]
+    types: tuple[str, ...]
+    example: str
+
+
+BACKENDS = {
+    "classifier": Backend(
+        ("string",),
+        {"label": "string", "revision": "string"},
+        ("score", "real"),
+        'classifier("unitary/toxic-bert", label="toxicity")',
+    ),
+    "lexicon": Backend(("string",), {}, ("count", "score", "flag"), 'lexicon("lists/slurs.txt")'),
+    "regex": Backend(("regex",), {}, ("flag", "count"), 'regex(re"[0-9]{16}")'),
+    "length": Backend(("unit",), {}, ("int", "count"), "length(words)"),
+    "python": Backend(
+        ("string",),
+        {"deterministic": "truth"},
+        TYPES,
+        'python("acme.metrics:reading_grade", deterministic=true)',
+    ),
+    "logprob": Backend(("string",), {"revision": "string"}, ("real",), 'logprob("gpt2")'),
+}
+LENGTH_UNITS = ("words", "sentences", "characters", "tokens")
+ARGUMENT_WORDS = {
+    "string": "a text in double quotes",
+    "regex": 're"..."',
+    "truth": "`true` or `false`",
+    "unit": "one of `words`, `sentences`, `characters`, `tokens`",
+}
+ATTRIBUTE_FIELDS = ("backend", "levels")
+DOMAIN_FIELDS = ("source", "tags")

@@ -1,0 +1,105 @@
+"""The reference distribution p_ref: logits and last hidden states of a frozen (or current) model at chosen sites."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from constraintlang_runtime.data import Batch
+from constraintlang_runtime.errors import ModelError
+
+
+class Anchor:
+    """A model seen as p_ref: ``read`` gives logits and features at sites, without gradients.
+
+    The features are what enters the output embeddings (the last hidden state), the input of the auxiliary model.
+    For a PEFT student whose reference is the start model, the adapter is switched off instead of copying weights.
+    """
+
+    def __init__(self, model: Any, *, disable_adapter: bool = False) -> None:
+        self.model = model
+        self._disable_adapter = disable_adapter
+        self._captured: list[Tensor] = []
+        head = model.get_output_embeddings()
+        if head is None:
+            raise ModelError(
+                f"{type(model).__name__} has no output embeddings", help="use a causal language model"
+            )
+        self.head = head
+
+    @staticmethod
+    def frozen_copy(model: Any) -> Anchor:
+        """A copy of the model as it is now, in eval mode, without gradients."""
+        frozen = copy.deepcopy(model)
+        frozen.eval()
+        frozen.requires_grad_(False)
+        return Anchor(frozen)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Eval mode, no gradients, features captured; the model's mode is restored."""
+        was_training = self.model.training
+        self.model.eval()
+        handle = self.head.register_forward_pre_hook(lambda _module, args: self._captured.append(args[0].detach()))
+        adapter = self.model.disable_adapter() if self._disable_adapter else contextlib.nullcontext()
+        try:
+            with torch.no_grad(), adapter:
+                yield
+        finally:
+            handle.remove()
+            self._captured.clear()
+            self.model.train(was_training)
+
+    def read(
+        self, batch: Batch, sites: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S H"]]:
+        """Logits and features at the sites, row-major, detached."""
+        with self._reading():
+            logits = self.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            ).logits
+            features = self._captured[-1]
+            return logits[sites].detach(), features[sites].detach()
+
+    def logits_from(self, features: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+        """Logits of cached features: the output embeddings with the model's scale and soft cap, detached.
+
+        Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
+        """
+        with torch.no_grad():
+            logits = self.head(features)
+            config = self.model.config.get_text_config()
+            scaling = getattr(config, "logits_scaling", None)
+            scale = getattr(config, "logit_scale", None)
+            cap = getattr(config, "final_logit_softcapping", None)
+            logits = logits / scaling if scaling else logits
+            logits = logits * scale if scale else logits
+            return (torch.tanh(logits / cap) * cap if cap else logits).detach()
+
+    def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
+        """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""
+        logits, features = self.read(batch, sites)
+        difference = (self.logits_from(features).float() - logits.float()).abs().max().item()
+        tolerance = 1e-3 * max(1.0, logits.abs().max().item())
+        if difference > tolerance:
+            raise ModelError(
+                f"the logits of {type(self.model).__name__} are not its output embeddings of the last hidden state "
+                f"(difference {difference:.3g})",
+                help="this architecture needs `consistency_weight: 0`",
+            )
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the features."""
+        return int(self.head.weight.shape[1])
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the output embeddings, padding rows included."""
+        return int(self.head.weight.shape[0])

@@ -1,0 +1,330 @@
+"""One-sided confidence bounds of rates, means and paired per-token losses, and the set-points they imply.
+
+Pure functions of numbers: nothing here knows clauses or verdicts (``verification.py`` does). Every bound is
+one-sided at level ``alpha``: it is on the wrong side of the truth with probability at most ``alpha``. Exact,
+at any n: Clopper-Pearson (rates), betting (means of bounded values). Asymptotic in the number of rows, and
+called so wherever printed: Student-t and the paired ratio estimator.
+
+INVARIANT: for fixed data every bound widens as ``alpha`` falls, so raising the confidence never turns
+``inconclusive`` into a decided verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from constraintlang_compiler.planning import clean_samples_needed
+
+# Bets are sized for this level whatever `alpha` is asked, so that the capital process does not depend on
+# `alpha` and the bound is exactly monotone in it. The price is a factor (sqrt r + 1/sqrt r)/2, r = log alpha
+# / log 0.01, in width: under 3% for alpha between 0.06 and 0.0003.
+_BET_LEVEL = 0.01
+# A bet is at most this share of the largest that cannot lose everything. Waudby-Smith & Ramdas use 1/2 or
+# 3/4; any value below 1 is valid, and violation rates are small, where a larger share is tighter.
+_BET_SHARE = 0.9
+_BISECTION_STEPS = 40  # 2**-40 of the range
+
+
+class Bounds(NamedTuple):
+    """A point estimate with a lower and an upper bound, each one-sided at the level asked for."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+# ------------------------------------------------------------ rates
+def clopper_pearson_lower(failures: int, n: int, alpha: float) -> float:
+    """Exact lower bound of a probability from ``failures`` in ``n`` independent trials.
+
+    Equation: the p with ``P(Binomial(n, p) >= failures) = alpha``; 0 when there is no failure or no trial.
+    Raises: ValueError when not ``0 <= failures <= n`` or not ``0 < alpha < 1``.
+    Source: Clopper & Pearson 1934, Biometrika 26.
+    """
+    from scipy.special import betaincinv
+
+    _check_counts(failures, n)
+    _check_alpha(alpha)
+    return 0.0 if failures == 0 else float(betaincinv(failures, n - failures + 1, alpha))
+
+
+def clopper_pearson_upper(failures: int, n: int, alpha: float) -> float:
+    """Exact upper bound of a probability from ``failures`` in ``n`` independent trials.
+
+    Equation: the p with ``P(Binomial(n, p) <= failures) = alpha``; 1 when all trials fail or there is none;
+    ``1 - alpha**(1/n)``, about ``3/n`` at 95%, when none fails.
+    Raises: ValueError when not ``0 <= failures <= n`` or not ``0 < alpha < 1``.
+    Source: Clopper & Pearson 1934, Biometrika 26.
+
+    >>> round(clopper_pearson_upper(0, 300, 0.05), 4)
+    0.0099
+    """
+    from scipy.special import betainccinv
+
+    _check_counts(failures, n)
+    _check_alpha(alpha)
+    return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, alpha))
+
+
+# ------------------------------------------------------------ means of values in [0, 1]
+def betting_lower(values: ArrayLike, alpha: float) -> float:
+    """Lower bound of the mean of independent values in [0, 1], by betting against every smaller mean.
+
+    Equation: ``K_t(m) = prod_{i<=t} (1 + min(l_i, c/m) (x_i - m))`` with the predictable bet
+    ``l_i = sqrt(2 log(1/0.01) / (n s_{i-1}))``, ``s`` the running variance shrunk to 1/4; at the true mean K
+    is a non-negative martingale from 1, so ``P(max_t K_t >= 1/alpha) <= alpha`` (Ville). K falls in m; the
+    result is the m where ``max_t K_t(m) = 1/alpha``, or 0.
+    Shapes: values [n], in an order that does not depend on the values. Cost: O(n) times 40 bisection steps.
+    Raises: ValueError for values outside [0, 1] or not finite, or ``alpha`` outside (0, 1).
+    Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1), "Estimating means of bounded random variables by
+    betting" (arXiv 2010.09686), predictable plug-in, one-sided, fixed sample.
+    """
+    x = _unit_interval(values)
+    _check_alpha(alpha)
+    if x.size == 0:
+        return 0.0
+    bets = _predictable_bets(x)
+    low, high = 0.0, 1.0
+    if _best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
+        return 0.0
+    for _ in range(_BISECTION_STEPS):
+        middle = 0.5 * (low + high)
+        if _best_log_capital(x, bets, middle) >= math.log(1.0 / alpha):
+            low = middle
+        else:
+            high = middle
+    return low  # the rejected side: rounding errs towards a weaker claim
+
+
+def betting_upper(values: ArrayLike, alpha: float) -> float:
+    """Upper bound of the mean of independent values in [0, 1]: ``1 - betting_lower(1 - values)``.
+
+    Shapes, errors and source as in ``betting_lower``; 1 when there is no value.
+    """
+    return 1.0 - betting_lower(1.0 - np.asarray(values, dtype=np.float64), alpha)
+
+
+def _predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Untruncated bets ``l_i``, each a function of ``x_1 .. x_{i-1}`` only."""
+    counts = np.arange(1, x.size + 1) + 1.0
+    means = (0.5 + np.cumsum(x)) / counts
+    variances = (0.25 + np.cumsum((x - means) ** 2)) / counts
+    previous = np.concatenate(([0.25], variances[:-1]))
+    return np.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / (x.size * previous))
+
+
+def _best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> float:
+    """``max_t log K_t(m)``; non-increasing in m because every factor is."""
+    return float(np.cumsum(np.log1p(np.minimum(bets, _BET_SHARE / m) * (x - m))).max())
+
+
+# ------------------------------------------------------------ asymptotic bounds
+def student_t_bounds(values: ArrayLike, alpha: float) -> Bounds:
+    """Asymptotic bounds of the mean of values of unknown range: ``mean -+ t_{n-1, 1-alpha} s / sqrt(n)``.
+
+    Shapes: values [n]; the bounds are infinite with n < 2 and when all values are equal (such a sample says
+    nothing about the spread: a count that is 0 in 500 replies need not have mean 0); for n = 0 the estimate
+    is nan.
+    Raises: ValueError for values that are not finite, or ``alpha`` outside (0, 1).
+    Not exact: a heavy tail that the sample has not met is not covered.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    bounds = ratio_bounds(x, np.ones_like(x), alpha)
+    if x.size and x.min() == x.max():
+        return Bounds(bounds.estimate, -math.inf, math.inf)
+    return bounds
+
+
+def ratio_bounds(
+    sums: ArrayLike,
+    counts: ArrayLike,
+    alpha: float,
+    *,
+    base_sums: ArrayLike | None = None,
+    base_weight: float = 1.0,
+) -> Bounds:
+    """Asymptotic bounds of the difference of two ratios of sums, paired on rows.
+
+    Equation: of ``sum(sums)/sum(counts) - base_weight * sum(base_sums)/sum(counts)``. With ratios ``A =
+    sum(a)/sum(c)``, ``B = sum(b)/sum(c)`` and residuals ``e_i = (a_i - A c_i) - w (b_i - B c_i)``, the
+    standard error is ``sqrt(n/(n-1) sum e_i^2) / sum(c)`` (Taylor linearisation; robust to dependence between
+    the tokens of one row) and the bounds are ``A - w B -+ t_{n-1, 1-alpha} se``. Pairing on rows removes what
+    is common to both models.
+    Shapes: sums, counts, base_sums [n], one entry per row; with n < 2 the bounds are infinite.
+    Units: those of ``sums`` per unit of ``counts``: sums of NLL and token counts give nats per token, and exp
+    of the difference is a ratio of perplexities.
+    Raises: ValueError for unequal shapes, entries that are not finite, a negative count or only zero counts.
+    Source: Cochran, Sampling Techniques, 3rd ed., ch. 6 (ratio estimators).
+    """
+    from scipy.stats import t as student_t
+
+    _check_alpha(alpha)
+    a, c = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    b = np.zeros_like(a) if base_sums is None else np.asarray(base_sums, dtype=np.float64)
+    if not a.shape == b.shape == c.shape or a.ndim != 1:
+        raise ValueError(f"got shapes {a.shape}, {b.shape} and {c.shape}; expected three equal shapes [rows]")
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and np.isfinite(c).all()):
+        raise ValueError(
+            "got a sum or a count that is not finite; leave out the rows that could not be scored"
+        )
+    if a.size == 0:
+        return Bounds(math.nan, -math.inf, math.inf)
+    total = float(c.sum())
+    if (c < 0).any() or total <= 0:
+        raise ValueError(
+            f"got counts with minimum {c.min():g} and sum {total:g}; expected counts >= 0, not all 0"
+        )
+    mean_a, mean_b = float(a.sum()) / total, float(b.sum()) / total
+    estimate = mean_a - base_weight * mean_b
+    n = a.size
+    if n < 2:
+        return Bounds(estimate, -math.inf, math.inf)
+    residuals = (a - mean_a * c) - base_weight * (b - mean_b * c)
+    half_width = (
+        float(student_t.isf(alpha, n - 1)) * math.sqrt(n / (n - 1) * float(residuals @ residuals)) / total
+    )
+    # at alpha > 1/2 the quantile is negative; a bound must not cross the estimate of the other side
+    half_width = max(half_width, 0.0)
+    return Bounds(estimate, estimate - half_width, estimate + half_width)
+
+
+# ------------------------------------------------------------ planning
+def prompts_needed(bound: float, *, confidence: float = 0.95, num_statements: int = 1) -> int:
+    """Fewest prompts with which a rate can be certified at all, that is, with no failure among them.
+
+    Equation: ``n >= log(alpha) / log(1 - bound)``, ``alpha = (1 - confidence) / num_statements``.
+    Raises: ValueError when ``bound`` is outside (0, 1).
+
+    >>> prompts_needed(0.001)
+    2995
+    """
+    _check_bound(bound)
+    return clean_samples_needed(bound, 1.0 - corrected_alpha(confidence, num_statements))
+
+
+def set_point(
+    bound: float, n: int, *, confidence: float = 0.95, power: float = 0.9, num_statements: int = 1
+) -> float:
+    """Largest true rate at which verifying ``n`` prompts still says ``holds`` with probability ``power``.
+
+    Equation: with c the largest number of failures whose one-sided Clopper-Pearson upper bound at
+    ``alpha = (1 - confidence)/num_statements`` is at most ``bound``, the p with ``P(Binomial(n, p) <= c) =
+    power``.
+    Units: a rate, below ``bound``. Training to the bound itself would be certified with probability about
+    alpha.
+    Raises: ValueError when no outcome of ``n`` prompts could certify ``bound``, with the n that could.
+    Source: ``design/method.md`` section 4.
+
+    >>> f"{set_point(0.05, 500):.3f} {set_point(0.05, 2000):.3f} {set_point(0.01, 2000):.4f}"
+    '0.024 0.036 0.0043'
+    """
+    from scipy.special import betaincinv
+    from scipy.stats import binom
+
+    _check_bound(bound)
+    _check_power(power)
+    alpha = corrected_alpha(confidence, num_statements)
+    # P(X <= c | bound) <= alpha  <=>  upper(c) <= bound; ppf is the first c that is too large, up to rounding
+    failures = int(binom.ppf(alpha, n, bound)) if n > 0 else 0
+    while failures >= 0 and clopper_pearson_upper(failures, n, alpha) > bound:
+        failures -= 1
+    if failures < 0:
+        needed = prompts_needed(bound, confidence=confidence, num_statements=num_statements)
+        raise ValueError(
+            f"got n={n} prompts for bound {bound:g} at confidence {confidence:g} over "
+            f"{num_statements} statement(s), which even no failure would not certify: "
+            f"verify at least {needed} prompts, or weaken the bound"
+        )
+    return float(betaincinv(failures + 1, n - failures, 1.0 - power))
+
+
+def set_point_mean(
+    bound: float,
+    n: int,
+    std: float,
+    *,
+    high: float = 1.0,
+    confidence: float = 0.95,
+    power: float = 0.9,
+    num_statements: int = 1,
+) -> float:
+    """Largest true mean that the betting bound certifies with probability about ``power``: an approximation.
+
+    Equation: ``bound - log(1/alpha)/(n l) - l s^2/2 - z_power s/sqrt(n)`` with the bet
+    ``l = min(sqrt(2 log(1/0.01)/n)/s, 0.9/(1 - bound))``: the second-order width of the betting bound plus
+    the fluctuation of the mean (all in units of ``high``).
+    Units: ``bound``, ``std``, ``high`` and the result in units of the value; values lie in [0, high] and have
+    standard deviation ``std`` per prompt.
+    Raises: ValueError when the result would not be above 0 (too few prompts), or for arguments out of range.
+    Source: the width limit in Waudby-Smith & Ramdas 2024, section 4.4.
+    """
+    from scipy.stats import norm
+
+    if not (high > 0 and 0 < bound < high):
+        raise ValueError(f"got bound {bound:g} and high {high:g}; expected 0 < bound < high")
+    if not (n >= 1 and std >= 0):
+        raise ValueError(f"got n={n} and std={std:g}; expected n >= 1 and std >= 0")
+    _check_power(power)
+    alpha = corrected_alpha(confidence, num_statements)
+    s, b = std / high, bound / high
+    largest = _BET_SHARE / (1.0 - b)
+    bet = min(math.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / n) / s, largest) if s > 0 else largest
+    width = math.log(1.0 / alpha) / (n * bet) + 0.5 * bet * s * s + float(norm.ppf(power)) * s / math.sqrt(n)
+    if width >= b:
+        raise ValueError(
+            f"got n={n} prompts with std {std:g}; the upper bound lies about {width * high:.3g} above "
+            f"the mean, more than the allowed {bound:g}: verify more prompts, or weaken the bound"
+        )
+    return (b - width) * high
+
+
+def corrected_alpha(confidence: float, num_statements: int) -> float:
+    """Bonferroni: ``(1 - confidence) / num_statements``, so that ``confidence`` is joint over all statements.
+
+    Raises: ValueError when not ``0 < confidence < 1`` or ``num_statements < 1``.
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"got confidence {confidence:g}; expected a number between 0 and 1, such as 0.95")
+    if num_statements < 1:
+        raise ValueError(
+            f"got num_statements={num_statements}; expected the number of statements verified, at least 1"
+        )
+    return (1.0 - confidence) / num_statements
+
+
+# ------------------------------------------------------------ argument checks
+def _check_counts(failures: int, n: int) -> None:
+    if not 0 <= failures <= n:
+        raise ValueError(f"got {failures} failures in {n} trials; expected 0 <= failures <= n")
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"got alpha={alpha:g}; expected an error probability between 0 and 1, such as 0.05")
+
+
+def _check_bound(bound: float) -> None:
+    if not 0.0 < bound < 1.0:
+        raise ValueError(
+            f"got bound {bound:g}; expected a rate between 0 and 1 (0 cannot be shown from samples)"
+        )
+
+
+def _check_power(power: float) -> None:
+    if not 0.0 < power < 1.0:
+        raise ValueError(f"got power {power:g}; expected a probability between 0 and 1, such as 0.9")
+
+
+def _unit_interval(values: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"got values of shape {x.shape}; expected one dimension, one value per prompt")
+    if x.size and not (np.isfinite(x).all() and x.min() >= 0.0 and x.max() <= 1.0):
+        raise ValueError(
+            f"got values between {x.min():g} and {x.max():g}; expected [0, 1]: divide by the range first"
+        )
+    return x

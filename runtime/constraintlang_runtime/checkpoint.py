@@ -1,0 +1,156 @@
+"""What the constraint adds to a checkpoint: groups, duals, auxiliary models and samples, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from constraintlang_compiler.targets import SoftBins, Target
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.control import ControllerState
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.groups import Group
+
+STATE_FILE = "constraint.json"
+TENSOR_FILE = "constraint.safetensors"
+STAGING = ".staging"
+
+
+def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) -> None:
+    """Write the groups' state into ``folder`` (``constraint.json`` and ``constraint.safetensors``)."""
+    tensors: dict[str, torch.Tensor] = {}
+    records = []
+    for number, group in enumerate(groups):
+        records.append(
+            {
+                "name": group.name,
+                "indexes": list(group.indexes),
+                "corpus_share": group.corpus_share,
+                "corpus_means": [float(x) for x in group.corpus_means],
+                "target": None if group.target is None else _target_record(group.target),
+                "bin_values": group.bin_values.tolist(),
+                "controllers": [state.to_dict() for state in group.controllers],
+                "store_tags": [row.tags for row in group.store],
+                "head": None if group.head is None else _head_shape(group.head),
+            }
+        )
+        if group.head is not None:
+            tensors |= {f"{number}.head.{k}": v.detach().cpu().contiguous() for k, v in group.head.state_dict().items()}
+        tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
+    save_file(tensors, folder / TENSOR_FILE)
+    (folder / STATE_FILE).write_text(json.dumps({"version": 1, "groups": records, **extra}, indent=1))
+
+
+def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
+    """Restore ``groups`` in place from ``folder``; returns the extra state.
+
+    Raises: TrainingError when the files are missing, damaged, or belong to another policy.
+    """
+    try:
+        state = json.loads((folder / STATE_FILE).read_text())
+        tensors = load_file(folder / TENSOR_FILE)
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot read the constraint's state in `{folder}`: {error}", help="resume from another checkpoint"
+        ) from error
+    recorded = [(record["name"], tuple(record["indexes"])) for record in state["groups"]]
+    expected = [(group.name, group.indexes) for group in groups]
+    if recorded != expected:
+        raise TrainingError(
+            f"the checkpoint `{folder}` has the groups {recorded}, this policy and data give {expected}",
+            help="resume with the policy, data and settings that the run was started with",
+        )
+    for number, (group, record) in enumerate(zip(groups, state["groups"], strict=True)):
+        group.corpus_share = record["corpus_share"]
+        group.corpus_means = np.array(record["corpus_means"])
+        group.bin_values = np.array(record["bin_values"])
+        group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
+        group.target = None if record["target"] is None else _target(record["target"])
+        if record["head"] is not None:
+            prefix = f"{number}.head."
+            group.head = AuxiliaryHead(**record["head"]).to(device).requires_grad_(False)
+            group.head.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        prefix = f"{number}.store."
+        packed = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        group.store = unpack_rows(packed, record["store_tags"])
+    return {key: value for key, value in state.items() if key not in ("groups", "version")}
+
+
+def pack_rows(rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
+    """Rows as three flat tensors: all ids, prompt lengths, completion lengths."""
+    return {
+        "ids": torch.tensor([token for row in rows for token in row.ids], dtype=torch.int32),
+        "prompt_lengths": torch.tensor([len(row.prompt) for row in rows], dtype=torch.int32),
+        "completion_lengths": torch.tensor([len(row.completion) for row in rows], dtype=torch.int32),
+    }
+
+
+def unpack_rows(packed: dict[str, torch.Tensor], tags: Sequence[dict[str, Any]]) -> list[TokenRow]:
+    """Inverse of ``pack_rows``."""
+    ids, position, rows = packed["ids"].tolist(), 0, []
+    lengths = zip(packed["prompt_lengths"].tolist(), packed["completion_lengths"].tolist(), tags, strict=True)
+    for prompt, completion, row_tags in lengths:
+        middle, end = position + prompt, position + prompt + completion
+        rows.append(TokenRow(tuple(ids[position:middle]), tuple(ids[middle:end]), dict(row_tags), False))
+        position = end
+    return rows
+
+
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The newest whole checkpoint below ``output_dir``; a half-written one never has its final name."""
+    found = [
+        path
+        for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if path.name.split("-")[-1].isdigit() and (path / STATE_FILE).exists()
+    ]
+    return max(found, key=lambda path: int(path.name.split("-")[-1]), default=None)
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Move a wholly written folder to its final name in one step."""
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(staged, final)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+
+def _head_shape(head: AuxiliaryHead) -> dict[str, int]:
+    return {
+        "features": head.norm.normalized_shape[0],
+        "vocab_size": head.token_factors.shape[0],
+        "num_bins": head.num_bins,
+        "rank": head.token_factors.shape[1],
+        "width": head.skip.out_features,
+    }
+
+
+def _target_record(target: Target) -> dict[str, Any]:
+    return {
+        "clauses": list(target.clauses),
+        "hard": list(target.hard),
+        "soft": [{**asdict(bins), "edges": [str(e) for e in bins.edges]} for bins in target.soft],
+    }
+
+
+def _target(record: dict[str, Any]) -> Target:
+    soft = tuple(SoftBins(**{**bins, "edges": tuple(float(e) for e in bins["edges"])}) for bins in record["soft"])
+    return Target(tuple(record["clauses"]), tuple(record["hard"]), soft)

@@ -1,0 +1,105 @@
+"""Controllers that drive a clause's measured rate to its set-point by moving its dual (or log-weight).
+
+State is one small record per clause and group; the update is a pure function. Source: method.md section 4,
+"What is controlled".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from constraintlang_runtime.projection import LOG_FLOOR
+
+MAX_WEIGHT_DOUBLINGS = 4
+
+
+def logit(rate: float) -> float:
+    """log(p / (1-p))."""
+    return math.log(rate) - math.log1p(-rate)
+
+
+@dataclass(frozen=True)
+class ControllerState:
+    """What the controller of one clause remembers.
+
+    ``value`` is λ (frozen anchor) or log ρ (moving anchor); ``weight`` is ρ; ``window`` holds the last rounds'
+    (sum of f, number of samples) pairs since the value last moved.
+    """
+
+    value: float
+    weight: float
+    set_point: float
+    gain: float = 0.2
+    max_value: float = LOG_FLOOR
+    window: tuple[tuple[float, float], ...] = ()
+    min_samples: int = 0
+    doublings: int = 0
+    kind: Literal["dual", "log_weight"] = "dual"
+    fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
+
+    @property
+    def dual(self) -> float:
+        """λ of the clause, whichever quantity is controlled."""
+        return self.value if self.kind == "dual" else self.fixed_dual
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form for the checkpoint."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ControllerState:
+        """Inverse of ``to_dict``; TypeError on unknown keys."""
+        return ControllerState(**{**data, "window": tuple((s, n) for s, n in data["window"])})
+
+
+def update(state: ControllerState, total: float, count: float, scale: float = 1.0) -> ControllerState:
+    """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
+
+    Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
+    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and scale = high.
+    A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
+    above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
+    """
+    window = (*state.window, (float(total), float(count)))
+    samples = sum(n for _, n in window)
+    if samples < state.min_samples:
+        return replace(state, window=window)
+    rate = (sum(c for c, _ in window) + 0.5) / (samples + 1.0)
+    error = max(-1.5, min(1.5, logit(rate) - logit(state.set_point)))
+    if state.kind == "log_weight":
+        value = max(-4.0, min(state.max_value, state.value + state.gain * error))
+        return replace(state, value=value, weight=math.exp(value), window=())
+    at_cap = state.value >= state.max_value and error > 0
+    if at_cap:
+        if state.doublings < MAX_WEIGHT_DOUBLINGS:
+            return replace(state, weight=2 * state.weight, doublings=state.doublings + 1, window=())
+        return replace(state, window=())
+    value = max(0.0, min(state.max_value, state.value + state.gain * error / scale))
+    return replace(state, value=value, window=())
+
+
+def initial_dual(
+    anchor_rate: float, corpus_rate: float, set_point: float, weight: float, divergence: str
+) -> float:
+    """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
+
+    Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
+    reverse (and js): λ0 = logit r - logit b + (d-b) / (ρ b (1-b)); forward: λ0 = logit r - logit(b - (d-b)/ρ).
+    Clipped to [0, Λ].
+    """
+    r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
+    b, d = set_point, max(corpus_rate, set_point)
+    if divergence == "forward":
+        level = max(b - (d - b) / weight, b / 10)
+        dual = logit(r) - logit(level)
+    else:
+        dual = logit(r) - logit(b) + (d - b) / (weight * b * (1 - b))
+    return min(max(dual, 0.0), LOG_FLOOR)
+
+
+def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:
+    """The fixed weight ρ of a domain: d/b for reverse and js, 2(d-b)/b for forward, at least 1."""
+    d, b = corpus_rate, set_point
+    return max(1.0, 2 * (d - b) / b if divergence == "forward" else d / b)

@@ -1,0 +1,295 @@
+"""Rows with their domain tags, their token form, and the only place with shift-by-one and padding masks.
+
+A row is a mapping with ``text``, or ``prompt`` (and ``completion``), or ``messages``; every other column is a tag.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from constraintlang_runtime.errors import DataError
+
+IGNORED_LABEL = -100
+CONTENT_COLUMNS = ("text", "prompt", "completion", "messages")
+MAX_CUT = 32  # a `text` row yields a prompt of k tokens, k uniform in 1..min(32, half the row)
+
+Row = dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------------ reading
+def split_domain(spec: str) -> tuple[str | None, str]:
+    """``chat=rows.jsonl`` -> ("chat", "rows.jsonl"); a path that merely contains ``=`` after a separator is kept."""
+    head, equals, tail = spec.partition("=")
+    if equals and head and not any(mark in head for mark in "/\\."):
+        return head, tail
+    return None, spec
+
+
+def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTENT_COLUMNS) -> list[Row]:
+    """Read rows from files (.jsonl, .json, .csv, .parquet, .txt) or hub data sets, in order.
+
+    ``specs`` are ``[DOMAIN=]FILE_OR_ID``; the domain written there wins over a ``domain`` column. ``role`` is the
+    flag that named them, for messages ("--data").
+    Raises: DataError for a missing or unreadable file, an empty file, or rows without a known column.
+    """
+    rows: list[Row] = []
+    for spec in specs:
+        domain, source = split_domain(spec)
+        loaded = _load_source(source, role)
+        if not loaded:
+            raise DataError(f"{role}: `{source}` has no rows", help="give a file with at least one row")
+        known = [c for c in columns if c in loaded[0]]
+        if not known:
+            raise DataError(
+                f"{role}: `{source}` has none of the columns {', '.join(columns)}; it has {', '.join(loaded[0])}",
+                help="rename a column, or write rows such as {\"prompt\": ..., \"completion\": ...}",
+            )
+        for number, row in enumerate(loaded):
+            if all(row.get(c) is None for c in known):
+                raise DataError(
+                    f"{role}: row {number} of `{source}` has no value in {', '.join(known)}",
+                    help="drop the row or fill the column",
+                )
+            rows.append({**row, "domain": domain} if domain is not None else row)
+    return rows
+
+
+def _load_source(source: str, role: str) -> list[Row]:
+    """Rows of one file or hub data set as plain dictionaries."""
+    path = Path(source)
+    kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+    if path.is_dir():
+        raise DataError(f"{role}: `{source}` is a folder", help="name the files in it")
+    if path.suffix in kinds and not path.exists():
+        raise DataError(f"{role}: no file `{source}`", help=f"looked in {Path.cwd()}; check the path")
+    if not path.exists():
+        return _load_hub(source, role)
+    if path.suffix not in kinds:
+        raise DataError(
+            f"{role}: cannot tell the format of `{source}` from its ending",
+            help=f"use one of {', '.join(sorted(kinds))}",
+        )
+    if path.stat().st_size == 0:
+        return []
+    if kinds[path.suffix] == "json" and path.suffix == ".jsonl":
+        return _load_jsonl(path, role)
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train")
+    except Exception as error:  # every reader raises its own kind
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise DataError(
+            f"{role}: cannot read `{source}`: {reason}", help="check that the file is whole and has this format"
+        ) from error
+    return [dict(row) for row in loaded]
+
+
+def _load_jsonl(path: Path, role: str) -> list[Row]:
+    """One JSON object a line, errors with the line's number."""
+    import json
+
+    rows: list[Row] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{role}: cannot read `{path}`: {error}", help="the file must be UTF-8 JSON lines") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{role}: line {number} of `{path}` is not JSON: {error}", help="write one JSON object a line"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{role}: line {number} of `{path}` is a JSON {type(row).__name__}, expected an object",
+                help='write rows such as {"prompt": "...", "completion": "..."}',
+            )
+        rows.append(row)
+    return rows
+
+
+def _load_hub(source: str, role: str) -> list[Row]:
+    """A hub data set by id, ``owner/name[:split]``."""
+    import datasets
+
+    name, _, split = source.partition(":")
+    try:
+        loaded = datasets.load_dataset(name, split=split or "train")
+    except Exception as error:
+        raise DataError(
+            f"{role}: `{source}` is neither a file here nor a data set that can be loaded ({type(error).__name__})",
+            help=f"looked in {Path.cwd()}; check the path, or the id and the network",
+        ) from error
+    return [dict(row) for row in loaded]
+
+
+def row_tags(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything in a row that is not content: its domain and other tags."""
+    return {key: value for key, value in row.items() if key not in CONTENT_COLUMNS and value is not None}
+
+
+# ------------------------------------------------------------------------------------------------ tokens
+@dataclass(frozen=True)
+class TokenRow:
+    """A row as token ids: ``prompt`` then ``completion`` (with the end token when the row ends there).
+
+    ``train_prompt`` says whether the LM loss covers the prompt too (`text` rows) or the completion alone.
+    """
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    tags: dict[str, Any]
+    train_prompt: bool
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Prompt and completion together."""
+        return self.prompt + self.completion
+
+
+def encode_rows(
+    rows: Sequence[Row], tokenizer: Any, *, max_length: int, seed: int = 0, need_completion: bool = True
+) -> list[TokenRow]:
+    """Tokenize rows; a `text` row is cut into prompt and completion after k tokens.
+
+    k is uniform in 1..min(32, half the row's tokens), drawn from a generator seeded by ``seed`` and the row's text,
+    so that a row is cut alike wherever it stands. Rows longer than ``max_length`` lose their tail (and then do not
+    end with the end token). ``need_completion=False`` accepts prompt-only rows.
+    Raises: DataError naming the row when it has no usable content.
+    """
+    encoded = []
+    for number, row in enumerate(rows):
+        prompt, completion, train_prompt = _encode_one(row, number, tokenizer, seed, need_completion)
+        room = max_length - len(prompt)
+        if room < 1 and completion:
+            raise DataError(
+                f"row {number}: its prompt has {len(prompt)} tokens, max_length is {max_length}",
+                help="raise --max_length or shorten the prompt",
+            )
+        encoded.append(TokenRow(tuple(prompt), tuple(completion[: max(room, 0)]), row_tags(row), train_prompt))
+    return encoded
+
+
+def _encode_one(
+    row: Row, number: int, tokenizer: Any, seed: int, need_completion: bool
+) -> tuple[list[int], list[int], bool]:
+    """Prompt ids, completion ids, and whether the prompt is trained on."""
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if row.get("messages") is not None:
+        return _encode_messages(row["messages"], number, tokenizer, need_completion)
+    if row.get("prompt") is not None:
+        prompt = bos + _ids(tokenizer, row["prompt"])
+        completion = row.get("completion")
+        if completion is None:
+            if need_completion:
+                raise DataError(
+                    f"row {number} has a prompt but no completion",
+                    help="training rows need `prompt` and `completion`, or `text`; prompts alone go to --prompts",
+                )
+            return prompt, [], False
+        return prompt, _ids(tokenizer, completion) + eos, False
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"row {number} has no text: {text!r}", help="drop empty rows")
+    ids = _ids(tokenizer, text)
+    longest = max(1, min(MAX_CUT, len(ids) // 2))
+    cut = random.Random(f"{seed}:{zlib.crc32(text.encode())}").randint(1, longest)
+    return bos + ids[:cut], ids[cut:] + eos, True
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _encode_messages(
+    messages: Any, number: int, tokenizer: Any, need_completion: bool
+) -> tuple[list[int], list[int], bool]:
+    """Chat rows: everything before the last assistant turn is the prompt."""
+    if tokenizer.chat_template is None:
+        raise DataError(
+            f"row {number} has `messages`, but the tokenizer has no chat template",
+            help="use prompt/completion columns, or a tokenizer with a chat template",
+        )
+    last_is_assistant = bool(messages) and messages[-1].get("role") == "assistant"
+    if need_completion and not last_is_assistant:
+        raise DataError(f"row {number}: its last message is not from the assistant", help="training rows end with one")
+    context = messages[:-1] if last_is_assistant else messages
+    prompt = list(tokenizer.apply_chat_template(context, add_generation_prompt=True, return_dict=False))
+    if not last_is_assistant:
+        return prompt, [], False
+    whole = list(tokenizer.apply_chat_template(messages, return_dict=False))
+    if whole[: len(prompt)] != prompt:
+        raise DataError(
+            f"row {number}: the chat template does not render the prompt as a prefix of the whole conversation",
+            help="use a template whose generation prompt is the beginning of the assistant turn",
+        )
+    return prompt, whole[len(prompt) :], False
+
+
+def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[TokenRow]:
+    """Distinct prompts of rows, in order of first appearance, completions dropped."""
+    seen: dict[tuple[Any, ...], TokenRow] = {}
+    for row in rows:
+        key = (row.prompt, tuple(sorted((k, str(v)) for k, v in row.tags.items())))
+        seen.setdefault(key, TokenRow(row.prompt, (), row.tags, row.train_prompt))
+    return list(seen.values())[:limit]
+
+
+# ------------------------------------------------------------------------------------------------ batches
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows: ``input_ids`` [B, T], ``attention_mask`` [B, T], ``labels`` [B, T] (-100 = not trained),
+    ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of.
+    """
+
+    input_ids: Int[Tensor, "B T"]
+    attention_mask: Int[Tensor, "B T"]
+    labels: Int[Tensor, "B T"]
+    region: Bool[Tensor, "B T"]
+
+
+def collate(rows: Sequence[TokenRow], pad_id: int, *, width: int | None = None) -> Batch:
+    """Pad rows on the right; lengths, not the value of the pad token, decide what is padding."""
+    width = width or max(len(row.prompt) + len(row.completion) for row in rows)
+    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    attention = torch.zeros((len(rows), width), dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED_LABEL, dtype=torch.long)
+    region = torch.zeros((len(rows), width), dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids = torch.tensor(row.ids, dtype=torch.long)
+        start, end = len(row.prompt), len(ids)
+        input_ids[i, :end] = ids
+        attention[i, :end] = 1
+        region[i, start:end] = True
+        trained_from = 0 if row.train_prompt else start
+        labels[i, trained_from:end] = ids[trained_from:end]
+    return Batch(input_ids, attention, labels, region)
+
+
+def prediction_sites(region: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Positions whose *next* token lies in the region: the shift by one, the last column is never a site.
+
+    The first completion token is predicted from the last prompt token, so it is included; padding is not.
+    """
+    sites = torch.zeros_like(region)
+    sites[:, :-1] = region[:, 1:]
+    return sites
+
+
+def next_tokens(input_ids: Int[Tensor, "B T"], sites: Bool[Tensor, "B T"]) -> Int[Tensor, " S"]:
+    """The realised next token of every site, row-major."""
+    return input_ids.roll(-1, dims=1)[sites]

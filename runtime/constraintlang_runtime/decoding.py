@@ -1,0 +1,50 @@
+"""Guided decoding: sample from the projected distribution p·V itself, with no fine-tuning."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.regularizer import log_values
+
+
+class Guidance(LogitsProcessor):
+    """Adds log V(s·v) to the anchor's logits at every step.
+
+    Equation: q̂(v|s) ∝ p_ref(v|s) Σ_m π_m(s·v) ψ_m. The features are those of the very forward pass that made the
+    logits, captured at the output embeddings, so guidance costs one pass of the auxiliary head and no second model.
+    Use inside ``attached(model)``.
+    """
+
+    def __init__(self, head: AuxiliaryHead, log_potential: Tensor) -> None:
+        self._head = head
+        self._log_potential = log_potential
+        self._features: Tensor | None = None
+
+    @contextlib.contextmanager
+    def attached(self, model: Any) -> Iterator[Guidance]:
+        """Capture features from ``model`` for the duration of the block."""
+
+        def capture(_module: Any, args: tuple[Tensor, ...]) -> None:
+            self._features = args[0][:, -1].detach()
+
+        handle = model.get_output_embeddings().register_forward_pre_hook(capture)
+        try:
+            yield self
+        finally:
+            handle.remove()
+            self._features = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Tilted logits [B, V]."""
+        if self._features is None:
+            raise RuntimeError("guidance is not attached to the model that generates; use `with g.attached(model):`")
+        with torch.no_grad():
+            value = log_values(self._head.all_tokens(self._features), self._log_potential.to(scores.device))
+        return scores + value.to(scores.dtype)

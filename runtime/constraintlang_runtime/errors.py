@@ -1,0 +1,48 @@
+"""The exceptions that a Python caller of the runtime sees.
+
+RuntimeFailure              root of everything below; ``exit_code`` is what the command returns
+├── ConfigError             a setting is wrong, unknown or contradicts another (2)
+├── DataError               rows, columns or prompts are not what the run needs (2)
+├── ModelError              a model or tokenizer cannot be loaded or used (2)
+├── ScorerError             a scorer raised, returned NaN or a value outside its range (4)
+└── TrainingError           the run cannot go on: infeasible policy, diverged loss, broken checkpoint (4)
+"""
+
+from __future__ import annotations
+
+
+class RuntimeFailure(Exception):
+    """Root of the runtime's errors: says what was got, what was expected and what to do."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, help: str | None = None) -> None:
+        super().__init__(message if help is None else f"{message}\n  help: {help}")
+        self.message = message
+        self.help = help
+
+
+class ConfigError(RuntimeFailure):
+    """A setting is wrong, unknown, or contradicts another."""
+
+    exit_code = 2
+
+
+class DataError(RuntimeFailure):
+    """Rows, columns or prompts are not what the run needs."""
+
+    exit_code = 2
+
+
+class ModelError(RuntimeFailure):
+    """A model or tokenizer cannot be loaded or used."""
+
+    exit_code = 2
+
+
+class ScorerError(RuntimeFailure):
+    """A scorer raised, returned NaN, or a value outside its declared range."""
+
+
+class TrainingError(RuntimeFailure):
+    """The run cannot go on."""

@@ -1,0 +1,170 @@
+"""Groups of prompts that fall under the same clauses, and what the run knows about each of them.
+
+One group has one auxiliary model, one set of duals and one weight: with ``--adaptive domain`` (and ``prompt``) a
+group is a set of clauses that apply together; with ``none`` there is one group for all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from constraintlang_compiler.domains import domain_name
+from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
+from constraintlang_compiler.scopes import sample_clauses, scopes_of
+from constraintlang_compiler.targets import Target, build_target
+from numpy.typing import NDArray
+from torch import Tensor
+
+from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.bounds import set_point, set_point_mean
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.control import ControllerState
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.projection import LOG_FLOOR
+
+Floats = NDArray[np.float64]
+NO_GROUP = -1
+
+
+@dataclass
+class Group:
+    """The state of one group; everything but ``prompts`` goes into the checkpoint.
+
+    ``controllers`` has one entry per soft clause in the order of ``target.soft``; ``bin_values`` [M, S];
+    ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
+    rows on whose prefixes the regularizer may act, newest last.
+    """
+
+    name: str
+    clauses: tuple[Clause, ...]
+    indexes: tuple[int, ...]
+    prompts: list[TokenRow]
+    corpus_share: float
+    corpus_means: Floats
+    target: Target | None = None
+    head: AuxiliaryHead | None = None
+    bin_values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    controllers: list[ControllerState] = field(default_factory=list)
+    store: list[TokenRow] = field(default_factory=list)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the regularizer acts on this group now."""
+        return self.head is not None and self.target is not None
+
+    @property
+    def weight(self) -> float:
+        """ρ of the group: the largest that one of its controllers asks for."""
+        return max((state.weight for state in self.controllers), default=1.0)
+
+    @property
+    def duals(self) -> Floats:
+        """λ [S] of the soft clauses."""
+        return np.array([state.dual for state in self.controllers])
+
+    def is_vacuous(self) -> bool:
+        """True when no tilt is asked for, so that the term is skipped bit for bit."""
+        return self.target is not None and not self.target.hard and bool((self.duals == 0).all())
+
+    def log_potential(self) -> Tensor:
+        """log ψ over the bins [M]."""
+        assert self.target is not None
+        return torch.from_numpy(self.target.log_potential(self.duals, self.bin_values)).float()
+
+    def clause(self, column: int) -> Clause:
+        """The soft clause of a controller's column."""
+        assert self.target is not None
+        return self.clauses[self.target.soft[column].clause]
+
+
+def set_point_of(
+    clause: Clause, config: ConstraintConfig, num_statements: int, std: float | None = None
+) -> float:
+    """The mean of the clause's statistic that training drives to.
+
+    The largest true value that the planned verification (``verify_prompts`` prompts) still certifies with 90% power;
+    ``set_point_share`` of the bound when given. A hard clause has 0.
+    Raises: ConfigError when the planned number of prompts cannot certify the bound at all.
+    """
+    bound = float(clause.bound)
+    if clause.hard:
+        return 0.0
+    if config.set_point_share is not None:
+        return bound * config.set_point_share
+    confidence = float(clause.confidence)
+    try:
+        if isinstance(clause.statistic, Indicator):
+            return set_point(bound, config.verify_prompts, confidence=confidence, num_statements=num_statements)
+        high = getattr(clause.statistic, "high", None)
+        if high is None or std is None:
+            return 0.9 * bound
+        return set_point_mean(
+            bound, config.verify_prompts, std, high=float(high), confidence=confidence, num_statements=num_statements
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"clause `{clause.name}`: {error}", help="raise --verify_prompts, or set --set_point_share"
+        ) from error
+
+
+def assign_groups(policy: PolicyIR, tags: Sequence[dict[str, Any]], adaptive: str) -> list[tuple[int, ...]]:
+    """For each row the sample clauses of its group; with ``none`` every row has all of them."""
+    if adaptive == "none":
+        everything = tuple(range(len(sample_clauses(policy))))
+        return [everything for _ in tags]
+    return scopes_of(policy, tags)
+
+
+def check_scopes(policy: PolicyIR, tags: Sequence[dict[str, Any]]) -> None:
+    """Raise DataError for a clause whose domain holds no prompt: a policy must not pass because it was not applied."""
+    scopes = scopes_of(policy, tags)
+    for index, clause in enumerate(sample_clauses(policy)):
+        if clause.strength != "preserve" and not any(index in scope for scope in scopes):
+            domains = sorted({str(t["domain"]) for t in tags if "domain" in t})
+            raise DataError(
+                f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
+                f"the prompts have {'the domains ' + ', '.join(domains) if domains else 'no domain'}",
+                help="write --prompts DOMAIN=FILE (or --data DOMAIN=FILE), or give the rows a `domain` column",
+            )
+
+
+def group_name(clauses: Sequence[Clause]) -> str:
+    """A short name for logs: the common domain, else the clauses' names."""
+    names = {domain_name(clause.domain) for clause in clauses}
+    only = next(iter(names)) if len(names) == 1 else None
+    return only if only is not None else "+".join(clause.name for clause in clauses)
+
+
+def attach_target(group: Group, statistics: Floats) -> NDArray[np.int64]:
+    """Give the group its bins, from statistics [n, K] of samples; returns the samples' bins [n]."""
+    if group.target is None:
+        group.target = build_target(group.clauses, range(len(group.clauses)), samples=statistics)
+    bins = group.target.bin_index(statistics)
+    group.bin_values = group.target.bin_values(statistics, bins)
+    return bins
+
+
+def prompt_log_potential(group: Group, success: Tensor) -> Tensor:
+    """log ψ per row [B, M] for ``--adaptive prompt``: λ(x) = clip(c - logit R(x), 0, Λ) with c the controlled value.
+
+    Source: method.md section 2, `each prompt`; c starts at logit(1 - set-point) and is controlled like λ.
+    """
+    assert group.target is not None
+    level = group.controllers[0].value
+    duals = (level - torch.logit(success.clamp(1e-6, 1 - 1e-6))).clamp(0.0, LOG_FLOOR)
+    values = torch.from_numpy(group.bin_values[:, 0]).float()
+    potential = -duals[:, None] * values[None, :]
+    potential[:, torch.from_numpy(group.target.hard_bins)] = -LOG_FLOOR
+    return potential.clamp_min(-LOG_FLOOR)
+
+
+def logit(rate: float) -> float:
+    """log(p / (1-p)) with p kept inside (0, 1)."""
+    clipped = min(max(rate, 1e-6), 1 - 1e-6)
+    return math.log(clipped) - math.log1p(-clipped)

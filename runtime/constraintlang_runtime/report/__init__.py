@@ -1,0 +1,1 @@
+"""Verdicts for people: a terminal table, JSON, and one self-contained HTML page."""

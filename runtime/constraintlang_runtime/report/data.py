@@ -1,0 +1,136 @@
+"""What a report is made of: plain records, checked at the door, unknown keys rejected.
+
+Build a ``ReportData`` directly or with ``ReportData.model_validate(plain_dict)``; ``model_dump(mode="json")``
+gives the dict back. Every text in it may come from a user or a model and is escaped when it is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from constraintlang_runtime.verdicts import VerdictName
+
+
+class Record(BaseModel):
+    """Base of the report's records: frozen, unknown keys rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClauseResult(BaseModel):
+    """One verdict: the keys of ``Verdict.to_dict()``; the first nine are required, further keys are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    clause: str
+    domain: str
+    kind: str
+    n: int
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    bound: float | None
+    verdict: VerdictName
+    strength: str = "require"
+    direction: Literal["at_most", "at_least"] = "at_most"
+    strict: bool = False
+    hard: bool = False
+    soft: bool = False
+    confidence: float = 0.95
+    method: str = ""
+    quantity: str = ""
+    samples: int | None = None
+    unavailable: int = 0
+    text: str = ""
+    note: str = ""
+
+
+class SampleText(Record):
+    """One completion, with the score that judged it; ``violates`` is None when no clause judged it."""
+
+    prompt: str
+    completion: str
+    domain: str = ""
+    score: float | None = None
+    violates: bool | None = None
+
+
+class SystemReport(Record):
+    """One row of the comparison: a model, or a model with a decoding rule, on the same held-out prompts.
+
+    Units: ``utility_loss`` and ``compliant_loss`` in nats per token (all rows; rows that obey the policy);
+    ``seconds`` of wall-clock time to make it.
+    """
+
+    name: str
+    label: str
+    clauses: tuple[ClauseResult, ...]
+    utility_loss: float | None = None
+    compliant_loss: float | None = None
+    seconds: float | None = None
+    degeneracy: dict[str, float | int | None] | None = None
+    samples: tuple[SampleText, ...] = ()
+
+
+class CurvePoint(Record):
+    """One point of a training curve; ``domain`` names the line, ``lower`` and ``upper`` its interval."""
+
+    step: float
+    value: float | None
+    domain: str = ""
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Event(Record):
+    """A mark on the step axis, such as the start of a round."""
+
+    step: float
+    label: str
+
+
+class ReportData(Record):
+    """A whole report.
+
+    ``headline`` names the system whose verdicts stand on top (default: the last), ``baseline`` the one it is
+    compared with in the samples (default: the first). ``readings`` maps a clause's name to its sentence in
+    words (default: made from the verdict). ``curves`` maps a series to its points; known names are
+    ``violation_rate``, ``dual``, ``loss``, ``regularizer`` and ``effective_sample_size``, others keep their
+    name as title. ``bounds`` and ``set_points`` are keyed like the lines of ``violation_rate`` (the
+    ``domain`` of its points).
+    """
+
+    title: str
+    policy_text: str
+    systems: tuple[SystemReport, ...] = Field(min_length=1)
+    headline: str | None = None
+    baseline: str | None = None
+    readings: dict[str, str] = {}
+    curves: dict[str, tuple[CurvePoint, ...]] = {}
+    bounds: dict[str, float] = {}
+    set_points: dict[str, float] = {}
+    events: tuple[Event, ...] = ()
+    provenance: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> ReportData:
+        names = [system.name for system in self.systems]
+        if len(set(names)) < len(names):
+            raise ValueError(f"got system names {names}; expected each name once")
+        for role, name in (("headline", self.headline), ("baseline", self.baseline)):
+            if name is not None and name not in names:
+                raise ValueError(f"got {role} {name!r}; expected the name of a system: {', '.join(names)}")
+        return self
+
+    def system(self, name: str | None, default: int) -> SystemReport:
+        """The system of this name, or the one at index ``default`` when there is no name."""
+        return self.systems[default] if name is None else next(s for s in self.systems if s.name == name)
+
+
+def report_data(data: ReportData | Mapping[str, Any]) -> ReportData:
+    """``data`` checked; raises pydantic's ValidationError (a ValueError) naming each wrong key."""
+    return data if isinstance(data, ReportData) else ReportData.model_validate(data)

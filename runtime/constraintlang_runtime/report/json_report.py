@@ -1,0 +1,38 @@
+"""The report as JSON, and the one way in which reports reach the disk: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .data import ReportData, report_data
+
+
+def write_json(data: ReportData | Mapping[str, Any], path: str | Path) -> Path:
+    """Write ``data`` as indented UTF-8 JSON with sorted keys; nan and infinity become null.
+
+    Raises: ValueError (pydantic) for a wrong key or value; OSError when the folder cannot be written.
+    """
+    plain = json.loads(
+        report_data(data).model_dump_json()
+    )  # pydantic writes nan as null, json.dumps would not
+    return write_text_atomic(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+
+
+def write_text_atomic(text: str, path: str | Path) -> Path:
+    """Write ``text`` to a temporary file beside ``path`` and rename it: a reader never sees half a report.
+
+    Creates missing parent folders. Raises: OSError when the folder cannot be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

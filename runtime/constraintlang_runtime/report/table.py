@@ -1,0 +1,121 @@
+"""Rich tables of verdicts for the terminal: one system's clauses, or several systems side by side.
+
+Verdicts carry a symbol and a word besides their colour. Texts are never read as rich markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import ROUNDED
+from rich.table import Table
+from rich.text import Text
+
+from constraintlang_runtime.verdicts import Verdict, VerdictName
+
+from .data import ClauseResult, SystemReport
+from .words import SYMBOLS, amount, duration, interval, is_soft, limit, number, percent
+
+STYLES: dict[VerdictName, str] = {
+    "holds": "bold green",
+    "violated": "bold red",
+    "inconclusive": "yellow",
+    "vacuous": "magenta",
+    "error": "bold red reverse",
+}
+
+
+def verdict_table(
+    verdicts: Sequence[Verdict | ClauseResult | Mapping[str, Any]], *, title: str | None = None
+) -> Table:
+    """One row per clause: clause, domain, kind, n, estimate, interval, bound, verdict.
+
+    Takes ``Verdict`` records, their dicts or ``ClauseResult``; print it with ``rich.console.Console``.
+    Raises: ValueError (pydantic) when a dict lacks a key of the contract.
+    """
+    table = Table(title=_plain(title), box=ROUNDED, title_justify="left", header_style="bold", expand=False)
+    table.add_column("clause", overflow="fold", min_width=8, ratio=3)
+    table.add_column("domain", overflow="fold", style="dim", ratio=2)
+    table.add_column("kind", style="dim", no_wrap=True)
+    for column in ("n", "estimate", "interval", "bound"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for clause in map(_result, verdicts):
+        table.add_row(
+            Text(clause.clause),
+            Text(clause.domain),
+            Text(clause.kind),
+            f"{clause.n:,}",
+            amount(clause, clause.estimate),
+            interval(clause),
+            "none" if clause.hard else limit(clause),
+            verdict_text(clause),
+        )
+    return table
+
+
+def comparison_table(systems: Sequence[SystemReport], *, title: str | None = None) -> Table:
+    """One row per system: for each clause the estimate, the deciding bound and the verdict; then the losses.
+
+    Columns follow the order in which clauses first appear; a system that lacks a clause shows a dash.
+    """
+    table = Table(
+        title=_plain(title), box=ROUNDED, title_justify="left", header_style="bold", show_lines=True
+    )
+    levels = {clause.confidence for system in systems for clause in system.clauses}
+    if levels:
+        table.caption = (
+            f"upper, lower: one-sided bounds at {' or '.join(map(percent, sorted(levels)))} confidence"
+        )
+    table.add_column("system", overflow="fold", min_width=11)
+    soft = {clause.clause for system in systems for clause in system.clauses if is_soft(clause)}
+    for clause_name in clause_names(systems):
+        table.add_column(
+            Text(f"{clause_name}\n(prefer)" if clause_name in soft else clause_name),
+            justify="right",
+            no_wrap=True,
+        )
+    for column in ("utility loss", "compliant loss", "time"):
+        table.add_column(column, justify="right")
+    for system in systems:
+        found = {clause.clause: clause for clause in system.clauses}
+        table.add_row(
+            Text(system.label, style="bold"),
+            *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
+            number(system.utility_loss, digits=4),
+            number(system.compliant_loss, digits=4),
+            duration(system.seconds),
+        )
+    return table
+
+
+def clause_names(systems: Sequence[SystemReport]) -> list[str]:
+    """Names of all clauses in order of first appearance."""
+    return list(dict.fromkeys(clause.clause for system in systems for clause in system.clauses))
+
+
+def verdict_text(clause: ClauseResult) -> Text:
+    """Symbol and word in the verdict's colour; ``(prefer)`` for a soft clause."""
+    soft = " (prefer)" if is_soft(clause) else ""
+    return Text(f"{SYMBOLS[clause.verdict]} {clause.verdict}{soft}", style=STYLES[clause.verdict])
+
+
+def _cell(clause: ClauseResult | None) -> Text:
+    if clause is None:
+        return Text("–", style="dim")
+    at_most = clause.direction == "at_most"
+    side, value = ("upper", clause.upper) if at_most else ("lower", clause.lower)
+    bound = Text(f"\n{side} {amount(clause, value, 'up' if at_most else 'down')}\n", style="dim")
+    verdict = Text(f"{SYMBOLS[clause.verdict]} {clause.verdict}", style=STYLES[clause.verdict])
+    return Text.assemble(amount(clause, clause.estimate), bound, verdict)
+
+
+def _result(verdict: Verdict | ClauseResult | Mapping[str, Any]) -> ClauseResult:
+    if isinstance(verdict, ClauseResult):
+        return verdict
+    return ClauseResult.model_validate(verdict.to_dict() if isinstance(verdict, Verdict) else dict(verdict))
+
+
+def _plain(title: str | None) -> Text | None:
+    return None if title is None else Text(title)

@@ -1,0 +1,252 @@
+"""One round: sample the current model, score, measure and control; fit the auxiliary model when the anchor is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.ir import Clause, Indicator
+from numpy.typing import NDArray
+
+from constraintlang_runtime import auxiliary, control
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
+from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
+from constraintlang_runtime.groups import Group, attach_target, logit, set_point_of
+from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
+from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample, seeded
+from constraintlang_runtime.scorers.pool import ScoringPool
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Completions of the current model on a group's prompts and their statistics f [n, K]."""
+
+    rows: list[TokenRow]
+    statistics: Floats
+
+
+def score_rows(
+    pool: ScoringPool, clauses: Sequence[Clause], rows: Sequence[TokenRow], tokenizer: Any, progress: Any = None
+) -> Floats:
+    """Statistics [n, K] of rows under clauses, from the text of their completions.
+
+    Raises: ScorerError when a score that a clause needs is unavailable; training cannot guess it.
+    """
+    prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
+    keys = sorted({key for row in rows for key in row.tags})
+    columns = {key: [row.tags.get(key) for row in rows] for key in keys}
+    scores = pool.score(prompts, completions, columns=columns, progress=progress)
+    result = statistics(clauses, scores)
+    unknown = np.isnan(result).any(axis=1)
+    if unknown.any():
+        first = int(np.flatnonzero(unknown)[0])
+        raise ScorerError(
+            f"{int(unknown.sum())} of {len(rows)} texts have no score, the first is {completions[first][:60]!r}",
+            help="make the scorer return a number for every text; training cannot guess one",
+        )
+    return result
+
+
+def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[TokenRow]:
+    """``count`` prompts: whole passes over a seeded shuffle, so that none is drawn twice before all were drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn: list[TokenRow] = []
+    while len(drawn) < count:
+        order = torch.randperm(len(prompts), generator=generator).tolist()
+        drawn.extend(prompts[i] for i in order[: count - len(drawn)])
+    return drawn
+
+
+def measure(
+    model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintConfig,
+    *, count: int, seed: int, progress: Progress | None = None,
+) -> Measurement:  # fmt: skip
+    """Sample ``count`` completions on the group's prompts and score them."""
+    prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
+    rows = sample(
+        model, tokenizer, prompts, config.law, seed=derived_seed(seed, "tokens"),
+        batch_size=config.sampling_batch_size,
+        progress=None if progress is None else lambda done, total: progress("sampling", done, total),
+    )  # fmt: skip
+    scored = score_rows(
+        pool, group.clauses, rows, tokenizer,
+        None if progress is None else lambda done, total: progress("scoring", done, total),
+    )  # fmt: skip
+    return Measurement(rows, scored)
+
+
+def read_features(
+    anchor: Anchor, rows: Sequence[TokenRow], bins: NDArray[np.int64], pad_id: int, batch_size: int
+) -> AuxiliaryData:
+    """Features of every prediction site of sampled rows under the anchor, with their labels, on the CPU."""
+    device = next(anchor.model.parameters()).device
+    parts: list[AuxiliaryData] = []
+    offset = 0
+    kept = [i for i, row in enumerate(rows) if row.completion]
+    for start in range(0, len(kept), batch_size):
+        chosen = kept[start : start + batch_size]
+        batch = collate([rows[i] for i in chosen], pad_id)
+        sites = prediction_sites(batch.region)
+        moved = replace(
+            batch, input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+        )
+        _, features = anchor.read(moved, sites.to(device))
+        sequence = torch.nonzero(sites)[:, 0]
+        index = torch.arange(len(sequence)) + offset
+        first = torch.ones(len(sequence), dtype=torch.bool)
+        first[1:] = sequence[1:] != sequence[:-1]
+        parts.append(
+            AuxiliaryData(
+                features.cpu(),
+                next_tokens(batch.input_ids, sites),
+                torch.from_numpy(bins[chosen])[sequence],
+                sequence + start,
+                torch.where(first, torch.full_like(index, -1), index - 1),
+            )
+        )
+        offset += len(sequence)
+    if not parts:
+        raise TrainingError(
+            "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
+        )
+    return AuxiliaryData(*(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__))
+
+
+def fit_auxiliary(
+    group: Group, anchor: Anchor, measurement: Measurement, config: ConstraintConfig, pad_id: int,
+    *, seed: int, progress: Progress | None = None,
+) -> tuple[FitReport, Floats]:  # fmt: skip
+    """Fit the group's law to samples of the anchor; returns the fit's report and the law at each prompt [P, M]."""
+    bins = attach_target(group, measurement.statistics)
+    assert group.target is not None
+    data = read_features(anchor, measurement.rows, bins, pad_id, config.sampling_batch_size)
+    if group.head is None:
+        with seeded(derived_seed(seed, "auxiliary")):
+            group.head = AuxiliaryHead(
+                anchor.hidden_size, anchor.vocab_size, group.target.num_bins,
+                rank=config.auxiliary_rank, width=config.auxiliary_width,
+                embeddings=anchor.head.weight.detach().cpu(),
+            )  # fmt: skip
+    head = group.head.cpu().requires_grad_(True)
+    lm_device = next(anchor.model.parameters()).device
+    report = auxiliary.fit(
+        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+        steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
+        batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+        seed=derived_seed(seed, "fit"),
+        progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
+    )  # fmt: skip
+    head.requires_grad_(False)
+    head.to(lm_device)
+    first = data.follows < 0
+    laws = []
+    with torch.no_grad():
+        for part in data.features[first].split(256):
+            moved = part.to(lm_device)
+            laws.append(head.prefix_law(moved, anchor.logits_from(moved)).exp().double().cpu())
+    return report, torch.cat(laws).numpy()
+
+
+def start_controllers(
+    group: Group, law: Floats, measurement: Measurement, config: ConstraintConfig, num_statements: int
+) -> dict[str, float]:
+    """Set-points, weight and first duals of a group, in closed form; returns what to log.
+
+    The dual of the projection of the fitted law onto the set-points, plus the correction for the pull of the corpus
+    (method.md section 4). A bound that the projection cannot reach is an error naming the clause.
+    """
+    target = group.target
+    assert target is not None
+    means = measurement.statistics.mean(axis=0)
+    columns = [soft.clause for soft in target.soft]
+    stds = measurement.statistics.std(axis=0)
+    points = np.array(
+        [set_point_of(group.clauses[c], config, num_statements, float(stds[c])) for c in columns], dtype=np.float64
+    )
+    solved = project(law, group.bin_values, points, target.hard_bins)
+    for column, saturated in zip(columns, solved.saturated, strict=True):
+        if saturated and group.clauses[column].strength != "prefer":
+            raise TrainingError(
+                f"clause `{group.clauses[column].name}` cannot be met: even the strongest tilt of the "
+                f"{config.anchor} model leaves {float(solved.means[columns.index(column)]):.3g}, "
+                f"the set-point is {points[columns.index(column)]:.3g}",
+                help="loosen the bound, raise --anchor_samples so that compliant answers are seen, or choose another start model",
+            )
+    regularizer = config.regularizer
+    controllers = []
+    for k, column in enumerate(columns):
+        clause = group.clauses[column]
+        corpus, point = float(group.corpus_means[column]), float(points[k])
+        rate = min(max(corpus, point), 0.999)
+        weight = regularizer.weight or control.initial_weight(rate, point, regularizer.divergence)
+        dual = float(solved.duals[k])
+        if isinstance(clause.statistic, Indicator) and not np.isnan(corpus):
+            dual = _corrected_dual(dual, law, group, points, k, rate, weight, regularizer.divergence)
+        cap = LOG_FLOOR if clause.strength != "prefer" else min(LOG_FLOOR, float(clause.weight))
+        state = control.ControllerState(
+            value=min(dual, cap), weight=weight, set_point=point, gain=regularizer.gain, max_value=cap,
+            min_samples=int(5 / max(point, 1e-3)),
+        )  # fmt: skip
+        if regularizer.adaptive == "prompt":
+            if len(columns) != 1 or not isinstance(clause.statistic, Indicator) or target.hard:
+                raise ConfigError(
+                    f"adaptive: `prompt` works with one chance clause per domain; `{group.name}` has {len(group.clauses)}",
+                    help="use --adaptive domain",
+                )
+            state = replace(state, value=logit(1 - point) + (dual - float(solved.duals[k])))
+        if regularizer.is_moving:
+            state = replace(
+                state, kind="log_weight", fixed_dual=min(float(solved.duals[k]), cap), value=float(np.log(weight)), max_value=6.0
+            )
+        controllers.append(state)
+    group.controllers = controllers
+    log_weights = target.log_potential(group.duals, group.bin_values)[target.bin_index(measurement.statistics)]
+    return {
+        "projection_kl": solved.kl,
+        "effective_sample_size": effective_sample_size(log_weights),
+        **{f"anchor_mean/{group.clauses[c].name}": float(means[c]) for c in columns},
+    }
+
+
+def _corrected_dual(
+    dual: float, law: Floats, group: Group, points: Floats, k: int, corpus: float, weight: float, divergence: str
+) -> float:
+    """The projection's dual moved by the pull of the corpus term, so that the equilibrium is the set-point."""
+    point = float(points[k])
+    if divergence != "forward":
+        return dual + max(0.0, corpus - point) / (weight * point * (1 - point))
+    lowered = points.copy()
+    lowered[k] = max(point - max(0.0, corpus - point) / weight, point / 10)
+    assert group.target is not None
+    return float(project(law, group.bin_values, lowered, group.target.hard_bins).duals[k])
+
+
+def control_group(group: Group, measurement: Measurement) -> None:
+    """Move every controller of the group by the measured means of its clause."""
+    assert group.target is not None
+    updated = []
+    for state, soft in zip(group.controllers, group.target.soft, strict=True):
+        clause = group.clauses[soft.clause]
+        values = measurement.statistics[:, soft.clause]
+        high = 1.0
+        if not isinstance(clause.statistic, Indicator):
+            high = float(getattr(clause.statistic, "high", None) or max(values.max(), 1.0))
+        scaled = replace(state, set_point=state.set_point / high)
+        moved = control.update(scaled, float((values / high).sum()), float(len(values)), scale=high)
+        updated.append(replace(moved, set_point=state.set_point))
+    group.controllers = updated
+
+
+def keep_samples(group: Group, rows: Sequence[TokenRow], limit: int) -> None:
+    """Add sampled rows to the store and drop the oldest above ``limit``."""
+    group.store = [*group.store, *(row for row in rows if row.completion)][-limit:]

@@ -1,0 +1,153 @@
+"""Completions of the current model, batched by length, reproducible from a seed, never re-tokenised."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.errors import ConfigError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SamplingLaw:
+    """The law that verdicts speak of: ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 do not truncate."""
+
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens: got {self.max_new_tokens}, expected at least 1")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ConfigError(
+                f"sampling: got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}; "
+                "expected temperature >= 0, 0 < top_p <= 1, top_k >= 0"
+            )
+
+    def under(self, settings: dict[str, str]) -> SamplingLaw:
+        """This law with a clause's ``under`` settings put over it."""
+        changes: dict[str, Any] = {}
+        for key, value in settings.items():
+            if key == "max_tokens":
+                changes["max_new_tokens"] = int(value)
+            elif key == "top_k":
+                changes[key] = int(value)
+            elif key in ("temperature", "top_p"):
+                changes[key] = float(value)
+        return replace(self, **changes)
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts, the same on every machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block under its own torch seed and leave the caller's random state untouched."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def sample(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[TokenRow],
+    law: SamplingLaw,
+    *,
+    seed: int,
+    batch_size: int = 256,
+    logits_processor: Sequence[Any] = (),
+    progress: Progress | None = None,
+) -> list[TokenRow]:
+    """One completion per prompt, as rows in the order of ``prompts``.
+
+    A completion ends with the end token when the model produced it, and without when it met the length cap.
+    Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
+    batch's number alone.
+    """
+    from transformers import GenerationConfig
+
+    eos = _end_tokens(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
+    greedy = law.temperature == 0
+    config = GenerationConfig(
+        max_new_tokens=law.max_new_tokens,
+        do_sample=not greedy,
+        eos_token_id=eos or None,
+        pad_token_id=pad,
+        bos_token_id=tokenizer.bos_token_id,
+        **({} if greedy else {"temperature": law.temperature, "top_p": law.top_p, "top_k": law.top_k}),
+    )
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
+    completed: list[TokenRow | None] = [None] * len(prompts)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for number, start in enumerate(range(0, len(order), batch_size)):
+            chosen = order[start : start + batch_size]
+            width = max(len(prompts[i].prompt) for i in chosen)
+            input_ids = torch.full((len(chosen), width), pad, dtype=torch.long)
+            attention = torch.zeros_like(input_ids)
+            for row, i in enumerate(chosen):
+                ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
+                input_ids[row, width - len(ids) :] = ids
+                attention[row, width - len(ids) :] = 1
+            with torch.inference_mode(), seeded(derived_seed(seed, "batch", number)):
+                output = model.generate(
+                    input_ids=input_ids.to(device),
+                    attention_mask=attention.to(device),
+                    generation_config=config,
+                    logits_processor=list(logits_processor),
+                )
+            for row, i in enumerate(chosen):
+                completed[i] = replace(
+                    prompts[i], completion=_trim(output[row, width:].tolist(), eos, law.max_new_tokens)
+                )
+            if progress is not None:
+                progress(min(start + batch_size, len(order)), len(order))
+    finally:
+        model.train(was_training)
+    return [row for row in completed if row is not None]
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """All ids that end a completion: the tokenizer's and those of the model's generation configuration."""
+    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    for token in configured if isinstance(configured, list) else [configured]:
+        if token is not None and token not in ends:
+            ends.append(int(token))
+    return ends
+
+
+def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
+    """Cut after the first end token; what follows it is padding, whatever its value."""
+    for position, token in enumerate(ids):
+        if token in eos:
+            return tuple(ids[: position + 1])
+    return tuple(ids[:limit])
+
+
+def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
+    """The scored text of rows: the completion alone, special tokens left out."""
+    return list(tokenizer.batch_decode([row.completion for row in rows], skip_special_tokens=True))
+
+
+def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
+    """The prompts of rows as text, special tokens left out."""
+    return list(tokenizer.batch_decode([row.prompt for row in rows], skip_special_tokens=True))

@@ -1,0 +1,116 @@
+"""From a policy's attributes and the user's ``--scorer`` options to ready scorers."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constraintlang_compiler.ir import AttributeRecord, PolicyIR
+
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.classifier import ClassifierScorer
+from constraintlang_runtime.scorers.length import LengthScorer
+from constraintlang_runtime.scorers.lexicon import LexiconScorer
+from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.scorers.regex import RegexScorer
+
+
+def parse_scorer_options(options: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """``["toxicity=PATH#LABEL"]`` -> {"toxicity": (PATH, LABEL)}; ConfigError for another form or a repetition."""
+    bound: dict[str, tuple[str, str | None]] = {}
+    for option in options:
+        name, equals, target = option.partition("=")
+        if not equals or not name or not target:
+            raise ConfigError(f"--scorer: got {option!r}, expected NAME=PATH or NAME=PATH#LABEL")
+        if name in bound:
+            raise ConfigError(f"--scorer: `{name}` is given twice", help="keep one of them")
+        path, hash_mark, label = target.partition("#")
+        bound[name] = (path, label if hash_mark else None)
+    return bound
+
+
+def bind_scorers(
+    policy: PolicyIR,
+    options: Mapping[str, tuple[str, str | None]],
+    ready: Mapping[str, Scorer] | None = None,
+    *,
+    folder: Path,
+    allow_path: bool = False,
+) -> dict[str, Scorer]:
+    """One scorer per attribute of the policy.
+
+    A ready callable wins over an option, an option over the backend written in the policy. ``folder`` is where the
+    policy stands: files that it names must lie below it unless ``allow_path``.
+    Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
+    """
+    ready = ready or {}
+    names = [attribute.name for attribute in policy.attributes]
+    for name in [*options, *ready]:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(
+                f"--scorer: the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
+                help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
+            )
+    return {
+        attribute.name: ready.get(attribute.name) or _build(attribute, options.get(attribute.name), folder, allow_path)
+        for attribute in policy.attributes
+    }
+
+
+def _build(
+    attribute: AttributeRecord, option: tuple[str, str | None] | None, folder: Path, allow_path: bool
+) -> Scorer:
+    """The scorer of one attribute, from its option or its backend."""
+    backend = attribute.backend
+    if option is not None:
+        path, label = option
+        if Path(path).is_file() and Path(path).suffix in {".txt", ".tsv", ".lexicon"}:
+            return _lexicon(attribute, Path(path))
+        return ClassifierScorer(path, label=label, attribute=attribute.name)
+    if backend is None:
+        raise ConfigError(
+            f"no scorer for the attribute `{attribute.name}`",
+            help=f"add --scorer {attribute.name}=PATH[#LABEL], or give the attribute a backend in the policy",
+        )
+    arguments, keywords = backend.arguments, backend.keywords
+    if backend.kind == "classifier":
+        local = folder / arguments[0]
+        source = str(_inside(local, folder, allow_path)) if local.exists() else arguments[0]
+        return ClassifierScorer(
+            source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
+        )
+    if backend.kind == "lexicon":
+        return _lexicon(attribute, _inside(folder / arguments[0], folder, allow_path))
+    if backend.kind == "regex":
+        return RegexScorer(arguments[0], flag=attribute.type == "flag")
+    if backend.kind == "length":
+        return LengthScorer(arguments[0])
+    raise ConfigError(
+        f"attribute `{attribute.name}`: the backend `{backend.kind}` is not run by this release",
+        help=f"bind it with --scorer {attribute.name}=PATH, or pass a callable in Python (scorers={{...}})",
+    )
+
+
+def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
+    ceiling = float(attribute.high) if attribute.high is not None else math.inf
+    return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
+
+
+def _inside(path: Path, folder: Path, allow_path: bool) -> Path:
+    """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
+    resolved = path.resolve()
+    if not allow_path and not resolved.is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"the policy names `{path}`, which lies outside its folder `{folder}`",
+            help="move the file below the policy, or pass --allow-path if you trust the policy",
+        )
+    return resolved
+
+
+def describe(scorers: Mapping[str, Any]) -> dict[str, str]:
+    """Class names of the scorers, for the provenance of a run."""
+    return {name: type(scorer).__name__ for name, scorer in scorers.items()}

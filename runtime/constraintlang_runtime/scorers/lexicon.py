@@ -1,0 +1,67 @@
+"""Counts or weighs the words of a list in a text (Aho-Corasick, whole words, case folded)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from constraintlang_runtime.errors import ConfigError
+
+
+class LexiconScorer:
+    """Sum of the weights of all occurrences of listed words or phrases, cut at ``ceiling``.
+
+    The file has one entry a line, ``word`` or ``word<TAB>weight`` (default weight 1); ``#`` starts a comment line.
+    An occurrence counts when neither neighbour is a letter, digit or underscore. Overlapping entries all count.
+    """
+
+    def __init__(self, path: Path, *, ceiling: float = math.inf, flag: bool = False) -> None:
+        import ahocorasick
+
+        self._ceiling = 1.0 if flag else ceiling
+        self._automaton = ahocorasick.Automaton()
+        for number, line in enumerate(_read(path).splitlines(), start=1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            entry, _, weight = line.partition("\t")
+            try:
+                value = float(weight) if weight.strip() else 1.0
+            except ValueError:
+                raise ConfigError(
+                    f"lexicon: line {number} of `{path}` has the weight {weight.strip()!r}",
+                    help="write `word` or `word<TAB>number`",
+                ) from None
+            key = entry.strip().casefold()
+            self._automaton.add_word(key, (len(key), value))
+        if len(self._automaton) == 0:
+            raise ConfigError(f"lexicon: `{path}` has no entries", help="write one word a line")
+        self._automaton.make_automaton()
+
+    def __call__(
+        self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> Sequence[float | None]:
+        """Score each completion."""
+        return [self._score(text.casefold()) for text in completions]
+
+    def _score(self, text: str) -> float:
+        total = 0.0
+        for end, (length, weight) in self._automaton.iter(text):
+            start = end - length + 1
+            if _is_boundary(text, start - 1) and _is_boundary(text, end + 1):
+                total += weight
+        return min(round(total, 12), self._ceiling)  # sums such as 0.1 + 0.2 must not straddle a threshold
+
+
+def _is_boundary(text: str, index: int) -> bool:
+    return index < 0 or index >= len(text) or not (text[index].isalnum() or text[index] == "_")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"lexicon: cannot read `{path}`: {error.strerror}", help="check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"lexicon: `{path}` is not UTF-8", help="save it as UTF-8") from error

@@ -1,0 +1,143 @@
+"""Calls scorers on many texts: each distinct text once, in order of length, with checked results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from constraintlang_compiler.ir import AttributeRecord
+
+from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.scorers.protocol import Scorer
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class ScoringPool:
+    """Scores of every attribute, remembered by (attribute, prompt, completion) for the life of the run.
+
+    A scorer that raises, returns NaN, a value outside the attribute's declared range, or a list of another length
+    ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN.
+    """
+
+    def __init__(
+        self,
+        attributes: Sequence[AttributeRecord],
+        scorers: Mapping[str, Scorer],
+        *,
+        batch_size: int = 256,
+        max_remembered: int = 1_000_000,
+    ) -> None:
+        self._attributes = {attribute.name: attribute for attribute in attributes}
+        self._scorers = dict(scorers)
+        self._batch_size = batch_size
+        self._max_remembered = max_remembered
+        self._memory: dict[tuple[str, str, str], float | None] = {}
+        self.calls = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the attributes."""
+        return list(self._attributes)
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        names: Sequence[str] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Floats]:
+        """Scores [n] per attribute, NaN where unavailable."""
+        wanted = list(self._attributes) if names is None else list(names)
+        if len(self._memory) > self._max_remembered:
+            self._memory.clear()
+        missing = {name: self._missing(name, prompts, completions) for name in wanted}
+        total, done = sum(len(indexes) for indexes in missing.values()), 0
+        for name, indexes in missing.items():
+            for start in range(0, len(indexes), self._batch_size):
+                part = indexes[start : start + self._batch_size]
+                self._call(name, part, prompts, completions, columns or {})
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
+        return {
+            name: np.array(
+                [
+                    math.nan if (value := self._memory[name, prompt, completion]) is None else value
+                    for prompt, completion in zip(prompts, completions, strict=True)
+                ],
+                dtype=np.float64,
+            )
+            for name in wanted
+        }
+
+    def _missing(self, name: str, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:
+        """Indexes of the first occurrence of each pair not remembered, shortest first."""
+        first: dict[tuple[str, str, str], int] = {}
+        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            key = (name, prompt, completion)
+            if key not in self._memory:
+                first.setdefault(key, index)
+        return sorted(first.values(), key=lambda index: (len(completions[index]), index))
+
+    def _call(
+        self,
+        name: str,
+        indexes: Sequence[int],
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> None:
+        chosen_prompts = [prompts[i] for i in indexes]
+        chosen = [completions[i] for i in indexes]
+        picked = {key: [values[i] for i in indexes] for key, values in columns.items()}
+        self.calls += 1
+        try:
+            results = list(self._scorers[name](prompts=chosen_prompts, completions=chosen, **picked))
+        except Exception as error:
+            raise ScorerError(
+                f"scorer {name}: raised {type(error).__name__}: {error}",
+                help=f"it was given {len(chosen)} texts, the first is {_excerpt(chosen[0])}; run it on that text alone",
+            ) from error
+        if len(results) != len(chosen):
+            raise ScorerError(
+                f"scorer {name}: returned {len(results)} scores for {len(chosen)} texts",
+                help="return one float or None per completion, in order",
+            )
+        for prompt, text, value in zip(chosen_prompts, chosen, results, strict=True):
+            self._memory[name, prompt, text] = self._checked(name, text, value)
+
+    def _checked(self, name: str, text: str, value: Any) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ScorerError(
+                f"scorer {name}: returned {value!r} for {_excerpt(text)}", help="return a float or None"
+            ) from None
+        if math.isnan(number) or math.isinf(number):
+            raise ScorerError(
+                f"scorer {name}: returned {number} for {_excerpt(text)}",
+                help="return None where a score is unavailable; NaN and infinities are never scores",
+            )
+        attribute = self._attributes[name]
+        slack = 1e-6
+        too_low = attribute.low is not None and number < float(attribute.low) - slack
+        too_high = attribute.high is not None and number > float(attribute.high) + slack
+        if too_low or too_high:
+            raise ScorerError(
+                f"scorer {name}: returned {number} for {_excerpt(text)}, outside the declared range "
+                f"[{attribute.low}, {attribute.high}]",
+                help="declare the attribute's true range in the policy, or rescale the scorer",
+            )
+        low = -math.inf if attribute.low is None else float(attribute.low)
+        high = math.inf if attribute.high is None else float(attribute.high)
+        return min(max(number, low), high)
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

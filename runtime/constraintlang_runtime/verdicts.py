@@ -1,0 +1,72 @@
+"""The verdict on one clause as a record, and what a set of verdicts means for the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from constraintlang_compiler import ir
+from constraintlang_compiler.domains import describe
+
+VerdictName = Literal["holds", "violated", "inconclusive", "vacuous", "error"]
+Direction = Literal["at_most", "at_least"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the samples say about one clause, in the quantity that the policy's author wrote.
+
+    ``estimate``, ``lower``, ``upper`` and ``bound`` share one unit: a rate for ``violation`` and
+    ``probability``, else that of the mean, perplexity or accuracy. ``direction`` says which side of ``bound``
+    is good. None stands for a number that does not exist (no prompts) or is infinite.
+    """
+
+    clause: str
+    domain: str
+    kind: Literal["violation", "mean", "probability", "quantile", "cvar", "difference", "utility"]
+    n: int
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    bound: float | None
+    verdict: VerdictName
+    strength: Literal["require", "prefer", "preserve"]
+    direction: Direction
+    strict: bool
+    hard: bool
+    confidence: float  # joint, over all clauses of the policy
+    alpha: float  # error probability of `lower` and of `upper`, after correction
+    method: str
+    quantity: Literal["violation rate", "probability", "mean", "perplexity", "accuracy"]
+    samples: int | None  # per prompt; None when they differ or are not known
+    unavailable: int
+    text: str
+    id: str
+    note: str = ""
+
+    @property
+    def soft(self) -> bool:
+        """True for ``prefer``: reported, never a failure of the run."""
+        return self.strength == "prefer"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: every field under its own name, and ``soft``."""
+        return {**asdict(self), "soft": self.soft}
+
+
+def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> int:
+    """The command's exit code: 4 when a verdict is ``error`` or ``vacuous``, else 1 when violated, else 0.
+
+    ``prefer`` clauses never make it 1. ``require_holds`` makes ``inconclusive`` a 1 as well. No verdict at
+    all is 4: a policy that was not verified has not passed. Source: ``design/language.md`` G7.
+    """
+    if not verdicts or any(verdict.verdict in ("error", "vacuous") for verdict in verdicts):
+        return 4
+    failing = {"violated", "inconclusive"} if require_holds else {"violated"}
+    return int(any(verdict.verdict in failing for verdict in verdicts if not verdict.soft))
+
+
+def domain_text(domain: ir.DomainPredicate | None) -> str:
+    """A domain as the policy writes it, such as ``domain=x and lang in {de, en}``; ``all`` for no domain."""
+    return "all" if domain is None else describe(domain)

@@ -1,0 +1,379 @@
+"""From scores of held-out samples to a verdict per clause, with the confidence bounds that earn it.
+
+The unit of evidence is the prompt: several samples of one prompt enter as their mean. ``lower`` and ``upper``
+are each one-sided at ``alpha = (1 - confidence) / number of clauses`` (Bonferroni), so with probability at
+least the confidence no clause of the policy is called ``holds`` wrongly. Nothing here samples, scores or
+trains.
+
+Verdicts: ``holds`` when the upper bound is within the clause's bound, ``violated`` when the lower bound is
+beyond it, else ``inconclusive``; ``vacuous`` without prompts; ``error`` when missing scores stand in the way
+of a decision. A score that is missing, nan or outside its declared range counts as a violation in the upper
+bound and as clean in the lower one: it can never help a policy to pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from constraintlang_compiler import ir
+
+from .bounds import (
+    Bounds,
+    betting_lower,
+    betting_upper,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    corrected_alpha,
+    ratio_bounds,
+    student_t_bounds,
+)
+from .degeneracy import degeneracy
+from .verdicts import Direction, Verdict, VerdictName, domain_text, exit_code
+
+__all__ = [
+    "Direction",
+    "Evidence",
+    "UtilityEvidence",
+    "Verdict",
+    "VerdictName",
+    "degeneracy",
+    "domain_text",
+    "exit_code",
+    "verify",
+    "verify_accuracy",
+    "verify_clause",
+    "verify_utility",
+]
+
+Statistics = NDArray[Any] | Sequence[ArrayLike]  # [n], [n, samples], or n arrays of samples
+_MAX_UNAVAILABLE = 0.5  # share of prompts without a score above which no verdict is given
+_RANGE_SLACK = 1e-6  # relative: rounding of a float32 score at the end of its range is not an error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Arguments of ``verify_clause`` for one clause."""
+
+    statistic_per_prompt: Statistics
+    single_sample: bool
+    unavailable: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityEvidence:
+    """Arguments of ``verify_utility``, or of ``verify_accuracy``, for one clause."""
+
+    model_sums: ArrayLike
+    base_sums: ArrayLike
+    counts: ArrayLike
+
+
+# ------------------------------------------------------------ public functions
+def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, Evidence | UtilityEvidence]) -> list[Verdict]:
+    """Verdicts of all clauses of one policy, jointly at each clause's confidence.
+
+    ``evidence`` is keyed by ``clause.id``. Each bound is taken at ``(1 - confidence) / len(clauses)``:
+    clauses that are vacuous, ``prefer`` or ``always`` count too, so that the correction never depends on the
+    data.
+    Raises: ValueError when a clause has no evidence or evidence of the wrong sort.
+    """
+    verdicts = []
+    for clause in clauses:
+        found = evidence.get(clause.id)
+        alpha = corrected_alpha(float(clause.confidence), len(clauses))
+        if isinstance(clause.statistic, ir.RowsLoss) and isinstance(found, UtilityEvidence):
+            judge = verify_accuracy if clause.statistic.quantity == "accuracy" else verify_utility
+            verdicts.append(judge(clause, found.model_sums, found.base_sums, found.counts, alpha=alpha))
+        elif not isinstance(clause.statistic, ir.RowsLoss) and isinstance(found, Evidence):
+            verdicts.append(
+                verify_clause(
+                    clause,
+                    found.statistic_per_prompt,
+                    alpha=alpha,
+                    single_sample=found.single_sample,
+                    unavailable=found.unavailable,
+                )
+            )
+        else:
+            wanted = "UtilityEvidence" if isinstance(clause.statistic, ir.RowsLoss) else "Evidence"
+            raise ValueError(
+                f"got {type(found).__name__} for clause `{clause.name}` ({clause.id}); expected {wanted}: "
+                "score every clause, with empty arrays where its domain has no prompts"
+            )
+    return verdicts
+
+
+def verify_clause(
+    clause: ir.Clause,
+    statistic_per_prompt: Statistics,
+    *,
+    alpha: float,
+    single_sample: bool,
+    unavailable: int = 0,
+) -> Verdict:
+    """Verdict of a clause ``E[f] <= bound`` from the statistic of the samples of each prompt in its domain.
+
+    Method: an indicator with one sample per prompt gives a count, bounded by Clopper-Pearson; per-prompt
+    means and other values of known range are bounded by betting, in a fixed pseudo-random order of the
+    prompts; values of open range by Student-t, which is asymptotic and says so. ``always`` is violated by the
+    first violation and otherwise prints the bound that n clean prompts have earned.
+    Shapes: ``statistic_per_prompt`` [n] (f, or its mean over the samples of the prompt), or n arrays of
+    samples.
+    ``unavailable``: prompts beyond these n for which a score is missing; nan and values outside the range are
+    added.
+    Raises: ValueError for a clause on the model's rows, or ``single_sample`` with an indicator other than 0
+    or 1.
+    Source: ``design/language.md`` G1, G2, G9; ``bounds.py`` for the bounds.
+    """
+    if isinstance(clause.statistic, ir.RowsLoss):
+        raise ValueError(
+            f"clause `{clause.name}` is about the model's rows: use verify_utility or verify_accuracy"
+        )
+    if unavailable < 0:
+        raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
+    indicator = isinstance(clause.statistic, ir.Indicator)
+    high = _high(clause.statistic)
+    means, samples = _per_prompt_means(statistic_per_prompt, high)
+    usable = np.isfinite(means)
+    values = means[usable]
+    unavailable += int((~usable).sum())
+    n = values.size + unavailable
+    if single_sample and indicator and not np.isin(values, (0.0, 1.0)).all():
+        raise ValueError(
+            "got indicators other than 0 and 1 with single_sample=True; pass single_sample=False"
+        )
+
+    bound = float(clause.bound)
+    num_violating = int((values > 0).sum())
+    if indicator and single_sample:
+        lower = clopper_pearson_lower(num_violating, n, alpha)
+        upper = clopper_pearson_upper(num_violating + unavailable, n, alpha)
+        method = "clopper-pearson"
+    elif clause.hard and num_violating == 0 and math.isfinite(high):
+        # high * P(any sample of a prompt violates) >= E[f]: its exact bound serves, and is the tighter one
+        lower, upper = 0.0, high * clopper_pearson_upper(unavailable, n, alpha)
+        method = "clopper-pearson"
+    elif math.isfinite(high):
+        order = np.random.default_rng(0).permutation(n)  # rows may come sorted; bets need exchangeable ones
+        clean = np.concatenate([values / high, np.zeros(unavailable)])[order]
+        worst = np.concatenate([values / high, np.ones(unavailable)])[order]
+        lower, upper = high * betting_lower(clean, alpha), high * betting_upper(worst, alpha)
+        method = "betting"
+    else:
+        lower = max(0.0, student_t_bounds(np.concatenate([values, np.zeros(unavailable)]), alpha).lower)
+        upper = math.inf if unavailable else student_t_bounds(values, alpha).upper
+        method = "student-t (asymptotic)"
+
+    estimate = float(values.mean()) if values.size else math.nan
+    if clause.hard:
+        decided: VerdictName = "violated" if num_violating else "inconclusive"
+    else:
+        decided = _decide(lower, upper, bound, strict=clause.strict, direction="at_most")
+    verdict, note = _after_gaps(decided, n, unavailable)
+    if clause.hard and verdict == "inconclusive":
+        note = f"no violation in {n:,} prompts; samples alone cannot show that there is none"
+    offset, scale = float(clause.shown.offset), clause.shown.scale
+    low, top = (lower, upper) if scale == 1 else (upper, lower)
+    return _verdict(
+        clause,
+        Bounds(offset + scale * estimate, offset + scale * low, offset + scale * top),
+        bound=offset + scale * bound,
+        n=n,
+        verdict=verdict,
+        direction="at_most" if scale == 1 else "at_least",
+        alpha=alpha,
+        method=method,
+        quantity="violation rate" if clause.kind == "violation" else ("probability" if indicator else "mean"),
+        samples=1 if single_sample else (samples or _planned_samples(clause)),
+        unavailable=unavailable,
+        note=note,
+    )
+
+
+def verify_utility(
+    clause: ir.Clause, nll_model: ArrayLike, nll_base: ArrayLike, token_counts: ArrayLike, *, alpha: float
+) -> Verdict:
+    """Verdict of ``perplexity <= factor * base + offset`` from paired sums of NLL per row.
+
+    Equation: with A, B the mean NLL per token of model and base, ``estimate = exp(A)``,
+    ``bound = factor * exp(B) + offset`` and ``lower, upper = exp(A -+ h)``, h the half-width of the paired
+    ratio estimator of ``A - w B``, ``w = d log(bound)/dB`` (1 when the offset is 0: the log ratio of the
+    perplexities). So the interval holds what the comparison is uncertain about, not the difficulty of the
+    rows, which both share.
+    Shapes: [rows] each. Units: nats per row; tokens per row. Asymptotic in the number of rows; rows are
+    clusters.
+    Raises: ValueError for another kind of clause, unequal shapes, entries not finite, or a bound that is not
+    > 0.
+    """
+    _expect_rows(clause, "perplexity")
+    factor, offset = float(clause.base_factor or 0), float(clause.bound)
+    n, mean_model, mean_base = _row_means(nll_model, nll_base, token_counts)
+    base = factor * math.exp(mean_base) if n else math.nan
+    if n and base + offset <= 0:
+        raise ValueError(
+            f"got the bound {base + offset:g} for a perplexity, which is at least 1; loosen the clause"
+        )
+    weight = base / (base + offset) if n else 1.0
+    paired = ratio_bounds(nll_model, token_counts, alpha, base_sums=nll_base, base_weight=weight)
+    half_width = paired.upper - paired.estimate if n > 1 else math.inf
+    shown = Bounds(math.exp(mean_model), math.exp(mean_model - half_width), _exp(mean_model + half_width))
+    return _verify_rows(clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity")
+
+
+def verify_accuracy(
+    clause: ir.Clause,
+    right_model: ArrayLike,
+    right_base: ArrayLike,
+    question_counts: ArrayLike,
+    *,
+    alpha: float,
+) -> Verdict:
+    """Verdict of ``accuracy >= factor * base + offset`` from paired counts of right answers per row.
+
+    Equation: ``estimate = A``, ``bound = factor * B + offset`` and the interval ``A -+ h``, h the half-width
+    of the paired ratio estimator of ``A - factor * B``, with A, B the shares of right answers.
+    Shapes: [rows] each; a row is one question, or several that belong together. Asymptotic in the number of
+    rows.
+    Raises: ValueError for another kind of clause, unequal shapes, or entries not finite.
+    """
+    _expect_rows(clause, "accuracy")
+    factor, offset = float(clause.base_factor or 0), float(clause.bound)
+    n, mean_model, mean_base = _row_means(right_model, right_base, question_counts)
+    paired = ratio_bounds(right_model, question_counts, alpha, base_sums=right_base, base_weight=factor)
+    half_width = paired.upper - paired.estimate if n > 1 else math.inf
+    shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
+    return _verify_rows(clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy")
+
+
+# ------------------------------------------------------------ parts
+def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
+    """Per-prompt means [n], nan where a sample has no valid score, and the number of samples per prompt.
+
+    That number is None when the prompts came as numbers, or with arrays of different sizes.
+    """
+    if isinstance(statistic, np.ndarray):
+        if statistic.ndim not in (1, 2):
+            raise ValueError(f"got shape {statistic.shape}; expected [prompts] or [prompts, samples]")
+        if statistic.ndim == 1:
+            return _in_range(statistic.astype(np.float64), high), None
+    rows = [np.asarray(row, dtype=np.float64) for row in statistic]
+    if any(row.ndim > 1 or row.size == 0 for row in rows):
+        raise ValueError("got a prompt without samples; leave it out and count it in `unavailable`")
+    sizes = {row.size for row in rows if row.ndim == 1}
+    means = np.array([_in_range(row, high).mean() for row in rows], dtype=np.float64)
+    return means, sizes.pop() if len(sizes) == 1 else None
+
+
+def _in_range(values: NDArray[np.float64], high: float) -> NDArray[np.float64]:
+    """``values`` with nan for everything outside [0, high]: such a score is an error, never a number."""
+    slack = _RANGE_SLACK * (high if math.isfinite(high) else 1.0)
+    valid = np.isfinite(values) & (values >= -slack) & (values <= high + slack)
+    return np.where(valid, np.clip(values, 0.0, high), np.nan)
+
+
+def _high(statistic: ir.Indicator | ir.Value) -> float:
+    if isinstance(statistic, ir.Indicator):
+        return 1.0
+    return math.inf if statistic.high is None else float(statistic.high)
+
+
+def _planned_samples(clause: ir.Clause) -> int | None:
+    planned = clause.sampling.get("samples")
+    return None if planned is None else int(float(planned))
+
+
+def _decide(lower: float, upper: float, bound: float, *, strict: bool, direction: Direction) -> VerdictName:
+    """The verdict of complete evidence; a strict comparison differs only when a bound equals ``bound``."""
+    if direction == "at_least":
+        lower, upper, bound = -upper, -lower, -bound
+    if upper < bound or (upper == bound and not strict):
+        return "holds"
+    if lower > bound or (lower == bound and strict):
+        return "violated"
+    return "inconclusive"
+
+
+def _after_gaps(decided: VerdictName, n: int, unavailable: int) -> tuple[VerdictName, str]:
+    """The verdict after missing prompts and missing scores, with the reason for people."""
+    if n == 0:
+        return "vacuous", "no prompt lies in this domain, so nothing was checked"
+    if unavailable > _MAX_UNAVAILABLE * n:
+        return "error", f"{unavailable:,} of {n:,} prompts have no valid score"
+    if unavailable and decided == "inconclusive":
+        return "error", f"{unavailable:,} of {n:,} prompts have no valid score, and the others do not decide"
+    return (
+        decided,
+        f"{unavailable:,} prompts without a valid score count against the policy" if unavailable else "",
+    )
+
+
+def _expect_rows(clause: ir.Clause, quantity: str) -> None:
+    found = clause.statistic.quantity if isinstance(clause.statistic, ir.RowsLoss) else clause.statistic.kind
+    if found != quantity:
+        raise ValueError(f"clause `{clause.name}` is about {found}; expected {quantity}")
+
+
+def _row_means(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[int, float, float]:
+    """Number of rows and the two ratios; nan without rows."""
+    first, second = ratio_bounds(model, counts, 0.5), ratio_bounds(base, counts, 0.5)
+    return np.asarray(counts).size, first.estimate, second.estimate
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700.0 else math.inf
+
+
+def _verify_rows(
+    clause: ir.Clause,
+    shown: Bounds,
+    bound: float,
+    *,
+    n: int,
+    alpha: float,
+    quantity: Literal["perplexity", "accuracy"],
+) -> Verdict:
+    direction: Direction = "at_least" if clause.at_least else "at_most"
+    decided = _decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
+    verdict, note = _after_gaps(decided, n, 0)
+    return _verdict(
+        clause,
+        shown,
+        bound=bound,
+        n=n,
+        verdict=verdict,
+        direction=direction,
+        alpha=alpha,
+        method="paired ratio estimator (asymptotic)",
+        quantity=quantity,
+        samples=None,
+        unavailable=0,
+        note=note,
+    )
+
+
+def _verdict(clause: ir.Clause, shown: Bounds, *, bound: float, **fields: Any) -> Verdict:
+    estimate, lower, upper, bound_or_none = (
+        value if math.isfinite(value) else None for value in (*shown, bound)
+    )
+    return Verdict(
+        clause=clause.name,
+        domain=domain_text(clause.domain),
+        kind=clause.kind,
+        estimate=estimate,
+        lower=lower,
+        upper=upper,
+        bound=bound_or_none,
+        strength=clause.strength,
+        strict=clause.strict,
+        hard=clause.hard,
+        confidence=float(clause.confidence),
+        text=clause.text,
+        id=clause.id,
+        **fields,
+    )

@@ -1,0 +1,76 @@
+"""No verb of the floors below the runtime loads torch, and `check` does not even load numpy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "transformers", "accelerate", "datasets", "peft", "safetensors")
+SCRIPT = """
+import json, sys
+before = json.loads(sys.argv[1])
+for statement in before:
+    exec(statement)
+from constraintc.main import main
+code = main(sys.argv[2:])
+names = sorted(name for name in sys.modules if "." not in name)
+print("LOADED " + json.dumps([code, names]), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments: str, before: tuple[str, ...] = ()) -> tuple[int, set[str]]:
+    """The exit code of a command and the top-level modules that it left loaded, in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(before), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = next(line for line in done.stderr.splitlines() if line.startswith("LOADED "))
+    code, names = json.loads(line.removeprefix("LOADED "))
+    return code, set(names)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    path = tmp_path / "my.policy"
+    path.write_text("edition 1\ncap: toxicity < 0.1\navg: mean(toxicity) < 0.1\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("verb", ["check", "compile", "explain", "env", "init"])
+def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
+    arguments = {
+        "check": [policy],
+        "compile": [policy, "-o", str(tmp_path / "out")],
+        "explain": [policy],
+        "env": [],
+        "init": [str(tmp_path / "new")],
+    }[verb]
+    code, names = loaded_by(verb, *arguments)
+    assert code == 0
+    assert not names & set(HEAVY)
+
+
+def test_check_is_light(policy: str) -> None:
+    code, names = loaded_by("check", policy)
+    assert code == 0
+    assert not names & {"numpy", "scipy", "rich", "yaml"}
+
+
+def test_help_of_the_whole_command_is_light() -> None:
+    code, names = loaded_by("--help")
+    assert code == 0
+    assert not names & {*HEAVY, "numpy", "scipy", "lark", "pydantic"}
+
+
+def test_this_check_can_fail(policy: str) -> None:
+    """A heavy import before the command is seen, so its absence above means something."""
+    pretend = "import types; sys.modules['torch'] = types.ModuleType('torch')"
+    _, names = loaded_by("check", policy, before=(pretend,))
+    assert "torch" in names
+    assert "numpy" in loaded_by("check", policy, before=("import numpy",))[1]

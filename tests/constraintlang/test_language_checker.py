@@ -1,0 +1,290 @@
+"""What the checker says: code, the exact text underlined, and help; and what it hands to the compiler."""
+
+from decimal import Decimal
+
+import pytest
+
+from constraintlang import check_source
+from constraintlang import nodes as n
+from constraintlang.checked import AttributeInfo
+
+FLAG = 'attribute slur: flag { backend = lexicon("l.txt") }\n'
+REAL = 'attribute grade: real in [0, 20] { backend = python("acme:grade") }\n'
+QUIET = {"PC104", "PC108", "PC404"}
+
+
+def found(text):
+    result = check_source(text)
+    for diagnostic in result.diagnostics:
+        assert diagnostic.help or diagnostic.severity == "note"
+    return [(d.code, result.source.extract(d.span)) for d in result.diagnostics if d.code not in QUIET]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # names
+        ("toxcity < 0.1", [("PC101", "toxcity")]),
+        ("cap: mean(helpfulness) < 1", [("PC101", "helpfulness")]),
+        ("a < 1\na < 2", [("PC101", "a"), ("PC101", "a")]),
+        ("x.y < 1", [("PC101", "x.y")]),
+        ("tag lang in {en, de}\ntoxicity < 1 for lang=ed", [("PC102", "ed")]),
+        ("tag lang in {en}\ntoxicity < 1 for not (lnag=en or lang=en)", [("PC102", "lnag")]),
+        ('domain chat { source = jsonl("x") }\ntoxicity < 1 for domain in {chat, chta}', [("PC102", "chta")]),
+        ("toxicity < 1 for lang=ed", []),
+        ("let a = b + 1\nlet b = c\nlet c = a\ntoxicity < a", [("PC105", "let a = b + 1")]),
+        ("let a = a\ntoxicity < a", [("PC105", "let a = a")]),
+        ("let a = toxicity\ntoxicity < a", [("PC222", "toxicity")]),
+        ("let a = nothing\ntoxicity < a", [("PC222", "nothing")]),
+        ("let a = 1 / 0\ntoxicity < a", [("PC223", "1 / 0")]),
+        ("let a = 1 / 3\ntoxicity < a", [("PC223", "1 / 3")]),
+        ("toxicity / (1 - 1) < 1", [("PC223", "toxicity / (1 - 1")]),
+        ("let mean = 1\ntoxicity < 1", [("PC112", "mean")]),
+        ("attribute base: score\nbase < 1", [("PC112", "base"), ("PC225", "base")]),
+        ("cap: toxicity < 1\ncap: words < 1", [("PC109", "cap")]),
+        ("let a = 1\nattribute a: score\ntoxicity < a", [("PC111", "a")]),
+        ("tag l in {a}\ntag l in {b}", [("PC111", "l")]),
+        ("group g { toxicity < 1 }\ngroup g { words < 1 }", [("PC111", "g")]),
+        ("toxicity < 1\nedition 1", [("PC110", "edition 1")]),
+        ("edition 1\nedition 1\ntoxicity < 1", [("PC111", "edition 1")]),
+        ("edition 2\ntoxicity < 1", [("PC113", "edition 2")]),
+        ("group g {\n  tag x in {a}\n}", [("PC110", "tag x in {a}")]),
+        # failed definitions stay quiet
+        ("let a = \ntoxicity < a", [("PC005", "=")]),
+        ("attribute a: scor\na < 1", [("PC115", "scor")]),
+        ("attribute a: score in [1\nlet b = 1\na < 1", [("PC002", "[")]),
+        ('import "s" as safety\nsafety.x < 1', [("PC120", 'import "s" as safety')]),
+        ('cap: toxicity <\ntest "t" { pass on cap }', [("PC005", "<"), ("PC121", "test")]),
+        # attributes
+        ("attribute a: score lower_is_beter\na < 1", [("PC115", "lower_is_beter")]),
+        ("attribute a: score lower_is_better higher_is_better\na < 1", [("PC111", "higher_is_better")]),
+        ("attribute a: score in [1, 0]\na < 1", [("PC118", "1, 0")]),
+        ("attribute a: int in [0, 1.5]\na < 1", [("PC118", "1.5")]),
+        ("attribute a: count in [-1, 5]\na < 1", [("PC118", "-1")]),
+        ("attribute a: score in [0, inf]\na < 1", [("PC118", "0, inf")]),
+        ("attribute a: flag in [0, 1]\na", [("PC118", "0, 1")]),
+        ("attribute a: real in [toxicity, 1]\na < 1", [("PC118", "toxicity")]),
+        ('attribute a: flag { backend = regx(re"x") }\na', [("PC115", "regx")]),
+        ('attribute a: flag { backend = regex("x") }\na', [("PC117", '"x"')]),
+        ("attribute a: flag { backend = regex() }\na", [("PC117", "regex()")]),
+        ("attribute a: flag { backend = length(words) }\na", [("PC117", "length(words)")]),
+        ("attribute a: count { backend = length(paragraphs) }\na < 1", [("PC117", "paragraphs")]),
+        ('attribute a: score { backend = classifier("m", lable="x") }\na < 1', [("PC115", '"x"')]),
+        ('attribute a: score { backend = python("m") }\na < 1', [("PC117", '"m"')]),
+        ("attribute a: score { backend = x }\na < 1", [("PC117", "x")]),
+        ("attribute a: score { bakend = x() }\na < 1", [("PC115", "bakend")]),
+        ("attribute a: score { levels = {sequence, sentence} }\na < 1", [("PC115", "sentence")]),
+        # kinds
+        ("toxicity < 0.1 and mean(words) <= 120", [("PC201", "toxicity < 0.1")]),
+        ("toxicity < mean(toxicity)", [("PC201", "toxicity")]),
+        ("mean(toxicity) + toxicity < 1", [("PC201", "toxicity")]),
+        ("toxicity == 0.1", [("PC202", "toxicity == 0.1")]),
+        (REAL + "grade != 3", [("PC202", "grade != 3")]),
+        ("words == 3", []),
+        ("words + toxicity < 3", [("PC205", "words + toxicity")]),
+        ("words < 0.5 * toxicity", [("PC205", "words < 0.5 * toxicity")]),
+        (REAL + "grade < toxicity", [("PC205", "grade < toxicity")]),
+        ("words < 20 * sentences", []),
+        ("toxicity / words < 0.1", []),
+        ("toxicity * words < words / 2 * toxicity", []),
+        ("mean(mean(toxicity)) < 1", [("PC207", "mean(toxicity)")]),
+        ("P(mean(toxicity) < 1) < 1", [("PC207", "mean(toxicity)")]),
+        ("P(toxicity) < 1", [("PC208", "toxicity")]),
+        ("P(2 * toxicity) < 1", [("PC208", "2 * toxicity")]),
+        ("mean(toxicity < 1) < 1", [("PC208", "toxicity < 1")]),
+        (FLAG + "mean(slur) < 1", [("PC208", "slur")]),
+        (FLAG + "P(slur) < 1%", []),
+        (FLAG + "slur + 1 < 2", [("PC221", "slur")]),
+        ("not toxicity", [("PC220", "toxicity")]),
+        ("let a = 1\na", [("PC220", "a")]),
+        ("1 < 2", [("PC226", "1 < 2")]),
+        ("true", [("PC226", "true")]),
+        ("mean(1) < 2", [("PC226", "mean(1)")]),
+        ("true and mean(toxicity) < 1", [("PC226", "true")]),
+        ("mean(toxicity, 1) < 2", [("PC227", "mean(toxicity, 1)")]),
+        ("mean() < 2", [("PC227", "mean()")]),
+        ("avg(toxicity) < 2", [("PC116", "avg")]),
+        # the model on the user's rows
+        ("perplexity < 2", [("PC225", "perplexity")]),
+        ("mean(perplexity) < base", [("PC225", "perplexity"), ("PC225", "base")]),
+        ("preserve mean(perplexity) <= 1.02 * base + 0.1", []),
+        ("preserve accuracy >= base - 1%", []),
+        ("preserve 2 * base >= mean(perplexity)", [("PC225", "2 * base")]),
+        ("preserve P(perplexity < 2) < 1", [("PC225", "P(perplexity < 2)")]),
+        ("preserve mean(toxicity) <= base", [("PC120", "base")]),
+        ("preserve mean(perplexity) <= base * base", [("PC120", "base * base")]),
+        ("preserve mean(perplexity) <= base and mean(toxicity) < 1", [("PC201", "mean(toxicity) < 1")]),
+        # clauses
+        ("toxicity < 1 under tolerance=1", [("PC209", "1")]),
+        ("toxicity < 1 under tolerance=0%", []),
+        ("toxicity < 1 under temprature=1", [("PC115", "1")]),
+        ("toxicity < 1 under samples=1.5", [("PC209", "1.5")]),
+        ("toxicity < 1 under top_p=0", [("PC209", "0")]),
+        ("toxicity < 1 under seed=3, top_p=a", [("PC115", "3"), ("PC209", "a")]),
+        ("toxicity < 1 confidence 1", [("PC209", "1")]),
+        ("prefer toxicity < 1 weight 1 - 1", [("PC209", "1 - 1")]),
+        ("prefer toxicity < 1 weight words", [("PC209", "words")]),
+        ("toxicity < 1 weight 2", [("PC224", "weight 2")]),
+        ("always mean(toxicity) < 1", [("PC224", "always mean(toxicity) < 1")]),
+        ("always toxicity < 1 under tolerance=1%", [("PC224", "1%")]),
+        ("mean(toxicity) < 1 under tolerance=1%", [("PC224", "1%")]),
+        ("preserve mean(perplexity) < base under samples=3", [("PC224", "3")]),
+        ("toxicity < 1 for a=b for c=d", [("PC114", "for c=d")]),
+        ("toxicity < 1 under samples=1, samples=2", [("PC114", "2")]),
+        # not compiled
+        ("over tokens (globally toxicity < 1)", [("PC120", "over tokens (globally toxicity < 1)")]),
+        ("globally toxcity < 1", [("PC120", "globally toxcity < 1"), ("PC101", "toxcity")]),
+        ("quantile(toxicity, 0.95) < 1", [("PC120", "quantile(toxicity, 0.95)")]),
+        ("quantile(toxicity, 1.5) < 1", [("PC120", "quantile(toxicity, 1.5)"), ("PC209", "1.5")]),
+        ("P(toxicity > 0.5 | lang=fr) < 1", [("PC120", "P(toxicity > 0.5 | lang=fr)")]),
+        ("mean(toxicity) < mean(words)", [("PC205", "mean(toxicity) < mean(words)")]),
+        ("mean(toxicity) < P(toxicity > 0.5)", [("PC120", "mean(toxicity) < P(toxicity > 0.5)")]),
+        ("mean(toxicity) < 1 or P(words > 2) < 1", [("PC120", "mean(toxicity) < 1 or P(words > 2) < 1")]),
+        ("not mean(toxicity) > 1", []),
+        ("mean(toxicity) / 2 < 1", []),
+        ("1 / mean(toxicity) < 1", [("PC120", "1 / mean(toxicity)")]),
+        ("toxicity < 1 per lang", [("PC120", "per lang")]),
+        ("toxicity <= toxicity@base", [("PC120", "toxicity@base")]),
+        ("toxicity <= toxicity@bsae", [("PC115", "toxicity@bsae")]),
+        # directions
+        ("mean(toxicity) > 0.1", [("PC405", "mean(toxicity) > 0.1")]),
+        ("toxicity > 0.1 and words < 3", [("PC405", "toxicity > 0.1")]),
+        ("0.1 < toxicity", [("PC405", "0.1 < toxicity")]),
+        ("P(toxicity >= 0.5) < 1%", []),
+        ("P(toxicity < 0.5) < 1%", [("PC405", "toxicity < 0.5")]),
+        ("P(toxicity < 0.5) > 99%", []),
+        ("not toxicity > 0.1", []),
+        ("toxicity > 0.1 implies words < 3", []),
+        # tests
+        ('cap: toxicity < 1\ntest "t" { given toxcity = 1 }', [("PC121", "test"), ("PC101", "toxcity")]),
+        ('cap: toxicity < 1\ntest "t" { pas }', [("PC121", "test"), ("PC701", "pas")]),
+        ('cap: toxicity < 1\ntest "t" { pass on cup }', [("PC121", "test"), ("PC701", "cup")]),
+        # characters
+        ('toxicity < 1 because "a\u202eb"', [("PC106", "\u202e")]),
+        ('toxicity < 1 because "tохic"', [("PC106", "tохic")]),
+        ('toxicity < 1 because "решение" # tохic \u202e', []),
+    ],
+)
+def test_code_and_underlined_text(text, expected):
+    assert sorted(found(text)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "help", "label"),
+    [
+        ("toxcity < 0.1", "write `toxicity`", "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)"),
+        ("let cap = 1\nwords < cpa", "write `cap`", "a similar constant exists: `cap`"),
+        ("refusal", 'declare it: `attribute refusal: flag { backend = regex(re"...") }`', "not declared"),
+        ("toxicity < 1 under temprature=1", "write `temperature`", "a similar one exists: `temperature`"),
+        ("tag lang in {en, de}\ntoxicity < 1 for lang=xx", "known are `de`, `en`; or declare it", None),
+        ("quantile(toxicity, 0.95) < 1", "a quantile bound is a bound on a chance: write `P(toxicity > 0.3) <= 5%`", None),
+    ],
+)  # fmt: skip
+def test_help(text, help, label):
+    diagnostic = check_source(text).errors[0]
+    assert (diagnostic.help, diagnostic.label) == (help, label)
+
+
+# ---------------------------------------------------------------- the contract with the compiler
+def only(text):
+    (statement,) = check_source(text).require().statements
+    return statement
+
+
+def test_one_line_is_a_complete_policy():
+    result = check_source("toxicity < 0.1 for domain=toxigen")
+    assert [(d.code, d.severity) for d in result.diagnostics] == [("PC404", "note")]
+    policy = result.require()
+    assert policy.edition == 1
+    assert policy.attributes == {
+        "toxicity": AttributeInfo(
+            "toxicity", "score", Decimal(0), Decimal(1), "lower", None, from_prelude=True
+        )
+    }
+    (statement,) = policy.statements
+    assert statement.text == "toxicity < 0.1 for domain=toxigen"
+    assert (statement.reading, statement.tolerance, statement.always) == ("pointwise", Decimal("0.05"), False)
+    assert (statement.strength, statement.label, statement.priority) == ("require", None, 0)
+    assert (statement.confidence, statement.weight, statement.sampling) == (Decimal("0.95"), 1, {})
+    assert statement.domain == n.DomainEquals(key="domain", value=n.Scalar(value="toxigen", kind="name"))
+
+
+def test_readings():
+    assert only("always toxicity < 0.1").tolerance == 0
+    assert only("toxicity < 0.1 under tolerance=2%").tolerance == Decimal("0.02")
+    assert only("mean(toxicity) < 0.1").reading == "distribution"
+    assert only("mean(toxicity) < 0.1").tolerance is None
+    assert only("preserve mean(perplexity) <= 1.02 * base").reading == "rows"
+    assert only("preserve mean(toxicity) < 0.1").reading == "distribution"
+
+
+def test_constants_become_numbers():
+    statement = check_source("let a = b / 4\nlet b = -1\n2 * toxicity < 1 + a").require().statements[0]
+    assert statement.text == "2 * toxicity < 1 + -0.25"
+    assert not [name for name in statement.formula.operands[1:] if isinstance(name, n.Name)]
+
+
+def test_groups_are_inherited():
+    text = (
+        "edition 1\ngroup g for lang=en priority 2 confidence 0.9 under tolerance=1%, samples=5 {\n"
+        "  a: toxicity < 0.1\n  group h for domain=chat weight 3 {\n    b: prefer mean(words) < 9 priority 1\n"
+        '    c: always words < 9 under samples=7 because "x"\n  }\n}\nd: words < 9'
+    )
+    a, b, c, d = check_source(text).require().statements
+    assert a.text == "toxicity < 0.1 for lang=en under samples=5, tolerance=1% priority 2 confidence 0.9"
+    assert b.text == (
+        "prefer mean(words) < 9 for lang=en and domain=chat under samples=5 weight 3 priority 1 confidence 0.9"
+    )
+    assert (b.weight, b.priority, b.tolerance) == (3, 1, None)
+    assert (c.weight, c.priority, c.tolerance, c.sampling) == (1, 2, 0, {"samples": Decimal(7)})
+    assert c.because == "x"
+    assert (d.domain, d.priority, d.label) == (None, 0, "d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let c = 0.1\ngroup g for a=b or c=d priority 2 { x: prefer toxicity < c for e=f weight 2 under tolerance=1% }",
+        'let c = -3\nP(toxicity + 2 > c) < 1% confidence 99% because "q\\""',
+    ],
+)
+def test_text_of_a_statement_stands_alone(text):
+    (statement,) = check_source(text).require().statements
+    again = only(statement.text)
+    assert again.text == statement.text
+    assert again.formula == statement.formula
+    assert again.domain == statement.domain
+    assert (again.weight, again.priority, again.confidence) == (
+        statement.weight,
+        statement.priority,
+        statement.confidence,
+    )
+
+
+def test_attributes_of_the_file_win_over_the_prelude():
+    text = "edition 1\nattribute toxicity: real in [0, inf]\ntoxicity < 3"
+    info = check_source(text).require().attributes["toxicity"]
+    assert (info.type, info.low, info.high, info.from_prelude) == ("real", 0, None, False)
+    assert "PC108" in [d.code for d in check_source(text).diagnostics]
+
+
+def test_prelude_attributes():
+    info = check_source("reference_perplexity < 9").require().attributes["reference_perplexity"]
+    assert (info.type, info.low, info.high, info.backend) == ("real", 1, None, None)
+    words = check_source("words < 9").require().attributes["words"]
+    assert words.backend == n.Call(function="length", arguments=(n.Scalar(value="words", kind="name"),))
+    assert (words.type, words.low) == ("count", 0)
+
+
+def test_missing_edition_is_a_warning_for_several_statements():
+    assert "PC104" not in [d.code for d in check_source("let a = 1\ntoxicity < a").diagnostics]
+    (warning,) = [d for d in check_source("toxicity < 1\nwords < 1").diagnostics if d.code == "PC104"]
+    assert warning.severity == "warning"
+    assert "PC104" not in [d.code for d in check_source("edition 1\ntoxicity < 1\nwords < 1").diagnostics]
+
+
+def test_diagnostics_are_sorted_by_position():
+    result = check_source("b: foo < 1\na: toxicity =< 1\nc: bar < 1\nedition 1")
+    starts = [d.span.start for d in result.diagnostics]
+    assert starts == sorted(starts)
+    assert len(result.errors) == 4

@@ -1,0 +1,67 @@
+"""Every code has a page, and the pages and the reference say what is true."""
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import constraintlang
+from constraintlang import check_source, format_policy, parse
+from constraintlang.catalogue import PAGES, page
+
+PACKAGE = Path(constraintlang.__file__).parent
+REFERENCE = (PACKAGE / "REFERENCE.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```policy([^\n]*)\n(.*?)```", REFERENCE, re.DOTALL)
+
+
+@pytest.mark.parametrize("entry", PAGES.values(), ids=lambda p: p.code)
+def test_pages(entry):
+    failing, repaired = check_source(entry.failing), check_source(entry.repaired)
+    assert entry.code in [d.code for d in failing.diagnostics]
+    assert entry.code not in [d.code for d in repaired.diagnostics]
+    assert repaired.errors == ()
+    assert not entry.title.endswith(".")
+    assert entry.explanation.endswith(".")
+    assert entry.failing.split("\n")[0] in entry.text()
+
+
+def test_every_code_in_the_source_has_a_page():
+    used = set()
+    for path in PACKAGE.glob("*.py"):
+        if path.name != "catalogue.py":
+            used |= set(re.findall(r'"(PC\d{3})"', path.read_text(encoding="utf-8")))
+    assert used == set(PAGES)
+    assert page("pc201") == PAGES["PC201"].text()
+    with pytest.raises(KeyError):
+        page("PC999")
+
+
+def test_the_reference_has_blocks_and_names_every_code():
+    assert len(BLOCKS) > 20
+    assert set(re.findall(r"PC\d{3}", REFERENCE)) == set(PAGES)
+
+
+@pytest.mark.parametrize(("info", "text"), BLOCKS, ids=lambda part: part.strip().split("\n")[0][:40])
+def test_reference_blocks(info, text):
+    result = check_source(text)
+    expected = re.findall(r"PC\d{3}", info)
+    if expected:
+        assert {d.code for d in result.errors} == set(expected)
+    else:
+        assert [d for d in result.diagnostics if d.severity != "note"] == []
+        assert format_policy(parse(text)[0]) == text, "blocks are written canonically"
+
+
+def test_prelude():
+    text = resources.files("constraintlang_policies").joinpath("prelude_1.policy").read_text(encoding="utf-8")
+    assert parse(text)[1] == []
+    assert format_policy(parse(text)[0]) == text
+
+
+def test_keywords_are_those_of_the_grammar():
+    from constraintlang.parser import build_machine
+    from constraintlang.wording import KEYWORDS
+
+    literals = {t.pattern.value for t in build_machine().terminals if t.pattern.type == "str"}
+    assert {word for word in literals if word.isidentifier()} == {word.lower() for word in KEYWORDS}
