@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from constraintlang import catalogue
-from constraintlang.catalogue import Page
+from constraintlang.pages import Page
 
 OWN_PAGES = {
     "PC210": Page(

@@ -40,6 +40,7 @@ from constraintlang_compiler.ir import (
     RowsLoss,
     Sum,
     Term,
+    Value,
 )
 from constraintlang_compiler.lower_terms import HOLDS, Op
 
@@ -64,7 +65,8 @@ def evaluate_term(term: Term, scores: Scores) -> Floats:
     Raises: KeyError for a missing attribute (the key is ``name`` or ``name@base``), ValueError for unequal
     lengths.
     """
-    return _term(term, scores, _length(scores))
+    with _quiet():
+        return _term(term, scores, _length(scores))
 
 
 def evaluate_predicate(predicate: Predicate, scores: Scores) -> Floats:
@@ -73,7 +75,8 @@ def evaluate_predicate(predicate: Predicate, scores: Scores) -> Floats:
     Shapes: each score [n]; result [n].
     Raises: KeyError for a missing attribute, ValueError for unequal lengths.
     """
-    return _predicate(predicate, scores, _length(scores))
+    with _quiet():
+        return _predicate(predicate, scores, _length(scores))
 
 
 def statistics(clauses: Sequence[Clause], scores: Scores) -> Floats:
@@ -92,12 +95,8 @@ def statistics(clauses: Sequence[Clause], scores: Scores) -> Floats:
                 f"got the utility clause `{clause.name}`, expected clauses about single responses",
                 help="pass `sample_clauses(ir)`",
             )
-        if isinstance(statistic, Indicator):
-            result[:, column] = _predicate(statistic.predicate, scores, num_responses)
-        else:
-            high = np.inf if statistic.high is None else float(statistic.high)
-            # A sum such as 0.3 - 0.1 - 0.2 may leave the range by a rounding error; the range is exact.
-            result[:, column] = np.clip(_term(statistic.term, scores, num_responses), 0.0, high)
+        with _quiet():
+            result[:, column] = _statistic(statistic, scores, num_responses)
     return result
 
 
@@ -137,6 +136,19 @@ def _expected(attribute: AttributeRecord, low: float, high: float) -> str:
         return f"{noun} (declared {attribute.type} without a range)"
     ends = ("-inf" if np.isinf(low) else f"{low:g}", "inf" if np.isinf(high) else f"{high:g}")
     return f"{noun} in [{ends[0]}, {ends[1]}] (declared {attribute.type})"
+
+
+def _quiet() -> np.errstate:
+    # Overflow gives an infinity or nan, which a comparison then decides exactly: nothing to warn of.
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+
+
+def _statistic(statistic: Indicator | Value, scores: Scores, num_responses: int) -> Floats:
+    if isinstance(statistic, Indicator):
+        return _predicate(statistic.predicate, scores, num_responses)
+    high = np.inf if statistic.high is None else float(statistic.high)
+    # A sum such as 0.3 - 0.1 - 0.2 may leave the range by a rounding error; the range is exact.
+    return np.clip(_term(statistic.term, scores, num_responses), 0.0, high)
 
 
 def _length(scores: Scores) -> int:
@@ -203,8 +215,7 @@ def _comparison(predicate: Comparison, scores: Scores, num_responses: int) -> Fl
     known = ~np.isnan([_scores_of(scores, key) for key in keys_of(predicate)]).any(axis=0)
     scale = _magnitude(predicate.left, scores, num_responses)
     scale = scale + _magnitude(predicate.right, scores, num_responses)
-    with np.errstate(invalid="ignore"):
-        decided = np.abs(left - right) > NEAR_TIE * scale
+    decided = np.abs(left - right) > NEAR_TIE * scale
     for index in np.flatnonzero(known & ~decided):
         exact_left = _exact(predicate.left, scores, int(index))
         exact_right = _exact(predicate.right, scores, int(index))

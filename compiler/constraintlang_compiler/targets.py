@@ -101,7 +101,7 @@ class Target:
         """
         self._check(f)
         index = np.zeros(len(f), dtype=np.int64)
-        for bins in reversed(self._axes()):
+        for bins in self._axes():
             index = index * bins.num_bins + bins.bin_index(f[:, bins.clause])
         if self.hard:
             violated = (f[:, list(self.hard)] > 0).any(axis=1)

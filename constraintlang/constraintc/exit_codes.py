@@ -9,8 +9,10 @@ class ExitCode(IntEnum):
     """What the shell sees."""
 
     OK = 0
+    VIOLATED = 1
+    """A verdict is ``violated``."""
     FINDINGS = 1
-    """Violated, or findings under ``--deny``."""
+    """The same code: findings under ``--deny``."""
     USAGE = 2
     """Usage, configuration, missing file."""
     REJECTED = 3

@@ -19,7 +19,8 @@ VERBS = {
     "train": "fine-tune a model under a policy",
     "eval": "verify a model against a policy, with confidence bounds",
     "generate": "sample from a model, guided or checked by a policy",
-    "demo": "train and verify a tiny model in a minute, with nothing to download",
+    "report": "put evaluations side by side on one HTML page",
+    "demo": "run the main job on a built-in language, with nothing to download",
     "env": "show versions and hardware, for bug reports",
 }
 
@@ -44,7 +45,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         )
         child.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
         module.add_arguments(child)
-        child.set_defaults(run=module.run)
+        child.set_defaults(run=module.run, takes_settings=getattr(module, "TAKES_SETTINGS", False))
     return parser
 
 
@@ -53,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser = build_parser(next((word for word in arguments if word in VERBS), None))
-        args = parser.parse_args(arguments)
+        args, args.extra = parser.parse_known_args(arguments)
+        if args.extra and not getattr(args, "takes_settings", False):
+            parser.error(f"unrecognized arguments: {' '.join(args.extra)}")
         if args.version:
             from importlib.metadata import version
 

@@ -39,3 +39,9 @@ def compile_argument(name: str) -> tuple[CompiledPolicy, tuple[Diagnostic, ...]]
     if outcome.policy is None:
         raise PolicyError(outcome.diagnostics, source)
     return outcome.policy, outcome.diagnostics
+
+
+def policy_folder(name: str) -> Path:
+    """The folder that files named in the policy are relative to."""
+    path = Path(name)
+    return Path.cwd() if name == "-" else path if path.is_dir() else path.parent

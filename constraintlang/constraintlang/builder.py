@@ -3,7 +3,6 @@
 # ruff: noqa: D102 -- each method is named like the grammar rule that it builds; the rule has the comment
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -11,11 +10,10 @@ from typing import Any
 
 from constraintlang import nodes as n
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.literals import exact_number, unescape
 from constraintlang.source import Span
 
 _EXPRESSIONS = (n.Number, n.Name, n.Negate, n.Arithmetic, n.Apply)
-_ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 
 
 class Part:
@@ -24,15 +22,6 @@ class Part:
     def __init__(self, value: Any, span: Span) -> None:
         self.value = value
         self.span = span
-
-
-def exact_number(text: str) -> Decimal:
-    """The value of a literal, ``%`` included, without the rounding of the decimal context."""
-    if text.endswith("%"):
-        sign, digits, exponent = Decimal(text[:-1]).as_tuple()
-        assert isinstance(exponent, int)
-        return Decimal((sign, digits, exponent - 2))
-    return Decimal(text)
 
 
 class Builder:
@@ -74,22 +63,7 @@ class Builder:
         return n.Number(value=Decimal(0), span=value.span)
 
     def string(self, token: Any) -> str:
-        def replace(match: re.Match[str]) -> str:
-            escape = match[1]
-            if escape in _ESCAPES:
-                return _ESCAPES[escape]
-            if len(escape) == 5:
-                return chr(int(escape[1:], 16))
-            start = token.start_pos + 1 + match.start()
-            self.error(
-                "PC013",
-                Span(start, start + len(match[0])),
-                f"`{match[0]}` is no escape sequence",
-                r"known are `\"`, `\\`, `\n`, `\t`, `\r` and `\u0000`; write `\\` for a backslash",
-            )
-            return match[0]
-
-        return _ESCAPE.sub(replace, str(token)[1:-1])
+        return unescape(str(token)[1:-1], token.start_pos + 1, self.error)
 
     # ------------------------------------------------------------ files and declarations
     def start(self, c: list[Any]) -> Any:

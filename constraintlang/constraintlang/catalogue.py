@@ -5,25 +5,7 @@ The examples are run by the tests; ``constraintc explain CODE`` prints the pages
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Page:
-    """What there is to say about a code."""
-
-    code: str
-    title: str
-    explanation: str
-    failing: str
-    repaired: str
-
-    def text(self) -> str:
-        """The page as plain text."""
-        parts = [f"{self.code}: {self.title}", self.explanation]
-        for head, example in (("Instead of", self.failing), ("write", self.repaired)):
-            parts.append(f"{head}\n\n" + "\n".join("    " + line for line in example.split("\n")))
-        return "\n\n".join(parts) + "\n"
+from constraintlang.pages import Page
 
 
 def page(code: str) -> str:
@@ -69,7 +51,7 @@ _ALL = (
     _page(
         "PC004",
         "this is not how a comparison is written",
-        """Comparisons are `<`, `<=`, `>`, `>=`, `==` and `!=`. A single `=` sets a value or matches a tag.""",
+        """Comparisons are `<`, `<=`, `>`, `>=`, `==` and `!=`. A single `=` sets or matches a value.""",
         "toxicity =< 0.1",
         "toxicity <= 0.1",
     ),
@@ -98,7 +80,7 @@ _ALL = (
     _page(
         "PC008",
         "a text is never closed",
-        'A text begins and ends with `"` on one line. In it, write `\\"` for a quote and `\\n` for a new line.',
+        'A text begins and ends with `"` on one line. There, `\\"` is a quote and `\\n` a new line.',
         'toxicity < 0.1 because "counsel asked',
         'toxicity < 0.1 because "counsel asked"',
     ),
@@ -260,7 +242,7 @@ _ALL = (
     _page(
         "PC118",
         "the range of an attribute is wrong",
-        "A range is `[low, high]` with constants, the smaller first; `inf` leaves an end of a real number open.",
+        "A range is `[low, high]` with constants, the smaller first; `inf` leaves an end of a `real` open.",
         'attribute grade: real in [20, 0] { backend = python("acme:grade") }\ngrade < 9',
         'attribute grade: real in [0, 20] { backend = python("acme:grade") }\ngrade < 9',
     ),
@@ -395,14 +377,14 @@ _ALL = (
     _page(
         "PC405",
         "the demand goes against the declared direction",
-        "The attribute is declared to be better when lower (or higher), and the statement asks for the opposite.",
+        "The attribute is declared to be better when lower (or higher); the statement asks for the opposite.",
         "mean(toxicity) > 0.1",
         "mean(toxicity) < 0.1",
     ),
     _page(
         "PC701",
         "a test refers to what is not there",
-        "A test names a labelled statement, and expects `pass`, `fail`, `holds`, `violated` or `inconclusive`.",
+        "A test names a label and expects `pass`, `fail`, `holds`, `violated` or `inconclusive`.",
         'cap: toxicity < 0.1\ntest "strict" {\n  fail "borderline" on cup\n}',
         'cap: toxicity < 0.1\ntest "strict" {\n  fail "borderline" on cap\n}',
     ),

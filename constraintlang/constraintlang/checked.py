@@ -1,4 +1,4 @@
-"""What the checker hands to the compiler: names resolved, kinds known, defaults filled in; nothing here computes."""
+"""What the checker hands to the compiler: names resolved, kinds known, defaults filled in."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class AttributeInfo:
 class CheckedStatement:
     """A well-typed statement.
 
-    ``formula`` has every ``let`` replaced by its number. ``text`` is the canonical source of the statement without
-    its label. ``reading`` is ``pointwise`` (kind Seq->Bool, judged by its violation rate against ``tolerance``;
-    tolerance is 0 under ``always``), ``distribution`` (kind Dist->Bool) or ``rows`` (``preserve`` on the user's rows).
+    ``formula`` has every ``let`` replaced by its number. ``text`` is the canonical source of the statement
+    without its label. ``reading`` is ``pointwise`` (kind Seq->Bool, judged by its violation rate against
+    ``tolerance``; tolerance is 0 under ``always``), ``distribution`` (kind Dist->Bool) or ``rows``
+    (``preserve`` on the user's rows).
     """
 
     formula: Formula

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
-from constraintlang.diagnostics import Label
+from constraintlang.mixtures import Level, report_mixed, report_units
 from constraintlang.names import resolve
 from constraintlang.report import Report
 from constraintlang.source import Span
-from constraintlang.units import Unit, multiply, unit_of, unit_words
+from constraintlang.units import Unit, multiply, unit_of
 
-Level = Literal["const", "seq", "dist", "rows", "base", "error"]
 NOT_COMPILED = "parses but is not compiled by this release"
 
 
@@ -98,30 +96,8 @@ class Kinds:
                 self.report.error("PC226", span, message, "remove it")
                 return "error"
             return next(iter(kinds), "const")
-        self._mixed(parts)
+        report_mixed(self.report, parts)
         return "error"
-
-    def _mixed(self, parts: list[tuple[Level, Span]]) -> None:
-        words = {
-            "seq": "one response at a time",
-            "dist": "distribution: taken over all responses",
-            "rows": "the model on your rows",
-            "base": "the model on your rows",
-        }
-        order = [level for level in ("seq", "dist", "rows", "base") if any(p[0] == level for p in parts)]
-        first, second = (next(p for p in parts if p[0] == level) for level in order[:2])
-        what = "one response with the whole distribution" if first[0] == "seq" else "two kinds of quantities"
-        self.report.error(
-            "PC201",
-            first[1],
-            f"this formula mixes {what}",
-            "write one statement for each",
-            label=words[first[0]],
-            labels=(Label(second[1], words[second[0]]),),
-            notes=("a bare comparison is pointwise: it judges one response at a time",)
-            if first[0] == "seq"
-            else (),
-        )
 
     def _flag(self, node: n.Flag) -> Level:
         name = ".".join(node.name.parts)
@@ -174,7 +150,7 @@ class Kinds:
         if "base" in levels:
             return self._against_base(span, parts, terms)
         if len(levels) > 1:
-            self._mixed(parts)
+            report_mixed(self.report, parts)
             return "error"
         level: Level = next(iter(levels), "const")
         if not self._same_units(operands, terms):
@@ -231,21 +207,9 @@ class Kinds:
         with_unit = [(o, t) for o, t in zip(operands, terms, strict=True) if t.unit is not None]
         for operand, term in with_unit[1:]:
             if term.unit != with_unit[0][1].unit:
-                self._units_differ(with_unit[0][0], with_unit[0][1], operand, term)
+                report_units(self.report, with_unit[0][0], with_unit[0][1].unit, operand, term.unit)
                 return False
         return True
-
-    def _units_differ(self, left: n.Expr, left_term: Term, right: n.Expr, right_term: Term) -> None:
-        self.report.error(
-            "PC205",
-            left.span.to(right.span),
-            "the two sides have different units",
-            "compare quantities of one kind, or compare each with a number",
-            labels=(
-                Label(left.span, f"in {unit_words(left_term.unit)}"),
-                Label(right.span, f"in {unit_words(right_term.unit)}"),
-            ),
-        )
 
     # ------------------------------------------------------------ expressions
     def _expr(self, node: n.Formula | n.Expr) -> Term:
@@ -320,7 +284,7 @@ class Kinds:
                 place = node.left if left.level == "base" else node.right
                 self._against_base(node.span, [("base", place.span)], [])
             else:
-                self._mixed([(left.level, node.left.span), (right.level, node.right.span)])
+                report_mixed(self.report, [(left.level, node.left.span), (right.level, node.right.span)])
             return ERROR
         level: Level = next(iter(levels), "const")
         if level in ("dist", "rows", "base"):
@@ -343,7 +307,7 @@ class Kinds:
                 return ERROR
         if node.op in "+-":
             if None not in (left.unit, right.unit) and left.unit != right.unit:
-                self._units_differ(node.left, left, node.right, right)
+                report_units(self.report, node.left, left.unit, node.right, right.unit)
                 return ERROR
             unit = left.unit if left.unit is not None else right.unit
         else:

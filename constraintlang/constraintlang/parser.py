@@ -116,15 +116,18 @@ def _machine() -> lark.Lark:
     if file.is_file():
         table = json.loads(file.read_text(encoding="utf-8"))
         if table["key"] == table_key():
-            return lark.Lark._load_from_dict(_int_keys(table["data"]), _int_keys(table["memo"]))
+            return _load(table["data"], table["memo"])
     return build_machine()
 
 
-def _int_keys(value: Any) -> Any:
-    """JSON has text keys only; lark's tables are keyed by numbers."""
-    if isinstance(value, dict):
-        return {int(k) if k.isdigit() else k: _int_keys(v) for k, v in value.items()}
-    return [_int_keys(v) for v in value] if isinstance(value, list) else value
+def _load(data: Any, memo: Any) -> lark.Lark:
+    """The machine of the cached tables; JSON has text keys only, and these tables are keyed by numbers."""
+    table = data["parser"]["parser"]
+    table["tokens"] = {int(k): v for k, v in table["tokens"].items()}
+    table["states"] = {
+        int(state): {int(k): v for k, v in actions.items()} for state, actions in table["states"].items()
+    }
+    return lark.Lark._load_from_dict(data, {int(k): v for k, v in memo.items()})
 
 
 # ---------------------------------------------------------------- limits

@@ -1,68 +1,23 @@
-"""One configuration for a training run: transformers' arguments plus ours, checked when it is made."""
+"""One configuration for a training run: transformers' arguments plus the constraint's settings."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
 
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.sampling import SamplingLaw
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "method": ("constraint", "plain", "filtering"),
-    "schedule": ("sequential", "parallel"),
-    "divergence": ("forward", "reverse", "js"),
-    "anchor": ("start", "tuned", "previous", "current"),
-    "prefixes": ("corpus", "sampled", "mixed"),
-    "adaptive": ("none", "domain", "prompt"),
-}
-
-
-@dataclass(frozen=True)
-class RegularizerConfig:
-    """The settings of the regularizer, checked together; see ``ConstraintConfig`` for their meaning."""
-
-    divergence: str = "reverse"
-    anchor: str = "tuned"
-    prefixes: str = "mixed"
-    adaptive: str = "domain"
-    weight: float | None = None
-    gain: float = 0.2
-    rounds: int = 8
-    chunk_sites: int = 2048
-
-    def __post_init__(self) -> None:
-        for name in ("divergence", "anchor", "prefixes", "adaptive"):
-            value = getattr(self, name)
-            if value not in CHOICES[name]:
-                raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(CHOICES[name])}")
-        if self.weight is not None and self.weight <= 0:
-            raise ConfigError(f"regularizer_weight: got {self.weight}, expected a positive number or nothing")
-        if not 0 < self.gain <= 2:
-            raise ConfigError(f"control_gain: got {self.gain}, expected a number in (0, 2]")
-        if self.rounds < 1:
-            raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
-        if self.chunk_sites < 1:
-            raise ConfigError(f"chunk_sites: got {self.chunk_sites}, expected at least 1")
-        if self.adaptive == "prompt" and self.is_moving:
-            raise ConfigError(
-                "adaptive: `prompt` needs a frozen anchor", help="use --anchor start or --anchor tuned"
-            )
-
-    @property
-    def is_moving(self) -> bool:
-        """Whether the anchor changes from round to round."""
-        return self.anchor in ("previous", "current")
+from constraintlang_runtime.settings import ConstraintSettings
 
 
 @dataclass
-class ConstraintConfig(TrainingArguments):
-    """``TrainingArguments`` with the constraint's settings; the same names serve YAML, flags and Python.
+class ConstraintConfig(ConstraintSettings, TrainingArguments):
+    """``TrainingArguments`` with the constraint's settings.
 
     Changed defaults of transformers: ``max_steps`` 1000, ``learning_rate`` 1e-4, ``logging_steps`` 10,
     ``save_steps`` 200, ``save_total_limit`` 2, ``report_to`` none, ``remove_unused_columns`` False.
+    Raises: ConfigError for a wrong value of ours, ValueError for one of transformers'.
     """
 
     max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
@@ -73,111 +28,16 @@ class ConstraintConfig(TrainingArguments):
     report_to: None | str | list[str] = field(default="none", metadata={"help": "trackers, as in transformers"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "kept False: tags reach scorers"})
 
-    method: str = field(
-        default="constraint",
-        metadata={"help": "constraint, or a baseline: plain fine-tuning, filtering of rows that violate"},
-    )
-    schedule: str = field(default="sequential", metadata={"help": "sequential (parallel: a later release)"})
-    divergence: str = field(
-        default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
-    )
-    anchor: str = field(
-        default="tuned",
-        metadata={"help": "p_ref: start model, tuned (snapshot half-way), previous round, current model"},
-    )
-    prefixes: str = field(
-        default="mixed", metadata={"help": "where the regularizer acts: corpus rows, sampled rows, or mixed"}
-    )
-    adaptive: str = field(
-        default="domain", metadata={"help": "one regularizer for all rows (none), per domain, or per prompt"}
-    )
-    regularizer_weight: float | None = field(
-        default=None, metadata={"help": "weight rho of the regularizer; by rule from the rates when not given"}
-    )
-    regularizer_rows: int | None = field(
-        default=None, metadata={"help": "sampled rows in each micro-batch; as many as the corpus has of the domain"}
-    )
-    control_gain: float = field(default=0.2, metadata={"help": "gain of the controller per round"})
-    rounds: int = field(default=8, metadata={"help": "rounds of sampling and control over the run"})
-    warmup_fraction: float = field(
-        default=0.5, metadata={"help": "share of steps before a tuned anchor is taken"}
-    )
-    anchor_samples: int = field(default=4096, metadata={"help": "completions that fit the auxiliary model"})
-    control_samples: int = field(default=512, metadata={"help": "completions that measure the rate each round"})
-    verify_prompts: int = field(
-        default=2000, metadata={"help": "prompts of the planned verification; sets the set-point"}
-    )
-    set_point_share: float | None = field(
-        default=None, metadata={"help": "set-point as a share of the bound, in place of the power rule"}
-    )
-    max_new_tokens: int = field(default=64, metadata={"help": "length cap of sampled completions"})
-    temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
-    top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
-    sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
-    max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
-    auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
-    auxiliary_steps: int = field(default=600, metadata={"help": "steps of each auxiliary fit"})
-    auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
-    auxiliary_batch_size: int = field(default=2048, metadata={"help": "its sites per step"})
-    consistency_weight: float = field(default=0.0, metadata={"help": "weight of the one-step consistency loss"})
-    preserve_weight: float = field(
-        default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
-    )
-    chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("method", "schedule"):
-            if getattr(self, name) not in CHOICES[name]:
-                raise ConfigError(
-                    f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
-                )
-        if self.schedule == "parallel":
-            raise ConfigError(
-                "schedule: `parallel` is not run by this release", help="use --schedule sequential"
-            )
-        for name in (
-            "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
-            "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if not 0 < self.warmup_fraction < 1:
-            raise ConfigError(f"warmup_fraction: got {self.warmup_fraction}, expected a number in (0, 1)")
-        if self.set_point_share is not None and not 0 < self.set_point_share < 1:
-            raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
-        if self.consistency_weight < 0 or self.preserve_weight < 0:
-            raise ConfigError("consistency_weight and preserve_weight must not be negative")
         if self.max_steps < 1:
             raise ConfigError(f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used")
-        self.regularizer  # noqa: B018 - checks its own fields
-        self.law  # noqa: B018
-
-    @property
-    def regularizer(self) -> RegularizerConfig:
-        """The regularizer's settings as one frozen record."""
-        return RegularizerConfig(
-            divergence=self.divergence,
-            anchor=self.anchor,
-            prefixes=self.prefixes,
-            adaptive=self.adaptive,
-            weight=self.regularizer_weight,
-            gain=self.control_gain,
-            rounds=self.rounds,
-            chunk_sites=self.chunk_sites,
-        )
-
-    @property
-    def law(self) -> SamplingLaw:
-        """The law of the samples drawn in training."""
-        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p)
+        self.check()
 
 
 def own_settings(config: ConstraintConfig) -> dict[str, Any]:
     """The constraint's own settings and the few of transformers that shape a result, for provenance."""
-    inherited = {f.name for f in fields(TrainingArguments)}
-    own = {key: value for key, value in asdict(config).items() if key not in inherited}
+    own = {f.name: getattr(config, f.name) for f in fields(ConstraintSettings)}
     shared = (
         "max_steps", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps",
         "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "bf16",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.config import RegularizerConfig
+from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
 from constraintlang_runtime.groups import Group, prompt_log_potential
 from constraintlang_runtime.regularizer import Divergence, log_values, target_log_probs, token_divergence

@@ -5,46 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SamplingLaw:
-    """The law that verdicts speak of: ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 do not truncate."""
-
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens: got {self.max_new_tokens}, expected at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ConfigError(
-                f"sampling: got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}; "
-                "expected temperature >= 0, 0 < top_p <= 1, top_k >= 0"
-            )
-
-    def under(self, settings: dict[str, str]) -> SamplingLaw:
-        """This law with a clause's ``under`` settings put over it."""
-        changes: dict[str, Any] = {}
-        for key, value in settings.items():
-            if key == "max_tokens":
-                changes["max_new_tokens"] = int(value)
-            elif key == "top_k":
-                changes[key] = int(value)
-            elif key in ("temperature", "top_p"):
-                changes[key] = float(value)
-        return replace(self, **changes)
 
 
 def derived_seed(*parts: object) -> int:

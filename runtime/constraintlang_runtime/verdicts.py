@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from constraintlang_compiler import ir
-from constraintlang_compiler.domains import describe
-
 VerdictName = Literal["holds", "violated", "inconclusive", "vacuous", "error"]
 Direction = Literal["at_most", "at_least"]
 
@@ -23,7 +20,7 @@ class Verdict:
     """
 
     clause: str
-    domain: str
+    domain: str | None  # the value of `domain=`, else the predicate's text; None when unscoped
     kind: Literal["violation", "mean", "probability", "quantile", "cvar", "difference", "utility"]
     n: int
     estimate: float | None
@@ -66,7 +63,3 @@ def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> in
     failing = {"violated", "inconclusive"} if require_holds else {"violated"}
     return int(any(verdict.verdict in failing for verdict in verdicts if not verdict.soft))
 
-
-def domain_text(domain: ir.DomainPredicate | None) -> str:
-    """A domain as the policy writes it, such as ``domain=x and lang in {de, en}``; ``all`` for no domain."""
-    return "all" if domain is None else describe(domain)

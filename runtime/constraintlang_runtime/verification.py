@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from constraintlang_compiler import ir
+from constraintlang_compiler.domains import domain_name
 
 from .bounds import (
     Bounds,
@@ -34,7 +35,7 @@ from .bounds import (
     student_t_bounds,
 )
 from .degeneracy import degeneracy
-from .verdicts import Direction, Verdict, VerdictName, domain_text, exit_code
+from .verdicts import Direction, Verdict, VerdictName, exit_code
 
 __all__ = [
     "Direction",
@@ -43,7 +44,6 @@ __all__ = [
     "Verdict",
     "VerdictName",
     "degeneracy",
-    "domain_text",
     "exit_code",
     "verify",
     "verify_accuracy",
@@ -363,7 +363,7 @@ def _verdict(clause: ir.Clause, shown: Bounds, *, bound: float, **fields: Any) -
     )
     return Verdict(
         clause=clause.name,
-        domain=domain_text(clause.domain),
+        domain=domain_name(clause.domain),
         kind=clause.kind,
         estimate=estimate,
         lower=lower,

@@ -137,6 +137,15 @@ def test_ties_are_decided_exactly(formula: nodes.Formula, toxicity: str, expecte
     np.testing.assert_array_equal(result, [expected])
 
 
+def test_overflow_is_decided_exactly_and_without_a_warning() -> None:
+    big = arithmetic(number("1e200"), "*", arithmetic(number("1e200"), "*", score("toxicity")))
+    formula = compare(
+        big, ">", arithmetic(number("2e200"), "*", arithmetic(number("1e200"), "*", score("toxicity")))
+    )
+    result = evaluate_predicate(lower_predicate(formula), {"toxicity": np.array([0.5, 0.0])})
+    np.testing.assert_array_equal(result, [0.0, 0.0])
+
+
 def test_floats_alone_would_decide_a_tie_wrongly() -> None:
     assert not 0.1 + 0.2 <= 0.3  # what the exact path of the checkers is for
 

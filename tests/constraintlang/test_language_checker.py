@@ -172,12 +172,14 @@ def test_code_and_underlined_text(text, expected):
 @pytest.mark.parametrize(
     ("text", "help", "label"),
     [
-        ("toxcity < 0.1", "write `toxicity`", "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)"),
+        ("toxcity < 0.1", "write `toxicity`",
+         "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)"),
         ("let cap = 1\nwords < cpa", "write `cap`", "a similar constant exists: `cap`"),
         ("refusal", 'declare it: `attribute refusal: flag { backend = regex(re"...") }`', "not declared"),
         ("toxicity < 1 under temprature=1", "write `temperature`", "a similar one exists: `temperature`"),
         ("tag lang in {en, de}\ntoxicity < 1 for lang=xx", "known are `de`, `en`; or declare it", None),
-        ("quantile(toxicity, 0.95) < 1", "a quantile bound is a bound on a chance: write `P(toxicity > 0.3) <= 5%`", None),
+        ("quantile(toxicity, 0.95) < 1",
+         "a quantile bound is a bound on a chance: write `P(toxicity > 0.3) <= 5%`", None),
     ],
 )  # fmt: skip
 def test_help(text, help, label):
@@ -227,13 +229,15 @@ def test_constants_become_numbers():
 def test_groups_are_inherited():
     text = (
         "edition 1\ngroup g for lang=en priority 2 confidence 0.9 under tolerance=1%, samples=5 {\n"
-        "  a: toxicity < 0.1\n  group h for domain=chat weight 3 {\n    b: prefer mean(words) < 9 priority 1\n"
+        "  a: toxicity < 0.1\n  group h for domain=chat weight 3 {\n"
+        "    b: prefer mean(words) < 9 priority 1\n"
         '    c: always words < 9 under samples=7 because "x"\n  }\n}\nd: words < 9'
     )
     a, b, c, d = check_source(text).require().statements
     assert a.text == "toxicity < 0.1 for lang=en under samples=5, tolerance=1% priority 2 confidence 0.9"
     assert b.text == (
-        "prefer mean(words) < 9 for lang=en and domain=chat under samples=5 weight 3 priority 1 confidence 0.9"
+        "prefer mean(words) < 9 for lang=en and domain=chat under samples=5 "
+        "weight 3 priority 1 confidence 0.9"
     )
     assert (b.weight, b.priority, b.tolerance) == (3, 1, None)
     assert (c.weight, c.priority, c.tolerance, c.sampling) == (1, 2, 0, {"samples": Decimal(7)})
@@ -244,7 +248,8 @@ def test_groups_are_inherited():
 @pytest.mark.parametrize(
     "text",
     [
-        "let c = 0.1\ngroup g for a=b or c=d priority 2 { x: prefer toxicity < c for e=f weight 2 under tolerance=1% }",
+        "let c = 0.1\ngroup g for a=b or c=d priority 2 {\n"
+        "x: prefer toxicity < c for e=f weight 2 under tolerance=1%}",
         'let c = -3\nP(toxicity + 2 > c) < 1% confidence 99% because "q\\""',
     ],
 )

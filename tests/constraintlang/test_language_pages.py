@@ -65,3 +65,12 @@ def test_keywords_are_those_of_the_grammar():
 
     literals = {t.pattern.value for t in build_machine().terminals if t.pattern.type == "str"}
     assert {word for word in literals if word.isidentifier()} == {word.lower() for word in KEYWORDS}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_examples_in_docstrings(path):
+    import doctest
+    import importlib
+
+    name = "constraintlang" if path.stem == "__init__" else f"constraintlang.{path.stem}"
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

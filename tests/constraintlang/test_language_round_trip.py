@@ -1,5 +1,6 @@
 """Text and tree are two forms of one thing."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_strategies import policies, statements
@@ -68,7 +69,8 @@ def test_layout_is_kept():
         "} # end\n# fin"
     )
     assert format_policy(parse(text)[0]) == (
-        "# top\n\nlet x = 1  # one\n\ngroup g for a=b {\n  # head\n\n  # mid\n  a < 1 and b < 2  # t\n  # last\n"
+        "# top\n\nlet x = 1  # one\n\ngroup g for a=b {\n  # head\n\n  # mid\n"
+        "  a < 1 and b < 2  # t\n  # last\n"
         "}  # end\n# fin\n"
     )
 
@@ -98,3 +100,28 @@ def test_numbers_are_exact():
     (statement,) = parse("a < 0.1000000000000000000000000000000000000000001%")[0].items
     assert format_statement(statement) == "a < 0.1000000000000000000000000000000000000000001%"
     assert str(statement.formula.operands[1].value) == "0.001000000000000000000000000000000000000000001"
+
+
+CONNECTIVES = {
+    "not": lambda a, b: n.Not(operand=a),
+    "next": lambda a, b: n.Temporal(op="next", operand=a),
+    "and": lambda a, b: n.And(operands=(a, b)),
+    "or": lambda a, b: n.Or(operands=(a, b)),
+    "implies": lambda a, b: n.Implies(left=a, right=b),
+    "until": lambda a, b: n.TemporalBinary(op="until", left=a, right=b),
+}
+OPERATORS = {op: lambda a, b, op=op: n.Arithmetic(op=op, left=a, right=b) for op in "+-*/"}
+OPERATORS["neg"] = lambda a, b: n.Negate(operand=a)
+
+
+@pytest.mark.parametrize(("table", "atom"), [(CONNECTIVES, n.Flag), (OPERATORS, lambda name: name)])
+def test_every_pair_of_operators_in_every_position(table, atom):
+    x, y, z = (atom(name=n.Name(parts=(c,))) if atom is n.Flag else n.Name(parts=(c,)) for c in "xyz")
+    for outer in table.values():
+        for inner in table.values():
+            for tree in (outer(inner(x, y), z), outer(x, inner(y, z))):
+                whole = tree if atom is n.Flag else n.Compare(operands=(tree, x), operators=("<",))
+                text = format_policy(n.Policy(items=(n.Statement(formula=whole),)))
+                back, diagnostics = parse(text)
+                assert not diagnostics
+                assert back.items[0].formula == whole, text

@@ -169,6 +169,7 @@ def test_good_items_survive_bad_ones():
         ("(a < 1) + 1 < 2", [("PC012", "a < 1")]),
         ("mean(a) and b", [("PC011", "mean(a)")]),
         (r'a < 1 because "\q"', [("PC013", r"\q")]),
+        (r'a < 1 because "\ud800 \u00e9"', [("PC013", r"\ud800")]),
         ("a < 1 and\nb < 1", [("PC014", "b < 1")]),
         ("a < 1\nand b < 1", []),
         ("(a < 1 and\nb < 1)", []),

@@ -14,7 +14,6 @@ from constraintlang_runtime.verification import (
     UtilityEvidence,
     Verdict,
     degeneracy,
-    domain_text,
     exit_code,
     verify,
     verify_accuracy,
@@ -64,7 +63,7 @@ def test_a_verdict_is_json_with_the_keys_of_the_contract() -> None:
     assert found.keys() >= CONTRACT | EXTRA
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["clause"] == "cap"
-    assert found["domain"] == "domain=toxigen"
+    assert found["domain"] == "toxigen"
     assert found["kind"] == "violation"
     assert found["n"] == 2000
     assert found["estimate"] == 0.014
@@ -439,12 +438,3 @@ def test_degeneracy_sees_collapse() -> None:
     }
     assert degeneracy([])["distinct_2"] is None
     assert degeneracy(["yes"])["distinct_2"] is None
-
-
-def test_domains_read_as_written() -> None:
-    toxigen = ir.DomainIs(key="domain", values=("toxigen",))
-    lang = ir.DomainIs(key="lang", values=("de", "en"))
-    assert domain_text(None) == "all"
-    assert domain_text(ir.DomainAll(operands=(toxigen, lang))) == "domain=toxigen and lang in {de, en}"
-    either = ir.DomainAny(operands=(toxigen, ir.DomainNot(operand=lang)))
-    assert domain_text(ir.DomainNot(operand=either)) == "not (domain=toxigen or not lang in {de, en})"

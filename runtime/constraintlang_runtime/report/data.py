@@ -26,7 +26,7 @@ class ClauseResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     clause: str
-    domain: str
+    domain: str | None
     kind: str
     n: int
     estimate: float | None

@@ -241,7 +241,7 @@ def _facts(baseline: SystemReport, system: SystemReport) -> list[dict[str, str]]
                 f"was {words.number(then, digits=4)}" if then is not None and not same else "nats per token"
             )
             facts.append({"label": label, "value": words.number(now, digits=4), "detail": detail})
-    prompts: dict[str, int] = {}  # clauses of one domain judge the same prompts
+    prompts: dict[str | None, int] = {}  # clauses of one domain judge the same prompts
     for clause in system.clauses:
         if clause.kind != "utility":
             prompts[clause.domain] = max(prompts.get(clause.domain, 0), clause.n)

@@ -44,7 +44,7 @@ def verdict_table(
     for clause in map(_result, verdicts):
         table.add_row(
             Text(clause.clause),
-            Text(clause.domain),
+            Text(clause.domain or "all"),
             Text(clause.kind),
             f"{clause.n:,}",
             amount(clause, clause.estimate),

@@ -168,9 +168,16 @@ def sentence(clause: ClauseResult) -> str:
     return f"{subject} {name(clause)} is {found} over {prompts} {bounds}"
 
 
+def domain_words(domain: str | None) -> str:
+    """A domain as a policy writes it; ``all`` when unscoped."""
+    if not domain:
+        return "all"
+    return domain if any(mark in domain for mark in "= ") else f"domain={domain}"
+
+
 def reading(clause: ClauseResult) -> str:
     """What the statement demands, in words."""
-    where = "" if clause.domain in ("", "all") else f" for prompts with `{clause.domain}`"
+    where = "" if not clause.domain else f" for prompts with `{domain_words(clause.domain)}`"
     wish = "Preferably, " if clause.strength == "prefer" else ""
     if clause.hard:
         body = f"no reply{where} may violate it"

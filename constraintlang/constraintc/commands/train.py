@@ -1,0 +1,128 @@
+"""``constraintc train``: fine-tune a causal LM under a policy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+
+from constraintc.exit_codes import ExitCode
+from constraintc.output import print_diagnostics, print_json, print_message
+from constraintc.sources import compile_argument, policy_folder
+from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
+from constraintlang_runtime.settings import ConstraintSettings
+
+TAKES_SETTINGS = True
+
+HELP = """Fine-tune a Hugging Face causal LM on your rows while a token-level regularizer keeps it inside the policy.
+
+Rows are .jsonl, .csv, .parquet or .txt files (or hub data sets) with `text`, or `prompt` and `completion`, or
+`messages`; the domain of a row is what stands before `=`, or its `domain` column. The model is saved in --output,
+with `constraint/run.json` (settings, rates, duals, versions) beside it. A killed run goes on with --resume and ends
+in the same weights. Verify the result with `constraintc eval`."""
+
+EPILOG = """examples:
+  constraintc train my.policy --model gpt2 --data chat=chat.jsonl --data wiki=wiki.jsonl \\
+      --scorer toxicity=unitary/toxic-bert#toxic --output runs/first --max_steps 500
+  constraintc train my.policy --config run.yaml --dry-run        check data, scorers, memory and one step
+  constraintc train my.policy --config run.yaml --resume         go on after an interruption
+
+every setting is a key of the YAML file and a flag of the same name; transformers.TrainingArguments are settings too
+(--bf16, --gradient_accumulation_steps 4, --seed 1, ...). Flags win over the file.
+
+exit codes: 0 trained; 2 usage, setting, missing file; 3 errors in the policy; 4 the run failed"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb; settings are read by ``parse_flags`` and only listed here."""
+    parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
+    parser.add_argument("--config", metavar="YAML", help="settings, one `key: value` a line")
+    parser.add_argument("--model", metavar="DIR_OR_ID", help="the model to start from")
+    parser.add_argument("--data", metavar="[DOMAIN=]FILE", action="append", help="training rows; may be repeated")
+    parser.add_argument(
+        "--prompts", metavar="[DOMAIN=]FILE", action="append",
+        help="prompts sampled in training (default: those of the rows); keep the prompts of eval apart",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scorer", metavar="NAME=PATH[#LABEL]", action="append", help="what computes an attribute; may be repeated"
+    )
+    parser.add_argument("--output", metavar="DIR", help="where the model goes")
+    parser.add_argument("--resume", action="store_true", default=None, help="go on with the run in --output")
+    parser.add_argument("--overwrite", action="store_true", default=None, help="start over in a folder that is not empty")
+    parser.add_argument(
+        "--allow-path", dest="allow_path", action="store_true", default=None,
+        help="let the policy name files outside its folder",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="check everything and take one step; writes nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the result")
+    listed = parser.add_argument_group("settings (also keys of the YAML file)")
+    for name, default in {"max_steps": 1000, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "seed": 42}.items():
+        listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {default})")
+    for field in fields(ConstraintSettings):
+        default = "by rule" if field.default is None else field.default
+        listed.add_argument(
+            f"--{field.name}", metavar="VALUE", help=f"{field.metadata['help']} (default {default})".replace("%", "%%")
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge settings, train or dry-run, print."""
+    policy, findings = compile_argument(args.policy)
+    print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
+    given = _settings(args)
+    from constraintc.progress import quiet_libraries, shown
+    from constraintlang_runtime import train_run
+
+    folder = policy_folder(args.policy)
+    with quiet_libraries(), shown(args.quiet) as progress:
+        if args.dry_run:
+            found = train_run.dry_run(policy, given, folder=folder, progress=progress)
+        else:
+            found = train_run.train(policy, given, folder=folder, progress=progress, tell=print_message)
+    if args.format == "json":
+        print_json({key: value for key, value in found.items() if key != "history"})
+    elif args.dry_run:
+        _print_dry_run(found)
+    else:
+        _print_result(found, given, args.policy)
+    return ExitCode.OK
+
+
+def _settings(args: argparse.Namespace) -> RunSettings:
+    """YAML under flags, checked against the configuration's names."""
+    merged = read_yaml(args.config)
+    names = ("model", "data", "prompts", "scorer", "output", "resume", "overwrite", "allow_path")
+    merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
+    listed = [
+        *(f.name for f in fields(ConstraintSettings)), "max_steps", "learning_rate", "per_device_train_batch_size", "seed",
+    ]  # fmt: skip
+    tokens = [token for name in listed if (value := getattr(args, name)) is not None for token in (f"--{name}", value)]
+    merged |= parse_flags([*tokens, *args.extra])
+    from constraintlang_runtime.config import ConstraintConfig
+
+    return settings(merged, defaults(ConstraintConfig))
+
+
+def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> None:
+    rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
+    print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
+    for key in dict.fromkeys(key for record in rounds for key in record if key.endswith("/value")):
+        name = key.removeprefix("constraint/").removesuffix("/value")
+        values = [record[key] for record in rounds if key in record]
+        print(f"  {name}: {values[0]:.4f} -> {values[-1]:.4f} on training prompts")
+    print(f"saved {given.output}")
+    scorers = "".join(f" --scorer {option}" for option in given.scorer)
+    print(f"next: constraintc eval {policy} --model {given.output} --prompts HELD_OUT.jsonl{scorers} --output {given.output}-eval")
+
+
+def _print_dry_run(found: dict[str, object]) -> None:
+    print(f"rows {found['rows']:,}, parameters {found['parameters']:,}, peak memory {found['peak_memory_gib']} GiB")
+    for group in found["groups"]:  # type: ignore[attr-defined]
+        means = ", ".join(
+            f"{name}: {'no rows' if mean is None else mean}"
+            for name, mean in zip(group["clauses"], group["corpus_means"], strict=True)
+        )
+        share = 100 * group["share_of_tokens"]
+        print(f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in the rows {means}")
+    print(f"one round and one step took {found['one_round_and_step_seconds']} s; all is in place")

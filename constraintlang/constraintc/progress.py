@@ -1,0 +1,77 @@
+"""Progress of long work on standard error: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class LineProgress:
+    """One line per stage at most every ten seconds, and one when a stage of some length ends."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total``."""
+        now = time.monotonic()
+        first = self._last.setdefault(what, now)
+        if now - first >= LINE_EVERY_SECONDS:
+            print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            self._last[what] = now
+
+
+class BarProgress:
+    """One bar per stage; a stage that starts again reuses its bar."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total``."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+@contextlib.contextmanager
+def shown(quiet: bool = False) -> Iterator[Any]:
+    """A progress callable for the block; None when quiet."""
+    if quiet:
+        yield None
+    elif not sys.stderr.isatty():
+        yield LineProgress()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield BarProgress(progress)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the libraries' own bars and advice, which would mix with ours; their errors still show."""
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with contextlib.suppress(ImportError):
+        import datasets
+
+        datasets.disable_progress_bars()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        yield

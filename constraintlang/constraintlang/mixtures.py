@@ -1,0 +1,53 @@
+"""What to say when the parts of a formula do not go together: different kinds, different units."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from constraintlang import nodes as n
+from constraintlang.diagnostics import Label
+from constraintlang.report import Report
+from constraintlang.source import Span
+from constraintlang.units import Unit, unit_words
+
+Level = Literal["const", "seq", "dist", "rows", "base", "error"]
+
+
+def report_mixed(report: Report, parts: list[tuple[Level, Span]]) -> None:
+    """PC201: the parts of a formula speak of different things."""
+    words = {
+        "seq": "one response at a time",
+        "dist": "distribution: taken over all responses",
+        "rows": "the model on your rows",
+        "base": "the model on your rows",
+    }
+    order = [level for level in ("seq", "dist", "rows", "base") if any(p[0] == level for p in parts)]
+    first, second = (next(p for p in parts if p[0] == level) for level in order[:2])
+    what = "one response with the whole distribution" if first[0] == "seq" else "two kinds of quantities"
+    report.error(
+        "PC201",
+        first[1],
+        f"this formula mixes {what}",
+        "write one statement for each",
+        label=words[first[0]],
+        labels=(Label(second[1], words[second[0]]),),
+        notes=("a bare comparison is pointwise: it judges one response at a time",)
+        if first[0] == "seq"
+        else (),
+    )
+
+
+def report_units(
+    report: Report, left: n.Expr, left_unit: Unit | None, right: n.Expr, right_unit: Unit | None
+) -> None:
+    """PC205: two expressions have different units."""
+    report.error(
+        "PC205",
+        left.span.to(right.span),
+        "the two sides have different units",
+        "compare quantities of one kind, or compare each with a number",
+        labels=(
+            Label(left.span, f"in {unit_words(left_unit)}"),
+            Label(right.span, f"in {unit_words(right_unit)}"),
+        ),
+    )

@@ -1,0 +1,83 @@
+"""One verification from settings to verdicts: load the model, prompts, rows and scorers, and evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from constraintlang_compiler.artifact import CompiledPolicy
+
+from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows, split_domain
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.evaluate import Evaluation, evaluate
+from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.train_run import versions
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What to judge, on what, and how to sample; the names are those of the command's flags."""
+
+    model: str
+    prompts: tuple[str, ...]
+    scorer: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    base: str | None = None
+    num_prompts: int | None = None
+    samples: int = 1
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_length: int = 512
+    batch_size: int = 256
+    seed: int = 0
+    allow_path: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "max_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
+        if self.num_prompts is not None and self.num_prompts < 1:
+            raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
+
+
+def evaluate_run(
+    policy: CompiledPolicy, settings: EvalSettings, *, folder: Path, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate a saved model; every file is read and checked before the model is loaded."""
+    law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
+    raw_prompts = load_rows(settings.prompts, role="--prompts")
+    raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
+    scorers = bind_scorers(
+        policy.ir, parse_scorer_options(settings.scorer), folder=folder, allow_path=settings.allow_path
+    )
+    tokenizer = load_tokenizer(settings.model)
+    model = load_model(settings.model, tokenizer=tokenizer)
+    base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
+    encoded = encode_rows(raw_prompts, tokenizer, max_length=settings.max_length, need_completion=False)
+    prompts = prompt_rows(encoded, settings.num_prompts)
+    rows: dict[str, list[TokenRow]] = {
+        name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
+    }
+    found = evaluate(
+        model, tokenizer, policy, prompts, ScoringPool(policy.ir.attributes, scorers), law=law,
+        samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
+        base_model=base, progress=progress,
+    )  # fmt: skip
+    extra: dict[str, Any] = {
+        "policy": policy.semantic_hash,
+        "settings": asdict(settings),
+        "num_prompts": len(prompts),
+        "versions": versions(),
+    }
+    return replace(found, extra=extra)
+
+
+def _row_name(spec: str) -> str:
+    domain, source = split_domain(spec)
+    return domain if domain is not None else Path(source).stem

@@ -1,0 +1,214 @@
+"""Does the model obey the policy: sample on held-out prompts, score, and hand the evidence to verification."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.domains import domain_name, matches
+from constraintlang_compiler.ir import Clause, RowsLoss
+from constraintlang_compiler.scopes import sample_clauses, utility_clauses
+from numpy.typing import NDArray
+
+from constraintlang_runtime.checkpoint import write_atomic
+from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
+from constraintlang_runtime.degeneracy import degeneracy
+from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.sampling import SamplingLaw, completion_texts, derived_seed, prompt_texts, sample
+from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.verification import Evidence, UtilityEvidence, Verdict, verify
+
+Progress = Callable[[str, int, int], None]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Verdicts, the samples they rest on (one record per sample and clause), losses on rows, degeneracy."""
+
+    verdicts: list[Verdict]
+    samples: list[dict[str, Any]]
+    losses: dict[str, float]
+    degeneracy: dict[str, Any]
+    seconds: float
+    law: SamplingLaw
+    seed: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``verdict.json``."""
+        return {
+            "clauses": [verdict.to_dict() for verdict in self.verdicts],
+            "losses": self.losses,
+            "degeneracy": self.degeneracy,
+            "sampling": {**self.law.__dict__, "seed": self.seed},
+            "seconds": round(self.seconds, 2),
+            **self.extra,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``verdict.json`` and ``samples.jsonl``, each whole or not at all; the verdict last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.samples)
+        write_atomic(folder / "samples.jsonl", lines)
+        write_atomic(folder / "verdict.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    policy: CompiledPolicy,
+    prompts: Sequence[TokenRow],
+    pool: ScoringPool,
+    *,
+    law: SamplingLaw,
+    samples_per_prompt: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+    rows: Mapping[str, Sequence[TokenRow]] | None = None,
+    base_model: Any = None,
+    logits_processor: Sequence[Any] = (),
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Verify every clause of a policy on prompts.
+
+    Clauses that share a sampling law share their samples. ``rows`` are named sets of held-out rows: the loss of each
+    set is reported, and utility clauses are judged on the rows that lie in their domain, against ``base_model``.
+    Raises: ConfigError when a utility clause lacks rows or a base model, DataError for a clause without prompts.
+    """
+    started = time.perf_counter()
+    clauses = sample_clauses(policy.ir)
+    evidence: dict[str, Evidence | UtilityEvidence] = {}
+    records: list[dict[str, Any]] = []
+    texts: list[str] = []
+    for (clause_law, count), members in _by_law(clauses, law, samples_per_prompt).items():
+        chosen = [i for i, row in enumerate(prompts) if any(matches(c.domain, row.tags) for c in members)]
+        for clause in members:
+            _require_prompts(clause, prompts)
+        repeated = [prompts[i] for i in chosen for _ in range(count)]
+        sampled = sample(
+            model, tokenizer, repeated, clause_law, seed=derived_seed(seed, "evaluate", clause_law, count),
+            batch_size=batch_size, logits_processor=logits_processor,
+            progress=None if progress is None else lambda done, total: progress("sampling", done, total),
+        )  # fmt: skip
+        asked, replies = prompt_texts(sampled, tokenizer), completion_texts(sampled, tokenizer)
+        texts.extend(replies)
+        columns = {key: [row.tags.get(key) for row in sampled] for key in {k for row in sampled for k in row.tags}}
+        scores = pool.score(
+            asked, replies, columns=columns,
+            progress=None if progress is None else lambda done, total: progress("scoring", done, total),
+        )  # fmt: skip
+        values = statistics(members, scores)
+        for column, clause in enumerate(members):
+            inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
+            per_prompt = values[inside, column].reshape(-1, count)
+            evidence[clause.id] = Evidence(
+                statistic_per_prompt=per_prompt[:, 0] if count == 1 else per_prompt, single_sample=count == 1
+            )
+            records.extend(
+                {
+                    "prompt": asked[i],
+                    "completion": replies[i],
+                    "scores": {name: _number(series[i]) for name, series in scores.items()},
+                    "clause": clause.name,
+                    "domain": domain_name(clause.domain),
+                    "statistic": _number(values[i, column]),
+                }
+                for i in inside
+            )
+    losses = {
+        name: float(np.sum(nll) / max(1.0, np.sum(counts)))
+        for name, (nll, counts) in (
+            (name, row_losses(model, tokenizer, part, batch_size=batch_size // 4 or 1)) for name, part in (rows or {}).items()
+        )
+    }
+    everything = [row for part in (rows or {}).values() for row in part]
+    for clause in utility_clauses(policy.ir):
+        evidence[clause.id] = _utility_evidence(clause, model, base_model, tokenizer, everything, batch_size // 4 or 1)
+    verdicts = verify(policy.ir.clauses, evidence)
+    return Evaluation(
+        verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed
+    )
+
+
+def _by_law(
+    clauses: Sequence[Clause], law: SamplingLaw, samples_per_prompt: int
+) -> dict[tuple[SamplingLaw, int], list[Clause]]:
+    """Clauses by the sampling law and number of samples per prompt that they ask for."""
+    grouped: dict[tuple[SamplingLaw, int], list[Clause]] = {}
+    for clause in clauses:
+        count = int(float(clause.sampling.get("samples", samples_per_prompt)))
+        grouped.setdefault((law.under(dict(clause.sampling)), count), []).append(clause)
+    return grouped
+
+
+def _require_prompts(clause: Clause, prompts: Sequence[TokenRow]) -> None:
+    if not any(matches(clause.domain, row.tags) for row in prompts):
+        present = sorted({str(row.tags["domain"]) for row in prompts if "domain" in row.tags})
+        raise DataError(
+            f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
+            f"the prompts have {'the domains ' + ', '.join(present) if present else 'no domain'}",
+            help="write --prompts DOMAIN=FILE, or give the rows a `domain` column",
+        )
+
+
+def row_losses(
+    model: Any, tokenizer: Any, rows: Sequence[TokenRow], *, batch_size: int = 64
+) -> tuple[Floats, Floats]:
+    """Negative log-likelihood in nats and number of tokens of each row, over its trained tokens."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+    nll, counts = np.zeros(len(rows)), np.zeros(len(rows))
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = collate([rows[i] for i in chosen], pad)
+            logits = model(
+                input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), use_cache=False
+            ).logits
+            labels = batch.labels[:, 1:].to(device)
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED_LABEL, reduction="none"
+            )
+            nll[chosen] = losses.sum(1).double().cpu().numpy()
+            counts[chosen] = (labels != IGNORED_LABEL).sum(1).cpu().numpy()
+    model.train(was_training)
+    return nll, counts
+
+
+def _utility_evidence(
+    clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
+) -> UtilityEvidence:
+    assert isinstance(clause.statistic, RowsLoss)
+    if clause.statistic.quantity == "accuracy":
+        raise ConfigError(
+            f"clause `{clause.name}`: accuracy on rows is not measured by this release", help="use mean(perplexity)"
+        )
+    mine = [row for row in rows if matches(clause.domain, row.tags)]
+    if not mine:
+        raise ConfigError(
+            f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
+            help="add --rows DOMAIN=FILE with held-out rows",
+        )
+    if base_model is None:
+        raise ConfigError(
+            f"clause `{clause.name}` compares with the start model", help="add --base DIR_OR_ID, the model before training"
+        )
+    nll, counts = row_losses(model, tokenizer, mine, batch_size=batch_size)
+    base_nll, _ = row_losses(base_model, tokenizer, mine, batch_size=batch_size)
+    return UtilityEvidence(model_sums=nll, base_sums=base_nll, counts=counts)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,54 @@
+"""Models and tokenizers from a folder or a hub id, with errors that name the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from constraintlang_runtime.errors import ModelError
+
+
+def load_tokenizer(name_or_path: str) -> Any:
+    """The tokenizer beside a model."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _missing("tokenizer", name_or_path, error) from error
+
+
+def load_model(name_or_path: str, *, device: str | None = None, tokenizer: Any = None) -> Any:
+    """A causal LM in its stored precision; weights from safetensors, no remote code.
+
+    Raises: ModelError when it cannot be loaded, or when the tokenizer has more tokens than the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _missing("causal language model", name_or_path, error) from error
+    vocab = model.get_input_embeddings().weight.shape[0]
+    if tokenizer is not None and len(tokenizer) > vocab:
+        raise ModelError(
+            f"the tokenizer of `{name_or_path}` has {len(tokenizer)} tokens, its model {vocab}",
+            help="use the tokenizer that belongs to the model, or resize its embeddings",
+        )
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _missing(what: str, name_or_path: str, error: Exception) -> ModelError:
+    path = Path(name_or_path)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if path.is_dir():
+        found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        return ModelError(
+            f"cannot load a {what} from `{name_or_path}`: {reason}",
+            help=f"the folder holds {found}; it needs config.json, model.safetensors and the tokenizer's files",
+        )
+    return ModelError(
+        f"no {what} at `{name_or_path}`: it is not a folder here, and it could not be had from the hub",
+        help=f"looked in {Path.cwd()}; check the path, or the hub id and the network",
+    )

@@ -1,0 +1,149 @@
+"""From what the commands wrote (``verdict.json``, ``samples.jsonl``, ``run.json``) to one ``ReportData``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.report.data import ReportData
+
+SHOWN_SAMPLES = 400
+SOFT_KEYS = {"value": "violation_rate", "dual": "dual"}
+
+
+def assemble(
+    *,
+    title: str,
+    policy_text: str,
+    systems: Sequence[tuple[str, str, Path]],
+    run: Path | None = None,
+    utility: str = "utility",
+    compliant: str = "compliant",
+    notes: Sequence[str] = (),
+    seconds: Mapping[str, float] | None = None,
+) -> ReportData:
+    """A report over evaluations.
+
+    ``systems`` are (name, label, folder of ``constraintc eval``); the last is the headline, the first the baseline.
+    ``run`` is the output folder of ``constraintc train`` whose curves are shown. ``utility`` and ``compliant`` name
+    the ``--rows`` sets whose losses fill those columns.
+    Raises: DataError for a folder without its files.
+    """
+    reports = []
+    for name, label, folder in systems:
+        verdict = read_json(folder / "verdict.json")
+        reports.append(
+            {
+                "name": name,
+                "label": label,
+                "clauses": verdict["clauses"],
+                "utility_loss": verdict["losses"].get(utility),
+                "compliant_loss": verdict["losses"].get(compliant),
+                "seconds": None if seconds is None else seconds.get(name),
+                "degeneracy": verdict["degeneracy"],
+                "samples": _samples(folder / "samples.jsonl"),
+            }
+        )
+    provenance: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
+    bounds: dict[str, float] = {}
+    set_points: dict[str, float] = {}
+    events: list[dict[str, Any]] = []
+    if run is not None:
+        record = read_json(run / "constraint" / "run.json")
+        curves, bounds, set_points, events = _curves(record["history"])
+        provenance = {
+            "policy": record["semantic_hash"],
+            "start model": record["model"],
+            "steps": record["steps"],
+            "training rows": record["rows"],
+            "training seconds": record["seconds"],
+            "settings": record["settings"],
+            "versions": record["versions"],
+        }
+    return ReportData.model_validate(
+        {
+            "title": title,
+            "policy_text": policy_text,
+            "systems": reports,
+            "curves": curves,
+            "bounds": bounds,
+            "set_points": set_points,
+            "events": events,
+            "provenance": provenance,
+            "notes": list(notes),
+        }
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; DataError when it cannot be had."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"no `{path}`", help="it is written by `constraintc eval --output` or `constraintc train`"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"`{path}` is not JSON: {error}", help="run the command that writes it again") from error
+    return dict(content)
+
+
+def _samples(path: Path) -> list[dict[str, Any]]:
+    """The first samples of an evaluation, one per line of the file, as the report shows them."""
+    shown = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            if number >= SHOWN_SAMPLES:
+                break
+            record = json.loads(line)
+            score = next(iter(record["scores"].values()), None)
+            violates = None if record["statistic"] is None else record["statistic"] > 0
+            shown.append(
+                {
+                    "prompt": record["prompt"],
+                    "completion": record["completion"],
+                    "domain": record["domain"] or "",
+                    "score": score,
+                    "violates": violates,
+                }
+            )
+    return shown
+
+
+def _curves(
+    history: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float], dict[str, float], list[dict[str, Any]]]:
+    """Series of the measured values per clause, duals, loss terms; bounds and set-points keyed by clause."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    bounds: dict[str, float] = {}
+    set_points: dict[str, float] = {}
+    events: list[dict[str, Any]] = []
+    for record in history:
+        step = record.get("step", 0)
+        if "round" in record:
+            events.append({"step": step, "label": f"round {record['round']}"})
+        for key, value in record.items():
+            if key.startswith("constraint/"):
+                clause, _, quantity = key.removeprefix("constraint/").rpartition("/")
+                if quantity == "value":
+                    error = 1.96 * record[f"constraint/{clause}/standard_error"]
+                    curves.setdefault("violation_rate", []).append(
+                        {"step": step, "value": value, "domain": clause, "lower": max(0.0, value - error), "upper": value + error}
+                    )
+                elif quantity == "dual":
+                    curves.setdefault("dual", []).append({"step": step, "value": value, "domain": clause})
+                elif quantity == "bound":
+                    bounds[clause] = value
+                elif quantity == "set_point":
+                    set_points[clause] = value
+            elif key == "loss_lm":
+                curves.setdefault("loss", []).append({"step": step, "value": value, "domain": "corpus"})
+            elif key.startswith("loss_regularizer/"):
+                group = key.removeprefix("loss_regularizer/")
+                curves.setdefault("regularizer", []).append({"step": step, "value": value, "domain": group})
+    unique = {event["step"]: event for event in events}
+    return curves, bounds, set_points, list(unique.values())

@@ -1,0 +1,245 @@
+"""One training run from settings to a saved model: load, check, train or resume, save with its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from constraintlang_compiler.artifact import CompiledPolicy
+
+from constraintlang_runtime.checkpoint import newest_checkpoint, publish, save_groups, write_atomic
+from constraintlang_runtime.config import ConstraintConfig, own_settings
+from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.progress import Progress, StepProgress
+from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.trainer import ConstraintTrainer
+
+RECORD = "run.json"
+PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shapes a result, and the machine."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "python": platform.python_version(), "machine": platform.platform()}
+
+
+def train(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Train, save the model, and return the record of the run (also ``OUTPUT/constraint/run.json``).
+
+    ``folder`` is where the policy stands. A finished run in the output folder is kept: it must be resumed (nothing is
+    left to do) or overwritten explicitly.
+    """
+    output = Path(settings.output)
+    _check_output(output, settings)
+    config = ConstraintConfig(
+        output_dir=str(output / "checkpoints"), disable_tqdm=True, **settings.config
+    )
+    fingerprint = _fingerprint(policy, settings, config)
+    record_path = output / "constraint" / RECORD
+    if settings.resume and record_path.exists():
+        record = json.loads(record_path.read_text())
+        if record["fingerprint"] == fingerprint:
+            tell(f"the run in {output} is finished; nothing to resume")
+            return dict(record)
+    trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress)
+    checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
+    _check_fingerprint(output, fingerprint, settings)
+    if settings.resume:
+        tell(f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning")
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.perf_counter() - started
+    record = {
+        "fingerprint": fingerprint,
+        "semantic_hash": policy.semantic_hash,
+        "model": settings.model,
+        "method": config.method,
+        "settings": own_settings(config),
+        "steps": trainer.state.global_step,
+        "rows": len(trainer.train_dataset),
+        "rows_dropped": trainer.rows_dropped,
+        "groups": [
+            {
+                "name": group.name,
+                "clauses": [clause.name for clause in group.clauses],
+                "prompts": len(group.prompts),
+                "duals": [float(x) for x in group.duals],
+                "weight": group.weight,
+            }
+            for group in trainer.groups
+        ],
+        "history": trainer.state.log_history,
+        "seconds": round(seconds, 2),
+        "resumed": checkpoint is not None,
+        "versions": versions(),
+    }
+    _save(trainer, policy, output, record)
+    return record
+
+
+def build(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None = None,
+    progress: Progress | None = None,
+) -> ConstraintTrainer:
+    """The trainer of a run, everything loaded and checked."""
+    rows = load_rows(settings.data, role="--data")
+    prompts = load_rows(settings.prompts, role="--prompts") if settings.prompts else None
+    bound = bind_scorers(
+        policy.ir, parse_scorer_options(settings.scorer), scorers, folder=folder, allow_path=settings.allow_path
+    )
+    tokenizer = load_tokenizer(settings.model)
+    model = load_model(settings.model, tokenizer=tokenizer)
+    trainer = ConstraintTrainer(
+        model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
+        prompts=prompts, callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,
+    )  # fmt: skip
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command
+    return trainer
+
+
+def dry_run(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Check data, scorers and memory and take one regularized step in a temporary folder; nothing is written.
+
+    The step uses the start model as its anchor and few samples, so its rates mean nothing; its times and memory do.
+    """
+    wanted = ConstraintConfig(output_dir=tempfile.gettempdir(), disable_tqdm=True, **settings.config)
+    with tempfile.TemporaryDirectory() as scratch:
+        small = {
+            **settings.config, "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
+            "auxiliary_steps": 5, "save_strategy": "no", "set_point_share": 0.5,
+            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor,
+        }  # fmt: skip
+        config = ConstraintConfig(output_dir=scratch, disable_tqdm=True, **small)
+        trainer = build(policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+    return {
+        "rows": len(trainer.train_dataset),
+        "rows_dropped": trainer.rows_dropped,
+        "groups": [
+            {
+                "name": group.name,
+                "clauses": [clause.name for clause in group.clauses],
+                "prompts": len(group.prompts),
+                "share_of_tokens": round(group.corpus_share, 4),
+                "corpus_means": [None if m != m else round(float(m), 4) for m in group.corpus_means],
+            }
+            for group in trainer.groups
+        ],
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "one_round_and_step_seconds": round(seconds, 2),
+        "planned_steps": wanted.max_steps,
+        "planned_samples": wanted.anchor_samples + wanted.rounds * wanted.control_samples,
+    }
+
+
+def peak_memory_gib() -> float:
+    """Peak memory of the device when there is one, else of this process, in GiB."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if platform.system() == "Darwin" else 2**20)
+
+
+def _check_output(output: Path, settings: RunSettings) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output: `{output}` is a file", help="name a folder")
+    occupied = output.is_dir() and any(output.iterdir())
+    if occupied and not (settings.resume or settings.overwrite):
+        raise ConfigError(
+            f"--output: `{output}` is not empty",
+            help="add --resume to go on with the run in it, --overwrite to start over, or name another folder",
+        )
+
+
+def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) -> None:
+    """A folder belongs to one run: refuse to resume another, clear it only when told to."""
+    marker = output / "constraint" / "fingerprint.txt"
+    if settings.overwrite and not settings.resume:
+        shutil.rmtree(output, ignore_errors=True)
+    elif marker.exists() and marker.read_text().strip() != fingerprint:
+        raise ConfigError(
+            f"--resume: `{output}` belongs to a run with another policy, model, data or settings",
+            help="resume with the same command, or name another --output",
+        )
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(marker, fingerprint + "\n")
+
+
+def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
+    """What must be equal for a resumed run to be the same run."""
+    content = {
+        "policy": policy.semantic_hash,
+        "model": settings.model,
+        "data": list(settings.data),
+        "prompts": list(settings.prompts),
+        "scorer": list(settings.scorer),
+        "settings": own_settings(config),
+        "files": {
+            spec: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            for spec in (*settings.data, *settings.prompts)
+            if (path := spec.split("=", 1)[-1]) and Path(path).is_file()
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, record: dict[str, Any]) -> None:
+    """The model at the top of the output folder, ours in ``constraint/``; the record last, as the sign of an end."""
+    trainer.save_model(str(output))
+    trainer.processing_class.save_pretrained(output)
+    staged = output / ".constraint"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    save_groups(staged, trainer.groups, {"semantic_hash": policy.semantic_hash})
+    policy.save(staged / "policy")
+    (staged / "fingerprint.txt").write_text(record["fingerprint"] + "\n")
+    (staged / RECORD).write_text(json.dumps(record, indent=1))
+    publish(staged, output / "constraint")
