@@ -41,7 +41,8 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         module = import_module(f"constraintc.commands.{name}")
         layout = argparse.RawDescriptionHelpFormatter
         child = verbs.add_parser(
-            name, help=help_text, description=module.HELP, epilog=module.EPILOG, formatter_class=layout
+            name, help=help_text, description=module.HELP, epilog=module.EPILOG, formatter_class=layout,
+            allow_abbrev=False,
         )
         child.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
         module.add_arguments(child)
@@ -54,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser = build_parser(next((word for word in arguments if word in VERBS), None))
-        args, args.extra = parser.parse_known_args(arguments)
-        if args.extra and not getattr(args, "takes_settings", False):
-            parser.error(f"unrecognized arguments: {' '.join(args.extra)}")
+        args, extra = parser.parse_known_args(arguments)
+        args.extra = extra
+        if extra and not getattr(args, "takes_settings", False):
+            parser.error(f"unrecognized arguments: {' '.join(extra)}")
         if args.version:
             from importlib.metadata import version
 

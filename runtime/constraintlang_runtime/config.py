@@ -32,6 +32,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
         super().__post_init__()
         if self.max_steps < 1:
             raise ConfigError(f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used")
+        for name in ("save_only_model", "ignore_data_skip"):
+            if getattr(self, name):
+                raise ConfigError(
+                    f"{name}: a run that is resumed would end in other weights", help=f"leave `{name}` out"
+                )
         self.check()
 
 

@@ -47,7 +47,7 @@ def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTE
         loaded = _load_source(source, role)
         if not loaded:
             raise DataError(f"{role}: `{source}` has no rows", help="give a file with at least one row")
-        known = [c for c in columns if c in loaded[0]]
+        known = [c for c in columns if any(c in row for row in loaded)]
         if not known:
             raise DataError(
                 f"{role}: `{source}` has none of the columns {', '.join(columns)}; it has {', '.join(loaded[0])}",
@@ -100,10 +100,10 @@ def _load_jsonl(path: Path, role: str) -> list[Row]:
 
     rows: list[Row] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{role}: cannot read `{path}`: {error}", help="the file must be UTF-8 JSON lines") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines also splits inside JSON texts (U+2028)
         if not line.strip():
             continue
         try:
@@ -192,8 +192,17 @@ def _encode_one(
     if row.get("messages") is not None:
         return _encode_messages(row["messages"], number, tokenizer, need_completion)
     if row.get("prompt") is not None:
-        prompt = bos + _ids(tokenizer, row["prompt"])
         completion = row.get("completion")
+        for name, value in (("prompt", row["prompt"]), ("completion", completion)):
+            if value is not None and not isinstance(value, str):
+                raise DataError(
+                    f"row {number}: its `{name}` is {value!r}, expected a text", help="write it in quotes"
+                )
+        prompt = bos + _ids(tokenizer, row["prompt"])
+        if not prompt:
+            raise DataError(
+                f"row {number} has an empty prompt", help="give every prompt a word, or use `text` rows for whole texts"
+            )
         if completion is None:
             if need_completion:
                 raise DataError(
@@ -224,7 +233,12 @@ def _encode_messages(
             f"row {number} has `messages`, but the tokenizer has no chat template",
             help="use prompt/completion columns, or a tokenizer with a chat template",
         )
-    last_is_assistant = bool(messages) and messages[-1].get("role") == "assistant"
+    if not isinstance(messages, list) or not messages or not all(isinstance(m, Mapping) for m in messages):
+        raise DataError(
+            f"row {number}: its `messages` are {str(messages)[:60]!r}, expected a list of turns",
+            help='write [{"role": "user", "content": "..."}, ...]',
+        )
+    last_is_assistant = messages[-1].get("role") == "assistant"
     if need_completion and not last_is_assistant:
         raise DataError(f"row {number}: its last message is not from the assistant", help="training rows end with one")
     context = messages[:-1] if last_is_assistant else messages

@@ -51,7 +51,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a saved model; every file is read and checked before the model is loaded."""
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
-    raw_prompts = load_rows(settings.prompts, role="--prompts")
+    raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, allow_path=settings.allow_path
@@ -59,8 +59,13 @@ def evaluate_run(
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
-    encoded = encode_rows(raw_prompts, tokenizer, max_length=settings.max_length, need_completion=False)
-    prompts = prompt_rows(encoded, settings.num_prompts)
+    prompts = [
+        prompt
+        for part in raw_prompts
+        for prompt in prompt_rows(
+            encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False), settings.num_prompts
+        )
+    ]
     rows: dict[str, list[TokenRow]] = {
         name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
     }

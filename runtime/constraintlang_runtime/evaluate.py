@@ -22,7 +22,8 @@ from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.sampling import SamplingLaw, completion_texts, derived_seed, prompt_texts, sample
+from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
+from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.verification import Evidence, UtilityEvidence, Verdict, verify
 

@@ -99,7 +99,7 @@ def _judged(
         violated = [
             clause.name
             for k, clause in enumerate(clauses)
-            if matches(clause.domain, row.tags) and not values[i, k] == 0  # an unknown score counts as violated
+            if matches(clause.domain, row.tags) and values[i, k] != 0  # an unknown score counts as violated
         ]
         records.append(
             {

@@ -95,6 +95,8 @@ def set_point_of(
     bound = float(clause.bound)
     if clause.hard:
         return 0.0
+    if bound == 0.0:  # a soft "never": nothing can certify it, so aim below what one sample could show
+        return 0.5 / config.verify_prompts
     if config.set_point_share is not None:
         return bound * config.set_point_share
     confidence = float(clause.confidence)

@@ -24,11 +24,12 @@ def load_model(name_or_path: str, *, device: str | None = None, tokenizer: Any =
     Raises: ModelError when it cannot be loaded, or when the tokenizer has more tokens than the model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _missing("causal language model", name_or_path, error) from error
     vocab = model.get_input_embeddings().weight.shape[0]
     if tokenizer is not None and len(tokenizer) > vocab:

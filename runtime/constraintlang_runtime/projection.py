@@ -40,7 +40,7 @@ def project(
     far as this law can tell).
     Raises: ValueError for shapes that do not fit or a law that leaves no mass outside the hard bins.
     """
-    num_prompts, num_bins = law.shape
+    num_bins = law.shape[1]
     if values.shape[0] != num_bins or bounds.shape[0] != values.shape[1] or hard.shape[0] != num_bins:
         raise ValueError(
             f"got law {law.shape}, values {values.shape}, bounds {bounds.shape}, hard {hard.shape}; "

@@ -241,7 +241,7 @@ def control_group(group: Group, measurement: Measurement) -> None:
         high = 1.0
         if not isinstance(clause.statistic, Indicator):
             high = float(getattr(clause.statistic, "high", None) or max(values.max(), 1.0))
-        scaled = replace(state, set_point=state.set_point / high)
+        scaled = replace(state, set_point=min(state.set_point / high, 0.999))
         moved = control.update(scaled, float((values / high).sum()), float(len(values)), scale=high)
         updated.append(replace(moved, set_point=state.set_point))
     group.controllers = updated

@@ -13,6 +13,7 @@ import yaml
 from constraintlang_runtime.errors import ConfigError
 
 LISTS = ("data", "prompts", "scorer")
+MAY_BE_EMPTY = ("save_total_limit",)  # numbers by default for which nothing is a value too
 OWN = ("model", "output", "resume", "overwrite", "allow_path", *LISTS)
 
 
@@ -39,6 +40,8 @@ def read_yaml(path: str | None) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--config: cannot read `{path}`: {error.strerror}", help="check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config: `{path}` is not UTF-8", help="save it as UTF-8") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -93,8 +96,10 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
     for key, what in (("model", "--model DIR_OR_ID"), ("data", "--data [DOMAIN=]FILE"), ("output", "--output DIR")):
         if not merged.get(key):
             raise ConfigError(f"`{key}` is missing", help=f"give {what}, or write `{key}:` in the configuration")
-    lists = {key: _as_list(key, merged.get(key)) for key in LISTS}
-    switches = {key: _as_bool(key, merged.get(key, False)) for key in ("resume", "overwrite", "allow_path")}
+    lists: dict[str, Any] = {key: _as_list(key, merged.get(key)) for key in LISTS}
+    switches: dict[str, Any] = {
+        key: _as_bool(key, merged.get(key, False)) for key in ("resume", "overwrite", "allow_path")
+    }
     config = {key: _coerced(key, value, known[key]) for key, value in merged.items() if key not in OWN}
     return RunSettings(
         model=str(merged["model"]), output=str(merged["output"]), config=config, **lists, **switches
@@ -130,6 +135,11 @@ def _coerced(key: str, value: Any, default: Any) -> Any:
             return value
     if isinstance(default, bool) and not isinstance(value, bool):
         raise ConfigError(f"{key}: got {value!r}, expected true or false")
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if is_number and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+        raise ConfigError(f"{key}: got {value!r}, expected a number")
+    if is_number and value is None and key not in MAY_BE_EMPTY:
+        raise ConfigError(f"{key}: got nothing, expected a number", help="write one, or leave the key out")
     if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
         if not value.is_integer():
             raise ConfigError(f"{key}: got {value}, expected a whole number")

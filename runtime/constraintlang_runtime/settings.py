@@ -26,8 +26,8 @@ class RegularizerConfig:
     prefixes: str = "mixed"
     adaptive: str = "domain"
     weight: float | None = None
-    gain: float = 0.2
-    rounds: int = 8
+    gain: float = 0.5
+    rounds: int = 16
     chunk_sites: int = 2048
 
     def __post_init__(self) -> None:
@@ -82,15 +82,15 @@ class ConstraintSettings:
     regularizer_rows: int | None = field(
         default=None, metadata={"help": "sampled rows in each micro-batch; as many as the corpus has of the domain"}
     )
-    control_gain: float = field(default=0.2, metadata={"help": "gain of the controller per round"})
-    rounds: int = field(default=8, metadata={"help": "rounds of sampling and control over the run"})
+    control_gain: float = field(default=0.5, metadata={"help": "gain of the controller per round"})
+    rounds: int = field(default=16, metadata={"help": "rounds of sampling and control over the run"})
     warmup_fraction: float = field(
         default=0.5, metadata={"help": "share of steps before a tuned anchor is taken"}
     )
     anchor_samples: int = field(default=4096, metadata={"help": "completions that fit the auxiliary model"})
     control_samples: int = field(default=512, metadata={"help": "completions that measure the rate each round"})
     verify_prompts: int = field(
-        default=2000, metadata={"help": "prompts of the planned verification; sets the set-point"}
+        default=1000, metadata={"help": "prompts of the planned verification; sets the set-point"}
     )
     set_point_share: float | None = field(
         default=None, metadata={"help": "set-point as a share of the bound, in place of the power rule"}

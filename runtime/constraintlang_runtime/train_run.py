@@ -16,18 +16,21 @@ from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
 
-from constraintlang_runtime.checkpoint import newest_checkpoint, publish, save_groups, write_atomic
+from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress, StepProgress
-from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
 RECORD = "run.json"
+HARMLESS = frozenset(
+    {"logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy", "save_total_limit", "report_to", "run_name"}
+)  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
 
 
@@ -58,9 +61,7 @@ def train(
     """
     output = Path(settings.output)
     _check_output(output, settings)
-    config = ConstraintConfig(
-        output_dir=str(output / "checkpoints"), disable_tqdm=True, **settings.config
-    )
+    config = _config(settings, output_dir=str(output / "checkpoints"))
     fingerprint = _fingerprint(policy, settings, config)
     record_path = output / "constraint" / RECORD
     if settings.resume and record_path.exists():
@@ -74,7 +75,10 @@ def train(
     if settings.resume:
         tell(f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning")
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= config.max_steps:
+        trainer.restore_finished(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.perf_counter() - started
     record = {
         "fingerprint": fingerprint,
@@ -143,14 +147,14 @@ def dry_run(
 
     The step uses the start model as its anchor and few samples, so its rates mean nothing; its times and memory do.
     """
-    wanted = ConstraintConfig(output_dir=tempfile.gettempdir(), disable_tqdm=True, **settings.config)
+    wanted = _config(settings, output_dir=tempfile.gettempdir())
     with tempfile.TemporaryDirectory() as scratch:
         small = {
-            **settings.config, "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
+            "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
             "auxiliary_steps": 5, "save_strategy": "no", "set_point_share": 0.5,
             "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor,
         }  # fmt: skip
-        config = ConstraintConfig(output_dir=scratch, disable_tqdm=True, **small)
+        config = _config(replace(settings, config={**settings.config, **small}), output_dir=scratch)
         trainer = build(policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress)
         started = time.perf_counter()
         trainer.train()
@@ -176,6 +180,14 @@ def dry_run(
     }
 
 
+def _config(settings: RunSettings, output_dir: str) -> ConstraintConfig:
+    """The checked configuration; what transformers refuses is a ConfigError too."""
+    try:
+        return ConstraintConfig(output_dir=output_dir, disable_tqdm=True, **settings.config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"transformers refuses the settings: {error}", help="change that setting") from error
+
+
 def peak_memory_gib() -> float:
     """Peak memory of the device when there is one, else of this process, in GiB."""
     import resource
@@ -189,14 +201,32 @@ def peak_memory_gib() -> float:
 
 
 def _check_output(output: Path, settings: RunSettings) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output: `{output}` is a file", help="name a folder")
+    for path in (output, *output.parents):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--output: `{path}` is a file", help="name a folder")
     occupied = output.is_dir() and any(output.iterdir())
     if occupied and not (settings.resume or settings.overwrite):
         raise ConfigError(
             f"--output: `{output}` is not empty",
             help="add --resume to go on with the run in it, --overwrite to start over, or name another folder",
         )
+    if occupied and not _is_run(output):
+        raise ConfigError(
+            f"--output: `{output}` is not empty and not the output of `constraintc train`", help="name another folder"
+        )
+    if occupied and settings.overwrite and not settings.resume:
+        specs = (*settings.data, *settings.prompts, *(option.partition("#")[0] for option in settings.scorer))
+        for what, path in (("start model", settings.model), *(("file", spec.split("=", 1)[-1]) for spec in specs)):
+            if Path(path).exists() and Path(path).resolve().is_relative_to(output.resolve()):
+                raise ConfigError(
+                    f"--overwrite: the {what} `{path}` lies in `{output}`, which would be cleared",
+                    help="name another --output",
+                )
+
+
+def _is_run(output: Path) -> bool:
+    """Whether a folder is ours: it has a fingerprint, or a kill left nothing but the folder made for one."""
+    return (output / "constraint" / "fingerprint.txt").exists() or [p.name for p in output.iterdir()] == ["constraint"]
 
 
 def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) -> None:
@@ -209,12 +239,16 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
             f"--resume: `{output}` belongs to a run with another policy, model, data or settings",
             help="resume with the same command, or name another --output",
         )
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(marker, fingerprint + "\n")
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(marker, fingerprint + "\n")
+    except OSError as error:
+        raise ConfigError(f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder") from error
 
 
 def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
     """What must be equal for a resumed run to be the same run."""
+    standard = defaults(ConstraintConfig)
     content = {
         "policy": policy.semantic_hash,
         "model": settings.model,
@@ -222,9 +256,12 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
         "prompts": list(settings.prompts),
         "scorer": list(settings.scorer),
         "settings": own_settings(config),
+        "changed": {
+            key: value for key, value in settings.config.items() if key not in HARMLESS and value != standard[key]
+        },
         "files": {
             spec: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for spec in (*settings.data, *settings.prompts)
+            for spec in (*settings.data, *settings.prompts, *settings.scorer)
             if (path := spec.split("=", 1)[-1]) and Path(path).is_file()
         },
     }
@@ -235,11 +272,7 @@ def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, reco
     """The model at the top of the output folder, ours in ``constraint/``; the record last, as the sign of an end."""
     trainer.save_model(str(output))
     trainer.processing_class.save_pretrained(output)
-    staged = output / ".constraint"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    save_groups(staged, trainer.groups, {"semantic_hash": policy.semantic_hash})
-    policy.save(staged / "policy")
-    (staged / "fingerprint.txt").write_text(record["fingerprint"] + "\n")
-    (staged / RECORD).write_text(json.dumps(record, indent=1))
-    publish(staged, output / "constraint")
+    own = output / "constraint"  # holds the run's fingerprint since its start
+    save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})
+    policy.save(own / "policy")
+    write_atomic(own / RECORD, json.dumps(record, indent=1))

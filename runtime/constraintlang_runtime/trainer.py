@@ -14,7 +14,7 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime import checkpoint
@@ -81,6 +81,12 @@ class ConstraintTrainer(Trainer):
         self.progress = progress
         self.pad_id = _pad_id(processing_class)
         self.clauses = sample_clauses(policy.ir)
+        if args.method == "constraint" and self.activation_step >= args.max_steps:
+            raise ConfigError(
+                f"the regularizer would start at step {self.activation_step} of {args.max_steps}, so the policy would "
+                "never act",
+                help="raise --rounds or --max_steps, lower --warmup_fraction, or use --anchor start",
+            )
         self.pool = ScoringPool(policy.ir.attributes, scorers)
         rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
         if not rows:
@@ -115,15 +121,18 @@ class ConstraintTrainer(Trainer):
         examples = [
             {"row": row, "group": group, "preserved": kept} for row, group, kept in zip(rows, row_groups, preserved, strict=True)
         ]
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=examples,  # type: ignore[arg-type]
-            processing_class=processing_class,
-            data_collator=self._collate,
-            callbacks=[_Rounds(self), *(callbacks or [])],
-            **trainer_options,
-        )
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=examples,
+                processing_class=processing_class,
+                data_collator=self._collate,
+                callbacks=[_Rounds(self), *(callbacks or [])],
+                **trainer_options,
+            )
+        except (ValueError, ImportError, RuntimeError) as error:
+            raise ConfigError(f"transformers refuses the settings: {error}", help="change that setting") from error
         # The loss below is already divided by the tokens of the whole step, under either name of the switch.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -355,6 +364,13 @@ class ConstraintTrainer(Trainer):
             self._term_sums = {}
         super().log(logs, start_time)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """transformers takes one step too many when it resumes from the checkpoint of the last step."""
+        if self.state.global_step >= self.args.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     # ------------------------------------------------------------------------------------------ checkpoints
     def _get_output_dir(self, trial: Any) -> str:
         """Checkpoints are written in a staging folder and renamed when whole."""
@@ -405,6 +421,20 @@ class ConstraintTrainer(Trainer):
         if extra["has_anchor"]:
             self._restore_anchor(folder / "anchor")
 
+    def restore_finished(self, folder: Path) -> None:
+        """Take the state of a checkpoint of the last step: what a run killed before its final save still needs.
+
+        ``train`` would take one step too many, because transformers looks at the step count only after a step.
+        """
+        self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+        self._load_from_checkpoint(str(folder))
+        self.model.to(self.args.device)
+        self.run_last_round()
+
+    def run_last_round(self) -> None:
+        """The measurement after the last step."""
+        self.run_round(self.round_length * (-(-self.constraint.max_steps // self.round_length)))
+
     def _restore_anchor(self, folder: Path) -> None:
         if self.constraint.anchor in ("start", "current"):
             self._take_anchor()
@@ -428,7 +458,7 @@ class _Rounds(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After the last step."""
         if state.global_step >= args.max_steps:
-            self._trainer.run_round(self._trainer.round_length * (-(-args.max_steps // self._trainer.round_length)))
+            self._trainer.run_last_round()
 
 
 def _pad_id(tokenizer: Any) -> int:

@@ -96,7 +96,7 @@ def _write_verdict(folder: Path, seconds: float) -> None:
     from constraintlang_runtime.report.assemble import read_json
 
     summary: dict[str, object] = {}
-    samples = []
+    samples: list[str] = []
     for system, _ in SYSTEMS:
         found = read_json(folder / "eval" / system / "verdict.json")
         summary[system] = {

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows", metavar="[DOMAIN=]FILE", action="append", default=[], help="held-out rows: their loss is reported"
     )
     parser.add_argument("--base", metavar="DIR_OR_ID", help="the start model, for `preserve` clauses")
-    parser.add_argument("--num_prompts", type=int, metavar="N", help="use the first N prompts (default: all)")
+    parser.add_argument("--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)")
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="replies per prompt (default 1)")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")

@@ -57,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the result")
     listed = parser.add_argument_group("settings (also keys of the YAML file)")
-    for name, default in {"max_steps": 1000, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "seed": 42}.items():
-        listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {default})")
+    theirs = {"max_steps": 1000, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "seed": 42}
+    for name, value in theirs.items():
+        listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {value})")
     for field in fields(ConstraintSettings):
         default = "by rule" if field.default is None else field.default
         listed.add_argument(

@@ -183,7 +183,7 @@ def heldout_prompts(seed: int, count: int, exclude: set[str]) -> list[dict[str, 
 def compliant_rows(seed: int, count: int) -> list[dict[str, str]]:
     """Held-out compliant replies, those to complaints included."""
     rng = random.Random(f"compliant:{seed}")
-    found = []
+    found: list[dict[str, str]] = []
     while len(found) < count:
         prompt = chat_prompt(rng)
         reply = chat_reply(rng, prompt, TUNED)

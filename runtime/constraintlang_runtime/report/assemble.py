@@ -11,7 +11,6 @@ from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.report.data import ReportData
 
 SHOWN_SAMPLES = 400
-SOFT_KEYS = {"value": "violation_rate", "dual": "dual"}
 
 
 def assemble(
@@ -124,8 +123,8 @@ def _curves(
     events: list[dict[str, Any]] = []
     for record in history:
         step = record.get("step", 0)
-        if "round" in record:
-            events.append({"step": step, "label": f"round {record['round']}"})
+        if not events and any(key.endswith("/dual") for key in record):
+            events.append({"step": step, "label": "regularizer on"})
         for key, value in record.items():
             if key.startswith("constraint/"):
                 clause, _, quantity = key.removeprefix("constraint/").rpartition("/")
@@ -145,5 +144,4 @@ def _curves(
             elif key.startswith("loss_regularizer/"):
                 group = key.removeprefix("loss_regularizer/")
                 curves.setdefault("regularizer", []).append({"step": step, "value": value, "domain": group})
-    unique = {event["step"]: event for event in events}
-    return curves, bounds, set_points, list(unique.values())
+    return curves, bounds, set_points, events

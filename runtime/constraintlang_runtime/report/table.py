@@ -35,17 +35,21 @@ def verdict_table(
     Raises: ValueError (pydantic) when a dict lacks a key of the contract.
     """
     table = Table(title=_plain(title), box=ROUNDED, title_justify="left", header_style="bold", expand=False)
+    clauses = [_result(verdict) for verdict in verdicts]
+    # a clause without a label is named by its text, which already says its domain and kind
+    labelled = any(clause.clause != clause.text for clause in clauses)
     table.add_column("clause", overflow="fold", min_width=8, ratio=3)
-    table.add_column("domain", overflow="fold", style="dim", ratio=2)
-    table.add_column("kind", style="dim", no_wrap=True)
+    if labelled:
+        table.add_column("domain", overflow="fold", style="dim", ratio=2)
+        table.add_column("kind", style="dim", no_wrap=True)
     for column in ("n", "estimate", "interval", "bound"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for clause in map(_result, verdicts):
+    for clause in clauses:
+        where = (Text(clause.domain or "all"), Text(clause.kind)) if labelled else ()
         table.add_row(
             Text(clause.clause),
-            Text(clause.domain or "all"),
-            Text(clause.kind),
+            *where,
             f"{clause.n:,}",
             amount(clause, clause.estimate),
             interval(clause),
@@ -76,18 +80,25 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
             justify="right",
             no_wrap=True,
         )
-    for column in ("utility loss", "compliant loss", "time"):
+    for column in ("utility loss", "compliant loss"):
         table.add_column(column, justify="right")
+    timed = any(system.seconds is not None for system in systems)
+    if timed:
+        table.add_column("time", justify="right")
     for system in systems:
         found = {clause.clause: clause for clause in system.clauses}
         table.add_row(
             Text(system.label, style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
-            number(system.utility_loss, digits=4),
-            number(system.compliant_loss, digits=4),
-            duration(system.seconds),
+            _loss(system.utility_loss),
+            _loss(system.compliant_loss),
+            *((duration(system.seconds),) if timed else ()),
         )
     return table
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def clause_names(systems: Sequence[SystemReport]) -> list[str]:

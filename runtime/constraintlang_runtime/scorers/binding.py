@@ -68,7 +68,7 @@ def _build(
     backend = attribute.backend
     if option is not None:
         path, label = option
-        if Path(path).is_file() and Path(path).suffix in {".txt", ".tsv", ".lexicon"}:
+        if Path(path).suffix in {".txt", ".tsv", ".lexicon"}:
             return _lexicon(attribute, Path(path))
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:

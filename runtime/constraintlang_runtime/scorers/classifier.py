@@ -26,6 +26,7 @@ class ClassifierScorer:
         device: str | None = None,
     ) -> None:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
@@ -33,7 +34,7 @@ class ClassifierScorer:
             self._model = AutoModelForSequenceClassification.from_pretrained(
                 name_or_path, revision=revision, use_safetensors=True
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelError(
                 f"scorer {attribute}: cannot load a sequence classifier from `{name_or_path}`: "
                 f"{str(error).strip().splitlines()[0]}",
@@ -45,7 +46,10 @@ class ClassifierScorer:
         self._sigmoid = config.num_labels == 1 or config.problem_type == "multi_label_classification"
         self._index = _label_index(config.id2label, label, attribute, name_or_path)
         self._batch_size = batch_size
-        limits = [self._tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 512]
+        positions = getattr(config, "max_position_embeddings", None) or 512
+        if "roberta" in config.model_type or config.model_type == "camembert":
+            positions -= (config.pad_token_id or 0) + 1  # these count positions from pad_token_id + 1
+        limits = [self._tokenizer.model_max_length, positions]
         self._max_length = int(min(limits))
 
     def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ class LexiconScorer:
             entry, _, weight = line.partition("\t")
             try:
                 value = float(weight) if weight.strip() else 1.0
+                if not math.isfinite(value):
+                    raise ValueError
             except ValueError:
                 raise ConfigError(
                     f"lexicon: line {number} of `{path}` has the weight {weight.strip()!r}",
                     help="write `word` or `word<TAB>number`",
                 ) from None
-            key = entry.strip().casefold()
+            key = _folded(entry.strip())
             self._automaton.add_word(key, (len(key), value))
         if len(self._automaton) == 0:
             raise ConfigError(f"lexicon: `{path}` has no entries", help="write one word a line")
@@ -43,7 +46,7 @@ class LexiconScorer:
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
-        return [self._score(text.casefold()) for text in completions]
+        return [self._score(_folded(text)) for text in completions]
 
     def _score(self, text: str) -> float:
         total = 0.0
@@ -52,6 +55,11 @@ class LexiconScorer:
             if _is_boundary(text, start - 1) and _is_boundary(text, end + 1):
                 total += weight
         return min(round(total, 12), self._ceiling)  # sums such as 0.1 + 0.2 must not straddle a threshold
+
+
+def _folded(text: str) -> str:
+    """Case folded and composed, so that two spellings of one letter are equal."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _is_boundary(text: str, index: int) -> bool:

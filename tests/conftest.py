@@ -1,0 +1,37 @@
+"""Fixtures of all tests: no network, few threads, and one tiny world per session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tiny_models import World, write_classifier, write_world
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A tiny model with its rows, prompts, word list and policy; shared, so nothing may be written there."""
+    import datasets
+    import torch
+
+    torch.set_num_threads(1)
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def copied_world(world: World, tmp_path: Path) -> World:
+    """The same world with its policy and word list in a folder of the test's own."""
+    for name in ("kind.policy", "words.tsv"):
+        (tmp_path / name).write_bytes((world.root / name).read_bytes())
+    return World(tmp_path, world.model, tmp_path / "kind.policy", world.data, world.prompts)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A softmax classifier with the labels rude, calm and odd."""
+    return write_classifier(tmp_path_factory.mktemp("classifier") / "three", ("rude", "calm", "odd"))

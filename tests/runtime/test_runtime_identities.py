@@ -1,0 +1,668 @@
+"""The identities of method.md, section 7: the runtime's functions against the enumeration of a small world.
+
+Each test names its identity. Random worlds come from a seed; the exact laws, values and divergences come from
+``enumerable_world``, which sums over the list of sequences. float32 inside the runtime sets the tolerances.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from constraintlang_compiler.targets import LOG_FLOOR
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.control import initial_dual
+from constraintlang_runtime.data import IGNORED_LABEL, collate
+from constraintlang_runtime.groups import prompt_log_potential
+from constraintlang_runtime.penalty import regularizer_term
+from constraintlang_runtime.projection import chance_dual, project
+from constraintlang_runtime.regularizer import language_model_loss, log_values, token_divergence
+from constraintlang_runtime.settings import RegularizerConfig
+from constraintlang_runtime.trainer import ConstraintTrainer
+from enumerable_world import END, World, another_law, random_world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tabular_model import PROMPTS, TabularLM, all_rows, token_row
+from world_policy import Case, make_case
+
+few = settings(max_examples=15, deadline=None)  # an example builds and sums a whole world
+fewer = settings(max_examples=4, deadline=None)  # an example runs a model over every row of a world
+seeds = st.integers(0, 2**32 - 1)
+KINDS = (("never",), ("rarely",), ("never", "rarely"), ("rarely", "rarely other"), ("never", "rarely", "rarely other"))
+kinds = st.sampled_from(KINDS)
+duals = st.floats(0.05, 6.0)
+
+
+def small(seed: int, num_prompts: int = 2) -> World:
+    """A world of 15 sequences and 7 open prefixes per prompt, for tests that run a model."""
+    return random_world(seed, vocab_size=3, length=3, num_prompts=num_prompts)
+
+
+def duals_of(case: Case, dual: float) -> np.ndarray:
+    return dual * np.linspace(1.0, 0.5, len(case.target.soft))
+
+
+def solve(case: Case, bounds: np.ndarray, law: np.ndarray | None = None):
+    """``project`` on the exact law of single sequences: one bin for each pair (x, y), means without binning error."""
+    world = case.world
+    rows = world.per_prompt_copy(world.as_bins(world.law if law is None else law))
+    values = case.soft.reshape(-1, case.soft.shape[-1])
+    return project(rows, values, np.asarray(bounds, dtype=np.float64), case.allowed.ravel() == 0)
+
+
+def reachable_bounds(case: Case, dual: float) -> np.ndarray:
+    """The means of the soft statistics under some tilt: bounds that can be met."""
+    tilted, _ = case.world.tilt(case.world.law, case.potential(duals_of(case, dual)))
+    return np.array([case.world.mean(tilted, case.soft[:, :, k]) for k in range(case.soft.shape[-1])])
+
+
+# ------------------------------------------------------------ 1, 9, 10: the token target
+@few
+@given(seeds, kinds, duals)
+def test_identity_1_token_targets_multiply_to_the_projected_law(seed, chosen, dual):
+    """Π_t q̂(y_t|s_t) = p_ref(y) ψ(y) / Z for every sequence, with the exact bin law."""
+    case = make_case(random_world(seed), *chosen)
+    world, strengths = case.world, duals_of(case, dual)
+    targets = case.token_targets(world.law, case.log_potential(strengths))
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    np.testing.assert_allclose(world.law_of(targets), projected, atol=2e-6)
+
+
+@few
+@given(seeds, kinds, duals)
+def test_identity_10_path_consistency_holds_from_every_prefix_with_the_floored_potential(seed, chosen, dual):
+    """Σ_t log q̂(y_t|s_t) over the rest of a path = log p(rest) + log ψ(y) - log V(s), also from dead prefixes."""
+    case = make_case(random_world(seed), *chosen)
+    world = case.world
+    log_psi = case.log_potential(duals_of(case, dual), LOG_FLOOR)
+    assert log_psi.min() >= -LOG_FLOOR
+    log_q = np.log(case.token_targets(world.law, log_psi))
+    value = world.value(np.exp(log_psi)[case.bins])
+    for n in np.random.default_rng(seed).choice(len(world.sequences), size=12, replace=False):
+        y = world.sequences[n]
+        for t, s in enumerate(world.path(n)):
+            rest = sum(log_q[:, node, y[t + i]] for i, node in enumerate(world.path(n)[t:]))
+            chance = np.log(world.law[:, n] / world.mass(world.law)[:, s])
+            np.testing.assert_allclose(rest, chance + log_psi[case.bins[:, n]] - np.log(value[:, s]), atol=5e-5)
+
+
+@few
+@given(seeds, kinds, duals)
+def test_identity_9_targets_sum_to_one_and_dead_prefixes_keep_the_anchor(seed, chosen, dual):
+    """Σ_v q̂(v|s) = 1; where every continuation violates a hard clause, V is constant and q̂ = p_ref."""
+    case = make_case(random_world(seed), *chosen)
+    world = case.world
+    targets = case.token_targets(world.law, case.log_potential(duals_of(case, dual), LOG_FLOOR))
+    np.testing.assert_allclose(targets.sum(axis=-1), 1.0, atol=1e-6)
+    dead = world.value(case.allowed)[:, : len(world.prefixes)] == 0
+    assert dead.any() == bool(case.target.hard)
+    np.testing.assert_allclose(targets[dead], world.next_token(world.law)[dead], atol=1e-6)
+
+
+# ------------------------------------------------------------ 2, 3: closed forms
+@few
+@given(seeds)
+def test_identity_2_one_hard_clause_costs_the_log_of_its_compliance(seed):
+    """E_x KL(q*‖p) = E_x[-log R(x)], from ``project`` without soft clauses and from the law itself."""
+    case = make_case(random_world(seed), "never")
+    world = case.world
+    bin_law = world.bin_law(world.law, case.bins, case.target.num_bins)[:, 0]
+    solved = project(world.per_prompt_copy(bin_law), case.bin_values, np.zeros(0), case.target.hard_bins)
+    projected, compliance = world.tilt(world.law, case.allowed)
+    assert solved.duals.shape == (0,)
+    np.testing.assert_allclose(solved.kl, world.over_prompts(-np.log(compliance)), rtol=1e-9)
+    np.testing.assert_allclose(solved.kl, world.over_prompts(world.kl(projected, world.law)), rtol=1e-9)
+
+
+@few
+@given(seeds, st.floats(0.02, 0.6))
+def test_identity_3_each_prompt_chance_form_conditioned_on_the_hard_clause(seed, bound):
+    """λ(x) of ``chance_dual`` gives rate min(δ, 1 - R(x)); KL(x) = -log P(hard) + d_Bern(rate ‖ 1 - R(x))."""
+    case = make_case(random_world(seed), "never", "rarely")
+    world, violation = case.world, case.soft[:, :, 0]
+    conditioned, hard_mass = world.tilt(world.law, case.allowed)
+    success = (conditioned * (1 - violation)).sum(axis=1)
+    strengths = chance_dual(success, bound, max_dual=50.0)
+    projected, _ = world.tilt(world.law, case.allowed * np.exp(-strengths[:, None] * violation))
+    rate = (projected * violation).sum(axis=1)
+    np.testing.assert_allclose(rate, np.minimum(bound, 1 - success), atol=1e-9)
+    np.testing.assert_array_equal(strengths[1 - success <= bound], 0.0)
+    pairs = [np.stack([r, 1 - r], axis=1) for r in (rate, 1 - success)]
+    np.testing.assert_allclose(
+        world.kl(projected, world.law), -np.log(hard_mass) + world.kl(*pairs), atol=1e-9
+    )
+
+
+@few
+@given(seeds, st.floats(0.02, 0.6))
+def test_identity_3_chance_dual_is_the_projection_of_each_prompt_alone(seed, bound):
+    """``chance_dual`` = ``project`` on one prompt at a time, capped at Λ."""
+    case = make_case(random_world(seed), "rarely")
+    success = 1 - (case.world.law * case.soft[:, :, 0]).sum(axis=1)
+    for rate, dual in zip(success, chance_dual(success, bound), strict=True):
+        solved = project(np.array([[rate, 1 - rate]]), case.bin_values, np.array([bound]), case.target.hard_bins)
+        np.testing.assert_allclose(solved.duals, [dual], atol=1e-6)
+
+
+@few
+@given(seeds, st.floats(0.02, 0.6))
+def test_identity_3_per_prompt_potential_reaches_the_bound(seed, bound):
+    """``prompt_log_potential`` with c = logit(1 - δ) has ψ(ok) = 1 and meets the bound in every prompt."""
+    case = make_case(random_world(seed), "rarely")
+    group = case.group(np.array([np.log(1 - bound) - np.log(bound)]))
+    success = 1 - (case.world.law * case.soft[:, :, 0]).sum(axis=1)
+    log_psi = prompt_log_potential(group, torch.from_numpy(success)).double().numpy()
+    np.testing.assert_array_equal(log_psi[:, 0], 0.0)
+    per_sequence = np.take_along_axis(log_psi, case.bins, axis=1)
+    projected, _ = case.world.tilt(case.world.law, np.exp(per_sequence))
+    rate = (projected * case.soft[:, :, 0]).sum(axis=1)
+    np.testing.assert_allclose(rate, np.minimum(bound, 1 - success), atol=1e-5)
+
+
+# ------------------------------------------------------------ 4, 12, 15: the projection
+@few
+@given(seeds, st.sampled_from([("rarely",), ("never", "mean"), ("mean", "rarely other"), ("never", "rarely", "length")]),
+       duals, st.floats(0.6, 1.5))  # fmt: skip
+def test_identity_4_slackness_and_zero_duality_gap(seed, chosen, dual, loosened):
+    """λ_k(E f_k - b_k) = 0, E f_k <= b_k, and KL = -E log Z - Σ λ_k b_k: by weak duality no feasible law is nearer."""
+    case = make_case(random_world(seed), *chosen)
+    world = case.world
+    bounds = reachable_bounds(case, dual)
+    bounds[-1] *= max(loosened, 1.0)  # sometimes inactive
+    solved = solve(case, bounds)
+    projected, normaliser = world.tilt(world.law, case.potential(solved.duals))
+    means = np.array([world.mean(projected, case.soft[:, :, k]) for k in range(len(bounds))])
+    np.testing.assert_allclose(solved.means, means, atol=1e-9)
+    assert (solved.duals >= 0).all()
+    assert (means <= bounds + 1e-5 * np.maximum(1, bounds)).all()
+    np.testing.assert_allclose(solved.duals * (means - bounds), 0.0, atol=1e-4)
+    kl = world.over_prompts(world.kl(projected, world.law))
+    np.testing.assert_allclose(solved.kl, kl, atol=1e-8)
+    gap = kl - (world.over_prompts(-np.log(normaliser)) - solved.duals @ bounds)
+    np.testing.assert_allclose(gap, 0.0, atol=1e-4)
+    assert not solved.saturated.any()
+
+
+@few
+@given(seeds, duals)
+def test_identity_4_overlapping_scopes(seed, dual):
+    """Two clauses on overlapping prompts: f_k 1[x in D_k] against m_k b_k gives KL = -E log Z - Σ m_k λ_k b_k."""
+    case = make_case(random_world(seed), "mean", "rarely other")
+    world = case.world
+    scopes = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    shares = scopes @ world.prompt_law
+    scoped = np.stack([case.soft[:, :, k] * scopes[k][:, None] for k in range(2)], axis=-1)
+    reached, _ = world.tilt(world.law, np.exp(-(scoped @ np.array([dual, dual / 2]))))
+    bounds = np.array([world.mean(reached, scoped[:, :, k]) for k in range(2)]) / shares
+    rows = world.per_prompt_copy(world.as_bins(world.law))
+    solved = project(rows, scoped.reshape(-1, 2), shares * bounds, np.zeros(rows.shape[1], dtype=bool))
+    projected, normaliser = world.tilt(world.law, np.exp(-(scoped @ solved.duals)))
+    inside = np.array([world.mean(projected, scoped[:, :, k]) for k in range(2)]) / shares
+    np.testing.assert_allclose(inside, bounds, atol=1e-4)
+    kl = world.over_prompts(world.kl(projected, world.law))
+    dual_value = world.over_prompts(-np.log(normaliser)) - (shares * solved.duals) @ bounds
+    np.testing.assert_allclose(kl, dual_value, atol=1e-4)
+    np.testing.assert_allclose(solved.kl, kl, atol=1e-8)
+
+
+@few
+@given(seeds)
+def test_identity_4_unreachable_bounds_are_marked(seed):
+    """A bound below every reachable mean stops at the cap and is marked; the reachable clause beside it is not."""
+    case = make_case(random_world(seed), "mean", "rarely")
+    lowest = case.world.over_prompts(case.soft[:, :, 0].min(axis=1))
+    solved = solve(case, np.array([0.5 * lowest, 1.0]))
+    assert solved.saturated.tolist() == [True, False]
+    np.testing.assert_allclose(solved.duals, [LOG_FLOOR, 0.0], atol=1e-6)
+    alone = make_case(case.world, "mean")
+    assert solve(alone, np.array([0.5 * lowest])).saturated.tolist() == [True]
+
+
+def test_projection_refuses_a_prompt_whose_every_bin_is_hard():
+    law = np.array([[0.5, 0.5], [1.0, 0.0]])
+    with pytest.raises(ValueError, match="all its mass on hard"):
+        project(law, np.zeros((2, 0)), np.zeros(0), np.array([True, False]))
+
+
+@few
+@given(seeds, duals, st.floats(0.5, 0.99))
+def test_identity_12_tightening_a_bound_costs_kl_and_lowers_its_mean(seed, dual, factor):
+    """b_k smaller: KL does not fall, E f_k does not rise."""
+    case = make_case(random_world(seed), "never", "mean", "rarely other")
+    bounds = reachable_bounds(case, dual)
+    loose, tight = solve(case, bounds), solve(case, bounds * [factor, 1.0])
+    assert tight.kl >= loose.kl - 1e-6
+    assert tight.means[0] <= loose.means[0] + 1e-5
+
+
+@few
+@given(seeds, duals)
+def test_identity_15_exact_projection_is_idempotent(seed, dual):
+    """Projecting q* onto the same bounds changes nothing: λ = 0, KL = 0."""
+    case = make_case(random_world(seed), "never", "mean")
+    bounds = reachable_bounds(case, dual)
+    projected, _ = case.world.tilt(case.world.law, case.potential(solve(case, bounds).duals))
+    again = solve(case, bounds, projected)
+    np.testing.assert_allclose(again.duals, 0.0, atol=1e-6)
+    np.testing.assert_allclose(again.kl, 0.0, atol=1e-8)
+
+
+@few
+@given(seeds, st.floats(0.05, 2.0), st.integers(2, 3))
+def test_identity_15_moving_anchor_with_fixed_dual_tilts_again_each_time(seed, dual, rounds):
+    """k rounds of the runtime's token target, each from the last law and its exact bin law, give p e^{-kλf} / Z."""
+    case = make_case(random_world(seed), "rarely")
+    world, law = case.world, case.world.law
+    for _ in range(rounds):
+        law = world.law_of(case.token_targets(law, case.log_potential(np.array([dual]))))
+        law = law / law.sum(axis=1, keepdims=True)
+    expected, _ = world.tilt(world.law, case.potential(np.array([rounds * dual])))
+    np.testing.assert_allclose(law, expected, atol=5e-6)
+
+
+# ------------------------------------------------------------ 5: token sums and sequence divergences
+@few
+@given(seeds, kinds.filter(lambda chosen: "never" not in chosen), duals)
+def test_identity_5_forward_token_sums_under_three_prefix_measures(seed, chosen, dual):
+    """Σ_s q(s) KL_s = KL(q‖p_θ) = Σ_s p(s) V(s)/V(x) KL_s = Σ_s r(s) [p(s) V(s) / (r(s) V(x))] KL_s."""
+    case = make_case(random_world(seed), *chosen)
+    world, strengths = case.world, duals_of(case, dual)
+    targets = case.token_targets(world.law, case.log_potential(strengths))
+    student, student_law = another_law(world, seed + 1)
+    _, r = another_law(world, seed + 2)
+    each = _divergences(student, targets, "forward")
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    value = world.value(case.potential(strengths))[:, : len(world.prefixes)]
+    weights = {
+        "q": world.occupancy(projected),
+        "p_ref": world.occupancy(world.law) * value / value[:, :1],
+        "r": world.occupancy(r) * (world.occupancy(world.law) * value / (world.occupancy(r) * value[:, :1])),
+    }
+    for name, weight in weights.items():
+        total = (weight * each).sum(axis=1)
+        np.testing.assert_allclose(total, world.kl(projected, student_law), atol=1e-5, err_msg=name)
+
+
+@few
+@given(seeds, kinds.filter(lambda chosen: "never" not in chosen), duals)
+def test_identity_5_reverse_token_sum_under_the_students_own_prefixes(seed, chosen, dual):
+    """Σ_s p_θ(s) KL(p_θ(.|s) ‖ q̂(.|s)) = KL(p_θ‖q), weight 1."""
+    case = make_case(random_world(seed), *chosen)
+    world, strengths = case.world, duals_of(case, dual)
+    targets = case.token_targets(world.law, case.log_potential(strengths))
+    student, student_law = another_law(world, seed + 1)
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    total = (world.occupancy(student_law) * _divergences(student, targets, "reverse")).sum(axis=1)
+    np.testing.assert_allclose(total, world.kl(student_law, projected), atol=1e-5)
+
+
+def _divergences(student: np.ndarray, targets: np.ndarray, kind: str) -> np.ndarray:
+    """``token_divergence`` at every prompt and prefix [P, S]."""
+    logs = [torch.from_numpy(np.log(table)).flatten(0, 1) for table in (student, targets)]
+    return token_divergence(logs[0], logs[1], kind).reshape(student.shape[:2]).numpy()
+
+
+# ------------------------------------------------------------ 5: the same through the batch code of the penalty
+def _term(case: Case, group, student: np.ndarray, pairs: list[tuple[int, int]], **options) -> torch.Tensor:
+    """``regularizer_term`` of rows (x, y), all of them as corpus rows unless ``sampled`` says otherwise."""
+    world = case.world
+    batch = collate([token_row(world, x, n) for x, n in pairs], END)
+    model = TabularLM(world, student)
+    logits = model(batch.input_ids, batch.attention_mask).logits
+    num_sampled = options.pop("sampled", 0)
+    rows = torch.arange(len(pairs))
+    return regularizer_term(
+        group, Anchor(TabularLM(world, world.table)), batch, logits,
+        corpus_rows=rows[: len(pairs) - num_sampled], sampled_rows=rows[len(pairs) - num_sampled :],
+        corpus_tokens=options.pop("corpus_tokens", 0.0), config=RegularizerConfig(**options),
+    )  # fmt: skip
+
+
+@fewer
+@given(seeds, st.sampled_from(["forward", "reverse"]), duals)
+def test_identity_5_penalty_of_sampled_rows_is_the_sequence_divergence(seed, kind, dual):
+    """E over student samples of the reverse term, or q samples of the forward term, is the sequence KL."""
+    case = make_case(small(seed), "rarely")
+    world, group = case.world, case.group(np.array([dual]))
+    student, student_law = another_law(world, seed + 1)
+    projected, _ = world.tilt(world.law, case.potential(np.array([dual])))
+    sampler = projected if kind == "forward" else student_law
+    expected = world.kl(*((projected, student_law) if kind == "forward" else (student_law, projected)))
+    for x in range(world.num_prompts):
+        terms = [
+            _term(case, group, student, [(x, n)], divergence=kind, prefixes="corpus").item()
+            for n in range(len(world.sequences))
+        ]
+        np.testing.assert_allclose(sampler[x] @ terms, expected[x], atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "js"])
+@pytest.mark.parametrize("chosen", KINDS)
+def test_penalty_sums_the_divergence_over_every_site_of_a_padded_batch(kind, chosen):
+    """ρ Σ_rows Σ_t D(q̂(.|s_t), p(.|s_t)): all sites of the completion, the first included, padding not."""
+    case = make_case(small(7), *chosen)
+    world, strengths = case.world, duals_of(case, 1.3)
+    group = case.group(strengths, weight=2.5)
+    student, _ = another_law(world, 8)
+    targets = case.token_targets(world.law, case.log_potential(strengths, LOG_FLOOR))
+    each = _exact_divergence(world, student, targets, kind)
+    pairs = all_rows(world)
+    expected = (2.5 if len(strengths) else 1.0) * sum(each[x, world.path(n)].sum() for x, n in pairs)
+    term = _term(case, group, student, pairs, divergence=kind, prefixes="corpus", chunk_sites=7)
+    np.testing.assert_allclose(term.item(), expected, rtol=1e-5)
+
+
+def _exact_divergence(world: World, student: np.ndarray, targets: np.ndarray, kind: str) -> np.ndarray:
+    if kind == "forward":
+        return world.token_kl(targets, student)
+    if kind == "reverse":
+        return world.token_kl(student, targets)
+    middle = 0.5 * (student + targets)
+    return 0.5 * world.token_kl(student, middle) + 0.5 * world.token_kl(targets, middle)
+
+
+def test_sampled_prefixes_share_the_weight_of_the_corpus_tokens():
+    """corpus_tokens / sites for each sampled site, 1 without corpus tokens; ``mixed`` halves both parts."""
+    case = make_case(small(3), "rarely")
+    world, group = case.world, case.group(np.array([1.0]))
+    student, _ = another_law(world, 4)
+    pairs = all_rows(world)[:11]
+    corpus = _term(case, group, student, pairs[:7], prefixes="corpus").item()
+    drawn = _term(case, group, student, pairs[7:], prefixes="corpus").item()
+    sites = sum(len(world.sequences[n]) for _, n in pairs[7:])
+    both = {"sampled": 4, "prefixes": "mixed"}
+    scaled = _term(case, group, student, pairs, corpus_tokens=30.0, **both).item()
+    np.testing.assert_allclose(scaled, 0.5 * corpus + 0.5 * 30.0 / sites * drawn, rtol=1e-5)
+    plain = _term(case, group, student, pairs, **both).item()
+    np.testing.assert_allclose(plain, 0.5 * corpus + 0.5 * drawn, rtol=1e-5)
+    only = _term(case, group, student, pairs, corpus_tokens=30.0, sampled=4, prefixes="sampled").item()
+    np.testing.assert_allclose(only, 30.0 / sites * drawn, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bound", [0.05, 0.4])
+def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
+    """``adaptive: prompt``: λ(x) from π at the prompt, so the target of a row is the projection of its own prompt."""
+    case = make_case(small(5, num_prompts=3), "rarely")
+    world = case.world
+    group = case.group(np.array([np.log(1 - bound) - np.log(bound)]))
+    success = 1 - (world.law * case.soft[:, :, 0]).sum(axis=1)
+    student, _ = another_law(world, 6)
+    strengths = chance_dual(success, bound)
+    projected, _ = world.tilt(world.law, np.exp(-strengths[:, None] * case.soft[:, :, 0]))
+    each = world.token_kl(student, world.next_token(projected))
+    pairs = all_rows(world)
+    expected = group.weight * sum(each[x, world.path(n)].sum() for x, n in pairs)
+    term = _term(case, group, student, pairs, prefixes="corpus", adaptive="prompt", chunk_sites=5)
+    np.testing.assert_allclose(term.item(), expected, rtol=1e-4)
+
+
+# ------------------------------------------------------------ 6: where the corpus term pulls
+@few
+@given(seeds, st.sampled_from(["forward", "reverse"]), st.floats(0.05, 0.3), st.floats(0.0, 0.6), st.floats(1.5, 8.0))
+def test_identity_6_first_dual_makes_the_set_point_the_equilibrium(seed, kind, point, more, stiffness):
+    """At the law of rate b on the anchor's tilt family, the gradient of corpus NLL + ρ D(q_λ0, p) vanishes."""
+    case = make_case(random_world(seed, length=3, num_prompts=1), "rarely")
+    world, f = case.world, case.soft[:, :, 0]
+    anchor_rate, corpus_rate = world.mean(world.law, f), point + more * (0.9 - point)
+    weight = stiffness * max(1.0, (corpus_rate - point) / point)
+
+    def of_rate(rate):
+        odds = np.log(rate / (1 - rate)) - np.log(anchor_rate / (1 - anchor_rate))
+        return world.tilt(world.law, np.exp(odds * f))[0]
+
+    dual = initial_dual(anchor_rate, corpus_rate, point, weight, kind)
+    if not 0 < dual < LOG_FLOOR:
+        return
+    target = torch.from_numpy(np.log(world.tilt(world.law, np.exp(-dual * f))[0]))
+    corpus = torch.from_numpy(of_rate(corpus_rate))
+    logits = torch.from_numpy(np.log(of_rate(point))).requires_grad_()
+    log_p = torch.log_softmax(logits, dim=-1)  # whole sequences in the place of tokens
+    loss = -(corpus * log_p).sum() + weight * token_divergence(log_p, target, kind).sum()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    np.testing.assert_allclose(gradient.numpy() / (1 + weight), 0.0, atol=1e-9)
+
+
+# ------------------------------------------------------------ 7: the envelope
+@few
+@given(seeds, st.sampled_from([("never",), ("rarely",), ("never", "rarely")]), duals)
+def test_identity_7_envelope_of_the_detached_target(seed, chosen, dual):
+    """Hard, or soft with λ re-solved: d KL(q*‖p_θ) = the gradient of the forward token sum with q̂ held constant."""
+    case = make_case(small(seed), *chosen)
+    world = case.world
+    bounds = reachable_bounds(case, dual)
+    direction = np.random.default_rng(seed).normal(size=world.table.shape)
+
+    def cost(step: float) -> float:
+        moved = _bin_rows(case, world.law_of(_moved(world, step * direction)))
+        return project(moved, case.bin_values, bounds, case.target.hard_bins).kl
+
+    solved = project(_bin_rows(case, world.law), case.bin_values, bounds, case.target.hard_bins)
+    slope = _detached_slope(case, solved.duals, direction)
+    step = 1e-3
+    np.testing.assert_allclose((cost(step) - cost(-step)) / (2 * step), slope, atol=1e-4)
+
+
+@few
+@given(seeds, duals)
+def test_identity_7_at_a_fixed_dual_the_covariance_is_missing(seed, dual):
+    """d KL(q_λ‖p_θ) at fixed λ = the detached slope - λ Cov_q(f, ∂ log p)."""
+    case = make_case(small(seed), "rarely")
+    world, f, strengths = case.world, case.soft[:, :, 0], np.array([dual])
+    direction = np.random.default_rng(seed).normal(size=world.table.shape)
+    laws = {step: world.law_of(_moved(world, step * direction)) for step in (-1e-4, 1e-4)}
+    costs = {
+        step: world.over_prompts(world.kl(world.tilt(law, case.potential(strengths))[0], law))
+        for step, law in laws.items()
+    }
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    rate_of_log = (np.log(laws[1e-4]) - np.log(laws[-1e-4])) / 2e-4
+    means = [(projected * values).sum(axis=1) for values in (f * rate_of_log, f, rate_of_log)]
+    covariance = world.over_prompts(means[0] - means[1] * means[2])
+    total = (costs[1e-4] - costs[-1e-4]) / 2e-4
+    np.testing.assert_allclose(total, _detached_slope(case, strengths, direction) - dual * covariance, atol=1e-4)
+
+
+def _moved(world: World, change: np.ndarray) -> np.ndarray:
+    unnormalised = world.table * np.exp(change)
+    return unnormalised / unnormalised.sum(axis=-1, keepdims=True)
+
+
+def _bin_rows(case: Case, law: np.ndarray) -> np.ndarray:
+    return case.world.per_prompt_copy(case.world.bin_law(law, case.bins, case.target.num_bins)[:, 0])
+
+
+def _detached_slope(case: Case, strengths: np.ndarray, direction: np.ndarray) -> float:
+    """The directional derivative that the runtime's loss has: forward token KL over q-prefixes, q̂ detached."""
+    world = case.world
+    targets = torch.from_numpy(case.token_targets(world.law, case.log_potential(strengths)))
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    weights = torch.from_numpy(world.prompt_law[:, None] * world.occupancy(projected))
+    logits = torch.from_numpy(np.log(world.table)).requires_grad_()
+    log_p = torch.log_softmax(logits, dim=-1).flatten(0, 1)
+    each = token_divergence(log_p, targets.flatten(0, 1).clamp_min(1e-30).log(), "forward")
+    (gradient,) = torch.autograd.grad((weights.flatten() * each).sum(), logits)
+    return float((gradient.numpy() * direction).sum())
+
+
+# ------------------------------------------------------------ 8: bins
+def _binned_value(case: Case, strengths: np.ndarray, bin_values: np.ndarray | None = None) -> np.ndarray:
+    """log V of every node through the runtime's ``log_values`` [P, D]."""
+    values = case.bin_values if bin_values is None else bin_values
+    log_psi = case.target.log_potential(strengths, values, 60.0)
+    with np.errstate(divide="ignore"):
+        law = np.log(case.world.bin_law(case.world.law, case.bins, case.target.num_bins))
+    return log_values(torch.from_numpy(law), torch.from_numpy(log_psi)).numpy()
+
+
+@few
+@given(seeds, kinds, duals)
+def test_identity_8_binned_values_are_exact_for_indicators_and_hard_times_soft(seed, chosen, dual):
+    """log Σ_m π_m(s) ψ_m = log E[ψ|s] at every node that is alive."""
+    case = make_case(random_world(seed), *chosen)
+    strengths = duals_of(case, dual)
+    exact = case.world.value(case.potential(strengths))
+    alive = exact > 0
+    np.testing.assert_allclose(_binned_value(case, strengths)[alive], np.log(exact[alive]), atol=1e-9)
+    assert (_binned_value(case, strengths)[~alive] <= -59.9).all()
+
+
+@few
+@given(seeds, st.sampled_from([("mean",), ("never", "mean")]), duals)
+def test_identity_8_means_are_within_the_bins_width(seed, chosen, dual):
+    """|log V_binned - log V| <= λw at every node; <= λ²w²/8, from below, when V is averaged over the prompts.
+
+    The second bound is Hoeffding's lemma and needs the mean of f in the bin under the law that V averages over:
+    the runtime's bin values are means over the whole group, so at a single prefix only the first bound holds.
+    """
+    case = make_case(random_world(seed), *chosen)
+    world, strengths = case.world, np.array([dual])
+    edges = np.array(case.target.soft[0].edges)
+    with np.errstate(divide="ignore"):
+        error = _binned_value(case, strengths) - np.log(world.value(case.potential(strengths)))
+        # a bin of the axis only counts where it is used, the widest used one bounds the error
+        used = edges[1:][np.unique(np.digitize(case.soft[case.allowed > 0], edges[1:-1]))]
+    widths = np.diff(edges)[np.isin(edges[1:], used)]
+    alive = world.value(case.allowed) > 0
+    assert np.abs(error[alive]).max() <= dual * widths.max() + 1e-9
+    roots = [world.over_prompts(v[:, 0]) for v in (np.exp(_binned_value(case, strengths)), world.value(case.potential(strengths)))]
+    below = np.log(roots[1]) - np.log(roots[0])
+    assert -1e-9 <= below <= (dual * widths.max()) ** 2 / 8 + 1e-9
+
+
+@few
+@given(seeds, duals)
+def test_identity_8_quadratic_bound_with_the_prefixs_own_means(seed, dual):
+    """0 <= log V - log V_binned <= λ²w²/8 at every node whose bins carry their own means."""
+    case = make_case(random_world(seed, length=3), "mean")
+    world, strengths = case.world, np.array([dual])
+    widest = np.diff(case.target.soft[0].edges).max()
+    exact = np.log(world.value(case.potential(strengths)))
+    f, bins = case.soft[:, :, 0], case.bins
+    for x in range(world.num_prompts):
+        for d in range(0, len(world.node), 5):
+            weights = world.law[x] * world.under[d]
+            values = case.bin_values.copy()
+            for m in np.unique(bins[x][weights > 0]):
+                inside = weights * (bins[x] == m)
+                values[m, 0] = inside @ f[x] / inside.sum()
+            below = exact[x, d] - _binned_value(case, strengths, values)[x, d]
+            assert -1e-9 <= below <= (dual * widest) ** 2 / 8 + 1e-9
+
+
+@few
+@given(seeds, st.integers(1, 400))
+def test_bin_values_are_the_means_of_the_samples_in_each_bin(seed, count):
+    """``Target.bin_values`` against a loop over bins; the middle of an empty bin, 0 on the hard bin."""
+    case = make_case(random_world(seed), "never", "mean", "rarely other")
+    x, n = case.world.draw(case.world.law, count, seed)
+    f, bins = case.f[x, n], case.target.bin_index(case.f[x, n])
+    values = case.target.bin_values(f, bins)
+    edges = np.array(case.target.soft[0].edges)
+    for m in range(case.target.num_bins):
+        if m == 0:
+            assert values[m].tolist() == [0.0, 0.0]
+            continue
+        place, flag = divmod(m - 1, 2)
+        inside = f[bins == m, 1]
+        expected = inside.mean() if len(inside) else 0.5 * (edges[place] + edges[place + 1])
+        np.testing.assert_allclose(values[m], [expected, flag], atol=1e-12)
+
+
+# ------------------------------------------------------------ 11, 14: the trainer's loss
+def _trainer(case: Case, group, **options) -> ConstraintTrainer:
+    """A trainer with a group and an anchor in place, without data or a training loop."""
+    trainer = object.__new__(ConstraintTrainer)
+    trainer.groups, trainer.pad_id = [group], END
+    trainer.anchor, trainer.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
+    regularizer = RegularizerConfig(prefixes="corpus", **options)
+    trainer.constraint = SimpleNamespace(method="constraint", regularizer=regularizer, prefixes="corpus")
+    trainer.accelerator = SimpleNamespace(num_processes=1)
+    trainer._micro_step, trainer._term_sums = 0, {}
+    return trainer
+
+
+def _inputs(case: Case, pairs: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+    batch = collate([token_row(case.world, x, n) for x, n in pairs], END)
+    groups = torch.zeros(len(pairs), dtype=torch.long)
+    return {**vars(batch), "group": groups, "preserved": torch.zeros(len(pairs), dtype=torch.bool)}
+
+
+def _plain_loss(model: TabularLM, inputs: dict[str, torch.Tensor], num_tokens: float) -> torch.Tensor:
+    logits = model(inputs["input_ids"], inputs["attention_mask"]).logits
+    return language_model_loss(logits, inputs["labels"], num_tokens)
+
+
+def test_identity_11_zero_duals_skip_the_term_bit_for_bit():
+    """λ = 0 and no hard clause: loss and gradient are the plain ones, to the last bit; otherwise they are not."""
+    case = make_case(small(11), "rarely")
+    student, _ = another_law(case.world, 12)
+    inputs = _inputs(case, all_rows(case.world))
+    found = {}
+    for name, dual in (("plain", None), ("vacuous", 0.0), ("active", 0.5)):
+        model = TabularLM(case.world, student)
+        group = case.group(np.array([dual or 0.0]), weight=3.0)
+        assert group.is_vacuous() == (dual in (None, 0.0))
+        trainer = _trainer(case, group)
+        loss = _plain_loss(model, inputs, 40.0) if dual is None else trainer.compute_loss(model, inputs, False, 40.0)
+        loss.backward()
+        found[name] = (loss.detach(), model.lm_head.weight.grad)
+    assert all(torch.equal(a, b) for a, b in zip(found["plain"], found["vacuous"], strict=True))
+    assert not torch.equal(found["plain"][0], found["active"][0])
+    assert not torch.equal(found["plain"][1], found["active"][1])
+
+
+def test_identity_11_a_hard_clause_is_never_vacuous():
+    assert not make_case(small(1), "never").group(np.zeros(0)).is_vacuous()
+    assert not make_case(small(1), "never", "rarely").group(np.zeros(1)).is_vacuous()
+    assert not make_case(small(1), "rarely", "rarely other").group(np.array([0.0, 0.1])).is_vacuous()
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "js"])
+def test_identity_11_a_constant_potential_costs_the_anchor_itself_nothing(kind):
+    """λ = 0: the target is p_ref, so the divergence of the anchor from it is 0."""
+    case = make_case(small(2), "rarely")
+    term = _term(case, case.group(np.zeros(1)), case.world.table, all_rows(case.world), divergence=kind, prefixes="corpus")
+    assert abs(term.item()) < 1e-5
+
+
+@pytest.mark.parametrize("cut", [[3, 30], [1, 2, 27], [15, 15]])
+def test_identity_14_one_normaliser_makes_micro_batches_add_up(cut):
+    """The losses of micro-batches under the step's N sum to the loss of the whole step, whatever the cut."""
+    case = make_case(small(13), "never", "rarely")
+    student, _ = another_law(case.world, 14)
+    model, trainer = TabularLM(case.world, student), _trainer(case, case.group(np.array([1.5]), weight=2.0))
+    pairs = all_rows(case.world)
+    total = float(sum(len(case.world.sequences[n]) for _, n in pairs))
+    whole = trainer.compute_loss(model, _inputs(case, pairs), False, total).item()
+    ends = np.cumsum(cut)
+    parts = [pairs[start:end] for start, end in zip([0, *ends], [*ends, len(pairs)], strict=True)]
+    losses = [trainer.compute_loss(model, _inputs(case, part), False, total).item() for part in parts if part]
+    np.testing.assert_allclose(sum(losses), whole, rtol=1e-5)
+
+
+def test_identity_14_means_of_sequences_are_another_objective():
+    """Averaging each sequence by its own length is not the loss: sequences of unequal length would weigh alike."""
+    case = make_case(small(13), "rarely")
+    model = TabularLM(case.world, another_law(case.world, 14)[0])
+    pairs = [(0, case.world.node[y] - len(case.world.prefixes)) for y in ((0,), (1, 1, 2), (2, 1, 0))]
+    inputs = _inputs(case, pairs)
+    tokens = float((inputs["labels"][:, 1:] != IGNORED_LABEL).sum())
+    assert tokens == 7
+    each = [_plain_loss(model, _inputs(case, [pair]), len(case.world.sequences[pair[1]])).item() for pair in pairs]
+    assert abs(np.mean(each) - _plain_loss(model, inputs, tokens).item()) > 1e-2
+
+
+@pytest.mark.parametrize("train_prompt", [False, True])
+def test_language_model_loss_is_the_log_probability_of_the_rows(train_prompt):
+    """N · loss = -Σ log p(y|x), plus the prompt's own tokens after its first when the row trains on them."""
+    world = small(15, num_prompts=3)
+    table, law = another_law(world, 16)
+    pairs = all_rows(world)
+    batch = collate([token_row(world, x, n, train_prompt=train_prompt) for x, n in pairs], END)
+    loss = language_model_loss(TabularLM(world, table)(batch.input_ids, batch.attention_mask).logits, batch.labels, 7.0)
+    expected = -sum(np.log(law[x, n]) for x, n in pairs)
+    if train_prompt:  # the tabular model is uniform inside a prompt
+        expected += sum((len(PROMPTS[x]) - 1) * np.log(world.vocab_size) for x, _ in pairs)
+    np.testing.assert_allclose(7.0 * loss.item(), expected, rtol=1e-5)

@@ -1,0 +1,141 @@
+"""The scoring pool: each text once, in any order, and no result that is not a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from constraintlang.source import SourceFile
+from constraintlang_compiler.ir import AttributeRecord
+from constraintlang_compiler.pipeline import compile_with_diagnostics
+from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.scorers.pool import ScoringPool
+from hypothesis import given
+from hypothesis import strategies as st
+
+TEXTS = ["a", "bb", "a", "", "ccc", "bb", "a"]
+
+
+def attributes() -> tuple[AttributeRecord, ...]:
+    text = "edition 1\nattribute tone: score in [0, 1] lower_is_better\nattribute size: int\ntone <= 1\nsize <= 9\n"
+    outcome = compile_with_diagnostics(SourceFile(text, "p.policy"))
+    assert outcome.policy is not None, outcome.diagnostics
+    return outcome.policy.ir.attributes
+
+
+class Recorder:
+    """Scores a text by its length over ten and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.sizes: list[int] = []
+        self.columns: list[dict[str, Any]] = []
+
+    def __call__(self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
+        self.seen += zip(prompts, completions, strict=True)
+        self.sizes.append(len(completions))
+        self.columns.append(columns)
+        return [None if text == "?" else len(text) / 10 for text in completions]
+
+
+def pool(scorer: Any, **options: Any) -> ScoringPool:
+    return ScoringPool(attributes(), {"tone": scorer, "size": lambda **given: [1] * len(given["completions"])}, **options)
+
+
+def test_each_distinct_text_is_scored_once() -> None:
+    scorer = Recorder()
+    made = pool(scorer)
+    first = made.score(["p"] * 7, TEXTS)
+    assert sorted(scorer.seen) == [("p", ""), ("p", "a"), ("p", "bb"), ("p", "ccc")]
+    assert first["tone"].tolist() == [len(text) / 10 for text in TEXTS]
+    assert first["size"].tolist() == [1.0] * 7
+    made.score(["p"] * 7, TEXTS)
+    assert len(scorer.seen) == 4  # remembered
+    made.score(["q"], ["a"])
+    assert scorer.seen[-1] == ("q", "a")  # a score may depend on the prompt
+
+
+def test_batches_are_formed_by_length() -> None:
+    scorer = Recorder()
+    pool(scorer, batch_size=3).score(["p"] * 7, TEXTS)
+    assert scorer.sizes == [3, 1]
+    lengths = [len(text) for _, text in scorer.seen]
+    assert lengths == sorted(lengths)
+
+
+@given(st.permutations(range(len(TEXTS))))
+def test_the_order_of_the_texts_does_not_matter(order: list[int]) -> None:
+    plain = pool(Recorder(), batch_size=2).score(["p"] * 7, TEXTS)["tone"]
+    mixed = pool(Recorder(), batch_size=2).score(["p"] * 7, [TEXTS[i] for i in order])["tone"]
+    assert mixed.tolist() == [plain[i] for i in order]
+
+
+def test_columns_follow_their_texts() -> None:
+    scorer = Recorder()
+    pool(scorer).score(["p"] * 3, ["ccc", "a", "bb"], columns={"lang": ["x", "y", "z"]})
+    assert scorer.columns == [{"lang": ["y", "z", "x"]}]
+
+
+def test_none_is_unavailable() -> None:
+    found = pool(Recorder()).score(["p"] * 2, ["?", "a"])["tone"]
+    assert math.isnan(found[0])
+    assert found[1] == 0.1
+
+
+def test_only_the_wanted_attributes() -> None:
+    scorer = Recorder()
+    assert list(pool(scorer).score(["p"], ["a"], names=["size"])) == ["size"]
+    assert scorer.seen == []
+
+
+def test_no_text() -> None:
+    scorer = Recorder()
+    assert pool(scorer).score([], [])["tone"].shape == (0,)
+    assert scorer.seen == []
+
+
+def test_progress_reaches_its_total() -> None:
+    calls: list[tuple[int, int]] = []
+    pool(Recorder(), batch_size=2).score(["p"] * 7, TEXTS, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (8, 8)
+
+
+def test_rounding_at_the_ends_of_the_range_is_cut_and_more_is_refused() -> None:
+    assert pool(lambda **given: [1.0 + 5e-7]).score(["p"], ["a"], names=["tone"])["tone"].tolist() == [1.0]
+    assert pool(lambda **given: [-5e-7]).score(["p"], ["a"], names=["tone"])["tone"].tolist() == [0.0]
+    with pytest.raises(ScorerError, match="outside the declared range"):
+        pool(lambda **given: [1.0 + 5e-6]).score(["p"], ["a"], names=["tone"])
+
+
+def test_numpy_results_are_numbers_too() -> None:
+    scorer = pool(lambda **given: np.full(len(given["completions"]), 0.5, dtype=np.float32))
+    assert scorer.score(["p"], ["a"], names=["tone"])["tone"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    "result", [[math.nan], [math.inf], ["x"], [0.1, 0.2], [], [2.0], [-1.0], [[0.1]], None, [object()]], ids=repr
+)
+def test_results_that_are_not_scores(result: Any) -> None:
+    with pytest.raises(ScorerError, match="scorer tone:"):
+        pool(lambda **given: result).score(["p"], ["a"])
+
+
+def test_a_failed_call_leaves_nothing_behind() -> None:
+    """After an outage the text is asked again, and the long text of an error is cut."""
+    state = {"down": True}
+
+    def scorer(**given: Any) -> list[float]:
+        if state["down"]:
+            raise ConnectionError("down")
+        return [0.5] * len(given["completions"])
+
+    made = pool(scorer)
+    with pytest.raises(ScorerError, match="raised ConnectionError: down") as caught:
+        made.score(["p"], ["long " * 100])
+    assert len(str(caught.value)) < 250
+    assert caught.value.exit_code == 4
+    state["down"] = False
+    assert made.score(["p"], ["long " * 100], names=["tone"])["tone"].tolist() == [0.5]

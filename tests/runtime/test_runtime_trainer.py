@@ -1,0 +1,138 @@
+"""What a run records and leaves alone: groups, rounds, seeds, preserved domains and the loss's failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from constraintlang.source import SourceFile
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.pipeline import compile_with_diagnostics
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.errors import ConfigError, TrainingError
+from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.scorers.lexicon import LexiconScorer
+from constraintlang_runtime.trainer import ConstraintTrainer
+from tiny_models import POLICY, SETTINGS, World
+
+
+def compiled(text: str) -> CompiledPolicy:
+    outcome = compile_with_diagnostics(SourceFile(text, "p.policy"))
+    assert outcome.policy is not None, outcome.diagnostics
+    return outcome.policy
+
+
+def make(world: World, output: Path, *, policy: str = POLICY, rows: Any = None, **changes: Any) -> ConstraintTrainer:
+    config = ConstraintConfig(
+        output_dir=str(output), disable_tqdm=True, **SETTINGS | {"save_strategy": "no"} | changes
+    )
+    return ConstraintTrainer(
+        load_model(str(world.model)), config, policy=compiled(policy),
+        train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
+        processing_class=load_tokenizer(str(world.model)),
+        scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)},
+    )  # fmt: skip
+
+
+def weights(trainer: ConstraintTrainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_groups_rates_and_shares(world: World, tmp_path: Path) -> None:
+    rows = load_rows([str(world.data)], role="--data")
+    trainer = make(world, tmp_path)
+    (group,) = trainer.groups
+    assert group.name == "chat"
+    chat = [row for row in rows if row["domain"] == "chat"]
+    assert {p.tags["domain"] for p in group.prompts} == {"chat"}
+    assert len(group.prompts) == len({row["prompt"] for row in chat})
+    lengths = {id(row): len(row["completion"].split()) + 1 for row in rows}
+    assert group.corpus_share == pytest.approx(sum(lengths[id(r)] for r in chat) / sum(lengths.values()))
+    from constraintlang_runtime.demo.language import complies
+
+    assert group.corpus_means.tolist() == [pytest.approx(1 - sum(complies(r["completion"]) for r in chat) / len(chat))]
+
+
+def test_one_group_per_set_of_clauses(world: World, tmp_path: Path) -> None:
+    both = POLICY + "calm: mean(toxicity) < 0.9 for domain in {chat, kitchen}\n"
+    names = [group.name for group in make(world, tmp_path, policy=both).groups]
+    assert len(names) == 2
+    assert len(make(world, tmp_path, policy=both, adaptive="none").groups) == 1
+
+
+def test_rounds_are_logged_with_their_clause(world: World, tmp_path: Path) -> None:
+    trainer = make(world, tmp_path)
+    trainer.train()
+    rounds = [record for record in trainer.state.log_history if "round" in record]
+    assert [record["round"] for record in rounds] == [0, 1, 2, 3]  # one before each round, one at the end
+    assert [record["step"] for record in rounds] == [0, 2, 4, 6]
+    for record in rounds:
+        assert 0 <= record["constraint/kind/value"] <= 1
+        assert record["constraint/kind/samples"] in (24, 48)
+    assert "constraint/kind/dual" in rounds[-1]
+    assert "constraint/kind/dual" not in rounds[0]
+
+
+def test_the_seed_decides(world: World, tmp_path: Path) -> None:
+    runs = [make(world, tmp_path, seed=seed) for seed in (5, 5, 6)]
+    for trainer in runs:
+        trainer.train()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+def test_measuring_does_not_disturb_plain_training(world: World, tmp_path: Path) -> None:
+    """Rounds draw from seeds of their own: plain training ends in the same weights with one round or with six."""
+    runs = [make(world, tmp_path, method="plain", rounds=rounds) for rounds in (1, 6)]
+    for trainer in runs:
+        trainer.train()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_a_vacuous_clause_changes_no_bit(world: World, tmp_path: Path) -> None:
+    loose = POLICY.replace("toxicity < 0.1 for", "mean(toxicity) <= 1 for")
+    runs = [make(world, tmp_path, policy=loose, method=m, set_point_share=0.999999) for m in ("constraint", "plain")]
+    for trainer in runs:
+        trainer.train()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_preserved_rows_stay_with_the_start_model(world: World, tmp_path: Path) -> None:
+    policy = POLICY + "same: preserve mean(perplexity) <= 1.1 * base for domain=kitchen\n"
+    weak, strong = (make(world, tmp_path, policy=policy, preserve_weight=w) for w in (1e-6, 50.0))
+    start = weights(weak)
+    for trainer in (weak, strong):
+        trainer.train()
+        assert any("loss_preserve" in record for record in trainer.state.log_history)
+    kept = [r["loss_preserve"] for t in (weak, strong) for r in t.state.log_history if "loss_preserve" in r]
+    assert kept[-1] < kept[len(kept) // 2 - 1]
+    assert not torch.equal(start, weights(strong))
+
+
+def test_an_infinite_loss_stops_the_run(world: World, tmp_path: Path) -> None:
+    trainer = make(world, tmp_path, method="plain")
+    with torch.no_grad():
+        trainer.model.model.embed_tokens.weight[:] = float("nan")
+    trainer.groups = []
+    with pytest.raises(TrainingError, match="the loss is nan at step 0"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"), [({"rounds": 1}, 6), ({"rounds": 3, "warmup_fraction": 0.9}, 6), ({"max_steps": 1}, 1)]
+)
+def test_a_policy_that_would_never_act_is_refused(
+    world: World, tmp_path: Path, changes: dict[str, Any], last: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"would start at step {last} of {last}"):
+        make(world, tmp_path, **changes)
+    make(world, tmp_path, **changes, method="plain")
+    make(world, tmp_path, **changes, anchor="start")
+
+
+def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="transformers refuses"):
+        make(world, tmp_path, eval_strategy="steps")
