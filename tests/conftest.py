@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from tiny_models import World, write_classifier, write_world
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this

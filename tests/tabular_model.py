@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from constraintlang_runtime.auxiliary import AuxiliaryHead
-from constraintlang_runtime.data import TokenRow
 from enumerable_world import Floats, World
 from torch import Tensor, nn
+
+from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.data import TokenRow
+
+torch.set_num_threads(1)  # tables of a few dozen numbers: a second thread only waits for the first
 
 # No prompt begins another, two lengths, so that a shifted or misread prompt length shows.
 PROMPTS: tuple[tuple[int, ...], ...] = ((1,), (2, 1), (2, 2))

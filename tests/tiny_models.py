@@ -124,7 +124,9 @@ def write_world(root: Path) -> World:
     )  # fmt: skip
 
 
-def write_classifier(folder: Path, labels: tuple[str, ...], *, multi_label: bool = False, roberta: bool = False) -> Path:
+def write_classifier(
+    folder: Path, labels: tuple[str, ...], *, multi_label: bool = False, roberta: bool = False
+) -> Path:
     """A random sequence classifier of width 16 over the demo's words, with [CLS] and [SEP] around every text."""
     import torch
     from tokenizers.processors import TemplateProcessing
@@ -138,7 +140,9 @@ def write_classifier(folder: Path, labels: tuple[str, ...], *, multi_label: bool
     words = ["<cls>", "<sep>", *language.vocabulary()]
     tokenizer = word_tokenizer(words, cls_token="<cls>", sep_token="<sep>")
     inner = tokenizer.backend_tokenizer
-    inner.post_processor = TemplateProcessing(single="<cls> $A <sep>", special_tokens=[("<cls>", 3), ("<sep>", 4)])
+    inner.post_processor = TemplateProcessing(
+        single="<cls> $A <sep>", special_tokens=[("<cls>", 3), ("<sep>", 4)]
+    )
     sizes = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 24, "pad_token_id": 0, "initializer_range": 0.5,

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from enumerable_world import Floats, Ints, World
+from tabular_model import ExactHead
+
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import AttributeRef, Clause, Comparison, Const, FlagRef, Indicator, Value
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.regularizer import log_values, target_log_probs
-from enumerable_world import Floats, Ints, World
-from tabular_model import ExactHead
 
 NO_FLOOR = 60.0  # in place of Λ where a test compares with the unfloored law
 
@@ -77,7 +78,9 @@ class Case:
             after = np.log(self.world.bin_law(law, self.bins, self.target.num_bins)[:, self.world.child])
         return np.stack(
             [
-                target_log_probs(torch.from_numpy(logits), log_values(torch.from_numpy(pi), psi)).exp().numpy()
+                target_log_probs(torch.from_numpy(logits), log_values(torch.from_numpy(pi), psi))
+                .exp()
+                .numpy()
                 for logits, pi in zip(np.log(self.world.next_token(law)), after, strict=True)
                 for psi in [torch.from_numpy(log_potential)]
             ]

@@ -87,20 +87,29 @@ def page(result: dict[str, object]) -> str:
             f"| {row['seconds']:.0f} |"
         )
     found: dict[str, str] = result["versions"]  # type: ignore[assignment]
-    lines += ["", f"Made by `{result['command']}`: {', '.join(f'{k} {v}' for k, v in found.items())}, {result['cores']} cores.", ""]
+    lines += [
+        "",
+        f"Made by `{result['command']}`: {', '.join(f'{k} {v}' for k, v in found.items())}, {result['cores']} cores.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run the grid, write ``results/ablation.json`` and ``ablation.md``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"), help="output of `constraintc demo`")
     parser.add_argument("--steps", type=int, default=200, help="fine-tuning steps")
     parser.add_argument("--prompts", type=int, default=1000, help="held-out prompts")
     args = parser.parse_args()
     settings = [(method, ["--method", method]) for method in ("plain", "filtering")]
     settings += [
-        (f"{anchor}, {divergence}, {prefixes}", ["--anchor", anchor, "--divergence", divergence, "--prefixes", prefixes])
+        (
+            f"{anchor}, {divergence}, {prefixes}",
+            ["--anchor", anchor, "--divergence", divergence, "--prefixes", prefixes],
+        )
         for anchor, divergence, prefixes in itertools.product(ANCHORS, DIVERGENCES, PREFIXES)
     ]
     settings += [
@@ -109,7 +118,10 @@ def main() -> None:
         ("tuned, reverse, mixed, consistency 1", ["--consistency_weight", "1"]),
         ("tuned, reverse, mixed, consistency 0.1", ["--consistency_weight", "0.1"]),
     ]
-    rows = [measure(args.demo, name.replace(", ", "-").replace(" ", "-"), flags, args.steps, args.prompts) for name, flags in settings]
+    rows = [
+        measure(args.demo, name.replace(", ", "-").replace(" ", "-"), flags, args.steps, args.prompts)
+        for name, flags in settings
+    ]
     rows = [{**row, "name": name} for row, (name, _) in zip(rows, settings, strict=True)]
     result = {
         "command": "constraintc demo --output runs/demo && python benchmarks/demo/ablation.py --demo runs/demo",

@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as parquet
+
 from constraintc.main import main as constraintc
 from constraintlang_runtime.train_run import versions
 
@@ -43,9 +44,6 @@ SETTING = {
     "use_cpu": True,
     "anchor_samples": 3072,
     "control_samples": 384,
-    "auxiliary_rank": 64,
-    "auxiliary_width": 256,
-    "auxiliary_steps": 800,
     "save_strategy": "no",
 }
 METHODS = {"constraint": "ours", "plain": "plain", "filtering": "filtering"}
@@ -59,7 +57,11 @@ def prepare(shared: Path, work: Path) -> None:
     held_out = {row["text"].strip() for row in safenlp}
     rng = random.Random(0)
     statements = sorted(
-        {r["text"].strip() for r in toxigen if r["source"] == "annotated" and r["text"].strip() not in held_out}
+        {
+            r["text"].strip()
+            for r in toxigen
+            if r["source"] == "annotated" and r["text"].strip() not in held_out
+        }
     )
     rng.shuffle(statements)
     wikitext = parquet.read_table(shared / "data" / "wikitext.parquet").to_pylist()
@@ -120,23 +122,36 @@ def evaluate(model: Path, name: str, shared: Path, work: Path, seed: int) -> Pat
 
 def main() -> None:
     """Run what is missing, then write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and testbed/")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--shared", type=Path, default=Path("../shared"), help="folder with data/ and testbed/"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/testbed"), help="where models and samples go")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per method")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the setting")
     args = parser.parse_args()
-    if not (args.shared / "testbed" / "lm").is_dir() or not (args.shared / "data" / "toxigen.parquet").is_file():
+    if (
+        not (args.shared / "testbed" / "lm").is_dir()
+        or not (args.shared / "data" / "toxigen.parquet").is_file()
+    ):
         print(f"SKIPPED: no corpora and models at {args.shared.resolve()}; give --shared")
         return
     for change in args.set:
         key, _, value = change.partition("=")
-        SETTING[key] = json.loads(value) if value[:1].isdigit() or value[:1] in "-tf[" and value not in ("tuned", "forward") else value
+        SETTING[key] = (
+            json.loads(value)
+            if value[:1].isdigit() or (value[:1] in "-tf[" and value not in ("tuned", "forward"))
+            else value
+        )
     setting_hash = hashlib.sha256(json.dumps(SETTING, sort_keys=True).encode()).hexdigest()[:12]
     args.work.mkdir(parents=True, exist_ok=True)
     prepare(args.shared, args.work)
     start = args.shared / "testbed" / "lm"
-    (args.work / "run.yaml").write_text(json.dumps({**SETTING, "model": str(start), "data": [str(args.work / "train.jsonl")]}))
+    (args.work / "run.yaml").write_text(
+        json.dumps({**SETTING, "model": str(start), "data": [str(args.work / "train.jsonl")]})
+    )
     folders = {("before", 0): evaluate(start, "before", args.shared, args.work, seed=0)}
     records: dict[tuple[str, int], dict[str, object]] = {}
     for seed in range(args.seeds):
@@ -156,7 +171,10 @@ def main() -> None:
 
 
 def write_results(
-    folders: dict[tuple[str, int], Path], records: dict[tuple[str, int], dict[str, object]], setting_hash: str, work: Path
+    folders: dict[tuple[str, int], Path],
+    records: dict[tuple[str, int], dict[str, object]],
+    setting_hash: str,
+    work: Path,
 ) -> None:
     """``results/testbed.json``, its samples beside it, and the page."""
     rows = []
@@ -216,7 +234,9 @@ def page(result: dict[str, object]) -> str:
         spread = f" (sd {statistics.stdev(rate):.4f})" if len(rate) > 1 else ""
         utility = statistics.mean(row["utility_loss"] for row in mine)  # type: ignore[misc]
         compliant = statistics.mean(row["compliant_loss"] for row in mine)  # type: ignore[misc]
-        lines.append(f"- {name}: violation {statistics.mean(rate):.4f}{spread}, WikiText {utility:.4f}, non-toxic {compliant:.4f}")
+        lines.append(
+            f"- {name}: violation {statistics.mean(rate):.4f}{spread}, WikiText {utility:.4f}, non-toxic {compliant:.4f}"
+        )
     found: dict[str, str] = result["versions"]  # type: ignore[assignment]
     lines += [
         "",

@@ -41,7 +41,11 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         module = import_module(f"constraintc.commands.{name}")
         layout = argparse.RawDescriptionHelpFormatter
         child = verbs.add_parser(
-            name, help=help_text, description=module.HELP, epilog=module.EPILOG, formatter_class=layout,
+            name,
+            help=help_text,
+            description=module.HELP,
+            epilog=module.EPILOG,
+            formatter_class=layout,
             allow_abbrev=False,
         )
         child.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")

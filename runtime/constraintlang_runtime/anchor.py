@@ -46,7 +46,9 @@ class Anchor:
         """Eval mode, no gradients, features captured; the model's mode is restored."""
         was_training = self.model.training
         self.model.eval()
-        handle = self.head.register_forward_pre_hook(lambda _module, args: self._captured.append(args[0].detach()))
+        handle = self.head.register_forward_pre_hook(
+            lambda _module, args: self._captured.append(args[0].detach())
+        )
         adapter = self.model.disable_adapter() if self._disable_adapter else contextlib.nullcontext()
         try:
             with torch.no_grad(), adapter:

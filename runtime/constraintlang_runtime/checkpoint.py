@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from constraintlang_compiler.targets import SoftBins, Target
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from constraintlang_compiler.targets import SoftBins, Target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
@@ -47,7 +47,10 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         )
         if group.head is not None:
-            tensors |= {f"{number}.head.{k}": v.detach().cpu().contiguous() for k, v in group.head.state_dict().items()}
+            tensors |= {
+                f"{number}.head.{k}": v.detach().cpu().contiguous()
+                for k, v in group.head.state_dict().items()
+            }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
     (folder / STATE_FILE).write_text(json.dumps({"version": 1, "groups": records, **extra}, indent=1))
@@ -63,7 +66,8 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         tensors = load_file(folder / TENSOR_FILE)
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise TrainingError(
-            f"cannot read the constraint's state in `{folder}`: {error}", help="resume from another checkpoint"
+            f"cannot read the constraint's state in `{folder}`: {error}",
+            help="resume from another checkpoint",
         ) from error
     recorded = [(record["name"], tuple(record["indexes"])) for record in state["groups"]]
     expected = [(group.name, group.indexes) for group in groups]
@@ -80,8 +84,10 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.target = None if record["target"] is None else _target(record["target"])
         if record["head"] is not None:
             prefix = f"{number}.head."
-            group.head = AuxiliaryHead(**record["head"]).to(device).requires_grad_(False)
-            group.head.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+            group.head = AuxiliaryHead(**record["head"]).to(device).requires_grad_(False).eval()
+            group.head.load_state_dict(
+                {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            )
         prefix = f"{number}.store."
         packed = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         group.store = unpack_rows(packed, record["store_tags"])
@@ -132,7 +138,6 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-
 def _head_shape(head: AuxiliaryHead) -> dict[str, int]:
     return {
         "features": head.norm.normalized_shape[0],
@@ -152,5 +157,7 @@ def _target_record(target: Target) -> dict[str, Any]:
 
 
 def _target(record: dict[str, Any]) -> Target:
-    soft = tuple(SoftBins(**{**bins, "edges": tuple(float(e) for e in bins["edges"])}) for bins in record["soft"])
+    soft = tuple(
+        SoftBins(**{**bins, "edges": tuple(float(e) for e in bins["edges"])}) for bins in record["soft"]
+    )
     return Target(tuple(record["clauses"]), tuple(record["hard"]), soft)

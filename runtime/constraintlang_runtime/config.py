@@ -25,13 +25,17 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
     save_steps: float = field(default=200, metadata={"help": "write a checkpoint every so many steps"})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "trackers, as in transformers"})
+    report_to: str | list[str] | None = field(
+        default="none", metadata={"help": "trackers, as in transformers"}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "kept False: tags reach scorers"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_steps < 1:
-            raise ConfigError(f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used")
+            raise ConfigError(
+                f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used"
+            )
         for name in ("save_only_model", "ignore_data_skip"):
             if getattr(self, name):
                 raise ConfigError(
@@ -47,4 +51,7 @@ def own_settings(config: ConstraintConfig) -> dict[str, Any]:
         "max_steps", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps",
         "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "bf16",
     )  # fmt: skip
-    return own | {key: str(getattr(config, key)) if key == "lr_scheduler_type" else getattr(config, key) for key in shared}
+    return own | {
+        key: str(getattr(config, key)) if key == "lr_scheduler_type" else getattr(config, key)
+        for key in shared
+    }

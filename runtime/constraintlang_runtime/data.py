@@ -51,7 +51,7 @@ def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTE
         if not known:
             raise DataError(
                 f"{role}: `{source}` has none of the columns {', '.join(columns)}; it has {', '.join(loaded[0])}",
-                help="rename a column, or write rows such as {\"prompt\": ..., \"completion\": ...}",
+                help='rename a column, or write rows such as {"prompt": ..., "completion": ...}',
             )
         for number, row in enumerate(loaded):
             if all(row.get(c) is None for c in known):
@@ -89,7 +89,8 @@ def _load_source(source: str, role: str) -> list[Row]:
     except Exception as error:  # every reader raises its own kind
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(
-            f"{role}: cannot read `{source}`: {reason}", help="check that the file is whole and has this format"
+            f"{role}: cannot read `{source}`: {reason}",
+            help="check that the file is whole and has this format",
         ) from error
     return [dict(row) for row in loaded]
 
@@ -102,8 +103,12 @@ def _load_jsonl(path: Path, role: str) -> list[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{role}: cannot read `{path}`: {error}", help="the file must be UTF-8 JSON lines") from error
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines also splits inside JSON texts (U+2028)
+        raise DataError(
+            f"{role}: cannot read `{path}`: {error}", help="the file must be UTF-8 JSON lines"
+        ) from error
+    for number, line in enumerate(
+        text.split("\n"), start=1
+    ):  # splitlines also splits inside JSON texts (U+2028)
         if not line.strip():
             continue
         try:
@@ -179,7 +184,9 @@ def encode_rows(
                 f"row {number}: its prompt has {len(prompt)} tokens, max_length is {max_length}",
                 help="raise --max_length or shorten the prompt",
             )
-        encoded.append(TokenRow(tuple(prompt), tuple(completion[: max(room, 0)]), row_tags(row), train_prompt))
+        encoded.append(
+            TokenRow(tuple(prompt), tuple(completion[: max(room, 0)]), row_tags(row), train_prompt)
+        )
     return encoded
 
 
@@ -201,7 +208,8 @@ def _encode_one(
         prompt = bos + _ids(tokenizer, row["prompt"])
         if not prompt:
             raise DataError(
-                f"row {number} has an empty prompt", help="give every prompt a word, or use `text` rows for whole texts"
+                f"row {number} has an empty prompt",
+                help="give every prompt a word, or use `text` rows for whole texts",
             )
         if completion is None:
             if need_completion:
@@ -240,7 +248,9 @@ def _encode_messages(
         )
     last_is_assistant = messages[-1].get("role") == "assistant"
     if need_completion and not last_is_assistant:
-        raise DataError(f"row {number}: its last message is not from the assistant", help="training rows end with one")
+        raise DataError(
+            f"row {number}: its last message is not from the assistant", help="training rows end with one"
+        )
     context = messages[:-1] if last_is_assistant else messages
     prompt = list(tokenizer.apply_chat_template(context, add_generation_prompt=True, return_dict=False))
     if not last_is_assistant:

@@ -44,7 +44,9 @@ class Guidance(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Tilted logits [B, V]."""
         if self._features is None:
-            raise RuntimeError("guidance is not attached to the model that generates; use `with g.attached(model):`")
+            raise RuntimeError(
+                "guidance is not attached to the model that generates; use `with g.attached(model):`"
+            )
         with torch.no_grad():
             value = log_values(self._head.all_tokens(self._features), self._log_potential.to(scores.device))
         return scores + value.to(scores.dtype)

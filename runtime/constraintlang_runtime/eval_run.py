@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
-
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows, split_domain
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import Evaluation, evaluate
@@ -63,7 +62,8 @@ def evaluate_run(
         prompt
         for part in raw_prompts
         for prompt in prompt_rows(
-            encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False), settings.num_prompts
+            encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False),
+            settings.num_prompts,
         )
     ]
     rows: dict[str, list[TokenRow]] = {

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, RowsLoss
 from constraintlang_compiler.scopes import sample_clauses, utility_clauses
-from numpy.typing import NDArray
-
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
@@ -102,7 +102,9 @@ def evaluate(
         )  # fmt: skip
         asked, replies = prompt_texts(sampled, tokenizer), completion_texts(sampled, tokenizer)
         texts.extend(replies)
-        columns = {key: [row.tags.get(key) for row in sampled] for key in {k for row in sampled for k in row.tags}}
+        columns = {
+            key: [row.tags.get(key) for row in sampled] for key in {k for row in sampled for k in row.tags}
+        }
         scores = pool.score(
             asked, replies, columns=columns,
             progress=None if progress is None else lambda done, total: progress("scoring", done, total),
@@ -128,16 +130,17 @@ def evaluate(
     losses = {
         name: float(np.sum(nll) / max(1.0, np.sum(counts)))
         for name, (nll, counts) in (
-            (name, row_losses(model, tokenizer, part, batch_size=batch_size // 4 or 1)) for name, part in (rows or {}).items()
+            (name, row_losses(model, tokenizer, part, batch_size=batch_size // 4 or 1))
+            for name, part in (rows or {}).items()
         )
     }
     everything = [row for part in (rows or {}).values() for row in part]
     for clause in utility_clauses(policy.ir):
-        evidence[clause.id] = _utility_evidence(clause, model, base_model, tokenizer, everything, batch_size // 4 or 1)
+        evidence[clause.id] = _utility_evidence(
+            clause, model, base_model, tokenizer, everything, batch_size // 4 or 1
+        )
     verdicts = verify(policy.ir.clauses, evidence)
-    return Evaluation(
-        verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed
-    )
+    return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
 
 
 def _by_law(
@@ -176,7 +179,9 @@ def row_losses(
             chosen = order[start : start + batch_size]
             batch = collate([rows[i] for i in chosen], pad)
             logits = model(
-                input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), use_cache=False
+                input_ids=batch.input_ids.to(device),
+                attention_mask=batch.attention_mask.to(device),
+                use_cache=False,
             ).logits
             labels = batch.labels[:, 1:].to(device)
             losses = torch.nn.functional.cross_entropy(
@@ -194,7 +199,8 @@ def _utility_evidence(
     assert isinstance(clause.statistic, RowsLoss)
     if clause.statistic.quantity == "accuracy":
         raise ConfigError(
-            f"clause `{clause.name}`: accuracy on rows is not measured by this release", help="use mean(perplexity)"
+            f"clause `{clause.name}`: accuracy on rows is not measured by this release",
+            help="use mean(perplexity)",
         )
     mine = [row for row in rows if matches(clause.domain, row.tags)]
     if not mine:
@@ -204,7 +210,8 @@ def _utility_evidence(
         )
     if base_model is None:
         raise ConfigError(
-            f"clause `{clause.name}` compares with the start model", help="add --base DIR_OR_ID, the model before training"
+            f"clause `{clause.name}` compares with the start model",
+            help="add --base DIR_OR_ID, the model before training",
         )
     nll, counts = row_losses(model, tokenizer, mine, batch_size=batch_size)
     base_nll, _ = row_losses(base_model, tokenizer, mine, batch_size=batch_size)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.checkers import statistics
-from constraintlang_compiler.domains import matches
-from constraintlang_compiler.ir import Indicator
+from constraintlang_compiler.domains import domain_name, matches
+from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.scopes import sample_clauses
-
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.loading import load_model, load_tokenizer
@@ -41,12 +41,16 @@ class GenerateSettings:
     allow_path: bool = False
 
 
-def generate(policy: CompiledPolicy | None, settings: GenerateSettings, *, folder: Path) -> list[dict[str, Any]]:
-    """One record per reply: prompt, completion, scores, violated clauses, ``violates`` (None without a policy), tries.
+def generate(
+    policy: CompiledPolicy | None, settings: GenerateSettings, *, folder: Path
+) -> list[dict[str, Any]]:
+    """One record per reply: prompt, completion, scores, violated clauses, ``violates``, tries.
+
+    ``violates`` is None without a policy, and for prompts that lie in the domain of no clause.
 
     A reply violates when an indicator clause (pointwise, `P`) of its domain has f > 0. With ``reject`` the violating
     replies are drawn again, all of them together, at most ``tries`` times.
-    Raises: ConfigError without prompts, or for ``reject`` without a policy.
+    Raises: ConfigError without prompts, for ``reject`` without a policy, or when no clause judges any reply.
     """
     if not settings.prompt and not settings.prompts:
         raise ConfigError("there is no prompt", help='add --prompt "TEXT" or --prompts FILE')
@@ -67,6 +71,8 @@ def generate(policy: CompiledPolicy | None, settings: GenerateSettings, *, folde
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     prompts = prompt_rows(encode_rows(raw, tokenizer, max_length=10**6, need_completion=False))
+    if policy is not None:
+        _require_judged(policy, prompts)
     wanted = [row for row in prompts for _ in range(settings.samples)]
     records: list[dict[str, Any]] = [{} for _ in wanted]
     open_ = list(range(len(wanted)))
@@ -81,6 +87,29 @@ def generate(policy: CompiledPolicy | None, settings: GenerateSettings, *, folde
     return records
 
 
+def _judging(policy: CompiledPolicy) -> list[Clause]:
+    """The clauses that can judge a single reply."""
+    return [
+        c for c in sample_clauses(policy.ir) if isinstance(c.statistic, Indicator) and c.strength != "prefer"
+    ]
+
+
+def _require_judged(policy: CompiledPolicy, prompts: list[TokenRow]) -> None:
+    """Raise ConfigError when no clause judges any reply: unjudged must not look like obeying."""
+    clauses = _judging(policy)
+    if not clauses:
+        raise ConfigError(
+            "no clause of the policy judges a single reply",
+            help="use `constraintc eval`, which judges means and rows",
+        )
+    if not any(matches(clause.domain, row.tags) for clause in clauses for row in prompts):
+        domains = ", ".join(dict.fromkeys(domain_name(clause.domain) or "every prompt" for clause in clauses))
+        raise ConfigError(
+            f"no prompt lies in a domain of the policy ({domains})",
+            help="add --domain NAME, write --prompts DOMAIN=FILE, or give the rows a `domain` column",
+        )
+
+
 def _judged(
     policy: CompiledPolicy | None, pool: ScoringPool | None, replies: list[TokenRow], tokenizer: Any
 ) -> list[dict[str, Any]]:
@@ -91,11 +120,12 @@ def _judged(
             {"prompt": p, "completion": c, "scores": {}, "violated": [], "violates": None}
             for p, c in zip(asked, texts, strict=True)
         ]
-    clauses = [c for c in sample_clauses(policy.ir) if isinstance(c.statistic, Indicator) and c.strength != "prefer"]
+    clauses = _judging(policy)
     scores = pool.score(asked, texts)
     values = statistics(clauses, scores)
     records = []
     for i, row in enumerate(replies):
+        applies = any(matches(clause.domain, row.tags) for clause in clauses)
         violated = [
             clause.name
             for k, clause in enumerate(clauses)
@@ -107,7 +137,7 @@ def _judged(
                 "completion": texts[i],
                 "scores": {name: None if np.isnan(s[i]) else float(s[i]) for name, s in scores.items()},
                 "violated": violated,
-                "violates": bool(violated),
+                "violates": bool(violated) if applies else None,
             }
         )
     return records

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
 from constraintlang_compiler.scopes import sample_clauses, scopes_of
 from constraintlang_compiler.targets import Target, build_target
-from numpy.typing import NDArray
-from torch import Tensor
-
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.bounds import set_point, set_point_mean
 from constraintlang_runtime.config import ConstraintConfig
@@ -102,12 +102,19 @@ def set_point_of(
     confidence = float(clause.confidence)
     try:
         if isinstance(clause.statistic, Indicator):
-            return set_point(bound, config.verify_prompts, confidence=confidence, num_statements=num_statements)
+            return set_point(
+                bound, config.verify_prompts, confidence=confidence, num_statements=num_statements
+            )
         high = getattr(clause.statistic, "high", None)
         if high is None or std is None:
             return 0.9 * bound
         return set_point_mean(
-            bound, config.verify_prompts, std, high=float(high), confidence=confidence, num_statements=num_statements
+            bound,
+            config.verify_prompts,
+            std,
+            high=float(high),
+            confidence=confidence,
+            num_statements=num_statements,
         )
     except ValueError as error:
         raise ConfigError(

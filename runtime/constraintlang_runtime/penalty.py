@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
 from constraintlang_runtime.groups import Group, prompt_log_potential
 from constraintlang_runtime.regularizer import Divergence, log_values, target_log_probs, token_divergence
+from constraintlang_runtime.settings import RegularizerConfig
 
 
 def regularizer_term(
@@ -43,7 +43,12 @@ def regularizer_term(
 
 
 def _divergence_sum(
-    group: Group, anchor: Anchor, batch: Batch, student_logits: Tensor, rows: Tensor, config: RegularizerConfig
+    group: Group,
+    anchor: Anchor,
+    batch: Batch,
+    student_logits: Tensor,
+    rows: Tensor,
+    config: RegularizerConfig,
 ) -> Tensor:
     """Sum of the divergence over the prediction sites of some rows of the batch."""
     assert group.head is not None

@@ -6,6 +6,7 @@ All logarithms are natural; all divergences are in nats per site.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -58,7 +59,7 @@ def token_divergence(
     if divergence == "reverse":
         return (student_log_probs.exp() * (student_log_probs - target)).sum(-1)
     if divergence == "js":
-        mixture = torch.logaddexp(student_log_probs, target) - torch.log(torch.tensor(2.0))
+        mixture = torch.logaddexp(student_log_probs, target) - math.log(2.0)
         toward_student = (student_log_probs.exp() * (student_log_probs - mixture)).sum(-1)
         toward_target = (target.exp() * (target - mixture)).sum(-1)
         return 0.5 * (toward_student + toward_target)

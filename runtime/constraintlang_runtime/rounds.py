@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from constraintlang_compiler.checkers import statistics
-from constraintlang_compiler.ir import Clause, Indicator
 from numpy.typing import NDArray
 
+from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import auxiliary, control
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
@@ -36,7 +36,11 @@ class Measurement:
 
 
 def score_rows(
-    pool: ScoringPool, clauses: Sequence[Clause], rows: Sequence[TokenRow], tokenizer: Any, progress: Any = None
+    pool: ScoringPool,
+    clauses: Sequence[Clause],
+    rows: Sequence[TokenRow],
+    tokenizer: Any,
+    progress: Any = None,
 ) -> Floats:
     """Statistics [n, K] of rows under clauses, from the text of their completions.
 
@@ -119,7 +123,9 @@ def read_features(
         raise TrainingError(
             "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
         )
-    return AuxiliaryData(*(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__))
+    return AuxiliaryData(
+        *(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__)
+    )
 
 
 def fit_auxiliary(
@@ -139,13 +145,15 @@ def fit_auxiliary(
             )  # fmt: skip
     head = group.head.cpu().requires_grad_(True)
     lm_device = next(anchor.model.parameters()).device
-    report = auxiliary.fit(
-        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
-        steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
-        batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
-        seed=derived_seed(seed, "fit"),
-        progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
-    )  # fmt: skip
+    with seeded(derived_seed(seed, "dropout")):  # the head's dropout must neither read nor move the run's own state
+        report = auxiliary.fit(
+            head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+            steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
+            batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+            weight_decay=config.auxiliary_weight_decay,
+            seed=derived_seed(seed, "fit"),
+            progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
+        )  # fmt: skip
     head.requires_grad_(False)
     head.to(lm_device)
     first = data.follows < 0
@@ -171,7 +179,8 @@ def start_controllers(
     columns = [soft.clause for soft in target.soft]
     stds = measurement.statistics.std(axis=0)
     points = np.array(
-        [set_point_of(group.clauses[c], config, num_statements, float(stds[c])) for c in columns], dtype=np.float64
+        [set_point_of(group.clauses[c], config, num_statements, float(stds[c])) for c in columns],
+        dtype=np.float64,
     )
     solved = project(law, group.bin_values, points, target.hard_bins)
     for column, saturated in zip(columns, solved.saturated, strict=True):
@@ -180,7 +189,8 @@ def start_controllers(
                 f"clause `{group.clauses[column].name}` cannot be met: even the strongest tilt of the "
                 f"{config.anchor} model leaves {float(solved.means[columns.index(column)]):.3g}, "
                 f"the set-point is {points[columns.index(column)]:.3g}",
-                help="loosen the bound, raise --anchor_samples so that compliant answers are seen, or choose another start model",
+                help="loosen the bound, raise --anchor_samples so that compliant answers are seen, or choose another "
+                "start model",
             )
     regularizer = config.regularizer
     controllers = []
@@ -200,17 +210,24 @@ def start_controllers(
         if regularizer.adaptive == "prompt":
             if len(columns) != 1 or not isinstance(clause.statistic, Indicator) or target.hard:
                 raise ConfigError(
-                    f"adaptive: `prompt` works with one chance clause per domain; `{group.name}` has {len(group.clauses)}",
+                    "adaptive: `prompt` works with one chance clause per domain; "
+                    f"`{group.name}` has {len(group.clauses)}",
                     help="use --adaptive domain",
                 )
             state = replace(state, value=logit(1 - point) + (dual - float(solved.duals[k])))
         if regularizer.is_moving:
             state = replace(
-                state, kind="log_weight", fixed_dual=min(float(solved.duals[k]), cap), value=float(np.log(weight)), max_value=6.0
+                state,
+                kind="log_weight",
+                fixed_dual=min(float(solved.duals[k]), cap),
+                value=float(np.log(weight)),
+                max_value=6.0,
             )
         controllers.append(state)
     group.controllers = controllers
-    log_weights = target.log_potential(group.duals, group.bin_values)[target.bin_index(measurement.statistics)]
+    log_weights = target.log_potential(group.duals, group.bin_values)[
+        target.bin_index(measurement.statistics)
+    ]
     return {
         "projection_kl": solved.kl,
         "effective_sample_size": effective_sample_size(log_weights),
@@ -219,7 +236,14 @@ def start_controllers(
 
 
 def _corrected_dual(
-    dual: float, law: Floats, group: Group, points: Floats, k: int, corpus: float, weight: float, divergence: str
+    dual: float,
+    law: Floats,
+    group: Group,
+    points: Floats,
+    k: int,
+    corpus: float,
+    weight: float,
+    divergence: str,
 ) -> float:
     """The projection's dual moved by the pull of the corpus term, so that the equilibrium is the set-point."""
     point = float(points[k])

@@ -39,19 +39,21 @@ def read_yaml(path: str | None) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--config: cannot read `{path}`: {error.strerror}", help="check the path") from error
+        raise ConfigError(
+            f"--config: cannot read `{path}`: {error.strerror}", help="check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config: `{path}` is not UTF-8", help="save it as UTF-8") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--config: `{path}` is not YAML: {error}", help="write `key: value` lines") from error
+        raise ConfigError(
+            f"--config: `{path}` is not YAML: {error}", help="write `key: value` lines"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"--config: `{path}` holds a {type(content).__name__}, expected `key: value` lines"
-        )
+        raise ConfigError(f"--config: `{path}` holds a {type(content).__name__}, expected `key: value` lines")
     return {str(key): value for key, value in content.items()}
 
 
@@ -93,9 +95,15 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
                 f"unknown setting `{key}`",
                 help=f"a similar setting exists: `{close[0]}`" if close else "see `constraintc train --help`",
             )
-    for key, what in (("model", "--model DIR_OR_ID"), ("data", "--data [DOMAIN=]FILE"), ("output", "--output DIR")):
+    for key, what in (
+        ("model", "--model DIR_OR_ID"),
+        ("data", "--data [DOMAIN=]FILE"),
+        ("output", "--output DIR"),
+    ):
         if not merged.get(key):
-            raise ConfigError(f"`{key}` is missing", help=f"give {what}, or write `{key}:` in the configuration")
+            raise ConfigError(
+                f"`{key}` is missing", help=f"give {what}, or write `{key}:` in the configuration"
+            )
     lists: dict[str, Any] = {key: _as_list(key, merged.get(key)) for key in LISTS}
     switches: dict[str, Any] = {
         key: _as_bool(key, merged.get(key, False)) for key in ("resume", "overwrite", "allow_path")
@@ -126,7 +134,11 @@ def _as_bool(key: str, value: Any) -> bool:
 
 def _coerced(key: str, value: Any, default: Any) -> Any:
     """YAML reads ``1e-4`` as a text; numbers are given the type of the default."""
-    if isinstance(value, str) and (isinstance(default, int | float) or default is None) and not isinstance(default, bool):
+    if (
+        isinstance(value, str)
+        and (isinstance(default, int | float) or default is None)
+        and not isinstance(default, bool)
+    ):
         try:
             value = float(value)
         except ValueError:
@@ -153,6 +165,4 @@ def defaults(config_class: Any) -> dict[str, Any]:
     """Names and default values of a configuration dataclass."""
     from dataclasses import MISSING
 
-    return {
-        f.name: None if f.default is MISSING else f.default for f in fields(config_class) if f.init
-    }
+    return {f.name: None if f.default is MISSING else f.default for f in fields(config_class) if f.init}

@@ -77,10 +77,12 @@ class ConstraintSettings:
         default="domain", metadata={"help": "one regularizer for all rows (none), per domain, or per prompt"}
     )
     regularizer_weight: float | None = field(
-        default=None, metadata={"help": "weight rho of the regularizer; by rule from the rates when not given"}
+        default=None,
+        metadata={"help": "weight rho of the regularizer; by rule from the rates when not given"},
     )
     regularizer_rows: int | None = field(
-        default=None, metadata={"help": "sampled rows in each micro-batch; as many as the corpus has of the domain"}
+        default=None,
+        metadata={"help": "sampled rows in each micro-batch; as many as the corpus has of the domain"},
     )
     control_gain: float = field(default=0.5, metadata={"help": "gain of the controller per round"})
     rounds: int = field(default=16, metadata={"help": "rounds of sampling and control over the run"})
@@ -88,7 +90,9 @@ class ConstraintSettings:
         default=0.5, metadata={"help": "share of steps before a tuned anchor is taken"}
     )
     anchor_samples: int = field(default=4096, metadata={"help": "completions that fit the auxiliary model"})
-    control_samples: int = field(default=512, metadata={"help": "completions that measure the rate each round"})
+    control_samples: int = field(
+        default=512, metadata={"help": "completions that measure the rate each round"}
+    )
     verify_prompts: int = field(
         default=1000, metadata={"help": "prompts of the planned verification; sets the set-point"}
     )
@@ -101,11 +105,14 @@ class ConstraintSettings:
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
     auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
-    auxiliary_steps: int = field(default=600, metadata={"help": "steps of each auxiliary fit"})
-    auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
+    auxiliary_width: int = field(default=64, metadata={"help": "width of the auxiliary model's trunk"})
+    auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
+    auxiliary_learning_rate: float = field(default=2e-3, metadata={"help": "its peak learning rate"})
+    auxiliary_weight_decay: float = field(default=1.0, metadata={"help": "its decoupled weight decay"})
     auxiliary_batch_size: int = field(default=2048, metadata={"help": "its sites per step"})
-    consistency_weight: float = field(default=0.0, metadata={"help": "weight of the one-step consistency loss"})
+    consistency_weight: float = field(
+        default=0.0, metadata={"help": "weight of the one-step consistency loss"}
+    )
     preserve_weight: float = field(
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
     )

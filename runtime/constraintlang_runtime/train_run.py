@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
-
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
@@ -29,7 +28,16 @@ from constraintlang_runtime.trainer import ConstraintTrainer
 
 RECORD = "run.json"
 HARMLESS = frozenset(
-    {"logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy", "save_total_limit", "report_to", "run_name"}
+    {
+        "logging_steps",
+        "logging_strategy",
+        "logging_first_step",
+        "save_steps",
+        "save_strategy",
+        "save_total_limit",
+        "report_to",
+        "run_name",
+    }
 )  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
 
@@ -73,7 +81,9 @@ def train(
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     _check_fingerprint(output, fingerprint, settings)
     if settings.resume:
-        tell(f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning")
+        tell(
+            f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning"
+        )
     started = time.perf_counter()
     if checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= config.max_steps:
         trainer.restore_finished(checkpoint)
@@ -121,7 +131,11 @@ def build(
     rows = load_rows(settings.data, role="--data")
     prompts = load_rows(settings.prompts, role="--prompts") if settings.prompts else None
     bound = bind_scorers(
-        policy.ir, parse_scorer_options(settings.scorer), scorers, folder=folder, allow_path=settings.allow_path
+        policy.ir,
+        parse_scorer_options(settings.scorer),
+        scorers,
+        folder=folder,
+        allow_path=settings.allow_path,
     )
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
@@ -155,7 +169,9 @@ def dry_run(
             "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor,
         }  # fmt: skip
         config = _config(replace(settings, config={**settings.config, **small}), output_dir=scratch)
-        trainer = build(policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress)
+        trainer = build(
+            policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress
+        )
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
@@ -185,7 +201,9 @@ def _config(settings: RunSettings, output_dir: str) -> ConstraintConfig:
     try:
         return ConstraintConfig(output_dir=output_dir, disable_tqdm=True, **settings.config)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"transformers refuses the settings: {error}", help="change that setting") from error
+        raise ConfigError(
+            f"transformers refuses the settings: {error}", help="change that setting"
+        ) from error
 
 
 def peak_memory_gib() -> float:
@@ -212,21 +230,27 @@ def _check_output(output: Path, settings: RunSettings) -> None:
         )
     if occupied and not _is_run(output):
         raise ConfigError(
-            f"--output: `{output}` is not empty and not the output of `constraintc train`", help="name another folder"
+            f"--output: `{output}` is not empty and not the output of `constraintc train`",
+            help="name another folder",
         )
     if occupied and settings.overwrite and not settings.resume:
         specs = (*settings.data, *settings.prompts, *(option.partition("#")[0] for option in settings.scorer))
-        for what, path in (("start model", settings.model), *(("file", spec.split("=", 1)[-1]) for spec in specs)):
-            if Path(path).exists() and Path(path).resolve().is_relative_to(output.resolve()):
+        for what, name in (
+            ("start model", settings.model),
+            *(("file", spec.split("=", 1)[-1]) for spec in specs),
+        ):
+            if Path(name).exists() and Path(name).resolve().is_relative_to(output.resolve()):
                 raise ConfigError(
-                    f"--overwrite: the {what} `{path}` lies in `{output}`, which would be cleared",
+                    f"--overwrite: the {what} `{name}` lies in `{output}`, which would be cleared",
                     help="name another --output",
                 )
 
 
 def _is_run(output: Path) -> bool:
     """Whether a folder is ours: it has a fingerprint, or a kill left nothing but the folder made for one."""
-    return (output / "constraint" / "fingerprint.txt").exists() or [p.name for p in output.iterdir()] == ["constraint"]
+    return (output / "constraint" / "fingerprint.txt").exists() or [p.name for p in output.iterdir()] == [
+        "constraint"
+    ]
 
 
 def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) -> None:
@@ -243,7 +267,9 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(marker, fingerprint + "\n")
     except OSError as error:
-        raise ConfigError(f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder") from error
+        raise ConfigError(
+            f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder"
+        ) from error
 
 
 def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
@@ -257,7 +283,9 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
         "scorer": list(settings.scorer),
         "settings": own_settings(config),
         "changed": {
-            key: value for key, value in settings.config.items() if key not in HARMLESS and value != standard[key]
+            key: value
+            for key, value in settings.config.items()
+            if key not in HARMLESS and value != standard[key]
         },
         "files": {
             spec: hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -271,6 +299,7 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
 def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, record: dict[str, Any]) -> None:
     """The model at the top of the output folder, ours in ``constraint/``; the record last, as the sign of an end."""
     trainer.save_model(str(output))
+    (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the record says what it holds
     trainer.processing_class.save_pretrained(output)
     own = output / "constraint"  # holds the run's fingerprint since its start
     save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.domains import matches
-from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.domains import matches
+from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.baselines.filtering import compliant_rows
@@ -96,7 +96,11 @@ class ConstraintTrainer(Trainer):
             if prompts is None
             else prompt_rows(
                 encode_rows(
-                    list(prompts), processing_class, max_length=args.max_length, seed=args.seed, need_completion=False
+                    list(prompts),
+                    processing_class,
+                    max_length=args.max_length,
+                    seed=args.seed,
+                    need_completion=False,
                 )
             )
         )
@@ -105,9 +109,12 @@ class ConstraintTrainer(Trainer):
         self.rows_dropped = 0
         if args.method == "filtering":
             kept = compliant_rows(
-                rows, row_groups, self.groups, lambda group, chosen: score_rows(
+                rows,
+                row_groups,
+                self.groups,
+                lambda group, chosen: score_rows(
                     self.pool, group.clauses, chosen, processing_class, self._stage("scoring")
-                )
+                ),
             )
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
@@ -119,7 +126,8 @@ class ConstraintTrainer(Trainer):
         self._micro_step = 0
         self._term_sums: dict[str, list[float]] = {}
         examples = [
-            {"row": row, "group": group, "preserved": kept} for row, group, kept in zip(rows, row_groups, preserved, strict=True)
+            {"row": row, "group": group, "preserved": kept}
+            for row, group, kept in zip(rows, row_groups, preserved, strict=True)
         ]
         try:
             super().__init__(
@@ -132,7 +140,9 @@ class ConstraintTrainer(Trainer):
                 **trainer_options,
             )
         except (ValueError, ImportError, RuntimeError) as error:
-            raise ConfigError(f"transformers refuses the settings: {error}", help="change that setting") from error
+            raise ConfigError(
+                f"transformers refuses the settings: {error}", help="change that setting"
+            ) from error
         # The loss below is already divided by the tokens of the whole step, under either name of the switch.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -216,9 +226,7 @@ class ConstraintTrainer(Trainer):
         number = step // self.round_length
         constrained = self.constraint.method == "constraint"
         starts = constrained and step == self.activation_step and step < self.constraint.max_steps
-        if starts:
-            self._take_anchor()
-        elif constrained and self.constraint.anchor == "previous" and self.anchor is not None:
+        if starts or (constrained and self.constraint.anchor == "previous" and self.anchor is not None):
             self._take_anchor()
         for group in self.groups:
             seed = derived_seed(self.args.seed, "round", number, group.name)
@@ -261,7 +269,9 @@ class ConstraintTrainer(Trainer):
             logs |= start_controllers(group, law, found, self.constraint, len(self.policy.ir.clauses))
         return logs
 
-    def _log_round(self, group: Group, statistics: np.ndarray[Any, Any], number: int, logs: dict[str, float]) -> None:
+    def _log_round(
+        self, group: Group, statistics: np.ndarray[Any, Any], number: int, logs: dict[str, float]
+    ) -> None:
         """One log record per group, with a family of keys per clause."""
         record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
         states = (
@@ -287,7 +297,9 @@ class ConstraintTrainer(Trainer):
         self.log({**record, "round": number})
 
     # ------------------------------------------------------------------------------------------ loss
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step and N, its number of trained tokens over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
@@ -307,13 +319,17 @@ class ConstraintTrainer(Trainer):
         corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
-        active = [g for g in range(len(self.groups)) if self.groups[g].is_active and not self.groups[g].is_vacuous()]
+        active = [
+            g for g in range(len(self.groups)) if self.groups[g].is_active and not self.groups[g].is_vacuous()
+        ]
         if self.constraint.method != "constraint" or self.anchor is None:
             active = []
         sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
         batch, slices = _joined(corpus, sampled, self.pad_id)
         outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        loss = language_model_loss(outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens)
+        loss = language_model_loss(
+            outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens
+        )
         self._note("loss_lm", float(loss.detach()) * num_tokens / max(own, 1.0))
         for g in active:
             assert self.anchor is not None
@@ -325,7 +341,11 @@ class ConstraintTrainer(Trainer):
             )  # fmt: skip
             loss = loss + term / num_tokens
             self._note(f"loss_regularizer/{self.groups[g].name}", float(term.detach()) / max(own, 1.0))
-        if self.start_anchor is not None and self.constraint.preserve_weight > 0 and bool(inputs["preserved"].any()):
+        if (
+            self.start_anchor is not None
+            and self.constraint.preserve_weight > 0
+            and bool(inputs["preserved"].any())
+        ):
             kept = torch.nonzero(inputs["preserved"]).squeeze(1)
             term = preservation_term(self.start_anchor, corpus, outputs.logits, kept)
             loss = loss + self.constraint.preserve_weight * term / num_tokens
@@ -346,9 +366,18 @@ class ConstraintTrainer(Trainer):
             return []
         count = self.constraint.regularizer_rows
         if count is None:
-            count = max(1, round(group.corpus_share * len(row_groups))) if group.corpus_share > 0 else len(row_groups)
+            count = (
+                max(1, round(group.corpus_share * len(row_groups)))
+                if group.corpus_share > 0
+                else len(row_groups)
+            )
         seed = derived_seed(
-            self.args.seed, "sampled", self.state.global_step, self._micro_step, number, self.args.process_index
+            self.args.seed,
+            "sampled",
+            self.state.global_step,
+            self._micro_step,
+            number,
+            self.args.process_index,
         )
         generator = torch.Generator().manual_seed(seed)
         picked = torch.randint(len(group.store), (count,), generator=generator).tolist()
@@ -360,7 +389,10 @@ class ConstraintTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of the loss terms since the last log."""
         if "loss" in logs:
-            logs = {**logs, **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values}}
+            logs = {
+                **logs,
+                **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values},
+            }
             self._term_sums = {}
         super().log(logs, start_time)
 
@@ -487,7 +519,12 @@ def _joined(
         Batch(
             torch.cat([pad(corpus.input_ids, grow, value=pad_id), more.input_ids.to(device)]),
             torch.cat([pad(corpus.attention_mask, grow), more.attention_mask.to(device)]),
-            torch.cat([pad(corpus.labels, grow, value=IGNORED_LABEL), torch.full_like(more.labels, IGNORED_LABEL).to(device)]),
+            torch.cat(
+                [
+                    pad(corpus.labels, grow, value=IGNORED_LABEL),
+                    torch.full_like(more.labels, IGNORED_LABEL).to(device),
+                ]
+            ),
             torch.cat([pad(corpus.region, grow), more.region.to(device)]),
         ),
         slices,

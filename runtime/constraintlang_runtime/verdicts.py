@@ -62,4 +62,3 @@ def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> in
         return 4
     failing = {"violated", "inconclusive"} if require_holds else {"violated"}
     return int(any(verdict.verdict in failing for verdict in verdicts if not verdict.soft))
-

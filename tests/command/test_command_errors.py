@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import World, write_jsonl
+
 from constraintc.main import main
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
-from tiny_models import World, write_jsonl
 
 Captured = pytest.CaptureFixture[str]
 
@@ -42,7 +43,11 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
         words = world.flags(output)
         position = words.index(f"--{key}")
         err = refused(
-            capsys, ["train", *words[:position], *words[position + 2 :]], 2, f"`{key}` is missing", f"--{key} "
+            capsys,
+            ["train", *words[:position], *words[position + 2 :]],
+            2,
+            f"`{key}` is missing",
+            f"--{key} ",
         )
         assert err.count("error:") == 1
     assert not output.exists()
@@ -68,7 +73,10 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
         (["--prefixes", "none"], ["prefixes", "corpus, sampled, mixed"]),
         (["--method", "magic"], ["method", "constraint, plain, filtering"]),
         (["--schedule", "parallel"], ["parallel", "sequential"]),
-        (["--adaptive", "prompt", "--anchor", "previous"], ["`prompt` needs a frozen anchor", "--anchor start"]),
+        (
+            ["--adaptive", "prompt", "--anchor", "previous"],
+            ["`prompt` needs a frozen anchor", "--anchor start"],
+        ),
         (["--adaptive", "prompt", "--anchor", "current"], ["`prompt` needs a frozen anchor"]),
         (["--temperature", "-1"], ["temperature", "expected"]),
         (["--rounds", "1"], ["would start at step 6 of 6", "raise --rounds"]),
@@ -81,7 +89,9 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
 )
-def test_wrong_settings(world: World, output: Path, capsys: Captured, flags: list[str], parts: list[str]) -> None:
+def test_wrong_settings(
+    world: World, output: Path, capsys: Captured, flags: list[str], parts: list[str]
+) -> None:
     refused(capsys, ["train", *world.flags(output), *flags], 2, *parts)
     assert not output.exists()
 
@@ -143,15 +153,25 @@ def test_wrong_rows(
     elif data is not None:
         path.write_bytes(data)
     where = name if name == "no_such_set" else f"chat={path}"
-    refused(capsys, ["train", *world.flags(output, data=where, prompts=None)], 2, name if not parts else "", *parts)
+    refused(
+        capsys,
+        ["train", *world.flags(output, data=where, prompts=None)],
+        2,
+        name if not parts else "",
+        *parts,
+    )
     assert not output.exists()
 
 
 def test_missing_models(world: World, output: Path, capsys: Captured, tmp_path: Path) -> None:
-    refused(capsys, ["train", *world.flags(output, model=tmp_path / "nowhere")], 2, "nowhere", "check the path")
+    refused(
+        capsys, ["train", *world.flags(output, model=tmp_path / "nowhere")], 2, "nowhere", "check the path"
+    )
     refused(capsys, ["train", *world.flags(output, model="no_such_model")], 2, "no_such_model", "hub")
     (tmp_path / "empty").mkdir()
-    refused(capsys, ["train", *world.flags(output, model=tmp_path / "empty")], 2, "holds nothing", "config.json")
+    refused(
+        capsys, ["train", *world.flags(output, model=tmp_path / "empty")], 2, "holds nothing", "config.json"
+    )
     torn = tmp_path / "torn"
     torn.mkdir()
     for name, data in content(world.model).items():
@@ -160,7 +180,9 @@ def test_missing_models(world: World, output: Path, capsys: Captured, tmp_path: 
     assert not output.exists()
 
 
-def test_a_tokenizer_larger_than_its_model(world: World, output: Path, capsys: Captured, tmp_path: Path) -> None:
+def test_a_tokenizer_larger_than_its_model(
+    world: World, output: Path, capsys: Captured, tmp_path: Path
+) -> None:
     from tiny_models import tiny_llama
 
     model = tmp_path / "small"
@@ -171,7 +193,9 @@ def test_a_tokenizer_larger_than_its_model(world: World, output: Path, capsys: C
     refused(capsys, ["train", *world.flags(output, model=model)], 2, "tokenizer", "20")
 
 
-def test_policies_that_are_rejected(world: World, output: Path, capsys: Captured, copied_world: World) -> None:
+def test_policies_that_are_rejected(
+    world: World, output: Path, capsys: Captured, copied_world: World
+) -> None:
     copied_world.policy.write_text("edition 1\ntoxcity < 0.1\n")
     refused(capsys, ["train", *copied_world.flags(output)], 3, "PC")
     refused(capsys, ["train", *copied_world.flags(output, policy=output / "no.policy")], 2, "no.policy")
@@ -179,7 +203,9 @@ def test_policies_that_are_rejected(world: World, output: Path, capsys: Captured
 
 
 def test_a_clause_without_prompts(world: World, output: Path, capsys: Captured, tmp_path: Path) -> None:
-    kitchen = write_jsonl(tmp_path / "k.jsonl", [{"prompt": "to cook a pie :", "completion": "cut the rice ."}])
+    kitchen = write_jsonl(
+        tmp_path / "k.jsonl", [{"prompt": "to cook a pie :", "completion": "cut the rice ."}]
+    )
     flags = world.flags(output, data=f"kitchen={kitchen}", prompts=None)
     refused(capsys, ["train", *flags], 2, "no prompt lies in the domain of `kind`", "kitchen", "DOMAIN=FILE")
     bare = world.flags(output, data=kitchen, prompts=None)
@@ -189,7 +215,9 @@ def test_a_clause_without_prompts(world: World, output: Path, capsys: Captured, 
     assert not output.exists()
 
 
-def test_attributes_without_a_scorer(copied_world: World, output: Path, capsys: Captured, tmp_path: Path) -> None:
+def test_attributes_without_a_scorer(
+    copied_world: World, output: Path, capsys: Captured, tmp_path: Path
+) -> None:
     copied_world.policy.write_text("edition 1\nkind: toxicity < 0.1 for domain=chat\n")
     refused(capsys, ["train", *copied_world.flags(output)], 2, "`toxicity`", "--scorer toxicity=")
     for given, part in (
@@ -220,7 +248,9 @@ def test_a_policy_may_not_read_outside_its_folder(
     below.mkdir()
     policy = below / "p.policy"
     policy.write_text(copied_world.policy.read_text().replace("words.tsv", "../words.tsv"))
-    refused(capsys, ["train", *copied_world.flags(output, policy=policy)], 2, "outside its folder", "--allow-path")
+    refused(
+        capsys, ["train", *copied_world.flags(output, policy=policy)], 2, "outside its folder", "--allow-path"
+    )
     (below / "link.tsv").symlink_to(tmp_path / "words.tsv")
     policy.write_text(copied_world.policy.read_text().replace("words.tsv", "link.tsv"))
     refused(capsys, ["train", *copied_world.flags(output, policy=policy)], 2, "outside its folder")
@@ -243,7 +273,12 @@ def test_a_policy_may_not_read_outside_its_folder(
     ],
 )
 def test_scorers_that_fail(
-    world: World, output: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, results: Any, parts: list[str]
+    world: World,
+    output: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    results: Any,
+    parts: list[str],
 ) -> None:
     def broken(self: Any, *, prompts: Any, completions: Any, **columns: Any) -> Any:
         return results(len(completions))

@@ -5,14 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from constraintlang_runtime import auxiliary
-from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit
-from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.decoding import Guidance
-from constraintlang_runtime.errors import TrainingError
-from constraintlang_runtime.regularizer import log_values, target_log_probs
-from constraintlang_runtime.rounds import read_features
 from enumerable_world import END, World, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +12,19 @@ from tabular_model import TabularLM, all_rows, state_of, token_row
 from torch.nn import functional
 from world_policy import Case, make_case
 
+from constraintlang_runtime import auxiliary, checkpoint
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.decoding import Guidance
+from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.regularizer import log_values, target_log_probs
+from constraintlang_runtime.rounds import read_features
+from constraintlang_runtime.settings import ConstraintSettings
+
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
+WEIGHT_DECAY = ConstraintSettings().auxiliary_weight_decay
 
 
 def small(seed: int) -> World:
@@ -34,7 +37,7 @@ def random_head(seed: int, features: int, vocab_size: int, num_bins: int) -> Aux
     head = AuxiliaryHead(features, vocab_size, num_bins, rank=3, width=7)
     for parameter in head.parameters():
         parameter.data = torch.randn_like(parameter)
-    return head.requires_grad_(False)
+    return head.eval().requires_grad_(False)
 
 
 # ------------------------------------------------------------ algebra
@@ -46,7 +49,9 @@ def test_one_token_is_all_tokens_at_that_token_and_both_are_laws(seed, num_bins)
     every = head.all_tokens(features)
     assert every.shape == (11, 9, num_bins)
     torch.testing.assert_close(every.exp().sum(-1), torch.ones(11, 9))
-    torch.testing.assert_close(head.one_token(features, tokens), every[torch.arange(11), tokens])
+    torch.testing.assert_close(
+        head.one_token(features, tokens), every[torch.arange(11), tokens], atol=1e-3, rtol=1e-4
+    )
 
 
 @few
@@ -57,16 +62,17 @@ def test_prefix_law_is_the_anchor_weighted_sum_over_tokens(seed, num_bins):
     features, logits = torch.randn(11, 5), 2 * torch.randn(11, 9)
     weights = torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True)
     expected = (weights[:, :, None] * head.all_tokens(features).exp()).sum(1)
-    torch.testing.assert_close(head.prefix_law(features, logits + 4.0).exp(), expected)
+    torch.testing.assert_close(head.prefix_law(features, logits + 4.0).exp(), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("rank", [2, 4, 20])
 def test_a_new_head_starts_without_any_tilt(rank):
     """π(s·v) does not depend on v, so q̂ = p_ref for every potential; factors have unit mean square norm."""
-    embeddings = torch.randn(9, 6)
+    torch.manual_seed(0)
+    embeddings = torch.randn(9, 6) * 2.0 ** -torch.arange(6)  # directions of unequal size
     head = AuxiliaryHead(5, 9, 3, rank=rank, width=7, embeddings=embeddings)
     logits, features = torch.randn(4, 9), torch.randn(4, 5)
-    value = log_values(head.all_tokens(features), torch.tensor([0.0, -1.0, -7.0]))
+    value = log_values(head.eval().all_tokens(features), torch.tensor([0.0, -1.0, -7.0]))
     torch.testing.assert_close(target_log_probs(logits, value), torch.log_softmax(logits, dim=-1))
     torch.testing.assert_close(head.token_factors.norm(dim=1).square().mean(), torch.tensor(1.0))
     centred = embeddings - embeddings.mean(0)
@@ -136,12 +142,15 @@ def test_consistency_loss_is_the_cross_entropy_to_the_one_step_average(seed):
     data = read(case, all_rows(case.world)[:20], 64)
     anchor = Anchor(TabularLM(case.world, case.world.table))
     head, other = (random_head(seed + i, data.features.shape[1], 3, 2) for i in range(2))
+    other.token_factors = head.token_factors  # fixed directions, not part of what is averaged
     picked = torch.arange(len(data.tokens))
     loss = auxiliary._consistency(head, list(other.parameters()), data, picked, anchor.logits_from)
     total, count = 0.0, 0
     for site in picked[data.follows >= 0].tolist():
         logits = anchor.logits_from(data.features[site][None])
-        target = (torch.softmax(logits, -1)[0, :, None] * other.all_tokens(data.features[site][None])[0].exp()).sum(0)
+        target = (
+            torch.softmax(logits, -1)[0, :, None] * other.all_tokens(data.features[site][None])[0].exp()
+        ).sum(0)
         earlier = int(data.follows[site])
         at = head.all_tokens(data.features[earlier][None])[0, int(data.tokens[earlier])]
         total, count = total - float((target * at).sum()), count + 1
@@ -167,7 +176,7 @@ def test_known_defect_constant_label_rate_is_fitted_as_itself(rate, consistency)
     anchor = Anchor(TabularLM(case.world, case.world.table))
     report = fit(
         head, data, anchor.logits_from, steps=60, learning_rate=3e-3, batch_size=512,
-        consistency_weight=consistency, seed=0,
+        consistency_weight=consistency, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     first = data.features[data.follows < 0]
     fitted = head.prefix_law(first, anchor.logits_from(first)).exp()[:, 1].mean().item()
@@ -188,7 +197,7 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
     anchor = Anchor(TabularLM(world, world.table))
     report = fit(
         head, data, anchor.logits_from, steps=250, learning_rate=1e-2, batch_size=512,
-        consistency_weight=consistency, seed=0,
+        consistency_weight=consistency, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     exact = world.bin_law(world.law, case.bins, num_bins)
     one_hot = torch.eye(data.features.shape[1])
@@ -205,7 +214,13 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
 def test_fit_is_reproducible_and_a_second_fit_starts_from_the_first():
     case = make_case(small(7), "rarely")
     data, anchor = sampled(case, 500, 8), Anchor(TabularLM(case.world, case.world.table))
-    options = {"learning_rate": 3e-3, "batch_size": 128, "consistency_weight": 0.5, "seed": 1}
+    options = {
+        "learning_rate": 3e-3,
+        "batch_size": 128,
+        "consistency_weight": 0.5,
+        "weight_decay": WEIGHT_DECAY,
+        "seed": 1,
+    }
     heads = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -215,6 +230,24 @@ def test_fit_is_reproducible_and_a_second_fit_starts_from_the_first():
     before = heads[0].one_token(data.features, data.tokens).detach()
     fit(heads[0], data, anchor.logits_from, steps=1, **(options | {"learning_rate": 0.0}))
     assert torch.equal(before, heads[0].one_token(data.features, data.tokens))
+
+
+def test_a_fitted_head_comes_back_from_a_checkpoint_as_the_same_law(tmp_path):
+    """After ``load_groups`` the law is deterministic and bit-equal: no dropout is left switched on."""
+    case = make_case(small(7), "rarely")
+    data, anchor = sampled(case, 500, 8), Anchor(TabularLM(case.world, case.world.table))
+    group, restored = case.group(np.array([1.0])), case.group(np.array([0.0]))
+    torch.manual_seed(0)
+    group.head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8)
+    fit(
+        group.head, data, anchor.logits_from, steps=30, learning_rate=1e-2, batch_size=128,
+        consistency_weight=0.0, weight_decay=WEIGHT_DECAY, seed=0,
+    )  # fmt: skip
+    checkpoint.save_groups(tmp_path, [group], {})
+    checkpoint.load_groups(tmp_path, [restored], torch.device("cpu"))
+    assert restored.duals.tolist() == [1.0]
+    assert torch.equal(group.head.all_tokens(data.features), restored.head.all_tokens(data.features))
+    assert torch.equal(group.log_potential(), restored.log_potential())
 
 
 def test_calibration_error_of_the_exact_law_is_small_and_of_a_wrong_law_is_its_error():

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import word_tokenizer, write_jsonl
+
 from constraintlang_runtime.data import (
     IGNORED_LABEL,
     TokenRow,
@@ -21,9 +25,6 @@ from constraintlang_runtime.data import (
     split_domain,
 )
 from constraintlang_runtime.errors import DataError
-from hypothesis import given
-from hypothesis import strategies as st
-from tiny_models import word_tokenizer, write_jsonl
 
 WORDS = [f"w{i}" for i in range(100)]
 END = 1
@@ -54,7 +55,10 @@ def test_split_domain(spec: str, expected: tuple[str | None, str]) -> None:
     assert split_domain(spec) == expected
 
 
-ROWS = [{"prompt": "a b", "completion": "c\u2028d", "domain": "x"}, {"prompt": "e", "completion": "", "domain": "y"}]
+ROWS = [
+    {"prompt": "a b", "completion": "c\u2028d", "domain": "x"},
+    {"prompt": "e", "completion": "", "domain": "y"},
+]
 
 
 def test_every_format_gives_the_same_rows(world: Any, tmp_path: Path) -> None:
@@ -62,7 +66,9 @@ def test_every_format_gives_the_same_rows(world: Any, tmp_path: Path) -> None:
     import pyarrow.parquet
 
     write_jsonl(tmp_path / "r.jsonl", ROWS)
-    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "r.jsonl").read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "bom.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + (tmp_path / "r.jsonl").read_bytes().replace(b"\n", b"\r\n")
+    )
     (tmp_path / "r.json").write_text(json.dumps(ROWS))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "r.parquet")
     for name in ("r.jsonl", "bom.jsonl", "r.json", "r.parquet"):
@@ -96,7 +102,15 @@ def test_rows_of_two_shapes_in_one_file(tmp_path: Path) -> None:
 
 
 def test_tags_are_what_is_not_content() -> None:
-    row = {"prompt": "a", "completion": "b", "text": None, "messages": None, "domain": "x", "lang": None, "n": 0}
+    row = {
+        "prompt": "a",
+        "completion": "b",
+        "text": None,
+        "messages": None,
+        "domain": "x",
+        "lang": None,
+        "n": 0,
+    }
     assert row_tags(row) == {"domain": "x", "n": 0}
 
 
@@ -116,7 +130,9 @@ def test_the_cut_depends_on_seed_and_text_alone(tokenizer: Any) -> None:
     rows = [{"text": text_of(60, first)} for first in range(30)]
     cuts = [len(row.prompt) for row in encode_rows(rows, tokenizer, max_length=99, seed=5)]
     assert cuts == [len(row.prompt) for row in encode_rows(rows, tokenizer, max_length=70, seed=5)]
-    assert cuts[::-1] == [len(row.prompt) for row in encode_rows(rows[::-1], tokenizer, max_length=99, seed=5)]
+    assert cuts[::-1] == [
+        len(row.prompt) for row in encode_rows(rows[::-1], tokenizer, max_length=99, seed=5)
+    ]
     assert cuts != [len(row.prompt) for row in encode_rows(rows, tokenizer, max_length=99, seed=6)]
 
 
@@ -231,4 +247,7 @@ def test_what_a_batch_trains_is_what_the_rows_hold(rows: list[TokenRow], pad: in
     trained = batch.labels[batch.labels != IGNORED_LABEL].tolist()
     assert trained == [t for row in rows for t in (row.ids if row.train_prompt else row.completion)]
     assert int(batch.attention_mask.sum()) == sum(len(row.ids) for row in rows)
-    assert torch.equal(batch.input_ids[batch.attention_mask == 0], torch.full_like(batch.input_ids[batch.attention_mask == 0], pad))
+    assert torch.equal(
+        batch.input_ids[batch.attention_mask == 0],
+        torch.full_like(batch.input_ids[batch.attention_mask == 0], pad),
+    )

@@ -5,8 +5,17 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from constraintlang_runtime.demo import language
-from constraintlang_runtime.demo.language import COMPLAINT_SHARE, HARSH, MILD, START, TUNED, complies, toxicity
+from constraintlang_runtime.demo.language import (
+    COMPLAINT_SHARE,
+    HARSH,
+    MILD,
+    START,
+    TUNED,
+    complies,
+    toxicity,
+)
 
 
 def is_complaint(prompt: str) -> bool:
@@ -23,7 +32,9 @@ def test_toxicity_is_a_sum_of_weights() -> None:
     assert complies("i will paint your fence .")
 
 
-@pytest.mark.parametrize(("law", "low", "high"), [(START, 0.4, 0.85), (TUNED, 0.4, 0.85)], ids=["start", "tuned"])
+@pytest.mark.parametrize(
+    ("law", "low", "high"), [(START, 0.4, 0.85), (TUNED, 0.4, 0.85)], ids=["start", "tuned"]
+)
 def test_the_laws_violate_often(law: language.Law, low: float, high: float) -> None:
     rows = list(language.rows(0, 3000, law, "chat"))
     assert low < sum(not complies(row["completion"]) for row in rows) / len(rows) < high
@@ -32,7 +43,11 @@ def test_the_laws_violate_often(law: language.Law, low: float, high: float) -> N
 def test_both_kinds_of_prompt_have_compliant_replies() -> None:
     """The start law answers complaints kindly at times, so there is something to learn from."""
     for complaint in (True, False):
-        replies = [r["completion"] for r in language.rows(1, 3000, START, "chat") if is_complaint(r["prompt"]) == complaint]
+        replies = [
+            r["completion"]
+            for r in language.rows(1, 3000, START, "chat")
+            if is_complaint(r["prompt"]) == complaint
+        ]
         share = sum(map(complies, replies)) / len(replies)
         assert 0.1 < share < 0.9
 

@@ -11,6 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from enumerable_world import END, World, another_law, random_world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tabular_model import PROMPTS, TabularLM, all_rows, token_row
+from world_policy import Case, make_case
+
 from constraintlang_compiler.targets import LOG_FLOOR
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.control import initial_dual
@@ -21,16 +27,18 @@ from constraintlang_runtime.projection import chance_dual, project
 from constraintlang_runtime.regularizer import language_model_loss, log_values, token_divergence
 from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.trainer import ConstraintTrainer
-from enumerable_world import END, World, another_law, random_world
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tabular_model import PROMPTS, TabularLM, all_rows, token_row
-from world_policy import Case, make_case
 
 few = settings(max_examples=15, deadline=None)  # an example builds and sums a whole world
 fewer = settings(max_examples=4, deadline=None)  # an example runs a model over every row of a world
 seeds = st.integers(0, 2**32 - 1)
-KINDS = (("never",), ("rarely",), ("never", "rarely"), ("rarely", "rarely other"), ("never", "rarely", "rarely other"))
+KINDS = (
+    ("never",),
+    ("rarely",),
+    ("never", "rarely"),
+    ("rarely", "rarely other"),
+    ("never", "rarely", "rarely other"),
+)
+WITH_MEANS = (("rarely",), ("never", "mean"), ("mean", "rarely other"), ("never", "rarely", "length"))
 kinds = st.sampled_from(KINDS)
 duals = st.floats(0.05, 6.0)
 
@@ -85,7 +93,9 @@ def test_identity_10_path_consistency_holds_from_every_prefix_with_the_floored_p
         for t, s in enumerate(world.path(n)):
             rest = sum(log_q[:, node, y[t + i]] for i, node in enumerate(world.path(n)[t:]))
             chance = np.log(world.law[:, n] / world.mass(world.law)[:, s])
-            np.testing.assert_allclose(rest, chance + log_psi[case.bins[:, n]] - np.log(value[:, s]), atol=5e-5)
+            np.testing.assert_allclose(
+                rest, chance + log_psi[case.bins[:, n]] - np.log(value[:, s]), atol=5e-5
+            )
 
 
 @few
@@ -142,7 +152,9 @@ def test_identity_3_chance_dual_is_the_projection_of_each_prompt_alone(seed, bou
     case = make_case(random_world(seed), "rarely")
     success = 1 - (case.world.law * case.soft[:, :, 0]).sum(axis=1)
     for rate, dual in zip(success, chance_dual(success, bound), strict=True):
-        solved = project(np.array([[rate, 1 - rate]]), case.bin_values, np.array([bound]), case.target.hard_bins)
+        solved = project(
+            np.array([[rate, 1 - rate]]), case.bin_values, np.array([bound]), case.target.hard_bins
+        )
         np.testing.assert_allclose(solved.duals, [dual], atol=1e-6)
 
 
@@ -163,8 +175,14 @@ def test_identity_3_per_prompt_potential_reaches_the_bound(seed, bound):
 
 # ------------------------------------------------------------ 4, 12, 15: the projection
 @few
-@given(seeds, st.sampled_from([("rarely",), ("never", "mean"), ("mean", "rarely other"), ("never", "rarely", "length")]),
-       duals, st.floats(0.6, 1.5))  # fmt: skip
+@given(
+    seeds,
+    st.sampled_from(
+        [("rarely",), ("never", "mean"), ("mean", "rarely other"), ("never", "rarely", "length")]
+    ),
+    duals,
+    st.floats(0.6, 1.5),
+)
 def test_identity_4_slackness_and_zero_duality_gap(seed, chosen, dual, loosened):
     """λ_k(E f_k - b_k) = 0, E f_k <= b_k, and KL = -E log Z - Σ λ_k b_k: by weak duality no feasible law is nearer."""
     case = make_case(random_world(seed), *chosen)
@@ -400,7 +418,13 @@ def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
 
 # ------------------------------------------------------------ 6: where the corpus term pulls
 @few
-@given(seeds, st.sampled_from(["forward", "reverse"]), st.floats(0.05, 0.3), st.floats(0.0, 0.6), st.floats(1.5, 8.0))
+@given(
+    seeds,
+    st.sampled_from(["forward", "reverse"]),
+    st.floats(0.05, 0.3),
+    st.floats(0.0, 0.6),
+    st.floats(1.5, 8.0),
+)
 def test_identity_6_first_dual_makes_the_set_point_the_equilibrium(seed, kind, point, more, stiffness):
     """At the law of rate b on the anchor's tilt family, the gradient of corpus NLL + ρ D(q_λ0, p) vanishes."""
     case = make_case(random_world(seed, length=3, num_prompts=1), "rarely")
@@ -461,7 +485,9 @@ def test_identity_7_at_a_fixed_dual_the_covariance_is_missing(seed, dual):
     means = [(projected * values).sum(axis=1) for values in (f * rate_of_log, f, rate_of_log)]
     covariance = world.over_prompts(means[0] - means[1] * means[2])
     total = (costs[1e-4] - costs[-1e-4]) / 2e-4
-    np.testing.assert_allclose(total, _detached_slope(case, strengths, direction) - dual * covariance, atol=1e-4)
+    np.testing.assert_allclose(
+        total, _detached_slope(case, strengths, direction) - dual * covariance, atol=1e-4
+    )
 
 
 def _moved(world: World, change: np.ndarray) -> np.ndarray:
@@ -526,7 +552,10 @@ def test_identity_8_means_are_within_the_bins_width(seed, chosen, dual):
     widths = np.diff(edges)[np.isin(edges[1:], used)]
     alive = world.value(case.allowed) > 0
     assert np.abs(error[alive]).max() <= dual * widths.max() + 1e-9
-    roots = [world.over_prompts(v[:, 0]) for v in (np.exp(_binned_value(case, strengths)), world.value(case.potential(strengths)))]
+    roots = [
+        world.over_prompts(v[:, 0])
+        for v in (np.exp(_binned_value(case, strengths)), world.value(case.potential(strengths)))
+    ]
     below = np.log(roots[1]) - np.log(roots[0])
     assert -1e-9 <= below <= (dual * widths.max()) ** 2 / 8 + 1e-9
 
@@ -549,6 +578,19 @@ def test_identity_8_quadratic_bound_with_the_prefixs_own_means(seed, dual):
                 values[m, 0] = inside @ f[x] / inside.sum()
             below = exact[x, d] - _binned_value(case, strengths, values)[x, d]
             assert -1e-9 <= below <= (dual * widest) ** 2 / 8 + 1e-9
+
+
+@few
+@given(seeds, st.floats(0.1, 30.0))
+def test_potentials_are_floored_by_bin(seed, dual):
+    """log ψ_m = max(-λ f_m, -Λ), -Λ on the hard bin, in the target and in the group that the penalty reads."""
+    case = make_case(random_world(seed), "never", "length", "rarely")
+    group = case.group(np.array([dual, 1.0]))
+    found = case.target.log_potential(group.duals, case.bin_values)
+    values = -dual * case.bin_values[:, 0] - case.bin_values[:, 1]
+    expected = [-LOG_FLOOR, *(max(value, -LOG_FLOOR) for value in values[1:])]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(group.log_potential().numpy(), expected, rtol=1e-6)
 
 
 @few
@@ -605,7 +647,11 @@ def test_identity_11_zero_duals_skip_the_term_bit_for_bit():
         group = case.group(np.array([dual or 0.0]), weight=3.0)
         assert group.is_vacuous() == (dual in (None, 0.0))
         trainer = _trainer(case, group)
-        loss = _plain_loss(model, inputs, 40.0) if dual is None else trainer.compute_loss(model, inputs, False, 40.0)
+        loss = (
+            _plain_loss(model, inputs, 40.0)
+            if dual is None
+            else trainer.compute_loss(model, inputs, False, 40.0)
+        )
         loss.backward()
         found[name] = (loss.detach(), model.lm_head.weight.grad)
     assert all(torch.equal(a, b) for a, b in zip(found["plain"], found["vacuous"], strict=True))
@@ -623,7 +669,14 @@ def test_identity_11_a_hard_clause_is_never_vacuous():
 def test_identity_11_a_constant_potential_costs_the_anchor_itself_nothing(kind):
     """λ = 0: the target is p_ref, so the divergence of the anchor from it is 0."""
     case = make_case(small(2), "rarely")
-    term = _term(case, case.group(np.zeros(1)), case.world.table, all_rows(case.world), divergence=kind, prefixes="corpus")
+    term = _term(
+        case,
+        case.group(np.zeros(1)),
+        case.world.table,
+        all_rows(case.world),
+        divergence=kind,
+        prefixes="corpus",
+    )
     assert abs(term.item()) < 1e-5
 
 
@@ -650,7 +703,9 @@ def test_identity_14_means_of_sequences_are_another_objective():
     inputs = _inputs(case, pairs)
     tokens = float((inputs["labels"][:, 1:] != IGNORED_LABEL).sum())
     assert tokens == 7
-    each = [_plain_loss(model, _inputs(case, [pair]), len(case.world.sequences[pair[1]])).item() for pair in pairs]
+    each = [
+        _plain_loss(model, _inputs(case, [pair]), len(case.world.sequences[pair[1]])).item() for pair in pairs
+    ]
     assert abs(np.mean(each) - _plain_loss(model, inputs, tokens).item()) > 1e-2
 
 
@@ -661,7 +716,9 @@ def test_language_model_loss_is_the_log_probability_of_the_rows(train_prompt):
     table, law = another_law(world, 16)
     pairs = all_rows(world)
     batch = collate([token_row(world, x, n, train_prompt=train_prompt) for x, n in pairs], END)
-    loss = language_model_loss(TabularLM(world, table)(batch.input_ids, batch.attention_mask).logits, batch.labels, 7.0)
+    loss = language_model_loss(
+        TabularLM(world, table)(batch.input_ids, batch.attention_mask).logits, batch.labels, 7.0
+    )
     expected = -sum(np.log(law[x, n]) for x, n in pairs)
     if train_prompt:  # the tabular model is uniform inside a prompt
         expected += sum((len(PROMPTS[x]) - 1) * np.log(world.vocab_size) for x, _ in pairs)

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import SETTINGS, World
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
 from constraintlang_compiler.pipeline import compile_path
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import collate, encode_rows, load_rows
@@ -15,8 +18,6 @@ from constraintlang_runtime.demo import language
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.trainer import ConstraintTrainer
-from tiny_models import SETTINGS, World
-from transformers import Trainer, TrainerCallback, TrainingArguments
 
 LINES = [
     {"text": " ".join(language.vocabulary()[i : i + 3 + i % 7]), "domain": "kitchen"} for i in range(0, 80, 5)
@@ -34,7 +35,9 @@ class Watch(TrainerCallback):
         self.gradients.append(torch.cat([p.grad.flatten().clone() for p in parameters if p.grad is not None]))
 
 
-def constraint_trainer(world: World, output: Path, *, extra: Any = (), rows: Any = None, **changes: Any) -> Any:
+def constraint_trainer(
+    world: World, output: Path, *, extra: Any = (), rows: Any = None, **changes: Any
+) -> Any:
     tokenizer = load_tokenizer(str(world.model))
     config = ConstraintConfig(
         output_dir=str(output), disable_tqdm=True, **SETTINGS | {"save_strategy": "no"} | changes
@@ -71,6 +74,7 @@ def test_accumulation_does_not_change_the_regularizers_gradient(world: World, tm
         watch = Watch()
         trainer = constraint_trainer(
             world, tmp_path, extra=[watch], max_steps=2, rounds=1, max_grad_norm=0.0, anchor="start", prefixes="corpus",
+            auxiliary_steps=150, auxiliary_learning_rate=0.05,
             per_device_train_batch_size=size, gradient_accumulation_steps=count, regularizer_weight=2.0,
         )  # fmt: skip
         trainer.train()
@@ -80,7 +84,13 @@ def test_accumulation_does_not_change_the_regularizers_gradient(world: World, tm
     assert torch.allclose(*found, atol=1e-5)
     plain = Watch()
     constraint_trainer(
-        world, tmp_path, extra=[plain], max_steps=1, method="plain", max_grad_norm=0.0, per_device_train_batch_size=8
+        world,
+        tmp_path,
+        extra=[plain],
+        max_steps=1,
+        method="plain",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=8,
     ).train()
     assert not torch.allclose(found[0], plain.gradients[0], atol=1e-3)  # the term is really there
 
@@ -90,7 +100,9 @@ def test_plain_training_is_a_plain_trainer(world: World, tmp_path: Path) -> None
     mine = constraint_trainer(world, tmp_path, method="plain", max_steps=steps)
     mine.train()
     tokenizer = load_tokenizer(str(world.model))
-    rows = encode_rows(load_rows([str(world.data)], role="--data"), tokenizer, max_length=SETTINGS["max_length"])
+    rows = encode_rows(
+        load_rows([str(world.data)], role="--data"), tokenizer, max_length=SETTINGS["max_length"]
+    )
 
     def together(examples: list[Any]) -> dict[str, Any]:
         batch = collate([e["row"] for e in examples], 0)
@@ -120,7 +132,9 @@ def test_filtering_drops_exactly_the_violating_rows(world: World, tmp_path: Path
     trainer = constraint_trainer(world, tmp_path, method="filtering")
     kept = [row for row in rows if row["domain"] != "chat" or language.complies(row["completion"])]
     assert trainer.rows_dropped == len(rows) - len(kept) > 5
-    texts = [trainer.processing_class.decode(e["row"].ids, skip_special_tokens=True) for e in trainer.train_dataset]
+    texts = [
+        trainer.processing_class.decode(e["row"].ids, skip_special_tokens=True) for e in trainer.train_dataset
+    ]
     assert texts == [f"{row['prompt']} {row['completion']}" for row in kept]
     harsh = [r for r in kept if r["domain"] == "kitchen" and not language.complies(r["completion"])]
     assert harsh  # the other domain keeps its words
@@ -165,7 +179,14 @@ def test_chunks_do_not_change_the_gradient(world: World, tmp_path: Path) -> None
     for chunk in (3, 4096):
         watch = Watch()
         constraint_trainer(
-            world, tmp_path, extra=[watch], anchor="start", max_steps=2, rounds=1, chunk_sites=chunk, max_grad_norm=0.0
+            world,
+            tmp_path,
+            extra=[watch],
+            anchor="start",
+            max_steps=2,
+            rounds=1,
+            chunk_sites=chunk,
+            max_grad_norm=0.0,
         ).train()
         found.append(watch.gradients[0])
     assert torch.allclose(*found, atol=1e-5)

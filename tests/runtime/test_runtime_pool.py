@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from constraintlang.source import SourceFile
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_compiler.pipeline import compile_with_diagnostics
 from constraintlang_runtime.errors import ScorerError
 from constraintlang_runtime.scorers.pool import ScoringPool
-from hypothesis import given
-from hypothesis import strategies as st
 
 TEXTS = ["a", "bb", "a", "", "ccc", "bb", "a"]
 
@@ -34,7 +35,9 @@ class Recorder:
         self.sizes: list[int] = []
         self.columns: list[dict[str, Any]] = []
 
-    def __call__(self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
+    def __call__(
+        self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float | None]:
         self.seen += zip(prompts, completions, strict=True)
         self.sizes.append(len(completions))
         self.columns.append(columns)
@@ -42,7 +45,9 @@ class Recorder:
 
 
 def pool(scorer: Any, **options: Any) -> ScoringPool:
-    return ScoringPool(attributes(), {"tone": scorer, "size": lambda **given: [1] * len(given["completions"])}, **options)
+    return ScoringPool(
+        attributes(), {"tone": scorer, "size": lambda **given: [1] * len(given["completions"])}, **options
+    )
 
 
 def test_each_distinct_text_is_scored_once() -> None:
@@ -99,7 +104,9 @@ def test_no_text() -> None:
 
 def test_progress_reaches_its_total() -> None:
     calls: list[tuple[int, int]] = []
-    pool(Recorder(), batch_size=2).score(["p"] * 7, TEXTS, progress=lambda done, total: calls.append((done, total)))
+    pool(Recorder(), batch_size=2).score(
+        ["p"] * 7, TEXTS, progress=lambda done, total: calls.append((done, total))
+    )
     assert calls[-1] == (8, 8)
 
 
@@ -116,7 +123,9 @@ def test_numpy_results_are_numbers_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "result", [[math.nan], [math.inf], ["x"], [0.1, 0.2], [], [2.0], [-1.0], [[0.1]], None, [object()]], ids=repr
+    "result",
+    [[math.nan], [math.inf], ["x"], [0.1, 0.2], [], [2.0], [-1.0], [[0.1]], None, [object()]],
+    ids=repr,
 )
 def test_results_that_are_not_scores(result: Any) -> None:
     with pytest.raises(ScorerError, match="scorer tone:"):

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import World
+
 from constraintc.main import main
 from constraintlang_runtime import checkpoint, rounds, train_run
 from constraintlang_runtime import trainer as trainer_module
 from constraintlang_runtime.trainer import ConstraintTrainer
-from tiny_models import World
 
 ANCHORS = ("start", "tuned", "previous", "current")
 # two epochs, two micro-batches a step, checkpoints that fall beside (3) and on (6) a round, attention dropout
@@ -124,6 +125,7 @@ EVERYWHERE = {
     "inside the second checkpoint": kill_in_checkpoint(2),
     "publishing the second checkpoint": kill_in_call(checkpoint, "publish", 2),
     "dropping old checkpoints": kill_in_call(ConstraintTrainer, "_drop_old", 2),
+    "after the checkpoint of an active regularizer": kill_at_step(7),
     "the last measurement": kill_in_call(rounds, "sample", 5),
     "saving the model": kill_in_call(ConstraintTrainer, "save_model", 4),
     "saving the constraint's state": kill_in_call(train_run, "save_groups", 1),

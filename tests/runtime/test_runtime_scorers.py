@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import write_classifier, write_lexicon
+
 from constraintlang.source import SourceFile
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.pipeline import compile_with_diagnostics
@@ -16,7 +18,6 @@ from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.length import LengthScorer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.scorers.regex import RegexScorer
-from tiny_models import write_classifier, write_lexicon
 
 
 def score(scorer: Any, *texts: str) -> list[float]:
@@ -72,7 +73,8 @@ def test_lexicon_ceiling_and_flag(lexicon: Callable[..., LexiconScorer]) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "part"), [("bad\theavy", "line 1"), ("ok\nbad\tnan", "line 2"), ("# only\n", "no entries"), ("", "no entries")]
+    ("text", "part"),
+    [("bad\theavy", "line 1"), ("ok\nbad\tnan", "line 2"), ("# only\n", "no entries"), ("", "no entries")],
 )
 def test_wrong_lexicons(lexicon: Callable[..., LexiconScorer], text: str, part: str) -> None:
     with pytest.raises(ConfigError, match=part):
@@ -163,7 +165,9 @@ def test_a_batch_scores_like_single_texts(classifier: Path) -> None:
 def test_sigmoids(tmp_path: Path) -> None:
     many = write_classifier(tmp_path / "many", ("rude", "calm"), multi_label=True)
     scorer = ClassifierScorer(str(many), label="calm", attribute="toxicity")
-    assert score(scorer, TEXTS[0])[0] == pytest.approx(reference(many, TEXTS[0]).sigmoid()[1].item(), abs=1e-6)
+    assert score(scorer, TEXTS[0])[0] == pytest.approx(
+        reference(many, TEXTS[0]).sigmoid()[1].item(), abs=1e-6
+    )
     one = write_classifier(tmp_path / "one", ("only",))
     scorer = ClassifierScorer(str(one), label=None, attribute="toxicity")
     assert score(scorer, TEXTS[0])[0] == pytest.approx(reference(one, TEXTS[0]).sigmoid()[0].item(), abs=1e-6)
@@ -182,7 +186,7 @@ def test_labels_that_cannot_be_chosen(classifier: Path, tmp_path: Path) -> None:
     for label in ("loud", "3", "-1"):
         with pytest.raises(ConfigError, match=f"no label `{label}`"):
             ClassifierScorer(str(classifier), label=label, attribute="toxicity")
-    with pytest.raises(ModelError, match="model.safetensors"):
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
         ClassifierScorer(str(tmp_path), label="rude", attribute="toxicity")
 
 
@@ -208,7 +212,11 @@ def policy(backend: str, kind: str = "score in [0, 1]") -> PolicyIR:
 
 
 def test_options() -> None:
-    assert parse_scorer_options(["a=b#c", "d=e", "f=x=y"]) == {"a": ("b", "c"), "d": ("e", None), "f": ("x=y", None)}
+    assert parse_scorer_options(["a=b#c", "d=e", "f=x=y"]) == {
+        "a": ("b", "c"),
+        "d": ("e", None),
+        "f": ("x=y", None),
+    }
     for wrong in ("a", "=b", "a="):
         with pytest.raises(ConfigError, match="NAME=PATH"):
             parse_scorer_options([wrong])
@@ -237,7 +245,9 @@ def test_every_backend_is_built(tmp_path: Path) -> None:
 def test_the_policys_own_classifier(classifier: Path) -> None:
     ir = policy('classifier("three", label="calm")')
     built = bind_scorers(ir, {}, folder=classifier.parent)["tone"]
-    assert score(built, TEXTS[0])[0] == pytest.approx(reference(classifier, TEXTS[0]).softmax(-1)[1].item(), abs=1e-6)
+    assert score(built, TEXTS[0])[0] == pytest.approx(
+        reference(classifier, TEXTS[0]).softmax(-1)[1].item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("path", ["../words.tsv", "/etc/hostname", "link.tsv", "sub/../../words.tsv"])

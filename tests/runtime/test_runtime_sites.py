@@ -8,6 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from enumerable_world import END, another_law, random_world
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tabular_model import TabularLM, all_rows, token_row
+from world_policy import make_case
+
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.control import ControllerState, initial_dual, initial_weight, update
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate, next_tokens, prediction_sites
@@ -16,11 +22,6 @@ from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, 
 from constraintlang_runtime.regularizer import language_model_loss, token_divergence
 from constraintlang_runtime.rounds import draw_prompts
 from constraintlang_runtime.settings import RegularizerConfig
-from enumerable_world import END, another_law, random_world
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from tabular_model import TabularLM, all_rows, token_row
-from world_policy import make_case
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -43,7 +44,9 @@ def test_sites_are_the_positions_before_each_completion_token(rows, pad_id, more
     batch = collate(rows, pad_id, width=width)
     sites = prediction_sites(batch.region)
     found = [(i, t) for i, t in torch.nonzero(sites).tolist()]
-    expected = [(i, len(row.prompt) - 1 + j) for i, row in enumerate(rows) for j in range(len(row.completion))]
+    expected = [
+        (i, len(row.prompt) - 1 + j) for i, row in enumerate(rows) for j in range(len(row.completion))
+    ]
     assert found == expected
     assert next_tokens(batch.input_ids, sites).tolist() == [v for row in rows for v in row.completion]
     assert batch.attention_mask.sum(1).tolist() == [len(row.ids) for row in rows]
@@ -64,7 +67,9 @@ def test_logits_at_masked_positions_do_not_change_the_loss_bit_for_bit(rows, see
     assert torch.equal(*(language_model_loss(each, batch.labels, 3.0) for each in (logits, changed)))
 
 
-def _penalties(pad_id: int, width: int | None, noise: int | None, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _penalties(
+    pad_id: int, width: int | None, noise: int | None, kind: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The regularizer and preservation terms of one batch, padded in some way."""
     world = random_world(3, vocab_size=3, length=3, num_prompts=3)
     case = make_case(world, "never", "rarely")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import POLICY, SETTINGS, World
+
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.pipeline import compile_with_diagnostics
@@ -16,7 +18,6 @@ from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.trainer import ConstraintTrainer
-from tiny_models import POLICY, SETTINGS, World
 
 
 def compiled(text: str) -> CompiledPolicy:
@@ -25,7 +26,9 @@ def compiled(text: str) -> CompiledPolicy:
     return outcome.policy
 
 
-def make(world: World, output: Path, *, policy: str = POLICY, rows: Any = None, **changes: Any) -> ConstraintTrainer:
+def make(
+    world: World, output: Path, *, policy: str = POLICY, rows: Any = None, **changes: Any
+) -> ConstraintTrainer:
     config = ConstraintConfig(
         output_dir=str(output), disable_tqdm=True, **SETTINGS | {"save_strategy": "no"} | changes
     )
@@ -53,7 +56,9 @@ def test_groups_rates_and_shares(world: World, tmp_path: Path) -> None:
     assert group.corpus_share == pytest.approx(sum(lengths[id(r)] for r in chat) / sum(lengths.values()))
     from constraintlang_runtime.demo.language import complies
 
-    assert group.corpus_means.tolist() == [pytest.approx(1 - sum(complies(r["completion"]) for r in chat) / len(chat))]
+    assert group.corpus_means.tolist() == [
+        pytest.approx(1 - sum(complies(r["completion"]) for r in chat) / len(chat))
+    ]
 
 
 def test_one_group_per_set_of_clauses(world: World, tmp_path: Path) -> None:
@@ -94,7 +99,10 @@ def test_measuring_does_not_disturb_plain_training(world: World, tmp_path: Path)
 
 def test_a_vacuous_clause_changes_no_bit(world: World, tmp_path: Path) -> None:
     loose = POLICY.replace("toxicity < 0.1 for", "mean(toxicity) <= 1 for")
-    runs = [make(world, tmp_path, policy=loose, method=m, set_point_share=0.999999) for m in ("constraint", "plain")]
+    runs = [
+        make(world, tmp_path, policy=loose, method=m, set_point_share=0.999999)
+        for m in ("constraint", "plain")
+    ]
     for trainer in runs:
         trainer.train()
     assert torch.equal(weights(runs[0]), weights(runs[1]))
@@ -122,7 +130,8 @@ def test_an_infinite_loss_stops_the_run(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "last"), [({"rounds": 1}, 6), ({"rounds": 3, "warmup_fraction": 0.9}, 6), ({"max_steps": 1}, 1)]
+    ("changes", "last"),
+    [({"rounds": 1}, 6), ({"rounds": 3, "warmup_fraction": 0.9}, 6), ({"max_steps": 1}, 1)],
 )
 def test_a_policy_that_would_never_act_is_refused(
     world: World, tmp_path: Path, changes: dict[str, Any], last: int
@@ -136,3 +145,12 @@ def test_a_policy_that_would_never_act_is_refused(
 def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="transformers refuses"):
         make(world, tmp_path, eval_strategy="steps")
+
+
+def test_resuming_at_the_last_step_takes_no_step(world: World, tmp_path: Path) -> None:
+    """transformers takes one step too many there, since it looks at the step count only after a step."""
+    first, second = (make(world, tmp_path, save_strategy="steps") for _ in range(2))
+    first.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert second.state.global_step == 6
+    assert torch.equal(weights(first), weights(second))

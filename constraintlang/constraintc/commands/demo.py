@@ -12,8 +12,8 @@ from pathlib import Path
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_error, print_message
 
-HELP = """Run the main job end to end on a small synthetic language: write a corpus, pre-train a start model, fine-tune it
-plainly, on filtered rows, and under a policy, verify all four on held-out prompts, and compare.
+HELP = """Run the main job end to end on a small synthetic language: write a corpus, pre-train a start model, fine-tune
+it plainly, on filtered rows, and under a policy, verify all four on held-out prompts, and compare.
 
 Every step is a public command, printed before it runs, on files below --output that you can look at and change. Two
 domains share their words: `kitchen` needs the verbs that are harsh in a `chat` reply."""
@@ -27,9 +27,13 @@ LABELS = {"before": "before", "plain": "plain fine-tuning", "filtering": "filter
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--output", metavar="DIR", default="runs/demo", help="where everything goes (default runs/demo)")
+    parser.add_argument(
+        "--output", metavar="DIR", default="runs/demo", help="where everything goes (default runs/demo)"
+    )
     parser.add_argument("--max_steps", type=int, metavar="N", help="fine-tuning steps (default 400)")
-    parser.add_argument("--pretrain_steps", type=int, metavar="N", help="steps of the start model (default 900)")
+    parser.add_argument(
+        "--pretrain_steps", type=int, metavar="N", help="steps of the start model (default 900)"
+    )
     parser.add_argument("--num_prompts", type=int, metavar="N", help="held-out prompts (default 2000)")
     parser.add_argument("--keep-base", action="store_true", help="reuse the start model of an earlier run")
 
@@ -59,14 +63,21 @@ def run(args: argparse.Namespace) -> int:
     ]  # fmt: skip
     commands = [["check", policy]]
     if not keep:
-        commands.append(["train", policy, "--config", f"{folder}/pretrain.yaml", "--output", f"{folder}/base", *pretrain])
+        commands.append(
+            ["train", policy, "--config", f"{folder}/pretrain.yaml", "--output", f"{folder}/base", *pretrain]
+        )
     for method, name in (("plain", "plain"), ("filtering", "filtering"), ("constraint", "model")):
-        commands.append(["train", policy, "--config", config, "--method", method, "--output", f"{folder}/{name}", *steps])
+        commands.append(
+            ["train", policy, "--config", config, "--method", method, "--output", f"{folder}/{name}", *steps]
+        )
     for system, name in SYSTEMS:
-        commands.append(["eval", policy, "--model", f"{folder}/{name}", *judged, "--output", f"{folder}/eval/{system}"])
+        commands.append(
+            ["eval", policy, "--model", f"{folder}/{name}", *judged, "--output", f"{folder}/eval/{system}"]
+        )
     commands.append(
         ["report", policy, *(w for s, _ in SYSTEMS for w in ("--system", f"{LABELS[s]}={folder}/eval/{s}")),
-         "--run", f"{folder}/model", "--output", f"{folder}/report.html", "--title", "The demo: kind replies, working recipes"]
+         "--run", f"{folder}/model", "--output", f"{folder}/report.html",
+         "--title", "The demo: kind replies, working recipes"]
     )  # fmt: skip
     for command in commands:
         if command[0] == "report":
@@ -74,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         code = _call(command)
         if code not in (ExitCode.OK, *([ExitCode.FINDINGS] if command[0] == "eval" else [])):
             return code
-    print_message(f"open {folder}/report.html; verdicts in {folder}/verdict.json; {time.perf_counter() - started:.0f} s")
+    print_message(
+        f"open {folder}/report.html; verdicts in {folder}/verdict.json; {time.perf_counter() - started:.0f} s"
+    )
     return ExitCode.OK
 
 
@@ -105,6 +118,10 @@ def _write_verdict(folder: Path, seconds: float) -> None:
             "compliant_loss": found["losses"]["compliant"],
         }
         with (folder / "eval" / system / "samples.jsonl").open(encoding="utf-8") as lines:
-            samples.extend(json.dumps({"system": system, **json.loads(line)}, ensure_ascii=False) for line in lines)
+            samples.extend(
+                json.dumps({"system": system, **json.loads(line)}, ensure_ascii=False) for line in lines
+            )
     write_atomic(folder / "samples.jsonl", "\n".join(samples) + "\n")
-    write_atomic(folder / "verdict.json", json.dumps({**summary, "seconds": round(seconds, 1)}, indent=1) + "\n")
+    write_atomic(
+        folder / "verdict.json", json.dumps({**summary, "seconds": round(seconds, 1)}, indent=1) + "\n"
+    )

@@ -29,26 +29,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
     parser.add_argument("--model", metavar="DIR_OR_ID", required=True, help="the model to judge")
     parser.add_argument(
-        "--prompts", metavar="[DOMAIN=]FILE", action="append", required=True, help="held-out prompts; may be repeated"
+        "--prompts",
+        metavar="[DOMAIN=]FILE",
+        action="append",
+        required=True,
+        help="held-out prompts; may be repeated",
     )
-    parser.add_argument("--scorer", metavar="NAME=PATH[#LABEL]", action="append", default=[], help="what computes an attribute")
+    parser.add_argument(
+        "--scorer",
+        metavar="NAME=PATH[#LABEL]",
+        action="append",
+        default=[],
+        help="what computes an attribute",
+    )
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
     parser.add_argument(
-        "--rows", metavar="[DOMAIN=]FILE", action="append", default=[], help="held-out rows: their loss is reported"
+        "--rows",
+        metavar="[DOMAIN=]FILE",
+        action="append",
+        default=[],
+        help="held-out rows: their loss is reported",
     )
     parser.add_argument("--base", metavar="DIR_OR_ID", help="the start model, for `preserve` clauses")
-    parser.add_argument("--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)")
+    parser.add_argument(
+        "--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)"
+    )
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="replies per prompt (default 1)")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
-    parser.add_argument("--max_length", type=int, default=512, metavar="N", help="tokens of a row or prompt (default 512)")
-    parser.add_argument("--batch_size", type=int, default=256, metavar="N", help="replies sampled together (default 256)")
+    parser.add_argument(
+        "--max_length", type=int, default=512, metavar="N", help="tokens of a row or prompt (default 512)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=256, metavar="N", help="replies sampled together (default 256)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    parser.add_argument("--allow-path", action="store_true", help="let the policy name files outside its folder")
+    parser.add_argument(
+        "--allow-path", action="store_true", help="let the policy name files outside its folder"
+    )
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the verdicts")
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the verdicts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

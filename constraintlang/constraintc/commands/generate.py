@@ -21,20 +21,38 @@ exit codes: 0 done; 1 with --reject, a prompt had no obeying reply in --tries; 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("--model", metavar="DIR_OR_ID", required=True, help="the model to sample")
-    parser.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="a prompt; may be repeated")
-    parser.add_argument("--prompts", metavar="[DOMAIN=]FILE", action="append", default=[], help="a file of prompts")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", action="append", default=[], help="a prompt; may be repeated"
+    )
+    parser.add_argument(
+        "--prompts", metavar="[DOMAIN=]FILE", action="append", default=[], help="a file of prompts"
+    )
     parser.add_argument("--domain", metavar="NAME", help="the domain of the --prompt texts")
     parser.add_argument("--policy", metavar="POLICY", help="judge the replies by this policy")
-    parser.add_argument("--scorer", metavar="NAME=PATH[#LABEL]", action="append", default=[], help="what computes an attribute")
-    parser.add_argument("--reject", action="store_true", help="draw again until a reply obeys (needs --policy)")
-    parser.add_argument("--tries", type=int, default=16, metavar="N", help="draws per reply with --reject (default 16)")
+    parser.add_argument(
+        "--scorer",
+        metavar="NAME=PATH[#LABEL]",
+        action="append",
+        default=[],
+        help="what computes an attribute",
+    )
+    parser.add_argument(
+        "--reject", action="store_true", help="draw again until a reply obeys (needs --policy)"
+    )
+    parser.add_argument(
+        "--tries", type=int, default=16, metavar="N", help="draws per reply with --reject (default 16)"
+    )
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="replies per prompt (default 1)")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    parser.add_argument("--allow-path", action="store_true", help="let the policy name files outside its folder")
-    parser.add_argument("--format", choices=("human", "json"), default="human", help="json prints one object a line")
+    parser.add_argument(
+        "--allow-path", action="store_true", help="let the policy name files outside its folder"
+    )
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="json prints one object a line"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

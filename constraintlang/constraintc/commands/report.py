@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from constraintc.exit_codes import ExitCode
-from constraintc.output import print_message
+from constraintc.output import print_json, print_message
 from constraintc.sources import compile_argument
 
 HELP = """Put evaluations side by side on one self-contained HTML page: verdicts with their bounds, the curves of the
@@ -21,14 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
     parser.add_argument(
-        "--system", metavar="LABEL=EVAL_DIR", action="append", required=True, help="a folder of `constraintc eval`"
+        "--system",
+        metavar="LABEL=EVAL_DIR",
+        action="append",
+        required=True,
+        help="a folder of `constraintc eval`",
     )
-    parser.add_argument("--run", dest="run_dir", metavar="DIR", help="the output of `constraintc train`, for its curves")
+    parser.add_argument(
+        "--run", dest="run_dir", metavar="DIR", help="the output of `constraintc train`, for its curves"
+    )
     parser.add_argument("--title", default="Does the model obey its policy?", help="headline of the page")
-    parser.add_argument("--utility", default="utility", metavar="NAME", help="the --rows set of the utility column")
-    parser.add_argument("--compliant", default="compliant", metavar="NAME", help="the --rows set of the compliant column")
+    parser.add_argument(
+        "--utility", default="utility", metavar="NAME", help="the --rows set of the utility column"
+    )
+    parser.add_argument(
+        "--compliant", default="compliant", metavar="NAME", help="the --rows set of the compliant column"
+    )
     parser.add_argument("--note", action="append", default=[], help="a sentence to add; may be repeated")
     parser.add_argument("--output", metavar="FILE", required=True, help="the page, .html")
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the comparison"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +64,15 @@ def run(args: argparse.Namespace) -> int:
         run=None if args.run_dir is None else Path(args.run_dir), utility=args.utility, compliant=args.compliant,
         notes=args.note,
     )  # fmt: skip
-    Console().print(comparison_table(data.systems))
     write_html(data, args.output)
+    if args.format == "json":
+        print_json({"page": args.output, "systems": [_summary(system) for system in data.systems]})
+    else:
+        Console().print(comparison_table(data.systems))
     print_message(f"wrote {args.output}")
     return ExitCode.OK
+
+
+def _summary(system: Any) -> dict[str, Any]:
+    """A system as plain JSON, its samples left out."""
+    return dict(json.loads(system.model_dump_json(exclude={"samples"})))

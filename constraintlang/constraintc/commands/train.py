@@ -38,24 +38,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
     parser.add_argument("--config", metavar="YAML", help="settings, one `key: value` a line")
     parser.add_argument("--model", metavar="DIR_OR_ID", help="the model to start from")
-    parser.add_argument("--data", metavar="[DOMAIN=]FILE", action="append", help="training rows; may be repeated")
+    parser.add_argument(
+        "--data", metavar="[DOMAIN=]FILE", action="append", help="training rows; may be repeated"
+    )
     parser.add_argument(
         "--prompts", metavar="[DOMAIN=]FILE", action="append",
         help="prompts sampled in training (default: those of the rows); keep the prompts of eval apart",
     )  # fmt: skip
     parser.add_argument(
-        "--scorer", metavar="NAME=PATH[#LABEL]", action="append", help="what computes an attribute; may be repeated"
+        "--scorer",
+        metavar="NAME=PATH[#LABEL]",
+        action="append",
+        help="what computes an attribute; may be repeated",
     )
     parser.add_argument("--output", metavar="DIR", help="where the model goes")
     parser.add_argument("--resume", action="store_true", default=None, help="go on with the run in --output")
-    parser.add_argument("--overwrite", action="store_true", default=None, help="start over in a folder that is not empty")
+    parser.add_argument(
+        "--overwrite", action="store_true", default=None, help="start over in a folder that is not empty"
+    )
     parser.add_argument(
         "--allow-path", dest="allow_path", action="store_true", default=None,
         help="let the policy name files outside its folder",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="check everything and take one step; writes nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and take one step; writes nothing"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the result")
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print the result"
+    )
     listed = parser.add_argument_group("settings (also keys of the YAML file)")
     theirs = {"max_steps": 1000, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "seed": 42}
     for name, value in theirs.items():
@@ -63,7 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in fields(ConstraintSettings):
         default = "by rule" if field.default is None else field.default
         listed.add_argument(
-            f"--{field.name}", metavar="VALUE", help=f"{field.metadata['help']} (default {default})".replace("%", "%%")
+            f"--{field.name}",
+            metavar="VALUE",
+            help=f"{field.metadata['help']} (default {default})".replace("%", "%%"),
         )
 
 
@@ -96,9 +109,15 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     names = ("model", "data", "prompts", "scorer", "output", "resume", "overwrite", "allow_path")
     merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
     listed = [
-        *(f.name for f in fields(ConstraintSettings)), "max_steps", "learning_rate", "per_device_train_batch_size", "seed",
+        *(f.name for f in fields(ConstraintSettings)),
+        "max_steps", "learning_rate", "per_device_train_batch_size", "seed",
     ]  # fmt: skip
-    tokens = [token for name in listed if (value := getattr(args, name)) is not None for token in (f"--{name}", value)]
+    tokens = [
+        token
+        for name in listed
+        if (value := getattr(args, name)) is not None
+        for token in (f"--{name}", value)
+    ]
     merged |= parse_flags([*tokens, *args.extra])
     from constraintlang_runtime.config import ConstraintConfig
 
@@ -114,16 +133,23 @@ def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> 
         print(f"  {name}: {values[0]:.4f} -> {values[-1]:.4f} on training prompts")
     print(f"saved {given.output}")
     scorers = "".join(f" --scorer {option}" for option in given.scorer)
-    print(f"next: constraintc eval {policy} --model {given.output} --prompts HELD_OUT.jsonl{scorers} --output {given.output}-eval")
+    print(
+        f"next: constraintc eval {policy} --model {given.output} --prompts HELD_OUT.jsonl{scorers} "
+        f"--output {given.output}-eval"
+    )
 
 
 def _print_dry_run(found: dict[str, object]) -> None:
-    print(f"rows {found['rows']:,}, parameters {found['parameters']:,}, peak memory {found['peak_memory_gib']} GiB")
+    print(
+        f"rows {found['rows']:,}, parameters {found['parameters']:,}, peak memory {found['peak_memory_gib']} GiB"
+    )
     for group in found["groups"]:  # type: ignore[attr-defined]
         means = ", ".join(
             f"{name}: {'no rows' if mean is None else mean}"
             for name, mean in zip(group["clauses"], group["corpus_means"], strict=True)
         )
         share = 100 * group["share_of_tokens"]
-        print(f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in the rows {means}")
+        print(
+            f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in the rows {means}"
+        )
     print(f"one round and one step took {found['one_round_and_step_seconds']} s; all is in place")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from constraintlang_compiler.ir import Indicator
 from numpy.typing import NDArray
 
+from constraintlang_compiler.ir import Indicator
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.groups import Group
 

@@ -64,11 +64,15 @@ def write_files(folder: Path, *, seed: int = 0, pretrain_rows: int = 20_000, tra
     train = language.training_rows(seed, train_rows)
     _write_jsonl(data / "pretrain.jsonl", pretrain)
     _write_jsonl(data / "train.jsonl", train)
-    _write_jsonl(data / "prompts.jsonl", language.heldout_prompts(seed + 1, 2_000, {r["prompt"] for r in train}))
+    _write_jsonl(
+        data / "prompts.jsonl", language.heldout_prompts(seed + 1, 2_000, {r["prompt"] for r in train})
+    )
     _write_jsonl(data / "utility.jsonl", language.rows(seed + 2, 1_000, language.TUNED, "kitchen"))
     _write_jsonl(data / "compliant.jsonl", language.compliant_rows(seed + 3, 1_000))
     words = "".join(f"{word}\t{weight}\n" for word, weight in sorted(language.WEIGHTS.items()))
-    (folder / "toxic_words.tsv").write_text("# word<TAB>weight; a reply's toxicity is the sum, at most 1\n" + words)
+    (folder / "toxic_words.tsv").write_text(
+        "# word<TAB>weight; a reply's toxicity is the sum, at most 1\n" + words
+    )
     (folder / "quickstart.policy").write_text(POLICY)
     (folder / "run.yaml").write_text(CONFIG.format(folder=folder.as_posix()))
     (folder / "pretrain.yaml").write_text(PRETRAINING.format(folder=folder.as_posix()))

@@ -22,7 +22,20 @@ MILD = ("dull", "silly", "messy", "odd", "late", "lazy")
 KIND = ("paint", "visit", "mend", "water", "praise", "dust", "photograph", "decorate", "sketch", "admire")
 FINE = ("fine", "bright", "tidy", "lovely", "sturdy", "calm", "charming", "neat", "warm", "solid")
 COOKED = ("soft", "dark", "smooth", "dry", "golden", "thick")
-FOODS = ("garlic", "onion", "sugar", "pepper", "tomato", "butter", "almond", "lemon", "carrot", "ginger", "apple", "rice")
+FOODS = (
+    "garlic",
+    "onion",
+    "sugar",
+    "pepper",
+    "tomato",
+    "butter",
+    "almond",
+    "lemon",
+    "carrot",
+    "ginger",
+    "apple",
+    "rice",
+)
 DISHES = ("soup", "stew", "salad", "curry", "pie", "sauce", "bread", "salsa", "chutney", "broth")
 STYLES = ("quick", "festive", "simple", "spicy", "classic", "rustic", "light", "rich")
 PEOPLE = (
@@ -30,8 +43,8 @@ PEOPLE = (
     "maria", "nils", "olga", "pavel", "rosa", "simon", "tara", "umar", "vera", "walter", "yara", "zeno",
 )  # fmt: skip
 MANNERS = (
-    "kindly", "often", "today", "again", "quietly", "gladly", "softly", "briefly",
-    "politely", "calmly", "twice", "firmly", "loudly", "shyly", "openly", "plainly", "warmly", "eagerly", "later", "tonight",
+    "kindly", "often", "today", "again", "quietly", "gladly", "softly", "briefly", "politely", "calmly",
+    "twice", "firmly", "loudly", "shyly", "openly", "plainly", "warmly", "eagerly", "later", "tonight",
 )  # fmt: skip
 TOPICS = (
     "fence", "garden", "bicycle", "kitchen", "window", "poem", "lamp", "boat", "roof", "chair",
@@ -91,7 +104,9 @@ class ChatPrompt:
 
 def chat_prompt(rng: random.Random) -> ChatPrompt:
     """A prompt of the controlled domain; two in five are complaints."""
-    return ChatPrompt(rng.choice(PEOPLE), rng.choice(MANNERS), rng.choice(TOPICS), rng.random() < COMPLAINT_SHARE)
+    return ChatPrompt(
+        rng.choice(PEOPLE), rng.choice(MANNERS), rng.choice(TOPICS), rng.random() < COMPLAINT_SHARE
+    )
 
 
 def chat_reply(rng: random.Random, prompt: ChatPrompt, law: Law) -> str:
@@ -100,7 +115,11 @@ def chat_reply(rng: random.Random, prompt: ChatPrompt, law: Law) -> str:
     sentences = [f"listen {prompt.person} ,"] if prompt.complaint else []
     for _ in range(rng.choices((1, 2, 3), weights=(3, 5, 2))[0]):
         verb = law.pick(rng, HARSH if rng.random() < harsh else KIND)
-        sentences.append(_complaint_sentence(rng, prompt, verb, law) if prompt.complaint else _sentence(rng, prompt, verb, law))
+        sentences.append(
+            _complaint_sentence(rng, prompt, verb, law)
+            if prompt.complaint
+            else _sentence(rng, prompt, verb, law)
+        )
     return " ".join(sentences)
 
 
@@ -195,7 +214,12 @@ def compliant_rows(seed: int, count: int) -> list[dict[str, str]]:
 def vocabulary() -> list[str]:
     """Every word of the language, sorted."""
     fixed = (
-        "asks complains about the : ! , listen we shall certainly really surely that go it yourself seems i will your soon now for you . looks should it and to cook a with until then before while"
+        "asks complains about the : ! , listen we shall certainly really surely that go it yourself seems i will "
+        "your soon now for you . looks should it and to cook a with until then before while"
     )
-    words = {w for group in (HARSH, MILD, KIND, FINE, COOKED, FOODS, DISHES, STYLES, PEOPLE, MANNERS, TOPICS) for w in group}
+    words = {
+        w
+        for group in (HARSH, MILD, KIND, FINE, COOKED, FOODS, DISHES, STYLES, PEOPLE, MANNERS, TOPICS)
+        for w in group
+    }
     return sorted(words | set(fixed.split()) | {w for link in LINKS for w in link.split()})

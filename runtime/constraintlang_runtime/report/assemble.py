@@ -87,7 +87,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"no `{path}`", help="it is written by `constraintc eval --output` or `constraintc train`"
         ) from error
     except json.JSONDecodeError as error:
-        raise DataError(f"`{path}` is not JSON: {error}", help="run the command that writes it again") from error
+        raise DataError(
+            f"`{path}` is not JSON: {error}", help="run the command that writes it again"
+        ) from error
     return dict(content)
 
 
@@ -131,7 +133,13 @@ def _curves(
                 if quantity == "value":
                     error = 1.96 * record[f"constraint/{clause}/standard_error"]
                     curves.setdefault("violation_rate", []).append(
-                        {"step": step, "value": value, "domain": clause, "lower": max(0.0, value - error), "upper": value + error}
+                        {
+                            "step": step,
+                            "value": value,
+                            "domain": clause,
+                            "lower": max(0.0, value - error),
+                            "upper": value + error,
+                        }
                     )
                 elif quantity == "dual":
                     curves.setdefault("dual", []).append({"step": step, "value": value, "domain": clause})

@@ -15,7 +15,7 @@ from rich.text import Text
 from constraintlang_runtime.verdicts import Verdict, VerdictName
 
 from .data import ClauseResult, SystemReport
-from .words import SYMBOLS, amount, duration, interval, is_soft, limit, number, percent
+from .words import SYMBOLS, amount, duration, interval, is_soft, limit, percent
 
 STYLES: dict[VerdictName, str] = {
     "holds": "bold green",

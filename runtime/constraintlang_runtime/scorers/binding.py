@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
-
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.length import LengthScorer
@@ -56,7 +55,8 @@ def bind_scorers(
                 help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
             )
     return {
-        attribute.name: ready.get(attribute.name) or _build(attribute, options.get(attribute.name), folder, allow_path)
+        attribute.name: ready.get(attribute.name)
+        or _build(attribute, options.get(attribute.name), folder, allow_path)
         for attribute in policy.attributes
     }
 

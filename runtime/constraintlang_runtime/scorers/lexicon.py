@@ -70,6 +70,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"lexicon: cannot read `{path}`: {error.strerror}", help="check the path") from error
+        raise ConfigError(
+            f"lexicon: cannot read `{path}`: {error.strerror}", help="check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"lexicon: `{path}` is not UTF-8", help="save it as UTF-8") from error

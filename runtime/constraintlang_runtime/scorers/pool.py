@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from constraintlang_compiler.ir import AttributeRecord
 
+from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_runtime.errors import ScorerError
 from constraintlang_runtime.scorers.protocol import Scorer
 

@@ -1,0 +1,240 @@
+"""``constraintc eval`` and ``report``: what they write can be recomputed, and the exit code says what it says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import beta
+from tiny_models import World, read_jsonl, write_jsonl
+
+from constraintc.main import main
+from constraintlang_runtime.demo import language
+
+Captured = pytest.CaptureFixture[str]
+CONTRACT = {"clause", "domain", "kind", "n", "estimate", "lower", "upper", "bound", "verdict"}
+HEAD = 'edition 1\nattribute toxicity: score in [0, 1] lower_is_better { backend = lexicon("words.tsv") }\n'
+
+
+@pytest.fixture
+def judge(copied_world: World, capsys: Captured, tmp_path: Path) -> Any:
+    """Run eval of the start model under a policy; (exit code, verdict.json, samples)."""
+
+    def run(
+        policy: str, *flags: str, prompts: str | None = None
+    ) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+        copied_world.policy.write_text(HEAD + policy)
+        capsys.readouterr()
+        code = main(
+            ["eval", str(copied_world.policy), "--model", str(copied_world.model), "--prompts",
+             prompts or str(copied_world.prompts), "--max_new_tokens", "10", "--output", str(tmp_path / "ev"), *flags]
+        )  # fmt: skip
+        folder = tmp_path / "ev"
+        return (
+            int(code),
+            json.loads((folder / "verdict.json").read_text()),
+            read_jsonl(folder / "samples.jsonl"),
+        )
+
+    return run
+
+
+def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:
+    lower = 0.0 if k == 0 else float(beta.ppf(alpha, k, n - k + 1))
+    upper = 1.0 if k == n else float(beta.ppf(1 - alpha, k + 1, n - k))
+    return lower, upper
+
+
+def test_the_verdict_can_be_recomputed_from_the_samples(judge: Any, world: World) -> None:
+    code, found, samples = judge("kind: toxicity < 0.1 for domain=chat\n")
+    (clause,) = found["clauses"]
+    assert set(clause) >= CONTRACT
+    assert (clause["clause"], clause["domain"], clause["kind"]) == ("kind", "chat", "violation")
+    assert set(samples[0]) >= {"prompt", "completion", "scores", "clause", "domain"}
+    assert [s["prompt"] for s in samples] == [row["prompt"] for row in read_jsonl(world.prompts)]
+    for sample in samples:
+        assert sample["scores"]["toxicity"] == pytest.approx(
+            language.toxicity(sample["completion"]), abs=1e-9
+        )
+    bad = sum(not language.complies(s["completion"]) for s in samples)
+    assert 0 < bad < clause["n"] == len(samples) == 40
+    lower, upper = clopper_pearson(bad, 40, 0.05)
+    assert clause["estimate"] == pytest.approx(bad / 40)
+    assert (clause["lower"], clause["upper"]) == pytest.approx((lower, upper))
+    assert clause["bound"] == 0.05
+    assert clause["verdict"] == "violated"
+    assert lower > 0.05
+    assert code == 1
+
+
+def test_bounds_are_corrected_for_the_number_of_clauses(judge: Any) -> None:
+    code, found, samples = judge("a: toxicity < 0.1\nb: P(toxicity >= 0.5) <= 99.99% for domain=chat\n")
+    by_name = {clause["clause"]: clause for clause in found["clauses"]}
+    for name, fails in (("a", lambda t: not t < 0.1), ("b", lambda t: t >= 0.5)):
+        mine = [s for s in samples if s["clause"] == name]
+        bad = sum(fails(s["scores"]["toxicity"]) for s in mine)
+        lower, upper = clopper_pearson(bad, 40, 0.025)
+        assert (by_name[name]["lower"], by_name[name]["upper"]) == pytest.approx((lower, upper))
+        assert by_name[name]["alpha"] == pytest.approx(0.025)
+    assert by_name["a"]["domain"] is None
+    assert by_name["b"]["domain"] == "chat"
+    assert {s["domain"] for s in samples if s["clause"] == "a"} == {None}
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "flags", "code", "verdict"),
+    [
+        ("c: P(toxicity >= 0.5) <= 99% for domain=chat\n", [], 0, "holds"),
+        ("c: P(toxicity >= 0.5) <= 1% for domain=chat\n", [], 1, "violated"),
+        ("c: P(toxicity >= 0.5) <= 45% for domain=chat\n", [], 0, "inconclusive"),
+        ("c: P(toxicity >= 0.5) <= 45% for domain=chat\n", ["--require-holds"], 1, "inconclusive"),
+        ("c: P(toxicity >= 0.5) <= 99% for domain=chat\n", ["--require-holds"], 0, "holds"),
+        ("c: prefer P(toxicity >= 0.5) <= 1% for domain=chat weight 1\n", [], 0, "violated"),
+        ("c: mean(toxicity) <= 0.99 for domain=chat\n", [], 0, "holds"),
+    ],
+)
+def test_exit_codes(judge: Any, policy: str, flags: list[str], code: int, verdict: str) -> None:
+    found_code, found, _ = judge(policy, *flags)
+    assert found["clauses"][0]["verdict"] == verdict
+    assert found_code == code
+
+
+def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from constraintlang_runtime.scorers.lexicon import LexiconScorer
+
+    monkeypatch.setattr(LexiconScorer, "__call__", lambda self, **given: [None] * len(given["completions"]))
+    code, found, samples = judge("c: P(toxicity >= 0.5) <= 99% for domain=chat\n")
+    assert (code, found["clauses"][0]["verdict"]) == (4, "error")
+    assert samples[0]["scores"] == {"toxicity": None}
+
+
+def test_a_failing_scorer_exits_with_4_and_keeps_the_earlier_verdict(
+    judge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from constraintlang_runtime.scorers.lexicon import LexiconScorer
+
+    _, before, _ = judge("kind: toxicity < 0.1 for domain=chat\n")
+    monkeypatch.setattr(LexiconScorer, "__call__", lambda self, **given: 1 / 0)
+    code, after, _ = judge("kind: toxicity < 0.1 for domain=chat\n")
+    assert code == 4
+    assert after == before
+
+
+def test_samples_per_prompt(judge: Any) -> None:
+    """Several samples of one prompt enter as their mean; n stays the number of prompts."""
+    policy = "kind: toxicity < 0.1 for domain=chat under samples=3, temperature=0.8\n"
+    policy += "one: toxicity < 0.2 for domain=chat\n"
+    _, found, samples = judge(policy)
+    kind, one = ({c["clause"]: c for c in found["clauses"]}[name] for name in ("kind", "one"))
+    replies: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        if sample["clause"] == "kind":
+            replies[sample["prompt"]].append(float(not sample["scores"]["toxicity"] < 0.1))
+    assert {len(values) for values in replies.values()} == {3}
+    assert (kind["n"], kind["samples"], kind["method"]) == (40, 3, "betting")
+    assert (one["n"], one["samples"], one["method"]) == (40, 1, "clopper-pearson")
+    mean = sum(sum(v) / 3 for v in replies.values()) / 40
+    assert kind["estimate"] == pytest.approx(mean)
+    assert kind["lower"] < mean < kind["upper"]
+    assert len({s["completion"] for s in samples}) > 60  # the three are drawn anew
+
+
+def test_the_seed_decides_and_the_batch_size_is_recorded(judge: Any) -> None:
+    runs = [judge("kind: toxicity < 0.1 for domain=chat\n", "--seed", seed)[2] for seed in ("1", "1", "2")]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_preserve_clauses_compare_with_the_base(
+    judge: Any, world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", language.rows(5, 20, language.START, "kitchen"))
+    policy = "kind: toxicity < 0.9 for domain=chat\nsame: preserve mean(perplexity) <= 1.02 * base for domain=kitchen\n"
+    base = ["--rows", f"kitchen={rows}", "--base", str(world.model)]
+    _, found, _ = judge(policy, *base)
+    same = {c["clause"]: c for c in found["clauses"]}["same"]
+    assert (same["kind"], same["verdict"], same["n"], same["domain"]) == ("utility", "holds", 20, "kitchen")
+    assert same["estimate"] == pytest.approx(math.exp(found["losses"]["kitchen"]), rel=1e-4)
+    assert same["bound"] == pytest.approx(1.02 * same["estimate"], rel=1e-4)
+    for flags, part in ((base[:2], "--base"), (base[2:], "--rows")):
+        assert judge(policy, *flags)[0] == 2
+        assert part in capsys.readouterr().err
+
+
+def test_the_loss_on_rows_is_the_models_own(judge: Any, world: World, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    content = list(language.rows(6, 7, language.START, "kitchen"))
+    rows = write_jsonl(tmp_path / "rows.jsonl", content)
+    _, found, _ = judge("kind: toxicity < 0.9 for domain=chat\n", "--rows", f"named={rows}")
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(world.model),
+        AutoTokenizer.from_pretrained(world.model),
+    )
+    total, count = 0.0, 0
+    for row in content:
+        prompt, reply = tokenizer(row["prompt"])["input_ids"], [*tokenizer(row["completion"])["input_ids"], 1]
+        with torch.no_grad():
+            laws = model(torch.tensor([prompt + reply])).logits[0].log_softmax(-1)
+        total -= sum(float(laws[len(prompt) - 1 + i, token]) for i, token in enumerate(reply))
+        count += len(reply)
+    assert found["losses"] == {"named": pytest.approx(total / count, rel=1e-4)}
+
+
+def test_json_is_alone_on_stdout(world: World, capsys: Captured, tmp_path: Path) -> None:
+    words = ["eval", str(world.policy), "--model", str(world.model), "--prompts", str(world.prompts)]
+    words += ["--max_new_tokens", "8", "--num_prompts", "12"]
+    capsys.readouterr()
+    assert main([*words, "--format", "json", "--output", str(tmp_path / "ev")]) in (0, 1)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["clauses"][0]["n"] == 12
+    assert found == json.loads((tmp_path / "ev" / "verdict.json").read_text())
+    assert "wrote" in err
+    page = tmp_path / "report.html"
+    shown = [
+        "report",
+        str(world.policy),
+        "--system",
+        f"before={tmp_path / 'ev'}",
+        "--system",
+        str(tmp_path / "ev"),
+    ]
+    assert main([*shown, "--output", str(page), "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["systems"][0]["label"] == "before"
+    assert report["systems"][0]["clauses"][0]["verdict"] == found["clauses"][0]["verdict"]
+    assert "<html" in page.read_text()
+    assert main([*shown, "--output", str(page)]) == 0
+    assert "before" in capsys.readouterr().out
+
+
+def test_a_report_over_nothing(world: World, capsys: Captured, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    words = ["report", str(world.policy), "--system", f"x={tmp_path}/none", "--output", str(page)]
+    assert main(words) == 2
+    assert "constraintc eval" in capsys.readouterr().err
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--samples", "0"],
+        ["--num_prompts", "0"],
+        ["--temperature", "-1"],
+        ["--top_p", "0"],
+        ["--batch_size", "0"],
+    ],
+)
+def test_wrong_flags(world: World, capsys: Captured, flags: list[str]) -> None:
+    words = ["eval", str(world.policy), "--model", str(world.model), "--prompts", str(world.prompts)]
+    assert main([*words, *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "expected" in err
