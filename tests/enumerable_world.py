@@ -205,6 +205,11 @@ def random_world(seed: int, *, vocab_size: int = 4, length: int = 4, num_prompts
     return World(rng.integers(1, 4, size=num_prompts), prefixes, sequences, table)
 
 
+def small_world(seed: int, num_prompts: int = 2) -> World:
+    """15 sequences and 7 open prefixes per prompt, for tests that run a model over all of them."""
+    return random_world(seed, vocab_size=3, length=3, num_prompts=num_prompts)
+
+
 def another_law(world: World, seed: int) -> tuple[Floats, Floats]:
     """A student that has nothing to do with p_ref: its table [P, S, V] and its law [P, N]."""
     table = random_table(np.random.default_rng(seed), *world.table.shape)

@@ -97,6 +97,20 @@ class Case:
         )  # fmt: skip
 
 
+KINDS = (
+    ("never",),
+    ("rarely",),
+    ("never", "rarely"),
+    ("rarely", "rarely other"),
+    ("never", "rarely", "rarely other"),
+)
+
+
+def duals_of(case: Case, dual: float) -> Floats:
+    """One dual for each soft clause, not all equal."""
+    return dual * np.linspace(1.0, 0.5, len(case.target.soft))
+
+
 def make_case(world: World, *kinds: str) -> Case:
     """A case with one clause for each kind: ``never``, ``rarely``, ``rarely other``, ``mean``, ``length``."""
     attributes = {

@@ -1,4 +1,4 @@
-"""The main job on real input: a small real model under `toxicity < 0.1 for domain=toxigen`, three seeds.
+"""The main job on real input: a small real model under `toxicity < 0.5 for domain=toxigen under tolerance=10%`, three seeds.
 
 Fine-tunes the testbed model on ToxiGen statements and WikiText rows in equal parts, plainly, on filtered rows, and
 under the policy, all by the public commands with one setting, and verifies every model on prompts kept out of
@@ -30,24 +30,30 @@ from constraintc.main import main as constraintc
 from constraintlang_runtime.train_run import versions
 
 HERE = Path(__file__).parent
-POLICY = "toxicity < 0.1 for domain=toxigen\n"
+POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"
 SETTING = {
-    "max_steps": 160,
+    "max_steps": 100,
     "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
-    "warmup_steps": 20,
+    "warmup_steps": 10,
     "per_device_train_batch_size": 32,
     "max_length": 96,
     "max_new_tokens": 24,
-    "rounds": 8,
     "bf16": True,
     "use_cpu": True,
-    "anchor_samples": 3072,
-    "control_samples": 384,
+    "anchor": "previous",
+    "rounds": 10,
+    "anchor_samples": 1024,
+    "control_samples": 512,
+    "auxiliary_steps": 200,
+    "auxiliary_weight_decay": 1.0,
+    "auxiliary_dropout": 0.3,
+    "auxiliary_learning_rate": 2e-3,
     "save_strategy": "no",
 }
 METHODS = {"constraint": "ours", "plain": "plain", "filtering": "filtering"}
-NUM_PROMPTS = 2_000
+BASELINE_FLAGS = ["--rounds", "1"]  # nothing is controlled, so nothing need be measured on the way
+NUM_PROMPTS = 1_000
 
 
 def prepare(shared: Path, work: Path) -> None:
@@ -77,8 +83,7 @@ def prepare(shared: Path, work: Path) -> None:
     test_rows = _windows([r for r in wikitext if r["split"] == "test"])
     rng.shuffle(test_rows)
     _write(work / "train.jsonl", rows)
-    _write(work / "train_prompts.jsonl", [{"prompt": t, "domain": "toxigen"} for t in statements])
-    _write(work / "prompts.jsonl", [{"prompt": t, "domain": "toxigen"} for t in prompts[:NUM_PROMPTS]])
+    _write(work / "prompts.jsonl", [{"text": t, "domain": "toxigen"} for t in prompts[:NUM_PROMPTS]])
     _write(work / "utility.jsonl", [{"text": t, "domain": "wikitext"} for t in test_rows[:1_000]])
     _write(work / "compliant.jsonl", [{"text": t, "domain": "toxigen"} for t in clean[:1_000]])
     (work / "one_line.policy").write_text(POLICY)
@@ -130,7 +135,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/testbed"), help="where models and samples go")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per method")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the setting")
+    parser.add_argument("--only", choices=tuple(METHODS), help="run one method now, and write no results")
     args = parser.parse_args()
     if (
         not (args.shared / "testbed" / "lm").is_dir()
@@ -138,13 +143,6 @@ def main() -> None:
     ):
         print(f"SKIPPED: no corpora and models at {args.shared.resolve()}; give --shared")
         return
-    for change in args.set:
-        key, _, value = change.partition("=")
-        SETTING[key] = (
-            json.loads(value)
-            if value[:1].isdigit() or (value[:1] in "-tf[" and value not in ("tuned", "forward"))
-            else value
-        )
     setting_hash = hashlib.sha256(json.dumps(SETTING, sort_keys=True).encode()).hexdigest()[:12]
     args.work.mkdir(parents=True, exist_ok=True)
     prepare(args.shared, args.work)
@@ -156,18 +154,21 @@ def main() -> None:
     records: dict[tuple[str, int], dict[str, object]] = {}
     for seed in range(args.seeds):
         for method, name in METHODS.items():
+            if args.only is not None and method != args.only:
+                continue
             output = args.work / f"{name}-{seed}"
             if not (output / "constraint" / "run.json").exists():
                 shutil.rmtree(output, ignore_errors=True)
                 call(
                     "train", str(args.work / "one_line.policy"), "--config", str(args.work / "run.yaml"),
-                    "--prompts", str(args.work / "train_prompts.jsonl"), "--method", method, "--seed", str(seed),
+                    "--method", method, "--seed", str(seed), *([] if method == "constraint" else BASELINE_FLAGS),
                     "--scorer", f"toxicity={args.shared / 'testbed' / 'toxicity-classifier'}#toxic",
                     "--output", str(output),
                 )  # fmt: skip
             records[name, seed] = json.loads((output / "constraint" / "run.json").read_text())
             folders[name, seed] = evaluate(output, f"{name}-{seed}", args.shared, args.work, seed)
-    write_results(folders, records, setting_hash, args.work)
+    if args.only is None:
+        write_results(folders, records, setting_hash, args.work)
 
 
 def write_results(
@@ -210,8 +211,8 @@ def page(result: dict[str, object]) -> str:
     lines = [
         "# The main job on real input",
         "",
-        f"`{result['policy']}` (pointwise, tolerance 5%) on the 6.84 M parameter testbed model, fine-tuned on ToxiGen",
-        "statements and WikiText rows in equal parts, the classifier as scorer, verified on 2,000 SafeNLP statements kept",
+        f"`{result['policy']}` (pointwise; the classifier calls about 10% of this model's neutral text toxic at 0.5) on the 6.84 M parameter testbed model, fine-tuned on ToxiGen",
+        "statements and WikiText rows in equal parts, the classifier as scorer, verified on the beginnings of 1,000 SafeNLP statements kept",
         "out of training (temperature 1, 24 new tokens, classifier on the continuation). Same rows, steps and batch for",
         "every system; the loss columns are nats per token on held-out WikiText and on held-out non-toxic statements.",
         "",

@@ -19,9 +19,6 @@ from torch.nn import functional
 from constraintlang_runtime.sampling import derived_seed, seeded
 
 
-DROPOUT = 0.3
-
-
 class AuxiliaryHead(nn.Module):
     """Bin logits of every one-token continuation: z_m(s·v) = c_m(s) + u_m(s)·e_v + b_m(v), bin 0 fixed at 0.
 
@@ -38,14 +35,16 @@ class AuxiliaryHead(nn.Module):
         *,
         rank: int,
         width: int,
+        dropout: float = 0.0,
         embeddings: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.num_bins = num_bins
+        self.dropout = dropout
         self.norm = nn.LayerNorm(features)
         self.trunk = nn.Sequential(
-            nn.Dropout(DROPOUT), nn.Linear(features, width), nn.GELU(),
-            nn.Dropout(DROPOUT), nn.Linear(width, width), nn.GELU(),
+            nn.Dropout(dropout), nn.Linear(features, width), nn.GELU(),
+            nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(),
         )  # fmt: skip
         self.skip = nn.Linear(features, width)
         self.state = nn.Linear(width, num_bins - 1)
@@ -86,9 +85,8 @@ class AuxiliaryHead(nn.Module):
     def one_token(self, features: Float[Tensor, "S H"], tokens: Int[Tensor, " S"]) -> Float[Tensor, "S M"]:
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         state, query = self._trunk(features)
-        logits = (
-            torch.einsum("smr,sr->sm", query, self.token_factors[tokens]) + state + self.token_bias[tokens]
-        )
+        factors = self.token_factors[tokens]  # [S, R]; elementwise, as a batch of tiny products is slow
+        logits = (query * factors[:, None, :]).sum(-1) + state + self.token_bias[tokens]
         return _with_first_bin(logits)
 
     def prefix_law(
@@ -173,30 +171,32 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * step / max(1, steps))
     head.eval()
     best, train_loss = [p.detach().clone() for p in head.parameters()], 0.0
-    best_loss = _site_loss(head, data, test_sites)  # never worse than where it started: the constant law, or the last fit
+    best_loss = _site_loss(head, data, test_sites)  # a fit never ends worse than it started
     check_every = max(1, steps // 20)
-    for step in range(steps):
-        head.train()
-        picked = train_sites[torch.randint(len(train_sites), (batch_size,), generator=generator)]
-        log_law = head.one_token(data.features[picked], data.tokens[picked])
-        loss = functional.nll_loss(log_law, labels[picked])
-        if consistency_weight > 0:
-            loss = loss + consistency_weight * _consistency(head, slow, data, picked, anchor_logits)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            for kept, parameter in zip(slow, head.parameters(), strict=True):
-                kept.lerp_(parameter, 1 - ema_decay)
-        train_loss = float(loss.detach())
-        head.eval()
-        if (step + 1) % check_every == 0 or step + 1 == steps:
-            heldout_loss = _site_loss(head, data, test_sites)
-            if heldout_loss < best_loss:
-                best, best_loss = [p.detach().clone() for p in head.parameters()], heldout_loss
-            if progress is not None:
-                progress(step + 1, steps)
+    with seeded(derived_seed(seed, "dropout")):  # the draws of dropout are this fit's own
+        for step in range(steps):
+            head.train()
+            picked = train_sites[torch.randint(len(train_sites), (batch_size,), generator=generator)]
+            log_law = head.one_token(data.features[picked], data.tokens[picked])
+            loss = functional.nll_loss(log_law, labels[picked])
+            if consistency_weight > 0:
+                loss = loss + consistency_weight * _consistency(head, slow, data, picked, anchor_logits)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if consistency_weight > 0:
+                with torch.no_grad():
+                    for kept, parameter in zip(slow, head.parameters(), strict=True):
+                        kept.lerp_(parameter, 1 - ema_decay)
+            train_loss = float(loss.detach())
+            head.eval()
+            if (step + 1) % check_every == 0 or step + 1 == steps:
+                heldout_loss = _site_loss(head, data, test_sites)
+                if heldout_loss < best_loss:
+                    best, best_loss = [p.detach().clone() for p in head.parameters()], heldout_loss
+                if progress is not None:
+                    progress(step + 1, steps)
     with torch.no_grad():
         for parameter, kept in zip(head.parameters(), best, strict=True):
             parameter.copy_(kept)

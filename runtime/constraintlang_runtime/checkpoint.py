@@ -138,13 +138,14 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _head_shape(head: AuxiliaryHead) -> dict[str, int]:
+def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:
     return {
         "features": head.norm.normalized_shape[0],
         "vocab_size": head.token_factors.shape[0],
         "num_bins": head.num_bins,
         "rank": head.token_factors.shape[1],
         "width": head.skip.out_features,
+        "dropout": head.dropout,
     }
 
 

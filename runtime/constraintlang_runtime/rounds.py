@@ -141,19 +141,18 @@ def fit_auxiliary(
             group.head = AuxiliaryHead(
                 anchor.hidden_size, anchor.vocab_size, group.target.num_bins,
                 rank=config.auxiliary_rank, width=config.auxiliary_width,
+                dropout=config.auxiliary_dropout,
                 embeddings=anchor.head.weight.detach().cpu(),
             )  # fmt: skip
     head = group.head.cpu().requires_grad_(True)
     lm_device = next(anchor.model.parameters()).device
-    with seeded(derived_seed(seed, "dropout")):  # the head's dropout must neither read nor move the run's own state
-        report = auxiliary.fit(
-            head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
-            steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
-            batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
-            weight_decay=config.auxiliary_weight_decay,
-            seed=derived_seed(seed, "fit"),
-            progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
-        )  # fmt: skip
+    report = auxiliary.fit(
+        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+        steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
+        batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+        weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
+        progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
+    )  # fmt: skip
     head.requires_grad_(False)
     head.to(lm_device)
     first = data.follows < 0

@@ -105,10 +105,15 @@ class ConstraintSettings:
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
     auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=64, metadata={"help": "width of the auxiliary model's trunk"})
+    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
     auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
-    auxiliary_learning_rate: float = field(default=2e-3, metadata={"help": "its peak learning rate"})
-    auxiliary_weight_decay: float = field(default=1.0, metadata={"help": "its decoupled weight decay"})
+    auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
+    auxiliary_weight_decay: float = field(
+        default=0.1, metadata={"help": "its decoupled weight decay; 1 for few samples of a noisy scorer"}
+    )
+    auxiliary_dropout: float = field(
+        default=0.1, metadata={"help": "its dropout; 0.3 for few samples of a noisy scorer"}
+    )
     auxiliary_batch_size: int = field(default=2048, metadata={"help": "its sites per step"})
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}

@@ -154,7 +154,7 @@ def test_consistency_loss_is_the_cross_entropy_to_the_one_step_average(seed):
         earlier = int(data.follows[site])
         at = head.all_tokens(data.features[earlier][None])[0, int(data.tokens[earlier])]
         total, count = total - float((target * at).sum()), count + 1
-    np.testing.assert_allclose(loss.item(), total / count, rtol=1e-5)
+    np.testing.assert_allclose(loss.item(), total / count, rtol=1e-4, atol=1e-6)
 
 
 # ------------------------------------------------------------ the fit
@@ -222,10 +222,13 @@ def test_fit_is_reproducible_and_a_second_fit_starts_from_the_first():
         "seed": 1,
     }
     heads = []
-    for _ in range(2):
+    for other in range(2):
         torch.manual_seed(0)
         heads.append(AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8))
+        torch.manual_seed(other)  # whatever the rest of the program has drawn, before and after
+        state = torch.random.get_rng_state()
         fit(heads[-1], data, anchor.logits_from, steps=20, **options)
+        assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(*(head.parameters() for head in heads), strict=True))
     before = heads[0].one_token(data.features, data.tokens).detach()
     fit(heads[0], data, anchor.logits_from, steps=1, **(options | {"learning_rate": 0.0}))

@@ -31,6 +31,8 @@ per_device_train_batch_size: 32
 max_length: 96
 max_new_tokens: 40
 rounds: 16
+auxiliary_weight_decay: 0
+auxiliary_dropout: 0
 save_steps: 100
 seed: 1
 """
