@@ -167,7 +167,14 @@ def fit(
             (base_law[1:] - base_law[0]).to(head.state.bias) if not _is_fitted(head) else 0.0
         )
     slow = [p.detach().clone() for p in head.parameters()]
-    optimizer = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    decayed = [
+        p for p in head.parameters() if p.dim() > 1
+    ]  # a decayed bias would shift the rate of rare events
+    kept_free = [p for p in head.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": kept_free, "weight_decay": 0.0}],
+        lr=learning_rate,
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * step / max(1, steps))
     head.eval()
     best, train_loss = [p.detach().clone() for p in head.parameters()], 0.0
@@ -222,12 +229,15 @@ def _consistency(
         return torch.zeros(())
     earlier = data.follows[later]
     names = [name for name, _ in head.named_parameters()]
+    was_training = head.training
+    head.eval()  # the target is a mean, without dropout
     with torch.no_grad():
         slow_log_law = torch.func.functional_call(
             _PrefixLaw(head),
             {f"head.{n}": p for n, p in zip(names, slow, strict=True)},
             (data.features[later], anchor_logits(data.features[later])),
         )
+    head.train(was_training)
     log_law = head.one_token(data.features[earlier], data.tokens[earlier])
     return -(slow_log_law.exp() * log_law).sum(-1).mean()
 

@@ -59,6 +59,11 @@ class Group:
         return self.head is not None and self.target is not None
 
     @property
+    def mean_sites(self) -> float:
+        """Mean number of prediction sites of a row of the store; 0 when it is empty."""
+        return sum(len(row.completion) for row in self.store) / max(1, len(self.store))
+
+    @property
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
         return max((state.weight for state in self.controllers), default=1.0)

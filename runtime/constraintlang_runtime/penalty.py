@@ -34,8 +34,9 @@ def regularizer_term(
     if config.prefixes in ("corpus", "mixed") and len(corpus_rows):
         total = total + share * _divergence_sum(group, anchor, batch, student_logits, corpus_rows, config)
     if config.prefixes in ("sampled", "mixed") and len(sampled_rows):
-        sites = int(batch.region[sampled_rows].sum())
-        scale = corpus_tokens / max(1, sites) if corpus_tokens > 0 else 1.0
+        # The store's mean length, not this micro-batch's: a ratio of random sums would weigh short rows more.
+        sites = len(sampled_rows) * group.mean_sites or float(batch.region[sampled_rows].sum())
+        scale = corpus_tokens / max(1.0, sites) if corpus_tokens > 0 else 1.0
         total = total + share * scale * _divergence_sum(
             group, anchor, batch, student_logits, sampled_rows, config
         )

@@ -320,7 +320,10 @@ class ConstraintTrainer(Trainer):
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         active = [
-            g for g in range(len(self.groups)) if self.groups[g].is_active and not self.groups[g].is_vacuous()
+            g
+            for g, group in enumerate(self.groups)
+            # per prompt the controlled value is not a dual: at 0 it still tilts where R(x) < 1/2
+            if group.is_active and (self.constraint.adaptive == "prompt" or not group.is_vacuous())
         ]
         if self.constraint.method != "constraint" or self.anchor is None:
             active = []

@@ -224,7 +224,7 @@ def test_fit_is_reproducible_and_a_second_fit_starts_from_the_first():
     heads = []
     for other in range(2):
         torch.manual_seed(0)
-        heads.append(AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8))
+        heads.append(AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8, dropout=0.3))
         torch.manual_seed(other)  # whatever the rest of the program has drawn, before and after
         state = torch.random.get_rng_state()
         fit(heads[-1], data, anchor.logits_from, steps=20, **options)
@@ -241,7 +241,7 @@ def test_a_fitted_head_comes_back_from_a_checkpoint_as_the_same_law(tmp_path):
     data, anchor = sampled(case, 500, 8), Anchor(TabularLM(case.world, case.world.table))
     group, restored = case.group(np.array([1.0])), case.group(np.array([0.0]))
     torch.manual_seed(0)
-    group.head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8)
+    group.head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=8, dropout=0.3)
     fit(
         group.head, data, anchor.logits_from, steps=30, learning_rate=1e-2, batch_size=128,
         consistency_weight=0.0, weight_decay=WEIGHT_DECAY, seed=0,

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", default="runs/demo", help="where everything goes (default runs/demo)"
     )
-    parser.add_argument("--max_steps", type=int, metavar="N", help="fine-tuning steps (default 400)")
+    parser.add_argument("--max_steps", type=int, metavar="N", help="fine-tuning steps (default 480)")
     parser.add_argument(
         "--pretrain_steps", type=int, metavar="N", help="steps of the start model (default 900)"
     )

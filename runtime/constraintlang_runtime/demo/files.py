@@ -23,7 +23,7 @@ CONFIG = """\
 # The settings of the three fine-tuning runs of the demo; every key is also a flag of `constraintc train`.
 model: {folder}/base
 data: [{folder}/data/train.jsonl]
-max_steps: 400
+max_steps: 480
 learning_rate: 1e-3
 lr_scheduler_type: cosine
 warmup_steps: 20
@@ -31,6 +31,8 @@ per_device_train_batch_size: 32
 max_length: 96
 max_new_tokens: 40
 rounds: 16
+verify_prompts: 500
+warmup_fraction: 0.4
 auxiliary_weight_decay: 0
 auxiliary_dropout: 0
 save_steps: 100
