@@ -84,6 +84,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {policy} and {folder / 'run.yaml'}\n\nnext:")
     print(f"  constraintc check {policy}")
     print(f"  constraintc explain {policy}")
-    print("  constraintc demo              train and verify a tiny model in a minute")
+    print("  constraintc demo              train and verify a tiny model, in some minutes")
     print("  constraintc train --help      train your own")
     return ExitCode.OK
