@@ -130,7 +130,9 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     trainer.groups, trainer.pad_id = [group], END
     trainer.anchor, trainer.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     regularizer = RegularizerConfig(prefixes="corpus", **options)
-    trainer.constraint = SimpleNamespace(method="constraint", regularizer=regularizer, prefixes="corpus", adaptive="domain")
+    trainer.constraint = SimpleNamespace(
+        method="constraint", regularizer=regularizer, prefixes="corpus", adaptive="domain"
+    )
     trainer.accelerator = SimpleNamespace(num_processes=1)
     trainer._micro_step, trainer._term_sums = 0, {}
     return trainer
