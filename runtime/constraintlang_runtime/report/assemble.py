@@ -22,7 +22,6 @@ def assemble(
     utility: str = "utility",
     compliant: str = "compliant",
     notes: Sequence[str] = (),
-    seconds: Mapping[str, float] | None = None,
 ) -> ReportData:
     """A report over evaluations.
 
@@ -41,7 +40,7 @@ def assemble(
                 "clauses": verdict["clauses"],
                 "utility_loss": verdict["losses"].get(utility),
                 "compliant_loss": verdict["losses"].get(compliant),
-                "seconds": None if seconds is None else seconds.get(name),
+                "seconds": _training_seconds(verdict),
                 "degeneracy": verdict["degeneracy"],
                 "samples": _samples(folder / "samples.jsonl"),
             }
@@ -76,6 +75,12 @@ def assemble(
             "notes": list(notes),
         }
     )
+
+
+def _training_seconds(verdict: Mapping[str, Any]) -> float | None:
+    """How long the judged model was trained, when it is the output of `constraintc train`."""
+    record = Path(str(verdict.get("settings", {}).get("model", ""))) / "constraint" / "run.json"
+    return float(read_json(record)["seconds"]) if record.is_file() else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -237,10 +237,8 @@ def _facts(baseline: SystemReport, system: SystemReport) -> list[dict[str, str]]
         ("Loss on compliant text", system.compliant_loss, baseline.compliant_loss),
     ):
         if now is not None:
-            detail = (
-                f"was {words.number(then, digits=4)}" if then is not None and not same else "nats per token"
-            )
-            facts.append({"label": label, "value": words.number(now, digits=4), "detail": detail})
+            detail = f"was {words.loss(then)}" if then is not None and not same else "nats per token"
+            facts.append({"label": label, "value": words.loss(now), "detail": detail})
     prompts: dict[str | None, int] = {}  # clauses of one domain judge the same prompts
     for clause in system.clauses:
         if clause.kind != "utility":

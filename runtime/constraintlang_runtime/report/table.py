@@ -15,7 +15,7 @@ from rich.text import Text
 from constraintlang_runtime.verdicts import Verdict, VerdictName
 
 from .data import ClauseResult, SystemReport
-from .words import SYMBOLS, amount, duration, interval, is_soft, limit, percent
+from .words import SYMBOLS, amount, duration, interval, is_soft, limit, loss, percent
 
 STYLES: dict[VerdictName, str] = {
     "holds": "bold green",
@@ -90,15 +90,11 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
         table.add_row(
             Text(system.label, style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
-            _loss(system.utility_loss),
-            _loss(system.compliant_loss),
+            loss(system.utility_loss),
+            loss(system.compliant_loss),
             *((duration(system.seconds),) if timed else ()),
         )
     return table
-
-
-def _loss(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def clause_names(systems: Sequence[SystemReport]) -> list[str]:

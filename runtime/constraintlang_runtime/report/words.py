@@ -39,6 +39,11 @@ _SUBJECT = {
 
 
 # ------------------------------------------------------------ numbers
+def loss(value: float | None) -> str:
+    """A loss in nats per token with four decimals, so that rows line up; an en dash for None."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
 def number(value: float | None, *, digits: int = 3, rounding: Rounding = "nearest") -> str:
     """``value`` to ``digits`` significant digits, at least its integer part; an en dash for None.
 
