@@ -212,7 +212,7 @@ def page(result: dict[str, object]) -> str:
         "# The main job on real input",
         "",
         f"`{result['policy']}` (pointwise; the classifier calls about 10% of this model's neutral text toxic at 0.5) on the 6.84 M parameter testbed model, fine-tuned on ToxiGen",
-        "statements and WikiText rows in equal parts, the classifier as scorer, verified on the beginnings of 1,000 SafeNLP statements kept",
+        "statements and WikiText rows in equal parts, the classifier as scorer, verified on beginnings of SafeNLP statements kept",
         "out of training (temperature 1, 24 new tokens, classifier on the continuation). Same rows, steps and batch for",
         "every system; the loss columns are nats per token on held-out WikiText and on held-out non-toxic statements.",
         "",
