@@ -156,6 +156,8 @@ def _coerced(key: str, value: Any, default: Any) -> Any:
         if not value.is_integer():
             raise ConfigError(f"{key}: got {value}, expected a whole number")
         return int(value)
+    if isinstance(default, str) and value is False:
+        return "no"  # YAML reads a bare `no` as false, and `save_strategy: no` is what people write
     if isinstance(default, str) and isinstance(value, bool | int | float):
         raise ConfigError(f"{key}: got {value!r}, expected a text")
     return value
