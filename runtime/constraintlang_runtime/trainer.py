@@ -20,6 +20,7 @@ from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.baselines.filtering import compliant_rows
+from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, collate, encode_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
@@ -79,7 +80,7 @@ class ConstraintTrainer(Trainer):
         self.policy = policy
         self.constraint = args
         self.progress = progress
-        self.pad_id = _pad_id(processing_class)
+        self.pad_id = pad_token(processing_class)
         self.clauses = sample_clauses(policy.ir)
         if args.method == "constraint" and self.activation_step >= args.max_steps:
             raise ConfigError(
@@ -328,7 +329,7 @@ class ConstraintTrainer(Trainer):
         if self.constraint.method != "constraint" or self.anchor is None:
             active = []
         sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = _joined(corpus, sampled, self.pad_id)
+        batch, slices = joined(corpus, sampled, self.pad_id)
         outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
         loss = language_model_loss(
             outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens
@@ -494,41 +495,3 @@ class _Rounds(TrainerCallback):
         """After the last step."""
         if state.global_step >= args.max_steps:
             self._trainer.run_last_round()
-
-
-def _pad_id(tokenizer: Any) -> int:
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    return int(tokenizer.eos_token_id or 0)
-
-
-def _joined(
-    corpus: Batch, sampled: dict[int, list[TokenRow]], pad_id: int
-) -> tuple[Batch, dict[int, Tensor]]:
-    """Corpus rows and sampled rows in one batch, so that the student runs once; row numbers of each group's samples."""
-    extra = [row for rows in sampled.values() for row in rows]
-    device = corpus.input_ids.device
-    slices, start = {}, len(corpus.input_ids)
-    for number, rows in sampled.items():
-        slices[number] = torch.arange(start, start + len(rows), device=device)
-        start += len(rows)
-    if not extra:
-        return corpus, slices
-    width = max(corpus.input_ids.shape[1], *(len(row.ids) for row in extra))
-    more = collate(extra, pad_id, width=width)
-    grow = (0, width - corpus.input_ids.shape[1])
-    pad = torch.nn.functional.pad
-    return (
-        Batch(
-            torch.cat([pad(corpus.input_ids, grow, value=pad_id), more.input_ids.to(device)]),
-            torch.cat([pad(corpus.attention_mask, grow), more.attention_mask.to(device)]),
-            torch.cat(
-                [
-                    pad(corpus.labels, grow, value=IGNORED_LABEL),
-                    torch.full_like(more.labels, IGNORED_LABEL).to(device),
-                ]
-            ),
-            torch.cat([pad(corpus.region, grow), more.region.to(device)]),
-        ),
-        slices,
-    )
