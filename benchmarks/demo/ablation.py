@@ -36,7 +36,7 @@ def measure(demo: Path, name: str, flags: list[str], steps: int, prompts: int) -
              "--max_steps", str(steps), "--save_strategy", "no", "--anchor_samples", "2048", "--control_samples", "256", *flags]
         )  # fmt: skip
         if code:
-            return {"name": name, "failed": code}
+            return {"name": name, "failed": f"exit code {code}"}
         seconds = time.perf_counter() - started
         constraintc(
             ["eval", policy, "--model", str(folder / "model"), "--prompts", str(demo / "data/prompts.jsonl"),
@@ -78,7 +78,7 @@ def page(result: dict[str, object]) -> str:
     ]
     for row in rows:
         if "failed" in row:
-            lines.append(f"| {row['name']} | failed with exit code {row['failed']} |")
+            lines.append(f"| {row['name']} | {row['failed']} |")
             continue
         dual = "" if row["dual"] is None else f"{row['dual']:.2f}"
         lines.append(
@@ -103,6 +103,9 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"), help="output of `constraintc demo`")
     parser.add_argument("--steps", type=int, default=200, help="fine-tuning steps")
     parser.add_argument("--prompts", type=int, default=1000, help="held-out prompts")
+    parser.add_argument(
+        "--collect", action="store_true", help="write the table of what is finished, run nothing"
+    )
     args = parser.parse_args()
     settings = [(method, ["--method", method]) for method in ("plain", "filtering")]
     settings += [
@@ -118,11 +121,13 @@ def main() -> None:
         ("tuned, reverse, mixed, consistency 1", ["--consistency_weight", "1"]),
         ("tuned, reverse, mixed, consistency 0.1", ["--consistency_weight", "0.1"]),
     ]
-    rows = [
-        measure(args.demo, name.replace(", ", "-").replace(" ", "-"), flags, args.steps, args.prompts)
-        for name, flags in settings
-    ]
-    rows = [{**row, "name": name} for row, (name, _) in zip(rows, settings, strict=True)]
+    rows = []
+    for name, flags in settings:
+        folder = name.replace(", ", "-").replace(" ", "-")
+        if args.collect and not (args.demo / "ablation" / folder / "seconds.json").exists():
+            rows.append({"name": name, "failed": "not run"})
+        else:
+            rows.append({**measure(args.demo, folder, flags, args.steps, args.prompts), "name": name})
     result = {
         "command": "constraintc demo --output runs/demo && python benchmarks/demo/ablation.py --demo runs/demo",
         "steps": args.steps, "prompts": args.prompts, "rows": rows, "versions": versions(), "cores": os.cpu_count(),
