@@ -6,7 +6,6 @@ group is a set of clauses that apply together; with ``none`` there is one group 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,9 +175,3 @@ def prompt_log_potential(group: Group, success: Tensor) -> Tensor:
     potential = -duals[:, None] * values[None, :]
     potential[:, torch.from_numpy(group.target.hard_bins)] = -LOG_FLOOR
     return potential.clamp_min(-LOG_FLOOR)
-
-
-def logit(rate: float) -> float:
-    """log(p / (1-p)) with p kept inside (0, 1)."""
-    clipped = min(max(rate, 1e-6), 1 - 1e-6)
-    return math.log(clipped) - math.log1p(-clipped)

@@ -18,7 +18,7 @@ from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitRe
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
-from constraintlang_runtime.groups import Group, attach_target, logit, set_point_of
+from constraintlang_runtime.groups import Group, attach_target, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample, seeded
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -213,7 +213,7 @@ def start_controllers(
                     f"`{group.name}` has {len(group.clauses)}",
                     help="use --adaptive domain",
                 )
-            state = replace(state, value=logit(1 - point) + (dual - float(solved.duals[k])))
+            state = replace(state, value=control.logit(1 - point) + (dual - float(solved.duals[k])))
         if regularizer.is_moving:
             state = replace(
                 state,
