@@ -86,7 +86,25 @@ class ExactHead(AuxiliaryHead):
         self.register_buffer("table", torch.from_numpy(flat).float())
 
     def all_tokens(self, features: Tensor) -> Tensor:
-        return self.table[features.argmax(dim=-1)]
+        return self.table[self._state(features)]
 
     def one_token(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self.table[features.argmax(dim=-1), tokens]
+        return self.table[self._state(features), tokens]
+
+    @staticmethod
+    def _state(features: Tensor) -> Tensor:
+        """The state's number: the first half of the features is its one-hot code, the second the running mean."""
+        return features[..., : features.shape[-1] // 2].argmax(dim=-1)
+
+
+def state_features(world: World) -> Tensor:
+    """What the anchor's features are at every state [P·S, F]: its one-hot code and the mean of its path's codes."""
+    number = {prefix: s for s, prefix in enumerate(world.prefixes)}
+    states = len(world.prefixes)
+    codes = torch.eye(world.num_prompts * states)
+    rows = []
+    for x in range(world.num_prompts):
+        for prefix in world.prefixes:
+            path = [x * states + number[prefix[:t]] for t in range(len(prefix) + 1)]
+            rows.append(torch.cat([codes[path[-1]], codes[path].mean(0)]))
+    return torch.stack(rows)

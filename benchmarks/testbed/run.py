@@ -32,7 +32,7 @@ from constraintlang_runtime.train_run import versions
 HERE = Path(__file__).parent
 POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"
 SETTING = {
-    "max_steps": 100,
+    "max_steps": 150,
     "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 10,
@@ -41,11 +41,12 @@ SETTING = {
     "max_new_tokens": 24,
     "bf16": True,
     "use_cpu": True,
-    "anchor": "previous",
-    "rounds": 10,
-    "anchor_samples": 1024,
+    "rounds": 15,
+    "warmup_fraction": 0.4,
+    "verify_prompts": 896,
+    "anchor_samples": 4096,
     "control_samples": 512,
-    "auxiliary_steps": 200,
+    "auxiliary_steps": 400,
     "auxiliary_weight_decay": 1.0,
     "auxiliary_dropout": 0.3,
     "auxiliary_learning_rate": 2e-3,

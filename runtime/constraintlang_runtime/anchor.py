@@ -18,7 +18,9 @@ from constraintlang_runtime.errors import ModelError
 class Anchor:
     """A model seen as p_ref: ``read`` gives logits and features at sites, without gradients.
 
-    The features are what enters the output embeddings (the last hidden state), the input of the auxiliary model.
+    The features of a prefix are what the auxiliary model reads: the last hidden state (what enters the output
+    embeddings) and its running mean over the prediction sites of the row so far, because the last hidden state of a
+    language model keeps what the next token needs and forgets much of what was already said.
     For a PEFT student whose reference is the start model, the adapter is switched off instead of copying weights.
     """
 
@@ -42,13 +44,17 @@ class Anchor:
         return Anchor(frozen)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Eval mode, no gradients, features captured; the model's mode is restored."""
+    def _reading(self, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
+        """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings."""
+
+        def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            hidden = args[0].detach()
+            self._captured.append(torch.cat([hidden[sites], running_mean(hidden, sites)[sites]], dim=-1))
+            return (hidden[sites][:logits_at][None], *args[1:])
+
         was_training = self.model.training
         self.model.eval()
-        handle = self.head.register_forward_pre_hook(
-            lambda _module, args: self._captured.append(args[0].detach())
-        )
+        handle = self.head.register_forward_pre_hook(capture)
         adapter = self.model.disable_adapter() if self._disable_adapter else contextlib.nullcontext()
         try:
             with torch.no_grad(), adapter:
@@ -60,22 +66,28 @@ class Anchor:
 
     def read(
         self, batch: Batch, sites: Bool[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S H"]]:
-        """Logits and features at the sites, row-major, detached."""
-        with self._reading():
+    ) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S F"]]:
+        """Logits and features at the sites, row-major, detached; no logits are formed anywhere else."""
+        return self._read(batch, sites, None)
+
+    def features(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> Float[Tensor, "S F"]:
+        """The features alone, without the cost of the vocabulary."""
+        return self._read(batch, sites, 1)[1]
+
+    def _read(self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None) -> tuple[Tensor, Tensor]:
+        with self._reading(sites, logits_at):
             logits = self.model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
             ).logits
-            features = self._captured[-1]
-            return logits[sites].detach(), features[sites].detach()
+            return logits[0].detach(), self._captured[-1]
 
-    def logits_from(self, features: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+    def logits_from(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V"]:
         """Logits of cached features: the output embeddings with the model's scale and soft cap, detached.
 
         Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
         """
         with torch.no_grad():
-            logits = self.head(features)
+            logits = self.head(features[:, : self.head.weight.shape[1]])
             config = self.model.config.get_text_config()
             scaling = getattr(config, "logits_scaling", None)
             scale = getattr(config, "logit_scale", None)
@@ -97,11 +109,18 @@ class Anchor:
             )
 
     @property
-    def hidden_size(self) -> int:
-        """Width of the features."""
-        return int(self.head.weight.shape[1])
+    def feature_size(self) -> int:
+        """F, the width of the features: twice the hidden size."""
+        return 2 * int(self.head.weight.shape[1])
 
     @property
     def vocab_size(self) -> int:
         """Rows of the output embeddings, padding rows included."""
         return int(self.head.weight.shape[0])
+
+
+def running_mean(hidden: Float[Tensor, "B T H"], sites: Bool[Tensor, "B T"]) -> Float[Tensor, "B T H"]:
+    """Mean of the hidden states over the row's sites up to and including each position; 0 before the first."""
+    kept = sites[..., None]
+    total = (hidden.float() * kept).cumsum(1)
+    return (total / kept.cumsum(1).clamp_min(1)).to(hidden.dtype)

@@ -3,7 +3,7 @@
 π(s·v) for every next token v comes from one pass: a small trunk on the anchor's detached features and a low-rank
 product with token factors. It starts without any dependence on v, so that q̂ = p_ref before training.
 
-Axes: ``S`` sites, ``V`` vocabulary, ``M`` bins, ``H`` features, ``R`` rank.
+Axes: ``S`` sites, ``V`` vocabulary, ``M`` bins, ``F`` features (the anchor's two halves), ``R`` rank.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,7 +41,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.num_bins = num_bins
         self.dropout = dropout
-        self.norm = nn.LayerNorm(features)
+        self.norm = nn.GroupNorm(2, features)  # the state and its running mean, each by itself
         self.trunk = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(features, width), nn.GELU(),
             nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(),
@@ -70,19 +70,19 @@ class AuxiliaryHead(nn.Module):
         self.token_factors[:, :rank] = factors / factors.norm(dim=1).square().mean().sqrt().clamp_min(1e-6)
         self.token_factors[:, rank:] = 0
 
-    def _trunk(self, features: Float[Tensor, "S H"]) -> tuple[Tensor, Tensor]:
+    def _trunk(self, features: Float[Tensor, "S F"]) -> tuple[Tensor, Tensor]:
         normed = self.norm(features.float())
         hidden = self.trunk(normed) + self.skip(normed)
         query = self.query(hidden).view(len(features), self.num_bins - 1, -1)
         return self.state(hidden), query  # [S, M-1], [S, M-1, R]
 
-    def all_tokens(self, features: Float[Tensor, "S H"]) -> Float[Tensor, "S V M"]:
+    def all_tokens(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V M"]:
         """Bin log-probabilities after every next token. Gradient: to the parameters; features are detached."""
         state, query = self._trunk(features)
         logits = torch.einsum("smr,vr->svm", query, self.token_factors) + state[:, None, :] + self.token_bias
         return _with_first_bin(logits)
 
-    def one_token(self, features: Float[Tensor, "S H"], tokens: Int[Tensor, " S"]) -> Float[Tensor, "S M"]:
+    def one_token(self, features: Float[Tensor, "S F"], tokens: Int[Tensor, " S"]) -> Float[Tensor, "S M"]:
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         state, query = self._trunk(features)
         factors = self.token_factors[tokens]  # [S, R]; elementwise, as a batch of tiny products is slow
@@ -90,7 +90,7 @@ class AuxiliaryHead(nn.Module):
         return _with_first_bin(logits)
 
     def prefix_law(
-        self, features: Float[Tensor, "S H"], anchor_logits: Float[Tensor, "S V"]
+        self, features: Float[Tensor, "S F"], anchor_logits: Float[Tensor, "S V"]
     ) -> Float[Tensor, "S M"]:
         """The law at the prefix itself, π(s) = Σ_v p_ref(v|s) π(s·v), as log-probabilities."""
         return torch.logsumexp(
@@ -107,15 +107,32 @@ def _with_first_bin(logits: Tensor) -> Tensor:
 class AuxiliaryData:
     """Labelled sites of sampled sequences, row-major by sequence.
 
-    ``features`` [N, H] of the prefix s_t, ``tokens`` [N] the realised y_t, ``bins`` [N] the sequence's bin,
+    ``features`` [N, F] of the prefix s_t, ``tokens`` [N] the realised y_t, ``bins`` [N] the sequence's bin,
     ``sequence`` [N] its number, ``follows`` [N] the index of the site s_{t-1}, -1 at a first site.
     """
 
-    features: Float[Tensor, "N H"]
+    features: Float[Tensor, "N F"]
     tokens: Int[Tensor, " N"]
     bins: Int[Tensor, " N"]
     sequence: Int[Tensor, " N"]
     follows: Int[Tensor, " N"]
+
+    def of_sequences(self, wanted: Bool[Tensor, " Q"]) -> AuxiliaryData:
+        """The sites of the wanted sequences; their numbers stay."""
+        kept = wanted[self.sequence]
+        position = torch.cumsum(kept.long(), 0) - 1
+        follows = torch.where(self.follows[kept] < 0, self.follows[kept], position[self.follows[kept]])
+        return AuxiliaryData(
+            self.features[kept], self.tokens[kept], self.bins[kept], self.sequence[kept], follows
+        )
+
+
+def heldout_sequences(data: AuxiliaryData, seed: int, share: float = 0.1) -> Bool[Tensor, " Q"]:
+    """Which sequences a fit with this seed holds out; all of them when there are too few to split."""
+    num_sequences = int(data.sequence.max().item()) + 1
+    chosen = torch.rand(num_sequences, generator=torch.Generator().manual_seed(seed)) < share
+    inside = chosen[data.sequence]
+    return chosen if bool(inside.any()) and not bool(inside.all()) else torch.ones_like(chosen)
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,8 @@ def fit(
     consistency_weight: float,
     weight_decay: float,
     seed: int,
-    heldout: float = 0.1,
+    corpus: AuxiliaryData | None = None,
+    corpus_weight: float = 0.0,
     ema_decay: float = 0.98,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
@@ -148,17 +166,14 @@ def fit(
 
     Equation: mean_t CE(bin, π(s_{t-1}·y_{t-1} ... )) over realised tokens, plus ``consistency_weight`` times the
     cross-entropy of π(s_t) to sg Σ_v p_ref(v|s_t) π_EMA(s_t·v). The first is unbiased for the law of the sampler;
-    the second lowers its variance and reaches tokens that were never sampled. Held out: whole sequences.
+    the second lowers its variance and reaches tokens that were never sampled. ``corpus`` rows add the same
+    cross-entropy with their weight. Held out: whole sequences of ``data``.
     Source: method.md section 3, targets 1 and 2.
     """
-    num_sequences = int(data.sequence.max().item()) + 1
-    generator = torch.Generator().manual_seed(seed)
-    heldout_sequences = torch.rand(num_sequences, generator=generator) < heldout
-    is_heldout = heldout_sequences[data.sequence]
-    if not is_heldout.any() or is_heldout.all():
-        is_heldout = torch.zeros_like(is_heldout)
-    train_sites = torch.nonzero(~is_heldout).squeeze(1)
-    test_sites = torch.nonzero(is_heldout).squeeze(1) if is_heldout.any() else train_sites
+    generator = torch.Generator().manual_seed(derived_seed(seed, "sites"))
+    is_heldout = heldout_sequences(data, seed)[data.sequence]
+    test_sites = torch.nonzero(is_heldout).squeeze(1)
+    train_sites = test_sites if is_heldout.all() else torch.nonzero(~is_heldout).squeeze(1)
     labels = data.bins
     counts = torch.bincount(labels[train_sites], minlength=head.num_bins).float() + 0.5
     base_law = (counts / counts.sum()).log()
@@ -186,6 +201,10 @@ def fit(
             picked = train_sites[torch.randint(len(train_sites), (batch_size,), generator=generator)]
             log_law = head.one_token(data.features[picked], data.tokens[picked])
             loss = functional.nll_loss(log_law, labels[picked])
+            if corpus is not None and corpus_weight > 0:
+                beside = torch.randint(len(corpus.bins), (batch_size,), generator=generator)
+                log_law = head.one_token(corpus.features[beside], corpus.tokens[beside])
+                loss = loss + corpus_weight * functional.nll_loss(log_law, corpus.bins[beside])
             if consistency_weight > 0:
                 loss = loss + consistency_weight * _consistency(head, slow, data, picked, anchor_logits)
             optimizer.zero_grad()

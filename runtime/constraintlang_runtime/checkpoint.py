@@ -41,6 +41,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "corpus_means": [float(x) for x in group.corpus_means],
                 "target": None if group.target is None else _target_record(group.target),
                 "bin_values": group.bin_values.tolist(),
+                "fitted_exponent": group.fitted_exponent,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
                 "head": None if group.head is None else _head_shape(group.head),
@@ -53,7 +54,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 1, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": 2, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -80,6 +81,7 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.corpus_share = record["corpus_share"]
         group.corpus_means = np.array(record["corpus_means"])
         group.bin_values = np.array(record["bin_values"])
+        group.fitted_exponent = record["fitted_exponent"]
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
         group.target = None if record["target"] is None else _target(record["target"])
         if record["head"] is not None:
@@ -140,7 +142,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:
     return {
-        "features": head.norm.normalized_shape[0],
+        "features": head.norm.num_channels,
         "vocab_size": head.token_factors.shape[0],
         "num_bins": head.num_bins,
         "rank": head.token_factors.shape[1],

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from constraintlang_runtime.projection import LOG_FLOOR
 
 MAX_WEIGHT_DOUBLINGS = 4
+MAX_EXPONENT_FACTOR = 4.0
 
 
 def logit(rate: float) -> float:
@@ -25,7 +26,9 @@ class ControllerState:
     """What the controller of one clause remembers.
 
     ``value`` is λ (frozen anchor) or log ρ (moving anchor); ``weight`` is ρ; ``window`` holds the last rounds'
-    (sum of f, number of samples) pairs since the value last moved.
+    (sum of f, number of samples) pairs since the value last moved. ``coupling`` is how much of a move of λ away from
+    ``start`` also moves log γ: an auxiliary model that explains little has a tilt that saturates in λ (V tends to
+    1 - π, far from 0), so that γ must carry on; 0 for one that explains all.
     """
 
     value: float
@@ -37,12 +40,20 @@ class ControllerState:
     min_samples: int = 0
     doublings: int = 0
     kind: Literal["dual", "log_weight"] = "dual"
+    start: float = 0.0
+    coupling: float = 0.0
     fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
 
     @property
     def dual(self) -> float:
         """λ of the clause, whichever quantity is controlled."""
         return self.value if self.kind == "dual" else self.fixed_dual
+
+    @property
+    def exponent_factor(self) -> float:
+        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4."""
+        limit = math.log(MAX_EXPONENT_FACTOR)
+        return math.exp(max(-limit, min(limit, self.coupling * (self.value - self.start))))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form for the checkpoint."""

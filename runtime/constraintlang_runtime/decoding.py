@@ -17,15 +17,20 @@ from constraintlang_runtime.regularizer import log_values
 class Guidance(LogitsProcessor):
     """Adds log V(s·v) to the anchor's logits at every step.
 
-    Equation: q̂(v|s) ∝ p_ref(v|s) Σ_m π_m(s·v) ψ_m. The features are those of the very forward pass that made the
-    logits, captured at the output embeddings, so guidance costs one pass of the auxiliary head and no second model.
-    Use inside ``attached(model)``.
+    Equation: q̂(v|s) ∝ p_ref(v|s) (Σ_m π_m(s·v) ψ_m)^γ, γ the exponent. The features are those of the very forward
+    pass that made the logits, captured at the output embeddings, and their running mean since the first new token,
+    so guidance costs one pass of the auxiliary head and no second model.
+    Use inside ``attached(model)``; sampling only (no beams).
     """
 
-    def __init__(self, head: AuxiliaryHead, log_potential: Tensor) -> None:
+    def __init__(self, head: AuxiliaryHead, log_potential: Tensor, exponent: float = 1.0) -> None:
         self._head = head
         self._log_potential = log_potential
+        self._exponent = exponent
         self._features: Tensor | None = None
+        self._total: Tensor | None = None
+        self._steps = 0
+        self._length = -1
 
     @contextlib.contextmanager
     def attached(self, model: Any) -> Iterator[Guidance]:
@@ -39,7 +44,8 @@ class Guidance(LogitsProcessor):
             yield self
         finally:
             handle.remove()
-            self._features = None
+            self._features = self._total = None
+            self._length = -1
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Tilted logits [B, V]."""
@@ -47,6 +53,12 @@ class Guidance(LogitsProcessor):
             raise RuntimeError(
                 "guidance is not attached to the model that generates; use `with g.attached(model):`"
             )
+        state = self._features.float()
+        if self._total is None or input_ids.shape[1] != self._length + 1:  # another call of generate
+            self._total, self._steps = torch.zeros_like(state), 0
+        self._length = input_ids.shape[1]
+        self._total, self._steps = self._total + state, self._steps + 1
         with torch.no_grad():
-            value = log_values(self._head.all_tokens(self._features), self._log_potential.to(scores.device))
-        return scores + value.to(scores.dtype)
+            features = torch.cat([state, self._total / self._steps], dim=-1)
+            value = log_values(self._head.all_tokens(features), self._log_potential.to(scores.device))
+        return scores + self._exponent * value.to(scores.dtype)

@@ -33,11 +33,12 @@ NO_GROUP = -1
 
 @dataclass
 class Group:
-    """The state of one group; everything but ``prompts`` goes into the checkpoint.
+    """The state of one group; everything but ``prompts`` and ``corpus_rows`` goes into the checkpoint.
 
     ``controllers`` has one entry per soft clause in the order of ``target.soft``; ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
-    rows on whose prefixes the regularizer may act, newest last.
+    rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
+    a sample.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Group:
     bin_values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     controllers: list[ControllerState] = field(default_factory=list)
     store: list[TokenRow] = field(default_factory=list)
+    corpus_rows: list[TokenRow] = field(default_factory=list)
+    fitted_exponent: float = 1.0
 
     @property
     def is_active(self) -> bool:
@@ -66,6 +69,11 @@ class Group:
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
         return max((state.weight for state in self.controllers), default=1.0)
+
+    @property
+    def exponent(self) -> float:
+        """γ of the group: what the fit asks for times the most that one of its controllers does."""
+        return self.fitted_exponent * max((state.exponent_factor for state in self.controllers), default=1.0)
 
     @property
     def duals(self) -> Floats:

@@ -65,7 +65,7 @@ def _divergence_sum(
         with torch.no_grad():
             log_potential = potential if potential.dim() == 1 else potential[window]
             value = log_values(group.head.all_tokens(features[window]), log_potential)
-            target = target_log_probs(anchor_logits[window], value)
+            target = target_log_probs(anchor_logits[window], group.exponent * value)
         student_log_probs = torch.log_softmax(student[window].float(), dim=-1)
         total = total + token_divergence(student_log_probs, target, kind).sum()
     return total

@@ -37,6 +37,7 @@ def target_log_probs(
 
     Equation: q̂(v|s) = p_ref(v|s) V(s·v) / Σ_u p_ref(u|s) V(s·u); returned as log-probabilities.
     A constant ``log_value`` (vacuous clause, dead prefix, λ=0) gives q̂ = p_ref.
+    A caller whose V is only an estimate passes γ log V (``fitting.potential_exponent``).
     Source: method.md section 2; self-normalised, so an error in V(s) itself cancels.
     """
     return torch.log_softmax(anchor_logits.float() + log_value, dim=-1)

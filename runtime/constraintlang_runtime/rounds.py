@@ -1,4 +1,4 @@
-"""One round: sample the current model, score, measure and control; fit the auxiliary model when the anchor is new."""
+"""One round: sample the current model, score, measure, and start or move the controllers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause, Indicator
-from constraintlang_runtime import auxiliary, control
-from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
+from constraintlang_runtime import control
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
+from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
-from constraintlang_runtime.groups import Group, attach_target, set_point_of
+from constraintlang_runtime.groups import Group, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
-from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample, seeded
+from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.pool import ScoringPool
 
 Floats = NDArray[np.float64]
@@ -87,81 +85,6 @@ def measure(
         None if progress is None else lambda done, total: progress("scoring", done, total),
     )  # fmt: skip
     return Measurement(rows, scored)
-
-
-def read_features(
-    anchor: Anchor, rows: Sequence[TokenRow], bins: NDArray[np.int64], pad_id: int, batch_size: int
-) -> AuxiliaryData:
-    """Features of every prediction site of sampled rows under the anchor, with their labels, on the CPU."""
-    device = next(anchor.model.parameters()).device
-    parts: list[AuxiliaryData] = []
-    offset = 0
-    kept = [i for i, row in enumerate(rows) if row.completion]
-    for start in range(0, len(kept), batch_size):
-        chosen = kept[start : start + batch_size]
-        batch = collate([rows[i] for i in chosen], pad_id)
-        sites = prediction_sites(batch.region)
-        moved = replace(
-            batch, input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-        )
-        _, features = anchor.read(moved, sites.to(device))
-        sequence = torch.nonzero(sites)[:, 0]
-        index = torch.arange(len(sequence)) + offset
-        first = torch.ones(len(sequence), dtype=torch.bool)
-        first[1:] = sequence[1:] != sequence[:-1]
-        parts.append(
-            AuxiliaryData(
-                features.cpu(),
-                next_tokens(batch.input_ids, sites),
-                torch.from_numpy(bins[chosen])[sequence],
-                sequence + start,
-                torch.where(first, torch.full_like(index, -1), index - 1),
-            )
-        )
-        offset += len(sequence)
-    if not parts:
-        raise TrainingError(
-            "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
-        )
-    return AuxiliaryData(
-        *(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__)
-    )
-
-
-def fit_auxiliary(
-    group: Group, anchor: Anchor, measurement: Measurement, config: ConstraintConfig, pad_id: int,
-    *, seed: int, progress: Progress | None = None,
-) -> tuple[FitReport, Floats]:  # fmt: skip
-    """Fit the group's law to samples of the anchor; returns the fit's report and the law at each prompt [P, M]."""
-    bins = attach_target(group, measurement.statistics)
-    assert group.target is not None
-    data = read_features(anchor, measurement.rows, bins, pad_id, config.sampling_batch_size)
-    if group.head is None:
-        with seeded(derived_seed(seed, "auxiliary")):
-            group.head = AuxiliaryHead(
-                anchor.hidden_size, anchor.vocab_size, group.target.num_bins,
-                rank=config.auxiliary_rank, width=config.auxiliary_width,
-                dropout=config.auxiliary_dropout,
-                embeddings=anchor.head.weight.detach().cpu(),
-            )  # fmt: skip
-    head = group.head.cpu().requires_grad_(True)
-    lm_device = next(anchor.model.parameters()).device
-    report = auxiliary.fit(
-        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
-        steps=config.auxiliary_steps, learning_rate=config.auxiliary_learning_rate,
-        batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
-        weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
-        progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
-    )  # fmt: skip
-    head.requires_grad_(False)
-    head.to(lm_device)
-    first = data.follows < 0
-    laws = []
-    with torch.no_grad():
-        for part in data.features[first].split(256):
-            moved = part.to(lm_device)
-            laws.append(head.prefix_law(moved, anchor.logits_from(moved)).exp().double().cpu())
-    return report, torch.cat(laws).numpy()
 
 
 def start_controllers(

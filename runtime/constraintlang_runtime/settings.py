@@ -115,6 +115,16 @@ class ConstraintSettings:
         default=0.1, metadata={"help": "its dropout; 0.3 for few samples of a noisy scorer"}
     )
     auxiliary_batch_size: int = field(default=2048, metadata={"help": "its sites per step"})
+    auxiliary_corpus_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of scored training rows beside samples in its fit; 0: samples alone"},
+    )
+    potential_exponent: float | None = field(
+        default=None,
+        metadata={
+            "help": "strength of the auxiliary model's tilt; by rule from what it explains when not given"
+        },
+    )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
     )
@@ -144,8 +154,13 @@ class ConstraintSettings:
             raise ConfigError(f"warmup_fraction: got {self.warmup_fraction}, expected a number in (0, 1)")
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
-        if self.consistency_weight < 0 or self.preserve_weight < 0:
-            raise ConfigError("consistency_weight and preserve_weight must not be negative")
+        for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.potential_exponent is not None and self.potential_exponent <= 0:
+            raise ConfigError(
+                f"potential_exponent: got {self.potential_exponent}, expected a positive number or nothing"
+            )
         self.regularizer  # noqa: B018 - checks its own fields
         self.law  # noqa: B018
 

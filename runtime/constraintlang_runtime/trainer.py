@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, collate, encode_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
+from constraintlang_runtime.fitting import explained_share, fit_auxiliary, potential_exponent, set_exponent
 from constraintlang_runtime.groups import NO_GROUP, Group, assign_groups, check_scopes, group_name
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.rounds import (
     control_group,
-    fit_auxiliary,
     keep_samples,
     measure,
     score_rows,
@@ -174,9 +175,15 @@ class ConstraintTrainer(Trainer):
                     group_name(clauses), clauses, scope,
                     [p for p, s in zip(prompts, prompt_scopes, strict=True) if s == scope],
                     sum(tokens[i] for i in mine) / max(1, sum(tokens)), means,
+                    corpus_rows=self._cut([rows[i] for i in mine]),
                 )
             )  # fmt: skip
         return groups, [numbers.get(scope, NO_GROUP) for scope in row_scopes]
+
+    def _cut(self, rows: list[TokenRow]) -> list[TokenRow]:
+        """Training rows as the sampler would have left them: completions no longer than its cap."""
+        most = self.constraint.max_new_tokens
+        return [replace(row, completion=row.completion[:most]) for row in rows if row.completion]
 
     def _start_anchor(self, model: Any, preserves: bool) -> Anchor | None:
         """The start model as a reference, when the settings need it."""
@@ -258,16 +265,25 @@ class ConstraintTrainer(Trainer):
 
     def _fit(self, group: Group, found: Any, seed: int, starts: bool) -> dict[str, float]:
         assert self.anchor is not None
-        report, law = fit_auxiliary(
-            group, self.anchor, found, self.constraint, self.pad_id, seed=seed, progress=self.progress
-        )
+        config = self.constraint
+        fitted = fit_auxiliary(
+            group, self.anchor, found.rows, found.statistics, config, self.pad_id, seed=seed, progress=self.progress,
+            score_corpus=lambda rows: score_rows(self.pool, group.clauses, rows, self.processing_class),
+        )  # fmt: skip
         logs = {
-            "auxiliary/heldout_loss": report.heldout_loss,
-            "auxiliary/constant_loss": report.constant_loss,
-            "auxiliary/calibration_error": report.calibration_error,
+            "auxiliary/heldout_loss": fitted.report.heldout_loss,
+            "auxiliary/constant_loss": fitted.report.constant_loss,
+            "auxiliary/calibration_error": fitted.report.calibration_error,
         }
         if starts:
-            logs |= start_controllers(group, law, found, self.constraint, len(self.policy.ir.clauses))
+            logs |= start_controllers(group, fitted.law, found, config, len(self.policy.ir.clauses))
+        if starts and not group.is_vacuous():
+            assert group.head is not None
+            share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
+            # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
+            by_rule = 1.0 if config.regularizer.is_moving else potential_exponent(share)
+            set_exponent(group, config.potential_exponent or by_rule)
+            logs |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
         return logs
 
     def _log_round(

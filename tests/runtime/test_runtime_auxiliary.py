@@ -8,7 +8,7 @@ import torch
 from enumerable_world import END, World, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabular_model import TabularLM, all_rows, state_of, token_row
+from tabular_model import TabularLM, all_rows, state_features, state_of, token_row
 from torch.nn import functional
 from world_policy import Case, make_case
 
@@ -18,8 +18,8 @@ from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.fitting import explained_share, potential_exponent, read_features
 from constraintlang_runtime.regularizer import log_values, target_log_probs
-from constraintlang_runtime.rounds import read_features
 from constraintlang_runtime.settings import ConstraintSettings
 
 few = settings(max_examples=15, deadline=None)
@@ -44,8 +44,8 @@ def random_head(seed: int, features: int, vocab_size: int, num_bins: int) -> Aux
 @few
 @given(seeds, st.integers(2, 6))
 def test_one_token_is_all_tokens_at_that_token_and_both_are_laws(seed, num_bins):
-    head = random_head(seed, 5, 9, num_bins)
-    features, tokens = torch.randn(11, 5), torch.randint(9, (11,))
+    head = random_head(seed, 6, 9, num_bins)
+    features, tokens = torch.randn(11, 6), torch.randint(9, (11,))
     every = head.all_tokens(features)
     assert every.shape == (11, 9, num_bins)
     torch.testing.assert_close(every.exp().sum(-1), torch.ones(11, 9))
@@ -58,8 +58,8 @@ def test_one_token_is_all_tokens_at_that_token_and_both_are_laws(seed, num_bins)
 @given(seeds, st.integers(2, 6))
 def test_prefix_law_is_the_anchor_weighted_sum_over_tokens(seed, num_bins):
     """π(s) = Σ_v p_ref(v|s) π(s·v), whatever constant the logits carry."""
-    head = random_head(seed, 5, 9, num_bins)
-    features, logits = torch.randn(11, 5), 2 * torch.randn(11, 9)
+    head = random_head(seed, 6, 9, num_bins)
+    features, logits = torch.randn(11, 6), 2 * torch.randn(11, 9)
     weights = torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True)
     expected = (weights[:, :, None] * head.all_tokens(features).exp()).sum(1)
     torch.testing.assert_close(head.prefix_law(features, logits + 4.0).exp(), expected, atol=1e-4, rtol=1e-3)
@@ -70,8 +70,8 @@ def test_a_new_head_starts_without_any_tilt(rank):
     """π(s·v) does not depend on v, so q̂ = p_ref for every potential; factors have unit mean square norm."""
     torch.manual_seed(0)
     embeddings = torch.randn(9, 6) * 2.0 ** -torch.arange(6)  # directions of unequal size
-    head = AuxiliaryHead(5, 9, 3, rank=rank, width=7, embeddings=embeddings)
-    logits, features = torch.randn(4, 9), torch.randn(4, 5)
+    head = AuxiliaryHead(6, 9, 3, rank=rank, width=7, embeddings=embeddings)
+    logits, features = torch.randn(4, 9), torch.randn(4, 6)
     value = log_values(head.eval().all_tokens(features), torch.tensor([0.0, -1.0, -7.0]))
     torch.testing.assert_close(target_log_probs(logits, value), torch.log_softmax(logits, dim=-1))
     torch.testing.assert_close(head.token_factors.norm(dim=1).square().mean(), torch.tensor(1.0))
@@ -94,15 +94,15 @@ def read(case: Case, pairs: list[tuple[int, int]], batch_size: int, pad_id: int 
 @pytest.mark.parametrize("batch_size", [1, 4, 1000])
 @pytest.mark.parametrize("pad_id", [END, 2])
 def test_read_features_gives_every_prefix_its_token_label_and_predecessor(batch_size, pad_id):
-    """Site by site against the list of sequences; batching and the pad token change nothing."""
+    """Site by site against the list of sequences, the running mean too; batching and the pad token change nothing."""
     case = make_case(small(1), "never", "rarely")
     pairs = all_rows(case.world)
-    data = read(case, pairs, batch_size, pad_id)
+    data, expected = read(case, pairs, batch_size, pad_id), state_features(case.world)
     site = 0
     for number, (x, n) in enumerate(pairs):
         y = case.world.sequences[n]
         for t, s in enumerate(case.world.path(n)):
-            assert data.features[site].argmax().item() == x * len(case.world.prefixes) + s
+            torch.testing.assert_close(data.features[site], expected[x * len(case.world.prefixes) + s])
             assert (data.tokens[site].item(), data.bins[site].item()) == (y[t], case.bins[x, n])
             assert (data.sequence[site].item(), data.follows[site].item()) == (number, site - 1 if t else -1)
             site += 1
@@ -200,12 +200,12 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
         consistency_weight=consistency, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     exact = world.bin_law(world.law, case.bins, num_bins)
-    one_hot = torch.eye(data.features.shape[1])
-    found = head.all_tokens(one_hot).exp().detach().numpy().reshape(*world.table.shape, num_bins)
+    features = state_features(world)
+    found = head.all_tokens(features).exp().detach().numpy().reshape(*world.table.shape, num_bins)
     weight = world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]
     distance = 0.5 * np.abs(found - exact[:, world.child]).sum(-1)
     assert (weight * distance).sum() / weight.sum() < 0.06
-    at_prompts = one_hot[[state_of(world, prompt) for prompt in ((1,), (2, 1), (2, 2))]]
+    at_prompts = features[[state_of(world, prompt) for prompt in ((1,), (2, 1), (2, 2))]]
     law = head.prefix_law(at_prompts, anchor.logits_from(at_prompts)).exp().detach().numpy()
     np.testing.assert_allclose(law, exact[:, 0], atol=0.08)
     assert report.heldout_loss < report.constant_loss - 0.02
@@ -267,15 +267,19 @@ def test_calibration_error_of_the_exact_law_is_small_and_of_a_wrong_law_is_its_e
 
 # ------------------------------------------------------------ guided decoding
 @few
-@given(seeds, st.floats(0.05, 5.0))
-def test_guidance_samples_from_the_projected_law(seed, dual):
-    """Softmax of the processed logits = the exact conditional of p ψ / Z at every open prefix."""
+@given(seeds, st.floats(0.05, 5.0), st.sampled_from([1.0, 3.0]))
+def test_guidance_samples_from_the_projected_law(seed, dual, exponent):
+    """Softmax of the processed logits = the exact conditional of p ψ / Z at every open prefix; p V^γ when asked."""
     case = make_case(small(seed), "rarely")
     world, model = case.world, TabularLM(case.world, case.world.table)
     group = case.group(np.array([dual]))
-    guidance = Guidance(group.head, group.log_potential())
-    projected, _ = world.tilt(world.law, case.potential(np.array([dual])))
-    expected = world.next_token(projected)
+    guidance = Guidance(group.head, group.log_potential(), exponent)
+    potential = case.potential(np.array([dual]))
+    expected = world.table * world.value(potential)[:, world.child] ** exponent
+    expected /= expected.sum(-1, keepdims=True)
+    if exponent == 1.0:
+        projected, _ = world.tilt(world.law, potential)
+        np.testing.assert_allclose(expected, world.next_token(projected), atol=1e-9)
     with guidance.attached(model):
         for s, prefix in enumerate(world.prefixes):
             ids = torch.tensor([[2, 1, *prefix], [2, 2, *prefix]])
@@ -285,3 +289,77 @@ def test_guidance_samples_from_the_projected_law(seed, dual):
             )
     with pytest.raises(RuntimeError, match="not attached"):
         guidance(ids, scores)
+
+
+def test_guidance_reads_what_the_anchor_reads():
+    """Token by token, and again for another call of generate: the head sees the anchor's own features."""
+    case = make_case(small(3), "rarely")
+    world, model = case.world, TabularLM(case.world, case.world.table)
+    expected, potential = state_features(world), torch.tensor([0.0, -2.0])
+    head = random_head(1, expected.shape[1], 3, 2)
+    guidance = Guidance(head, potential)
+    with guidance.attached(model):
+        for n in (0, len(world.sequences) // 2, len(world.sequences) - 1):
+            for s in world.path(n):
+                ids = torch.tensor([[2, 1, *world.prefixes[s]]])
+                logits = model(ids, torch.ones_like(ids)).logits[:, -1]
+                at = expected[[len(world.prefixes) + s]]
+                torch.testing.assert_close(
+                    guidance(ids, logits),
+                    logits + log_values(head.all_tokens(at), potential),
+                    atol=1e-4,
+                    rtol=1e-4,
+                )
+
+
+# ------------------------------------------------------------ what the law explains
+@pytest.mark.parametrize("kept", [1.0, 0.5, 0.0])
+def test_explained_share_is_one_for_the_exact_law_and_falls_with_its_token_preferences(kept):
+    """π' = kept · π(s·v) + (1 - kept) · π(s): the same law at every prefix, advantages times ``kept``."""
+    case = make_case(small(11), "rarely")
+    world, group = case.world, case.group(np.array([1.5]))
+    data = sampled(case, 6000, 12)
+    law = world.bin_law(world.law, case.bins, case.target.num_bins)
+    after, here = law[:, world.child], law[:, : len(world.prefixes), None]
+    with np.errstate(divide="ignore"):
+        mixed = np.log(kept * after + (1 - kept) * here).reshape(-1, *after.shape[2:])
+    group.head.table = torch.from_numpy(mixed).float()
+    anchor = Anchor(TabularLM(world, world.table))
+    share = explained_share(group.head, data, anchor, -group.log_potential())
+    assert abs(share - kept) < 0.1
+    exponent = potential_exponent(share)
+    assert exponent == min(8.0, max(1.0, 1 / max(share, 1e-6)))
+
+
+def test_held_out_sequences_are_renumbered_with_their_predecessors():
+    case = make_case(small(11), "rarely")
+    data = sampled(case, 300, 12)
+    wanted = auxiliary.heldout_sequences(data, 3)
+    part = data.of_sequences(wanted)
+    assert 0 < len(part.bins) < len(data.bins)
+    assert set(part.sequence.tolist()) == set(torch.nonzero(wanted).squeeze(1).tolist())
+    for site, before in enumerate(part.follows.tolist()):
+        assert before in (-1, site - 1)
+        assert before == -1 or part.sequence[before] == part.sequence[site]
+
+
+def test_corpus_rows_teach_what_samples_do_not_show():
+    """Few samples of the anchor and many labelled rows beside them: the law is nearer the exact one with the rows."""
+    case = make_case(small(5), "rarely")
+    world, data = case.world, sampled(case, 150, 6)
+    corpus = sampled(case, 4000, 7)
+    anchor, exact = Anchor(TabularLM(world, world.table)), case.group(np.zeros(1)).head
+    every, error = state_features(world), []
+    weight = (world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]).reshape(-1, 3)
+    for share in (0.0, 1.0):
+        torch.manual_seed(0)
+        head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=48)
+        fit(
+            head, data, anchor.logits_from, steps=200, learning_rate=3e-3, batch_size=512, consistency_weight=0.0,
+            weight_decay=WEIGHT_DECAY, seed=0, corpus=corpus, corpus_weight=share,
+        )  # fmt: skip
+        distance = (
+            (head.all_tokens(every).exp() - exact.all_tokens(every).exp()).abs()[..., 0].detach().numpy()
+        )
+        error.append(float((weight * distance).sum() / weight.sum()))
+    assert error[1] < 0.7 * error[0]

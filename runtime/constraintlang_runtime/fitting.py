@@ -1,0 +1,179 @@
+"""Fitting a group's auxiliary model: features of samples and corpus rows, the law at every prompt, what it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from constraintlang_runtime import auxiliary
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
+from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.groups import Group, attach_target
+from constraintlang_runtime.sampling import derived_seed, seeded
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+REFIT_SHARE = 4  # a refit starts from the last fit, so a quarter of the steps is enough
+EXPLAINED_SEQUENCES = 1024
+MAX_EXPONENT = 8.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit: its report, the law at each prompt [P, M], and the samples that it did not train on."""
+
+    report: FitReport
+    law: Floats
+    heldout: AuxiliaryData
+
+
+def read_features(
+    anchor: Anchor, rows: Sequence[TokenRow], bins: NDArray[np.int64], pad_id: int, batch_size: int
+) -> AuxiliaryData:
+    """Features of every prediction site of rows under the anchor, with their labels, on the CPU."""
+    device = next(anchor.model.parameters()).device
+    parts: list[AuxiliaryData] = []
+    offset = 0
+    kept = [i for i, row in enumerate(rows) if row.completion]
+    for start in range(0, len(kept), batch_size):
+        chosen = kept[start : start + batch_size]
+        batch = collate([rows[i] for i in chosen], pad_id)
+        sites = prediction_sites(batch.region)
+        moved = replace(
+            batch, input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+        )
+        features = anchor.features(moved, sites.to(device))
+        sequence = torch.nonzero(sites)[:, 0]
+        index = torch.arange(len(sequence)) + offset
+        first = torch.ones(len(sequence), dtype=torch.bool)
+        first[1:] = sequence[1:] != sequence[:-1]
+        parts.append(
+            AuxiliaryData(
+                features.cpu(),
+                next_tokens(batch.input_ids, sites),
+                torch.from_numpy(bins[chosen])[sequence],
+                sequence + start,
+                torch.where(first, torch.full_like(index, -1), index - 1),
+            )
+        )
+        offset += len(sequence)
+    if not parts:
+        raise TrainingError(
+            "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
+        )
+    return AuxiliaryData(
+        *(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__)
+    )
+
+
+def fit_auxiliary(
+    group: Group, anchor: Anchor, rows: Sequence[TokenRow], statistics: Floats, config: ConstraintConfig,
+    pad_id: int, *, seed: int, score_corpus: Callable[[Sequence[TokenRow]], Floats],
+    progress: Progress | None = None,
+) -> Fitted:  # fmt: skip
+    """Fit the group's law to scored samples of the anchor, with as many scored corpus rows beside them.
+
+    Corpus rows are labels that cost no sampling. Their continuations are not the anchor's, so they bias the law
+    where the anchor writes unlike the corpus; ``auxiliary_corpus_weight: 0`` leaves them out. Which weights are kept
+    is decided on held-out samples of the anchor alone.
+    """
+    bins = attach_target(group, statistics)
+    assert group.target is not None
+    data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
+    corpus = None
+    if config.auxiliary_corpus_weight > 0 and group.corpus_rows:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "corpus rows"))
+        order = torch.randperm(len(group.corpus_rows), generator=generator)[: len(rows)].tolist()
+        chosen = [group.corpus_rows[i] for i in order]
+        labels = group.target.bin_index(score_corpus(chosen))
+        corpus = read_features(anchor, chosen, labels, pad_id, config.sampling_batch_size)
+    is_new = group.head is None
+    if group.head is None:
+        with seeded(derived_seed(seed, "auxiliary")):
+            group.head = AuxiliaryHead(
+                anchor.feature_size, anchor.vocab_size, group.target.num_bins,
+                rank=config.auxiliary_rank, width=config.auxiliary_width,
+                dropout=config.auxiliary_dropout,
+                embeddings=anchor.head.weight.detach().cpu(),
+            )  # fmt: skip
+    head = group.head.cpu().requires_grad_(True)
+    lm_device = next(anchor.model.parameters()).device
+    report = auxiliary.fit(
+        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+        steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
+        learning_rate=config.auxiliary_learning_rate,
+        batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+        weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
+        corpus=corpus, corpus_weight=config.auxiliary_corpus_weight,
+        progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
+    )  # fmt: skip
+    head.requires_grad_(False)
+    head.to(lm_device)
+    first = data.follows < 0
+    laws = []
+    with torch.no_grad():
+        for part in data.features[first].split(256):
+            moved = part.to(lm_device)
+            laws.append(head.prefix_law(moved, anchor.logits_from(moved)).exp().double().cpu())
+    heldout = data.of_sequences(auxiliary.heldout_sequences(data, derived_seed(seed, "fit")))
+    return Fitted(report, torch.cat(laws).numpy(), heldout)
+
+
+@torch.no_grad()
+def explained_share(
+    head: AuxiliaryHead, data: AuxiliaryData, anchor: Anchor, energy: Float[Tensor, " M"]
+) -> float:
+    """Share of the variance of the energy e = -log ψ within a prompt that the law's token preferences explain.
+
+    Equation: with advantages A_t = E_π[e | s_t y_t] - Σ_v p_ref(v|s_t) E_π[e | s_t v], the share is
+    Cov(e, Σ_t A_t) / E Var(e | x), over sequences that the fit did not see; the derivative of E[e] along the tilt
+    p_ref V^γ at γ = 0, relative to that of the exact tilt, whose share is 1. The prompt's variance is bounded by the
+    squared error of the law at the first site. Units: none. Returns 0 when nothing is explained.
+    """
+    device = next(anchor.model.parameters()).device
+    kept = data.sequence < data.sequence.unique()[:EXPLAINED_SEQUENCES].max() + 1
+    numbers, index = data.sequence[kept].unique(return_inverse=True)
+    features, tokens, bins = data.features[kept], data.tokens[kept], data.bins[kept]
+    energy = energy.double()
+    means, chosen = [], []
+    for start in range(0, len(features), 256):
+        part = features[start : start + 256].to(device)
+        value = (head.all_tokens(part).exp().double() * energy.to(device)).sum(-1)  # [S, V]
+        law = torch.softmax(anchor.logits_from(part).double(), dim=-1)
+        means.append((law * value).sum(-1).cpu())
+        chosen.append(value.cpu().gather(1, tokens[start : start + 256, None]).squeeze(1))
+    mean, advantage = torch.cat(means), torch.cat(chosen) - torch.cat(means)
+    total = torch.zeros(len(numbers), dtype=torch.float64).index_add(0, index, advantage)
+    first = data.follows[kept] < 0
+    actual = energy[bins[first]]
+    within = float((actual - mean[first]).square().mean())
+    if within <= 0:
+        return 0.0
+    return max(0.0, float(((actual - actual.mean()) * total).mean()) / within)
+
+
+def potential_exponent(share: float) -> float:
+    """γ of the tilt p_ref V^γ: 1/share, between 1 and 8, so that its effect is that of the exact projection.
+
+    To first order E[e] falls by γ · share · Var(e | x) where the exact tilt takes Var(e | x).
+    """
+    return min(MAX_EXPONENT, max(1.0, 1.0 / max(share, 1e-6)))
+
+
+def set_exponent(group: Group, exponent: float) -> None:
+    """Give a group its γ, and couple its controllers to it by what the auxiliary model leaves unexplained."""
+    group.fitted_exponent = exponent
+    coupling = max(0.0, 1.0 - 1.0 / exponent)
+    group.controllers = [
+        replace(state, start=state.value, coupling=coupling if state.kind == "dual" else 0.0)
+        for state in group.controllers
+    ]
