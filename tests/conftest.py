@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 from tiny_models import World, write_classifier, write_world
+
+# Shapes and types of what computes are checked at every call of every test.
+TENSOR_MODULES = ("anchor", "auxiliary", "decoding", "fitting", "penalty", "projection", "regularizer")
+install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this
 

@@ -146,7 +146,7 @@ def _inputs(case: Case, pairs: list[tuple[int, int]]) -> dict[str, torch.Tensor]
 
 def _plain_loss(model: TabularLM, inputs: dict[str, torch.Tensor], num_tokens: float) -> torch.Tensor:
     logits = model(inputs["input_ids"], inputs["attention_mask"]).logits
-    return language_model_loss(logits, inputs["labels"], num_tokens)
+    return language_model_loss(logits, inputs["labels"], float(num_tokens))
 
 
 def test_identity_11_zero_duals_skip_the_term_bit_for_bit():
