@@ -102,14 +102,25 @@ class ClauseMap(Record):
     statements: tuple[Position, ...] = Field(min_length=1)
 
 
+class FileMap(Record):
+    """A file of the directory ``files``, and its content."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    hash: Hash
+
+
 class MapFile(Record):
-    """``policy.map.json``: clauses in the order of the IR; ``source`` is a file name without folders."""
+    """``policy.map.json``: clauses in the order of the IR; ``source`` is a file name without folders.
+
+    ``files`` are the word lists by attribute.
+    """
 
     format: Literal["constraintc.map"] = MAP_FORMAT
     version: VersionText = VERSION
     semantic_hash: Hash
     source: str
     clauses: tuple[ClauseMap, ...]
+    files: dict[str, FileMap] = {}
 
 
 def semantics_json(ir: PolicyIR) -> Json:

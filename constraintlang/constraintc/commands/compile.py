@@ -7,7 +7,7 @@ import sys
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message, print_table
-from constraintc.sources import compile_argument
+from constraintc.sources import add_allow_path, compile_argument
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.canonical import canonical_bytes
 from constraintlang_compiler.domains import domain_name
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--emit", choices=("ir", "canonical"), help="print this to stdout instead of a summary"
     )
+    add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None and args.emit is None:
         print_error("nothing to do: neither -o nor --emit is given", "add `-o DIR` to write the artifact")
         return ExitCode.USAGE
-    policy, findings = compile_argument(args.policy)
+    policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     warnings = [diagnostic for diagnostic in findings if diagnostic.severity == "warning"]
     print_diagnostics(warnings, policy.source, sys.stderr)
     directory = None if args.output is None else str(policy.save(args.output))
