@@ -21,6 +21,7 @@ from constraintlang.report import Report
 from constraintlang.source import SourceFile
 
 MAX_FILES = 100
+MAX_DEPTH = 20
 
 
 @dataclass
@@ -67,8 +68,10 @@ class Importer:
 
     def _read(self, place: Place, item: n.Import, report: Report) -> Declarations | None:
         library = self.library
-        if len(library.declared) > MAX_FILES:
-            message = f"more than {MAX_FILES} files are imported"
+        if len(library.declared) > MAX_FILES or len(self.chain) > MAX_DEPTH:
+            too_deep = len(self.chain) > MAX_DEPTH
+            what = f"one behind the other {MAX_DEPTH} times" if too_deep else f"from {MAX_FILES} files"
+            message = f"names are imported {what}, and that is the most"
             report.error("PC010", item.span, message, "put the declarations into fewer files")
             return None
         try:
