@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import pytest
 from policy_cases import TORCH_FREE, Case, Judge, read_cases
 
 from constraintlang import check_source, format_policy, parse
+from constraintlang import nodes as n
+from constraintlang.declarations import walk
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.sources import read_source
 from constraintlang_policies.library import FOLDER, std_names, std_path, std_summary
@@ -61,11 +67,8 @@ def test_a_policy_is_well_kept(name: str) -> None:
     assert check_source(source).tree == policy
 
 
-def _statements(items: object) -> list[object]:
-    from constraintlang import nodes as n
-    from constraintlang.declarations import walk
-
-    return [item for item, _ in walk(items) if isinstance(item, n.Statement)]  # type: ignore[arg-type]
+def _statements(items: Iterable[n.Item]) -> list[n.Statement]:
+    return [item for item, _ in walk(items) if isinstance(item, n.Statement)]
 
 
 @pytest.mark.parametrize(("name", "case"), cases("accepted"))
@@ -104,8 +107,6 @@ def test_every_statement_has_a_case(name: str) -> None:
 def test_every_attribute_can_be_measured(name: str) -> None:
     """By a backend, or, as the comment at the top says, by one that the user binds with --scorer."""
     source = read_source(std_path(f"std/{name}.policy"))
-    from constraintlang import nodes as n
-
     for item in parse(source)[0].items:
         if isinstance(item, n.Attribute):
             backends = [f.value.function for f in item.fields if f.name == "backend"]
@@ -137,6 +138,26 @@ def test_languages_share_no_word() -> None:
 def test_names_that_leave_the_library(name: str) -> None:
     with pytest.raises(ValueError, match="below `std/`"):
         std_path(name)
+
+
+TORCH_FREE_RUN = """
+import sys
+for name in ("torch", "transformers", "accelerate", "datasets", "peft", "safetensors"):
+    sys.modules[name] = None
+from pathlib import Path
+from policy_cases import Judge
+judge = Judge(Path(sys.argv[1]))
+assert judge.broken("Only a MORON would ask that!!", {}) == {"polite", "composed"}
+assert [wrong for test in judge.tests for wrong in judge.run_test(test)] == []
+"""
+
+
+def test_lists_patterns_lengths_and_verdicts_need_no_torch() -> None:
+    place = std_path("std/politeness.policy")
+    command = [sys.executable, "-c", TORCH_FREE_RUN, str(place)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_case_can_fail(tmp_path: Path) -> None:
