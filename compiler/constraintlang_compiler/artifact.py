@@ -52,7 +52,8 @@ MAX_BYTES = 64 * 1024 * 1024  # far above what a policy of 4 MiB compiles to
 class CompiledPolicy:
     """A policy ready for the runtime: its meaning (``ir``), the hash of that, its map and its source.
 
-    ``files`` says where the word list of an attribute lies, as far as that is known.
+    ``files`` says where the word list of an attribute lies, as far as that is known; ``contents`` is what stood
+    there when the policy was compiled.
     """
 
     ir: PolicyIR
@@ -60,19 +61,19 @@ class CompiledPolicy:
     map: MapFile
     source: SourceFile
     files: Mapping[str, Path] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write the files, each atomically; an earlier artifact in the directory is replaced.
 
-        Raises: ArtifactError when the path is a file or cannot be written, or a word list has changed since
-        the policy was compiled.
+        Raises: ArtifactError when the path is a file or cannot be written.
         """
         folder = Path(directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for attribute, record in sorted(self.map.files.items()):
                 (folder / FILES_NAME).mkdir(exist_ok=True)
-                _write(folder / FILES_NAME / record.name, _same_bytes(self.files[attribute], record, folder))
+                _write(folder / FILES_NAME / record.name, self.contents[attribute])
             # The IR comes last: a reader that sees a new map beside an old IR finds that the hashes differ.
             _write(folder / SOURCE_NAME, self.source.text.encode())
             _write(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
@@ -137,9 +138,11 @@ class CompiledPolicy:
                 )
         source = SourceFile(_read_text(folder / SOURCE_NAME), map_file.source)
         files = {name: folder / FILES_NAME / record.name for name, record in map_file.files.items()}
-        for name, path in files.items():
-            _same_bytes(path, map_file.files[name], folder)
-        return cls(ir, ir_file.semantic_hash, map_file, source, files)
+        contents = {name: _read_bytes(path) for name, path in files.items()}
+        for name, record in map_file.files.items():
+            if _hash(contents[name]) != record.hash:
+                raise _altered(folder, f"`{record.name}` is not the file that the policy was compiled with")
+        return cls(ir, ir_file.semantic_hash, map_file, source, files, contents)
 
 
 def compiled(
@@ -154,12 +157,9 @@ def compiled(
     Raises: ArtifactError for a file that cannot be read.
     """
     files = files or {}
-    records = {}
-    for attribute in ir.attributes:
-        path = files.get(attribute.name)
-        if path is not None and path.is_file():
-            digest = f"sha256:{hashlib.sha256(_read_bytes(path)).hexdigest()}"
-            records[attribute.name] = FileMap(name=f"{attribute.name}{path.suffix}", hash=digest)
+    used = [attribute.name for attribute in ir.attributes]
+    contents = {name: _read_bytes(path) for name, path in files.items() if name in used and path.is_file()}
+    records = {name: FileMap(name=f"{name}.txt", hash=_hash(content)) for name, content in contents.items()}
     semantic_hash = sha256_of(semantics_json(ir))
     clauses = tuple(
         ClauseMap(id=clause.id, label=clause.label, text=clause.text, statements=positions)
@@ -167,7 +167,7 @@ def compiled(
     )
     name = Path(source.name.replace("\\", "/")).name
     map_file = MapFile(semantic_hash=semantic_hash, source=name or "<policy>", clauses=clauses, files=records)
-    return CompiledPolicy(ir, semantic_hash, map_file, source, files)
+    return CompiledPolicy(ir, semantic_hash, map_file, source, files, contents)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -184,11 +184,8 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _same_bytes(path: Path, record: FileMap, folder: Path) -> bytes:
-    content = _read_bytes(path)
-    if f"sha256:{hashlib.sha256(content).hexdigest()}" != record.hash:
-        raise _altered(folder, f"`{path.name}` is not the file that the policy was compiled with")
-    return content
+def _hash(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _read_bytes(path: Path) -> bytes:

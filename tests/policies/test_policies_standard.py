@@ -83,6 +83,27 @@ def test_rejected_texts(name: str, case: Case) -> None:
     assert judge(name).broken(case.text, case.tags) == case.broken
 
 
+@pytest.mark.parametrize("name", UNCOMPILED)
+def test_the_part_that_compiles(name: str, tmp_path: Path) -> None:
+    """A copy without the statements that this release refuses."""
+    source = read_source(std_path(f"std/{name}.policy"))
+    found = check_source(source)
+    refused = [d.span for d in found.errors]
+    kept = tuple(
+        item
+        for item in found.tree.items
+        if not isinstance(item, n.Test)
+        and not any(item.span.start <= span.start < item.span.end for span in refused)
+    )
+    assert len(found.tree.items) - len(kept) > 0
+    (tmp_path / "part.policy").write_text(format_policy(n.Policy(items=kept)), encoding="utf-8")
+    part = Judge(tmp_path / "part.policy")
+    assert part.labels
+    for kind in ("accepted", "rejected"):
+        for case in read_cases(STD / "cases" / f"{name}.{kind}.jsonl"):
+            assert part.broken(case.text, case.tags) == case.broken & set(part.labels), case.text
+
+
 @pytest.mark.parametrize("name", COMPILED)
 def test_tests_in_the_file(name: str) -> None:
     policy = judge(name)

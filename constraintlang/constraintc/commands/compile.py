@@ -14,7 +14,8 @@ from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.explain import clause_columns
 
-HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash.
+HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash, and copies of the word
+lists that it names.
 
 The hash covers what the policy means. Comments, labels, order and spelling do not change it."""
 
