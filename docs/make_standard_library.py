@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from constraintlang import nodes as n
@@ -13,7 +12,7 @@ from constraintlang.prelude import load_prelude
 from constraintlang.printer import format_statement
 from constraintlang.report import Report
 from constraintlang.source import SourceFile
-from constraintlang.tree import names_in
+from constraintlang.tree import dotted, names_in
 from constraintlang_policies.library import std_names, std_path, std_summary
 
 PAGE = Path(__file__).parent / "standard-library.md"
@@ -83,7 +82,7 @@ class Described:
             {i.name: i for i in policy.items if isinstance(i, n.Let)}, Report()
         ).decimals
         declared = [item for item in policy.items if isinstance(item, n.Attribute)]
-        used = {found.dotted for demand, _ in self.demands for found in names_in(demand.formula)}
+        used = {dotted(found) for demand, _ in self.demands for found in names_in(demand.formula)}
         names = {attribute.name for attribute in declared}
         known = load_prelude(1).attributes
         prelude = [
@@ -110,10 +109,10 @@ class Described:
         lines += [*self.remarks, ""] if self.remarks else []
         lines += ["| label | demand |", "|---|---|"]
         for demand, outer in self.demands:
-            shown = replace(
-                demand,
-                label=None,
+            shown = n.Statement(
                 formula=substitute(demand.formula, self.constants),
+                strength=demand.strength,
+                always=demand.always,
                 clauses=(*outer, *demand.clauses),
             )
             lines.append(f"| `{demand.label}` | `{format_statement(shown)}` |")

@@ -18,7 +18,7 @@ from constraintlang.report import Report
 from constraintlang.source import SourceFile
 from constraintlang.statements import Scope, check_statement, enter
 from constraintlang.tests_block import check_test
-from constraintlang.tree import names_in
+from constraintlang.tree import dotted, names_in
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,6 @@ class _Statements:
 
 
 def _checked(declarations: Declarations, statements: list[CheckedStatement]) -> CheckedPolicy:
-    used = {name.dotted for s in statements for name in names_in(s.formula)}
+    used = {dotted(name) for s in statements for name in names_in(s.formula)}
     attributes = {name: info for name, info in declarations.attributes.items() if name in used}
     return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements))

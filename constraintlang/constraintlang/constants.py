@@ -10,7 +10,7 @@ from typing import Any
 
 from constraintlang import nodes as n
 from constraintlang.report import Report
-from constraintlang.tree import descendants, names_in
+from constraintlang.tree import descendants, dotted, names_in
 
 MAX_DIGITS = 100
 
@@ -24,7 +24,7 @@ def fold(node: n.Expr, values: Mapping[str, Fraction]) -> Fraction | None:
     if isinstance(node, n.Number):
         return Fraction(node.value)
     if isinstance(node, n.Name):
-        return values.get(node.dotted) if node.model is None else None
+        return values.get(dotted(node)) if node.model is None else None
     if isinstance(node, n.Negate):
         operand = fold(node.operand, values)
         return None if operand is None else -operand
@@ -76,8 +76,8 @@ def number_node(value: Decimal, span: Any) -> n.Expr:
 def substitute(node: Any, values: Mapping[str, Decimal]) -> Any:
     """``node`` with every name of a constant replaced by its number."""
     if isinstance(node, n.Name):
-        if node.model is None and node.dotted in values:
-            return number_node(values[node.dotted], node.span)
+        if node.model is None and dotted(node) in values:
+            return number_node(values[dotted(node)], node.span)
         return node
     changed = {}
     for key, value in vars(node).items():
@@ -130,8 +130,8 @@ class LetValues:
             path.append(name)
             stack.append((name, True))
             for used in names_in(self.lets[name].value):
-                if used.dotted in self.lets:
-                    stack.append((used.dotted, False))
+                if dotted(used) in self.lets:
+                    stack.append((dotted(used), False))
 
     def _cycle(self, names: list[str]) -> None:
         if names[0] in self.failed:
@@ -152,10 +152,10 @@ class LetValues:
         if name in self.failed:
             return
         self.failed.add(name)  # until proven otherwise
-        if any({u.parts[0], u.dotted} & self.failed for u in names_in(let.value)):
+        if any({u.parts[0], dotted(u)} & self.failed for u in names_in(let.value)):
             return
         applied = [x for x in descendants(let.value) if isinstance(x, n.Apply)]
-        unknown = [u for u in names_in(let.value) if u.dotted not in self.fractions or u.model]
+        unknown = [u for u in names_in(let.value) if dotted(u) not in self.fractions or u.model]
         if applied or unknown:
             culprit = min([*applied, *unknown], key=lambda x: x.span.start)
             self.report.error(

@@ -196,7 +196,7 @@ class _Collector:
         known = self.found.tags.get(key)
         if known is not None:
             new = tuple(s for s in tag.values if str(s.value) not in {str(k.value) for k in known.values})
-            tag = replace(known, values=(*known.values, *new))
+            tag = n.Tag(key=key, values=(*known.values, *new), name_span=known.name_span, span=known.span)
         self.found.tags[key] = tag
 
     def domain_fields(self, item: n.Domain) -> None:

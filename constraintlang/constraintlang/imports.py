@@ -30,7 +30,7 @@ class Library:
 
     allow_path: bool = False
     declared: dict[str, Declarations | None] = field(default_factory=dict)
-    num_characters: int = 0
+    texts: dict[str, str] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
     """What is wrong in imported files; each finding carries its file."""
 
@@ -81,8 +81,8 @@ class Importer:
             why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror).lower()
             report.error("PC107", item.span, f"cannot read `{place.name}`: {why}", "correct the file")
             return None
-        library.num_characters += len(text)
-        if library.num_characters > MAX_BYTES:
+        library.texts[place.key] = text
+        if sum(map(len, library.texts.values())) > MAX_BYTES:
             message = "the imported files are larger than 4 MiB together"
             report.error("PC010", item.span, message, "import less, or smaller files")
             return None

@@ -12,6 +12,7 @@ from constraintlang.declarations import Declarations
 from constraintlang.printer import format_number
 from constraintlang.report import Report
 from constraintlang.suggestions import closest
+from constraintlang.tree import dotted
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def resolve(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> Meaning | None:
     """The meaning of a name; None when it has none, which is reported unless its definition failed."""
-    first, whole = name.parts[0], name.dotted
+    first, whole = name.parts[0], dotted(name)
     if {first, whole} & declarations.quiet:
         return None
     if whole in declarations.lets or whole in declarations.constants:
@@ -45,7 +46,7 @@ def unknown_attribute(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> None:
     """Report PC101, with the most similar name there is."""
-    written = name.dotted
+    written = dotted(name)
     known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
     near = closest(written, known)
     if near is None:

@@ -41,11 +41,6 @@ class Name(Node):
     parts: tuple[str, ...]
     model: str | None = None
 
-    @property
-    def dotted(self) -> str:
-        """The name as it is written, without the model."""
-        return ".".join(self.parts)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Negate(Node):
@@ -343,7 +338,7 @@ class Field(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute(Node):
-    """``attribute toxicity: score in [0, 1] lower_is_better { ... }``; ``name`` may be qualified."""
+    """``attribute toxicity: score in [0, 1] lower_is_better { ... }``."""
 
     name: str
     type: str
