@@ -36,6 +36,7 @@ decimals = st.builds(
     st.integers(-12, 3),
 )
 numbers = st.builds(lambda v, p: n.Number(value=v, percent=p), decimals, st.booleans())
+qualified = names | st.tuples(names, names).map(".".join)
 plain_names = st.builds(
     lambda parts, model: n.Name(parts=tuple(parts), model=model),
     st.lists(names, min_size=1, max_size=2),
@@ -168,7 +169,7 @@ attributes = st.builds(
     lambda name, type, ends, flags, fields: n.Attribute(
         name=name, type=type, low=ends and ends[0], high=ends and ends[1], flags=flags, fields=fields
     ),
-    names,
+    qualified,
     names,
     st.none() | st.tuples(expressions, expressions),
     st.lists(names, max_size=2).map(tuple),
@@ -177,7 +178,7 @@ attributes = st.builds(
 signed = decimals | decimals.filter(bool).map(lambda v: v.copy_negate())
 test_items = st.builds(
     lambda name, value, model: n.Given(name=name, value=value, model=model),
-    names,
+    qualified,
     signed | many(signed, 1),
     st.none() | names,
 ) | st.builds(

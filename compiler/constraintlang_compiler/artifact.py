@@ -3,19 +3,23 @@
 ``policy.ir.json``        the semantics, canonical JSON, and their hash; tool version outside what is hashed
 ``policy.map.json``       labels, texts and positions of the clauses, and the *name* of the source file
 ``policy.source.policy``  a copy of the source, so that messages can quote it
+``files/``                the word lists that attributes name, so that the directory can be moved alone
 
-Labels are not hashed: renaming a label changes the map only. Loading trusts nothing: unknown fields, higher
-major versions, a hash that does not fit and a map of other clauses are errors. Bytes depend on the policy and
+Labels are not hashed: renaming a label changes the map only; so does moving a word list. Loading trusts
+nothing: unknown fields, higher major versions, a hash that does not fit, a word list that was changed and a
+map of other clauses are errors. Bytes depend on the policy and
 the tool version only, not on time, host, path, hash seed or the order of statements (the map keeps positions,
 so it does depend on the text).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +30,7 @@ from constraintlang_compiler.artifact_format import (
     FORMAT,
     VERSION,
     ClauseMap,
+    FileMap,
     IRFile,
     MapFile,
     Position,
@@ -39,27 +44,37 @@ from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import clause_id
 
 IR_NAME, MAP_NAME, SOURCE_NAME = "policy.ir.json", "policy.map.json", "policy.source.policy"
+FILES_NAME = "files"
 FileT = TypeVar("FileT", IRFile, MapFile)
 MAX_BYTES = 64 * 1024 * 1024  # far above what a policy of 4 MiB compiles to
 
 
 @dataclass(frozen=True)
 class CompiledPolicy:
-    """A policy ready for the runtime: its meaning (``ir``), the hash of that, its map and its source."""
+    """A policy ready for the runtime: its meaning (``ir``), the hash of that, its map and its source.
+
+    ``files`` says where the word list of an attribute lies, as far as that is known; ``contents`` is what stood
+    there when the policy was compiled.
+    """
 
     ir: PolicyIR
     semantic_hash: str
     map: MapFile
     source: SourceFile
+    files: Mapping[str, Path] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write the three files, each atomically; an earlier artifact in the directory is replaced.
+        """Write the files, each atomically; an earlier artifact in the directory is replaced.
 
         Raises: ArtifactError when the path is a file or cannot be written.
         """
         folder = Path(directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for attribute, record in sorted(self.map.files.items()):
+                (folder / FILES_NAME).mkdir(exist_ok=True)
+                _write(folder / FILES_NAME / record.name, self.contents[attribute])
             # The IR comes last: a reader that sees a new map beside an old IR finds that the hashes differ.
             _write(folder / SOURCE_NAME, self.source.text.encode())
             _write(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
@@ -123,21 +138,37 @@ class CompiledPolicy:
                     folder, f"clause `{clause.name}` hashes to {clause_id(clause)}, the file says {clause.id}"
                 )
         source = SourceFile(_read_text(folder / SOURCE_NAME), map_file.source)
-        return cls(ir, ir_file.semantic_hash, map_file, source)
+        files = {name: folder / FILES_NAME / record.name for name, record in map_file.files.items()}
+        contents = {name: _read_bytes(path) for name, path in files.items()}
+        for name, record in map_file.files.items():
+            if _hash(contents[name]) != record.hash:
+                raise _altered(folder, f"`{record.name}` is not the file that the policy was compiled with")
+        return cls(ir, ir_file.semantic_hash, map_file, source, files, contents)
 
 
 def compiled(
-    ir: PolicyIR, statements: tuple[tuple[Position, ...], ...], source: SourceFile
+    ir: PolicyIR,
+    statements: tuple[tuple[Position, ...], ...],
+    source: SourceFile,
+    files: Mapping[str, Path] | None = None,
 ) -> CompiledPolicy:
-    """A compiled policy from its IR and the positions of the statements of each clause."""
+    """A compiled policy from its IR and the positions of the statements of each clause.
+
+    A file of ``files`` that does not exist is not recorded: the attribute has to be bound by the user.
+    Raises: ArtifactError for a file that cannot be read.
+    """
+    files = files or {}
+    used = [attribute.name for attribute in ir.attributes]
+    contents = {name: _read_bytes(path) for name, path in files.items() if name in used and path.is_file()}
+    records = {name: FileMap(name=f"{name}.txt", hash=_hash(content)) for name, content in contents.items()}
     semantic_hash = sha256_of(semantics_json(ir))
     clauses = tuple(
         ClauseMap(id=clause.id, label=clause.label, text=clause.text, statements=positions)
         for clause, positions in zip(ir.clauses, statements, strict=True)
     )
     name = Path(source.name.replace("\\", "/")).name
-    map_file = MapFile(semantic_hash=semantic_hash, source=name or "<policy>", clauses=clauses)
-    return CompiledPolicy(ir, semantic_hash, map_file, source)
+    map_file = MapFile(semantic_hash=semantic_hash, source=name or "<policy>", clauses=clauses, files=records)
+    return CompiledPolicy(ir, semantic_hash, map_file, source, files, contents)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -152,6 +183,23 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _hash(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot read `{path}`: {error.strerror or error}", help="compile the policy again"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise ArtifactError(f"`{path}` has more than {MAX_BYTES} bytes", help="use a shorter word list")
+    return content
 
 
 def _read_text(path: Path) -> str:

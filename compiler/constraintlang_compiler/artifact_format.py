@@ -78,14 +78,25 @@ class ClauseMap(Record, frozen=True, kw_only=True):
     statements: Annotated[tuple[Position, ...], Meta(min_length=1)]
 
 
+class FileMap(Record, frozen=True, kw_only=True):
+    """A file of the directory ``files``, and its content."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    hash: Hash
+
+
 class MapFile(Record, frozen=True, kw_only=True):
-    """``policy.map.json``: clauses in the order of the IR; ``source`` is a file name without folders."""
+    """``policy.map.json``: clauses in the order of the IR; ``source`` is a file name without folders.
+
+    ``files`` are the word lists by attribute.
+    """
 
     format: Literal["constraintc.map"] = MAP_FORMAT
     version: VersionText = VERSION
     semantic_hash: Hash
     source: str
     clauses: tuple[ClauseMap, ...]
+    files: dict[str, FileMap] = {}
 
 
 def semantics_json(ir: PolicyIR) -> Json:

@@ -16,6 +16,15 @@ OWN_PAGES = {
         "mean(words) >= 20",
         "P(words < 20) <= 5%",
     ),
+    "PC604": Page(
+        "PC604",
+        "a word list is missing",
+        "A `lexicon` names a file of words, relative to the folder of the policy that declares the attribute; a name "
+        "that begins with `std/` is a list of the standard library. The policy can be compiled without the file, but "
+        "then the attribute has to be bound with --scorer wherever the policy is used.",
+        'attribute slurs: count { backend = lexicon("lists/slurs.txt") }\nslurs == 0',
+        'attribute insults: count { backend = lexicon("std/lists/insults.txt") }\ninsults == 0',
+    ),
 }
 
 

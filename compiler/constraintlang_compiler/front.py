@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from constraintlang import check_source
 from constraintlang.checked import CheckedPolicy
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
 from constraintlang.source import SourceFile
+from constraintlang_compiler.data_files import data_files
 from constraintlang_compiler.lower import Lowered, lower_with_origins
 
 
 @dataclass(frozen=True)
 class Front:
-    """What is known of a source: clauses unless there are errors, and the findings of all stages, sorted."""
+    """What is known of a source: clauses unless there are errors, and the findings of all stages, sorted.
+
+    ``files`` are the word lists that attributes name.
+    """
 
     checked: CheckedPolicy | None
     lowered: Lowered | None
     diagnostics: tuple[Diagnostic, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
-def check_and_lower(source: SourceFile) -> Front:
+def check_and_lower(source: SourceFile, *, allow_path: bool = False) -> Front:
     """Check a source and lower it; never raises for what its author wrote.
 
+    ``allow_path`` lets the policy import and name files outside its folder.
     INVARIANT: a source without errors here compiles.
     """
-    result = check_source(source)
+    result = check_source(source, allow_path=allow_path)
     if result.policy is None:
         return Front(None, None, tuple(result.diagnostics))
+    files, found = data_files(result.policy.attributes.values(), source, allow_path=allow_path)
+    lowered = None
     try:
         lowered = lower_with_origins(result.policy, source)
     except PolicyError as error:
-        return Front(None, None, tuple(sort_diagnostics([*result.diagnostics, *error.diagnostics])))
-    return Front(result.policy, lowered, tuple(result.diagnostics))
+        found.extend(error.diagnostics)
+    diagnostics = tuple(sort_diagnostics([*result.diagnostics, *found]))
+    if any(finding.is_error for finding in diagnostics):
+        return Front(None, None, diagnostics)
+    return Front(result.policy, lowered, diagnostics, files)

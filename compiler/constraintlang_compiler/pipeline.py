@@ -25,34 +25,35 @@ class Compilation:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def compile_with_diagnostics(source: SourceFile) -> Compilation:
+def compile_with_diagnostics(source: SourceFile, *, allow_path: bool = False) -> Compilation:
     """Check and lower a source; never raises for what its author wrote."""
-    front = check_and_lower(source)
+    front = check_and_lower(source, allow_path=allow_path)
     if front.lowered is None or front.checked is None:
         return Compilation(None, front.diagnostics)
     statements = front.checked.statements
     positions = tuple(
         tuple(_position(statements[i], source) for i in indexes) for indexes in front.lowered.origins
     )
-    return Compilation(compiled(front.lowered.ir, positions, source), front.diagnostics)
+    return Compilation(compiled(front.lowered.ir, positions, source, front.files), front.diagnostics)
 
 
-def compile_source(source: SourceFile) -> CompiledPolicy:
+def compile_source(source: SourceFile, *, allow_path: bool = False) -> CompiledPolicy:
     """Compile the text of a policy.
 
+    ``allow_path`` lets the policy import and name files outside its folder.
     Raises: PolicyError with every finding when there is an error among them.
 
     >>> policy = compile_source(SourceFile("always toxicity < 0.5"))
     >>> policy.ir.clauses[0].hard
     True
     """
-    outcome = compile_with_diagnostics(source)
+    outcome = compile_with_diagnostics(source, allow_path=allow_path)
     if outcome.policy is None:
         raise PolicyError(outcome.diagnostics, source)
     return outcome.policy
 
 
-def compile_path(path: str | os.PathLike[str]) -> CompiledPolicy:
+def compile_path(path: str | os.PathLike[str], *, allow_path: bool = False) -> CompiledPolicy:
     """Compile a ``.policy`` file, or load a directory that ``constraintc compile`` wrote.
 
     Raises: PolicyError (the policy is wrong), SourceError (no such file, not UTF-8, too large), ArtifactError
@@ -66,7 +67,7 @@ def compile_path(path: str | os.PathLike[str]) -> CompiledPolicy:
                 help="name a `.policy` file, or compile one with `constraintc compile my.policy -o DIR`",
             )
         return CompiledPolicy.load(place)
-    return compile_source(read_source(place))
+    return compile_source(read_source(place), allow_path=allow_path)
 
 
 def _position(statement: CheckedStatement, source: SourceFile) -> Position:

@@ -29,11 +29,11 @@ def read_source(path: str | os.PathLike[str]) -> SourceFile:
         raise SourceError(f"`{place}` is a directory, expected a policy file") from error
     except OSError as error:
         raise SourceError(f"cannot read `{place}`: {error.strerror or error}") from error
-    return decode_source(content, str(place))
+    return decode_source(content, str(place), place.parent)
 
 
-def decode_source(content: bytes, name: str) -> SourceFile:
-    """Bytes as a policy source.
+def decode_source(content: bytes, name: str, folder: Path | None = None) -> SourceFile:
+    """Bytes as a policy source; ``folder`` is where files that it names lie.
 
     Raises: SourceError when they are not UTF-8 or more than 4 MiB.
     """
@@ -43,7 +43,7 @@ def decode_source(content: bytes, name: str) -> SourceFile:
             help="split the policy into several files",
         )
     try:
-        return SourceFile(content.decode("utf-8-sig"), name)
+        return SourceFile(content.decode("utf-8-sig"), name, folder)
     except UnicodeDecodeError as error:
         raise SourceError(
             f"`{name}` is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}",

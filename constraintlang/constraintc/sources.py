@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,11 @@ def read_argument(name: str) -> SourceFile:
     Raises: SourceError when it is missing, not UTF-8 or too large.
     """
     if name == "-":
-        return decode_source(sys.stdin.buffer.read(MAX_SOURCE_BYTES + 1), "<stdin>")
+        return decode_source(sys.stdin.buffer.read(MAX_SOURCE_BYTES + 1), "<stdin>", Path.cwd())
     return read_source(name)
 
 
-def compile_argument(name: str) -> tuple[CompiledPolicy, tuple[Diagnostic, ...]]:
+def compile_argument(name: str, *, allow_path: bool = False) -> tuple[CompiledPolicy, tuple[Diagnostic, ...]]:
     """The policy named by an argument, and what was found while compiling it (nothing for a compiled
     directory).
 
@@ -35,10 +36,17 @@ def compile_argument(name: str) -> tuple[CompiledPolicy, tuple[Diagnostic, ...]]
     if name != "-" and Path(name).is_dir():
         return compile_path(name), ()
     source = read_argument(name)
-    outcome = compile_with_diagnostics(source)
+    outcome = compile_with_diagnostics(source, allow_path=allow_path)
     if outcome.policy is None:
         raise PolicyError(outcome.diagnostics, source)
     return outcome.policy, outcome.diagnostics
+
+
+def add_allow_path(parser: argparse.ArgumentParser) -> None:
+    """The flag of every command that reads a policy."""
+    parser.add_argument(
+        "--allow-path", action="store_true", help="let the policy import and name files outside its folder"
+    )
 
 
 def policy_folder(name: str) -> Path:

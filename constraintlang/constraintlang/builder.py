@@ -86,7 +86,7 @@ class Builder:
             rest = rest[2:]
         fields = rest.pop().value if rest and isinstance(rest[-1], Part) else ()
         return n.Attribute(
-            name=str(c[1]),
+            name=c[1].value,
             type=str(c[3]),
             low=low,
             high=high,
@@ -97,6 +97,9 @@ class Builder:
             flag_spans=tuple(_place(x) for x in rest),
             span=self.span(c),
         )
+
+    def dotted(self, c: list[Any]) -> Any:
+        return Part("".join(map(str, c)), self.span(c))
 
     def fields(self, c: list[Any]) -> Any:
         return Part(tuple(x for x in c if isinstance(x, n.Field)), self.span(c))
@@ -355,7 +358,7 @@ class Builder:
     def given(self, c: list[Any]) -> Any:
         model = str(c[3]) if _is(c[2], "AT") else None
         place = _place(c[1])
-        return n.Given(name=str(c[1]), value=c[-1].value, model=model, name_span=place, span=self.span(c))
+        return n.Given(name=c[1].value, value=c[-1].value, model=model, name_span=place, span=self.span(c))
 
     def series(self, c: list[Any]) -> Any:
         return Part(tuple(x.value for x in c if isinstance(x, Part)), self.span(c))

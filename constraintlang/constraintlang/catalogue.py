@@ -146,6 +146,14 @@ _ALL = (
         "tag lang in {en, de}\ntoxicity < 0.1 for lang=de",
     ),
     _page(
+        "PC103",
+        "a file imports itself",
+        """Imports may share files, but not go in a circle, directly or through other files: what both sides
+        need belongs into a file that imports neither. In the example the policy stands in `my.policy`.""",
+        'import "my.policy" as my\ntoxicity < my.cap',
+        "let cap = 0.1\ntoxicity < cap",
+    ),
+    _page(
         "PC104",
         "the file does not name its edition",
         "A file of several statements should say which edition of the language it is written in.",
@@ -167,6 +175,15 @@ _ALL = (
         searched.""",
         'toxicity < 0.1 because "approved\u202e"',
         'toxicity < 0.1 because "approved"',
+    ),
+    _page(
+        "PC107",
+        "an imported file cannot be read",
+        """A path that begins with `std/` names a policy of the standard library (`constraintc init --list`).
+        Any other path begins at the folder of the file that imports, is written with `/` and ends in
+        `.policy`.""",
+        'import "std/safty.policy" as safety\nP(safety.self_harm > 0.5) < 0.1%',
+        'import "std/safety.policy" as safety\nP(safety.self_harm > 0.5) < 0.1%',
     ),
     _page(
         "PC108",
@@ -245,6 +262,14 @@ _ALL = (
         "A range is `[low, high]` with constants, the smaller first; `inf` leaves an end of a `real` open.",
         'attribute grade: real in [20, 0] { backend = python("acme:grade") }\ngrade < 9',
         'attribute grade: real in [0, 20] { backend = python("acme:grade") }\ngrade < 9',
+    ),
+    _page(
+        "PC119",
+        "a policy reaches outside its folder",
+        """A policy may come from somebody else. It reads files of its own folder and below, links followed,
+        unless `--allow-path` is given; every imported file is held to its own folder in the same way.""",
+        'import "../team.policy" as team\ntoxicity < team.cap',
+        "let cap = 0.1\ntoxicity < cap",
     ),
     _page(
         "PC120",

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from constraintlang.nodes import Call, DomainPredicate, Formula, Strength
-from constraintlang.source import Span
+from constraintlang.source import SourceFile, Span
 
 AttributeType = Literal["score", "real", "int", "count", "flag"]
 Reading = Literal["pointwise", "distribution", "rows"]
@@ -15,7 +15,10 @@ Reading = Literal["pointwise", "distribution", "rows"]
 
 @dataclass(frozen=True)
 class AttributeInfo:
-    """A declared attribute, from the file or the prelude, with its range evaluated to exact numbers."""
+    """A declared attribute, from the file, an import or the prelude, its range evaluated to exact numbers.
+
+    ``source`` is the imported file that declares it; ``span`` points into that.
+    """
 
     name: str
     type: AttributeType
@@ -25,6 +28,7 @@ class AttributeInfo:
     backend: Call | None
     from_prelude: bool = False
     span: Span | None = None
+    source: SourceFile | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from constraintlang.characters import check_characters
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
+from constraintlang.imports import Importer, Library
 from constraintlang.parser import parse_detailed
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
 from constraintlang.source import SourceFile
 from constraintlang.statements import Scope, check_statement, enter
 from constraintlang.tests_block import check_test
-from constraintlang.tree import names_in
+from constraintlang.tree import dotted, names_in
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ class CheckResult:
         return self.policy
 
 
-def check_source(source: SourceFile | str) -> CheckResult:
+def check_source(source: SourceFile | str, *, allow_path: bool = False) -> CheckResult:
     """Parse and check a policy; reports every error of every stage, sorted by position, and raises nothing.
+
+    Imported files are read from the source's folder and below, from anywhere with ``allow_path``.
 
     >>> check_source("toxicity < 0.1 for domain=toxigen").errors
     ()
@@ -52,12 +55,17 @@ def check_source(source: SourceFile | str) -> CheckResult:
     report = Report(list(parsed.diagnostics))
     comments = [c.span for c in parsed.policy.comments if c.text]
     report.diagnostics.extend(check_characters(source, comments))
+    library = Library(allow_path)
     declarations = collect(
-        parsed.policy, report, prelude=load_prelude(v.EDITIONS[-1]), lost_names=parsed.lost_names
+        parsed.policy,
+        report,
+        prelude=load_prelude(v.EDITIONS[-1]),
+        lost_names=parsed.lost_names,
+        importer=Importer.of(source, library),
     )
     statements = _Statements(declarations, report, parsed.lost_labels)
     statements.items(parsed.policy.items, Scope())
-    diagnostics = tuple(sort_diagnostics(report.diagnostics))
+    diagnostics = tuple(sort_diagnostics([*report.diagnostics, *library.findings]))
     policy = None
     if not any(d.is_error for d in diagnostics):
         policy = _checked(declarations, statements.found)
@@ -85,6 +93,6 @@ class _Statements:
 
 
 def _checked(declarations: Declarations, statements: list[CheckedStatement]) -> CheckedPolicy:
-    used = {name.parts[0] for s in statements for name in names_in(s.formula) if len(name.parts) == 1}
+    used = {dotted(name) for s in statements for name in names_in(s.formula)}
     attributes = {name: info for name, info in declarations.attributes.items() if name in used}
     return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 
 from constraintlang import nodes as n
 from constraintlang.report import Report
-from constraintlang.tree import descendants, names_in
+from constraintlang.tree import descendants, dotted, names_in
 
 MAX_DIGITS = 100
 
@@ -25,7 +25,7 @@ def fold(node: n.Expr, values: Mapping[str, Fraction]) -> Fraction | None:
     if isinstance(node, n.Number):
         return Fraction(node.value)
     if isinstance(node, n.Name):
-        return values.get(node.parts[0]) if len(node.parts) == 1 and node.model is None else None
+        return values.get(dotted(node)) if node.model is None else None
     if isinstance(node, n.Negate):
         operand = fold(node.operand, values)
         return None if operand is None else -operand
@@ -77,8 +77,8 @@ def number_node(value: Decimal, span: Any) -> n.Expr:
 def substitute(node: Any, values: Mapping[str, Decimal]) -> Any:
     """``node`` with every name of a constant replaced by its number."""
     if isinstance(node, n.Name):
-        if len(node.parts) == 1 and node.model is None and node.parts[0] in values:
-            return number_node(values[node.parts[0]], node.span)
+        if node.model is None and dotted(node) in values:
+            return number_node(values[dotted(node)], node.span)
         return node
     changed = {}
     for key, value in asdict(node).items():
@@ -93,13 +93,22 @@ def substitute(node: Any, values: Mapping[str, Decimal]) -> Any:
 
 
 class LetValues:
-    """The values of all ``let`` of a file; ``failed`` are the names that have none."""
+    """The values of all ``let`` of a file; ``failed`` are the names that have none.
 
-    def __init__(self, lets: Mapping[str, n.Let], report: Report, lost: frozenset[str] = frozenset()) -> None:
+    ``imported`` are constants of other files, by their qualified names.
+    """
+
+    def __init__(
+        self,
+        lets: Mapping[str, n.Let],
+        report: Report,
+        lost: Iterable[str] = (),
+        imported: Mapping[str, Decimal] | None = None,
+    ) -> None:
         self.lets = lets
         self.report = report
-        self.fractions: dict[str, Fraction] = {}
-        self.decimals: dict[str, Decimal] = {}
+        self.decimals: dict[str, Decimal] = dict(imported or {})
+        self.fractions: dict[str, Fraction] = {key: Fraction(value) for key, value in self.decimals.items()}
         self.failed: set[str] = set(lost)
         for name in lets:
             self._visit(name)
@@ -122,8 +131,8 @@ class LetValues:
             path.append(name)
             stack.append((name, True))
             for used in names_in(self.lets[name].value):
-                if len(used.parts) == 1 and used.parts[0] in self.lets:
-                    stack.append((used.parts[0], False))
+                if dotted(used) in self.lets:
+                    stack.append((dotted(used), False))
 
     def _cycle(self, names: list[str]) -> None:
         if names[0] in self.failed:
@@ -144,10 +153,10 @@ class LetValues:
         if name in self.failed:
             return
         self.failed.add(name)  # until proven otherwise
-        if any(len(u.parts) == 1 and u.parts[0] in self.failed for u in names_in(let.value)):
+        if any({u.parts[0], dotted(u)} & self.failed for u in names_in(let.value)):
             return
         applied = [x for x in descendants(let.value) if isinstance(x, n.Apply)]
-        unknown = [u for u in names_in(let.value) if ".".join(u.parts) not in self.fractions or u.model]
+        unknown = [u for u in names_in(let.value) if dotted(u) not in self.fractions or u.model]
         if applied or unknown:
             culprit = min([*applied, *unknown], key=lambda x: x.span.start)
             self.report.error(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Protocol
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
@@ -13,12 +14,17 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
 from constraintlang.report import Report
-from constraintlang.source import Span
+from constraintlang.source import SourceFile, Span
+from constraintlang.wording import KEYWORDS
 
 
 @dataclass
 class Declarations:
-    """The names of a file; ``quiet`` are those that failed and must not be complained about again."""
+    """The names of a file; ``quiet`` are those that failed and must not be complained about again.
+
+    What imports brought is among them, under qualified names; ``imports`` are the aliases and their files.
+    ``source`` is the file itself where it is an imported one.
+    """
 
     attributes: dict[str, AttributeInfo] = field(default_factory=dict)
     lets: dict[str, n.Let] = field(default_factory=dict)
@@ -29,6 +35,17 @@ class Declarations:
     quiet: set[str] = field(default_factory=set)
     values: LetValues = field(default_factory=lambda: LetValues({}, Report()))
     edition: int = v.EDITIONS[-1]
+    imports: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, Decimal] = field(default_factory=dict)
+    source: SourceFile | None = None
+
+
+class Importer(Protocol):
+    """Finds what an import names (``imports.py``)."""
+
+    def declarations_of(self, item: n.Import, report: Report) -> Declarations | None:
+        """What the file declares; None when it cannot be read, which is reported."""
+        ...
 
 
 def collect(
@@ -37,16 +54,17 @@ def collect(
     *,
     prelude: Declarations | None = None,
     lost_names: frozenset[str] = frozenset(),
+    importer: Importer | None = None,
 ) -> Declarations:
     """The declarations of a policy, what is wrong with them left in ``report``."""
     found = Declarations(quiet=set(lost_names))
     if prelude is not None:
         found.attributes.update(prelude.attributes)
-    collector = _Collector(found, report, prelude)
+    collector = _Collector(found, report, prelude, importer)
     for item, in_group in walk(policy.items):
         collector.item(item, in_group)
     _check_edition(policy, report, found)
-    found.values = LetValues(found.lets, report, lost_names)
+    found.values = LetValues(found.lets, report, found.quiet, found.constants)
     found.quiet |= found.values.failed
     for item, _ in walk(policy.items):
         if isinstance(item, n.Attribute) and collector.accepted.get(item.name) is item:
@@ -70,10 +88,17 @@ def walk(items: Iterable[n.Item], in_group: bool = False) -> Iterator[tuple[n.It
 
 
 class _Collector:
-    def __init__(self, found: Declarations, report: Report, prelude: Declarations | None) -> None:
+    def __init__(
+        self,
+        found: Declarations,
+        report: Report,
+        prelude: Declarations | None,
+        importer: Importer | None,
+    ) -> None:
         self.found = found
         self.report = report
         self.prelude = prelude
+        self.importer = importer
         self.seen: dict[tuple[str, str], Span] = {}
         self.accepted: dict[str, n.Attribute] = {}
 
@@ -100,7 +125,7 @@ class _Collector:
                 self.domain_fields(item)
         elif isinstance(item, n.Tag):
             if self.is_new("tag", item.key, item.name_span or item.span):
-                self.found.tags[item.key] = item
+                self.declare_tag(item.key, item)
                 self.found.tag_keys.add(item.key)
         elif isinstance(item, n.Group) and item.name:
             self.is_new("group", item.name, item.name_span or item.span)
@@ -136,13 +161,43 @@ class _Collector:
         return True
 
     def imported(self, item: n.Import) -> None:
-        self.report.error(
-            "PC120",
-            item.span,
-            "`import` parses but is not compiled by this release",
-            "copy the declarations and statements that you need into this file",
-        )
-        self.found.quiet.add(item.alias or item.path.rsplit("/", 1)[-1].removesuffix(".policy"))
+        alias = item.alias or item.path.rsplit("/", 1)[-1].removesuffix(".policy")
+        if not alias.isascii() or not alias.isidentifier() or alias.upper() in KEYWORDS:
+            message = f"`{alias}` cannot qualify names"
+            self.report.error("PC112", item.span, message, "name the import, for example `as safety`")
+            return
+        if not self.is_new("name", alias, item.span):
+            return
+        file = None if self.importer is None else self.importer.declarations_of(item, self.report)
+        if file is None:
+            self.found.quiet.add(alias)
+            return
+        self.found.imports[alias] = item.path
+        for name in [*file.attributes, *file.values.decimals]:
+            if "." not in name and not (name in file.attributes and file.attributes[name].from_prelude):
+                self.bring(f"{alias}.{name}", name, item.span, file)
+        self.found.quiet |= {f"{alias}.{name}" for name in file.quiet}
+        self.found.domains = file.domains | self.found.domains
+        self.found.tag_keys |= file.tag_keys
+        for key, tag in file.tags.items():
+            self.declare_tag(key, tag)
+
+    def bring(self, qualified: str, name: str, span: Span, file: Declarations) -> None:
+        if not self.is_new("name", qualified, span):
+            return
+        if name in file.attributes:
+            info = replace(file.attributes[name], name=qualified, source=file.source)
+            self.found.attributes[qualified] = info
+        else:
+            self.found.constants[qualified] = file.values.decimals[name]
+
+    def declare_tag(self, key: str, tag: n.Tag) -> None:
+        """Values of one tag from several files are one list: they are names in the user's data."""
+        known = self.found.tags.get(key)
+        if known is not None:
+            new = tuple(s for s in tag.values if str(s.value) not in {str(k.value) for k in known.values})
+            tag = n.Tag(key=key, values=(*known.values, *new), name_span=known.name_span, span=known.span)
+        self.found.tags[key] = tag
 
     def domain_fields(self, item: n.Domain) -> None:
         for entry in item.fields:

@@ -31,7 +31,8 @@ class Diagnostic:
     """One finding.
 
     ``message`` stands alone: one line, lower case, no final stop, source text in backticks. ``label``
-    stands under the underlined text. ``help`` says what to write instead; ``notes`` state facts.
+    stands under the underlined text. ``help`` says what to write instead; ``notes`` state facts. ``source``
+    is the imported file that the spans point into; None is the file that was checked.
     """
 
     code: str
@@ -42,6 +43,7 @@ class Diagnostic:
     labels: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     label: str | None = None
+    source: SourceFile | None = None
 
     @property
     def is_error(self) -> bool:
@@ -50,6 +52,7 @@ class Diagnostic:
 
     def to_json(self, source: SourceFile) -> dict[str, str | int | None]:
         """The finding as plain data; lines and columns count from 1, the end column is exclusive."""
+        source = self.source or source
         line, column = source.position(self.span.start)
         end_line, end_column = source.position(self.span.end)
         return {
@@ -66,7 +69,7 @@ class Diagnostic:
 
     def render(self, source: SourceFile, *, colour: bool = False) -> str:
         """The finding for people: the message, the source lines with carets, then notes and help."""
-        return _Renderer(self, source, colour).render()
+        return _Renderer(self, self.source or source, colour).render()
 
 
 class PolicyError(ConstraintLangError):
@@ -84,12 +87,14 @@ class PolicyError(ConstraintLangError):
 
 
 def sort_diagnostics(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """By position, then severity, then code; the same finding is listed once."""
+    """By file, imported ones last, position, severity, then code; the same finding is listed once."""
     order = {"error": 0, "warning": 1, "note": 2}
-    return sorted(
-        dict.fromkeys(diagnostics),
-        key=lambda d: (d.span.start, d.span.end, order[d.severity], d.code, d.message),
-    )
+
+    def key(d: Diagnostic) -> tuple[str, int, int, int, str, str]:
+        file = "" if d.source is None else d.source.name
+        return file, d.span.start, d.span.end, order[d.severity], d.code, d.message
+
+    return sorted(dict.fromkeys(diagnostics), key=key)
 
 
 def render_all(diagnostics: Iterable[Diagnostic], source: SourceFile, *, colour: bool = False) -> str:

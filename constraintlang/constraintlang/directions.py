@@ -8,6 +8,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.report import Report
+from constraintlang.tree import dotted
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
 
@@ -42,9 +43,9 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
 def _judge(node: n.Compare, side: n.Expr, goes_up: bool, declarations: Declarations, report: Report) -> None:
     if isinstance(side, n.Apply) and side.function == "mean":
         side = side.arguments[0]  # type: ignore[assignment]
-    if not isinstance(side, n.Name) or len(side.parts) != 1:
+    if not isinstance(side, n.Name):
         return
-    info: AttributeInfo | None = declarations.attributes.get(side.parts[0])
+    info: AttributeInfo | None = declarations.attributes.get(dotted(side))
     if info is None or info.direction is None or (info.direction == "higher") == goes_up:
         return
     asked = "more" if goes_up else "less"

@@ -12,6 +12,7 @@ from constraintlang.declarations import Declarations
 from constraintlang.printer import format_number
 from constraintlang.report import Report
 from constraintlang.suggestions import closest
+from constraintlang.tree import dotted
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,17 @@ def resolve(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> Meaning | None:
     """The meaning of a name; None when it has none, which is reported unless its definition failed."""
-    first = name.parts[0]
-    if first in declarations.quiet:
+    first, whole = name.parts[0], dotted(name)
+    if {first, whole} & declarations.quiet:
         return None
-    if len(name.parts) == 1:
-        if first in declarations.lets:
-            return Meaning("let")
-        if first in declarations.attributes:
-            return Meaning("attribute", declarations.attributes[first])
-        if first in v.ROWS_QUANTITIES:
-            return Meaning("rows")
-        if first == "base":
-            return Meaning("base")
+    if whole in declarations.lets or whole in declarations.constants:
+        return Meaning("let")
+    if whole in declarations.attributes:
+        return Meaning("attribute", declarations.attributes[whole])
+    if whole in v.ROWS_QUANTITIES:
+        return Meaning("rows")
+    if whole == "base":
+        return Meaning("base")
     unknown_attribute(name, declarations, report, as_flag=as_flag)
     return None
 
@@ -46,19 +46,35 @@ def unknown_attribute(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> None:
     """Report PC101, with the most similar name there is."""
-    written = ".".join(name.parts)
-    known = [*declarations.attributes, *declarations.lets, *v.ROWS_QUANTITIES]
+    written = dotted(name)
+    known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
     near = closest(written, known)
     if near is None:
-        type = 'flag { backend = regex(re"...") }' if as_flag else "score in [0, 1]"
-        help = f"declare it: `attribute {name.parts[-1]}: {type}`"
+        help = _declare(name, declarations, as_flag=as_flag)
         report.error("PC101", name.span, f"no attribute named `{written}`", help, label="not declared")
         return
-    kind = "constant" if near in declarations.lets else "attribute"
+    kind = "attribute" if near in declarations.attributes else "constant"
     info = declarations.attributes.get(near)
     detail = f" ({describe(info)})" if info is not None else ""
     label = f"a similar {kind} exists: `{near}`{detail}"
     report.error("PC101", name.span, f"no attribute named `{written}`", f"write `{near}`", label=label)
+
+
+def _declare(name: n.Name, declarations: Declarations, *, as_flag: bool) -> str:
+    """What to do about a name that is like no other."""
+    alias, last = name.parts[0], name.parts[-1]
+    if len(name.parts) == 1:
+        type = 'flag { backend = regex(re"...") }' if as_flag else "score in [0, 1]"
+        return f"declare it: `attribute {last}: {type}`"
+    if alias not in declarations.imports:
+        return f'import the file that declares it: `import "{alias}.policy" as {alias}`'
+    if len(name.parts) > 2:
+        return "what a file imports is not passed on: import the file that declares the name"
+    if last in declarations.attributes:
+        return f"write `{last}`"
+    own = sorted(k for k in [*declarations.attributes, *declarations.constants] if k.startswith(f"{alias}."))
+    listed = ", ".join(f"`{k}`" for k in own) or "nothing"
+    return f"`{declarations.imports[alias]}` declares {listed}"
 
 
 def describe(info: AttributeInfo) -> str:

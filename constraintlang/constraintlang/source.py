@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,14 @@ class Span:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """The text of one policy and the name under which messages speak of it."""
+    """The text of one policy and the name under which messages speak of it.
+
+    ``folder`` is where the files that it names lie; None for a text that is no file.
+    """
 
     text: str
     name: str = "<policy>"
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def _line_starts(self) -> list[int]:

@@ -18,7 +18,7 @@ from constraintlang.printer import format_number, format_statement
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
-from constraintlang.tree import names_in
+from constraintlang.tree import dotted, names_in
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
 def _number(
     node: n.Expr, declarations: Declarations, report: Report, what: str, allowed: v.Setting
 ) -> Decimal | None:
-    if any(name in declarations.quiet for name in _plain_names(node)):
+    if any({name.parts[0], dotted(name)} & declarations.quiet for name in names_in(node)):
         return None
     value = fold(node, declarations.values.fractions)
     decimal = None if value is None else exact_decimal(value)
@@ -80,10 +80,6 @@ def _number(
         report.error("PC209", node.span, f"`{what}` takes {allowed.words}", "write a number in that range")
         return None
     return decimal
-
-
-def _plain_names(node: n.Expr) -> list[str]:
-    return [name.parts[0] for name in names_in(node)]
 
 
 def _settings(clause: n.UnderClause, report: Report) -> dict[str, tuple[Decimal, Span]]:

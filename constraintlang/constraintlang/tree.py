@@ -31,6 +31,11 @@ def descendants(root: n.Node) -> Iterator[n.Node]:
         stack.extend(children(node))
 
 
+def dotted(name: n.Name) -> str:
+    """A name as it is written, without the model."""
+    return ".".join(name.parts)
+
+
 def tree_depth(root: n.Node) -> int:
     """The number of nodes on the longest path from ``root`` down."""
     deepest, stack = 0, [(root, 1)]

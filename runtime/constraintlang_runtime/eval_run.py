@@ -53,8 +53,9 @@ def evaluate_run(
     raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
     scorers = bind_scorers(
-        policy.ir, parse_scorer_options(settings.scorer), folder=folder, allow_path=settings.allow_path
-    )
+        policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
+        allow_path=settings.allow_path,
+    )  # fmt: skip
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None

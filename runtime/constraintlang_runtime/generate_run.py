@@ -65,8 +65,9 @@ def generate(
     pool = None
     if policy is not None:
         scorers = bind_scorers(
-            policy.ir, parse_scorer_options(settings.scorer), folder=folder, allow_path=settings.allow_path
-        )
+            policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
+            allow_path=settings.allow_path,
+        )  # fmt: skip
         pool = ScoringPool(policy.ir.attributes, scorers)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)

@@ -135,6 +135,7 @@ def build(
         parse_scorer_options(settings.scorer),
         scorers,
         folder=folder,
+        files=policy.files,
         allow_path=settings.allow_path,
     )
     tokenizer = load_tokenizer(settings.model)

@@ -53,7 +53,7 @@ def found(text):
         ("let a = \ntoxicity < a", [("PC005", "=")]),
         ("attribute a: scor\na < 1", [("PC115", "scor")]),
         ("attribute a: score in [1\nlet b = 1\na < 1", [("PC002", "[")]),
-        ('import "s" as safety\nsafety.x < 1', [("PC120", 'import "s" as safety')]),
+        ('import "s" as safety\nsafety.x < 1', [("PC107", 'import "s" as safety')]),
         ('cap: toxicity <\ntest "t" { pass on cap }', [("PC005", "<"), ("PC121", "test")]),
         # attributes
         ("attribute a: score lower_is_beter\na < 1", [("PC115", "lower_is_beter")]),

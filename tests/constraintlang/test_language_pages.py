@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import constraintlang
-from constraintlang import check_source, format_policy, parse
+from constraintlang import SourceFile, check_source, format_policy, parse
 from constraintlang.catalogue import PAGES, page
 
 PACKAGE = Path(constraintlang.__file__).parent
@@ -15,9 +15,15 @@ REFERENCE = (PACKAGE / "REFERENCE.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```policy([^\n]*)\n(.*?)```", REFERENCE, re.DOTALL)
 
 
+def check_file(folder, text):
+    """The findings about a text that stands in `my.policy`."""
+    (folder / "my.policy").write_text(text, encoding="utf-8")
+    return check_source(SourceFile(text, "my.policy", folder))
+
+
 @pytest.mark.parametrize("entry", PAGES.values(), ids=lambda p: p.code)
-def test_pages(entry):
-    failing, repaired = check_source(entry.failing), check_source(entry.repaired)
+def test_pages(entry, tmp_path):
+    failing, repaired = (check_file(tmp_path, text) for text in (entry.failing, entry.repaired))
     assert entry.code in [d.code for d in failing.diagnostics]
     assert entry.code not in [d.code for d in repaired.diagnostics]
     assert repaired.errors == ()

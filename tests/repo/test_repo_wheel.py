@@ -22,6 +22,9 @@ NEEDED = (
     "constraintlang/grammar_table.json",
     "constraintlang/REFERENCE.md",
     "constraintlang_policies/prelude_1.policy",
+    "constraintlang_policies/std/no_pii.policy",
+    "constraintlang_policies/std/lists/insults.txt",
+    "constraintlang_policies/examples/12_rich.policy",
     "constraintlang_runtime/report/template.html.j2",
     *(f"{package}/py.typed" for package in PACKAGES),
 )

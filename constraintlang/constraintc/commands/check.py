@@ -8,7 +8,7 @@ from collections import Counter
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
-from constraintc.sources import read_argument
+from constraintc.sources import add_allow_path, read_argument
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.front import check_and_lower
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("human", "json"), default="human", help="json prints one array of findings"
     )
     parser.add_argument("--deny", choices=("warnings",), help="exit with 1 when there are warnings")
+    add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             print_error(error.message, error.help)
             unreadable += 1
             continue
-        outcome = check_and_lower(source)
+        outcome = check_and_lower(source, allow_path=args.allow_path)
         counts.update(diagnostic.severity for diagnostic in outcome.diagnostics)
         if args.format == "json":
             findings.extend(diagnostic.to_json(source) for diagnostic in outcome.diagnostics)

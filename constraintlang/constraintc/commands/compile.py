@@ -7,14 +7,15 @@ import sys
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message, print_table
-from constraintc.sources import compile_argument
+from constraintc.sources import add_allow_path, compile_argument
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.canonical import canonical_bytes
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.explain import clause_columns
 
-HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash.
+HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash, and copies of the word
+lists that it names.
 
 The hash covers what the policy means. Comments, labels, order and spelling do not change it."""
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--emit", choices=("ir", "canonical"), help="print this to stdout instead of a summary"
     )
+    add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None and args.emit is None:
         print_error("nothing to do: neither -o nor --emit is given", "add `-o DIR` to write the artifact")
         return ExitCode.USAGE
-    policy, findings = compile_argument(args.policy)
+    policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     warnings = [diagnostic for diagnostic in findings if diagnostic.severity == "warning"]
     print_diagnostics(warnings, policy.source, sys.stderr)
     directory = None if args.output is None else str(policy.save(args.output))

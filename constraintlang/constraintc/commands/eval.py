@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.sources import compile_argument, policy_folder
+from constraintc.sources import add_allow_path, compile_argument, policy_folder
 
 HELP = """Sample a model on held-out prompts, score the replies, and say of every clause whether it holds.
 
@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=256, metavar="N", help="replies sampled together (default 256)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    parser.add_argument(
-        "--allow-path", action="store_true", help="let the policy name files outside its folder"
-    )
+    add_allow_path(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument(
@@ -77,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write, print."""
-    policy, findings = compile_argument(args.policy)
+    policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime.eval_run import EvalSettings, evaluate_run

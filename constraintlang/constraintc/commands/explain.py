@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_error, print_json, visible_text
+from constraintc.sources import add_allow_path, compile_argument
 
 HELP = """Say in English what each statement of a policy demands: of which responses, with which tolerance,
 what would break it, and how many samples it takes to show that it holds. With an error code, print its
@@ -32,16 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the result"
     )
+    add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain a code or a policy."""
     if CODE.fullmatch(args.subject):
         return _explain_code(args.subject.upper(), args.format)
-    from constraintc.sources import compile_argument
     from constraintlang_compiler.explain import explain_clause
 
-    policy, _ = compile_argument(args.subject)
+    policy, _ = compile_argument(args.subject, allow_path=args.allow_path)
     explanations = [explain_clause(clause) for clause in policy.clauses_as_written]
     if args.format == "json":
         print_json([asdict(explanation) for explanation in explanations])

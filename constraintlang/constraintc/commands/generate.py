@@ -6,7 +6,7 @@ import argparse
 import json
 
 from constraintc.exit_codes import ExitCode
-from constraintc.sources import compile_argument, policy_folder
+from constraintc.sources import add_allow_path, compile_argument, policy_folder
 
 HELP = """Sample replies from a model. With --policy each reply is scored and judged; with --reject replies that
 violate are drawn again, so that what is printed obeys the policy by construction."""
@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    parser.add_argument(
-        "--allow-path", action="store_true", help="let the policy name files outside its folder"
-    )
+    add_allow_path(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object a line"
     )
@@ -57,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sample, judge, print."""
-    policy = None if args.policy is None else compile_argument(args.policy)[0]
+    policy = None
+    if args.policy is not None:
+        policy, _ = compile_argument(args.policy, allow_path=args.allow_path)
     from constraintc.progress import quiet_libraries
     from constraintlang_runtime.generate_run import GenerateSettings, generate
 

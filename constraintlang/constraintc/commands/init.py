@@ -1,4 +1,4 @@
-"""``constraintc init``: a first policy and run configuration, commented, ready to check."""
+"""``constraintc init``: a first policy and run configuration, or a copy of a standard policy, ready to check."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import argparse
 from pathlib import Path
 
 from constraintc.exit_codes import ExitCode
-from constraintc.output import print_error
+from constraintc.output import print_error, print_json, print_table
+from constraintlang.suggestions import closest
+from constraintlang_policies.library import PREFIX, SUFFIX, std_names, std_path, std_summary
 
-HELP = """Write a commented first policy (my.policy) and run configuration (run.yaml).
+HELP = """Write a commented first policy (my.policy) and run configuration (run.yaml), or with --from a copy of a policy
+of the standard library, to be changed. --list says what there is.
 
 Existing files are never overwritten."""
 
 EPILOG = """examples:
   constraintc init
   constraintc init experiments/first
+  constraintc init --list
+  constraintc init --from std/no_pii                     writes no_pii.policy
+  constraintc init --from std/lists/insults.txt lists    a word list, to be extended
 
-exit codes: 0 written; 2 a file exists, or the folder cannot be written"""
+exit codes: 0 written; 2 a file exists, there is no such policy, or the folder cannot be written"""
 
 POLICY = """\
 edition 1
@@ -57,12 +63,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", nargs="?", default=".", metavar="DIR", help="where to write; default: here"
     )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--from",
+        "--template",
+        dest="template",
+        metavar="NAME",
+        help="copy this policy of the standard library",
+    )
+    chosen.add_argument("--list", action="store_true", help="list the standard library and exit")
+    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the list")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write both files, or neither."""
+    """List, or write all files or none."""
+    if args.list:
+        return _list(args.format)
     folder = Path(args.directory)
     contents = {folder / "my.policy": POLICY, folder / "run.yaml": RUN}
+    if args.template is not None:
+        source = _standard_file(args.template)
+        if source is None:
+            return ExitCode.USAGE
+        contents = {folder / source.name: source.read_text(encoding="utf-8")}
     existing = [str(path) for path in contents if path.exists()]
     if existing:
         print_error(
@@ -80,10 +103,37 @@ def run(args: argparse.Namespace) -> int:
             f"cannot write to `{folder}`: {error.strerror or error}", "name a folder that you may write to"
         )
         return ExitCode.USAGE
-    policy = folder / "my.policy"
-    print(f"wrote {policy} and {folder / 'run.yaml'}\n\nnext:")
+    policy = next(iter(contents))
+    print(f"wrote {' and '.join(str(path) for path in contents)}")
+    if policy.suffix != SUFFIX:
+        return ExitCode.OK
+    print("\nnext:")
     print(f"  constraintc check {policy}")
     print(f"  constraintc explain {policy}")
     print("  constraintc demo              train and verify a tiny model, in some minutes")
     print("  constraintc train --help      train your own")
     return ExitCode.OK
+
+
+def _list(output_format: str) -> int:
+    rows = [(PREFIX + name, std_summary(name)) for name in std_names()]
+    if output_format == "json":
+        print_json([{"name": name, "demand": demand} for name, demand in rows])
+    else:
+        print_table(("policy", "what it demands"), rows)
+    return ExitCode.OK
+
+
+def _standard_file(name: str) -> Path | None:
+    """The file of a standard policy or word list; None when there is none, which is said."""
+    full = name if name.startswith(PREFIX) else PREFIX + name
+    try:
+        path = std_path(full if Path(full).suffix else full + SUFFIX)
+        if path.is_file():
+            return path
+    except (ValueError, OSError):
+        pass
+    near = closest(name.removeprefix(PREFIX).removesuffix(SUFFIX), std_names())
+    help_text = f"write `--from {PREFIX}{near}`" if near else "see `constraintc init --list`"
+    print_error(f"--from: the standard library has no `{name}`", help_text)
+    return None

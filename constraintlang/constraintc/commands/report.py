@@ -8,7 +8,7 @@ from typing import Any
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_json, print_message
-from constraintc.sources import compile_argument
+from constraintc.sources import add_allow_path, compile_argument
 
 HELP = """Put evaluations side by side on one self-contained HTML page: verdicts with their bounds, the curves of the
 training run, and the worst replies before and after. The first system is the baseline, the last the headline."""
@@ -43,11 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the comparison"
     )
+    add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Assemble, print the table, write the page."""
-    policy, _ = compile_argument(args.policy)
+    policy, _ = compile_argument(args.policy, allow_path=args.allow_path)
     from rich.console import Console
 
     from constraintlang_runtime.report.assemble import assemble

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-path", dest="allow_path", action="store_true", default=None,
-        help="let the policy name files outside its folder",
+        help="let the policy import and name files outside its folder",
     )  # fmt: skip
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and take one step; writes nothing"
@@ -82,9 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Merge settings, train or dry-run, print."""
-    policy, findings = compile_argument(args.policy)
-    print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     given = _settings(args)
+    policy, findings = compile_argument(args.policy, allow_path=given.allow_path)
+    print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from constraintlang_compiler.data_files import data_path
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
+from constraintlang_policies.library import PREFIX
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.length import LengthScorer
@@ -37,15 +39,17 @@ def bind_scorers(
     ready: Mapping[str, Scorer] | None = None,
     *,
     folder: Path,
+    files: Mapping[str, Path] | None = None,
     allow_path: bool = False,
 ) -> dict[str, Scorer]:
     """One scorer per attribute of the policy.
 
-    A ready callable wins over an option, an option over the backend written in the policy. ``folder`` is where the
-    policy stands: files that it names must lie below it unless ``allow_path``.
+    A ready callable wins over an option, an option over the backend written in the policy. ``files`` are the word
+    lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
+    it names must lie below it unless ``allow_path``.
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
-    ready = ready or {}
+    ready, files = ready or {}, files or {}
     names = [attribute.name for attribute in policy.attributes]
     for name in [*options, *ready]:
         if name not in names:
@@ -56,13 +60,17 @@ def bind_scorers(
             )
     return {
         attribute.name: ready.get(attribute.name)
-        or _build(attribute, options.get(attribute.name), folder, allow_path)
+        or _build(attribute, options.get(attribute.name), files.get(attribute.name), folder, allow_path)
         for attribute in policy.attributes
     }
 
 
 def _build(
-    attribute: AttributeRecord, option: tuple[str, str | None] | None, folder: Path, allow_path: bool
+    attribute: AttributeRecord,
+    option: tuple[str, str | None] | None,
+    file: Path | None,
+    folder: Path,
+    allow_path: bool,
 ) -> Scorer:
     """The scorer of one attribute, from its option or its backend."""
     backend = attribute.backend
@@ -84,7 +92,7 @@ def _build(
             source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
         )
     if backend.kind == "lexicon":
-        return _lexicon(attribute, _inside(folder / arguments[0], folder, allow_path))
+        return _lexicon(attribute, file or _word_list(arguments[0], folder, allow_path))
     if backend.kind == "regex":
         return RegexScorer(arguments[0], flag=attribute.type == "flag")
     if backend.kind == "length":
@@ -98,6 +106,18 @@ def _build(
 def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
     ceiling = float(attribute.high) if attribute.high is not None else math.inf
     return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
+
+
+def _word_list(name: str, folder: Path, allow_path: bool) -> Path:
+    """The file of a policy that was compiled from text, without a folder."""
+    if not name.startswith(PREFIX):
+        return _inside(data_path(name, folder), folder, allow_path)
+    try:
+        return data_path(name, folder)
+    except ValueError as error:
+        raise ConfigError(
+            f"lexicon: {error}", help="name a list of the standard library, or your own"
+        ) from error
 
 
 def _inside(path: Path, folder: Path, allow_path: bool) -> Path:
