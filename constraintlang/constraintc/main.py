@@ -14,6 +14,8 @@ from constraintc.exit_codes import ExitCode
 VERBS = {
     "init": "write a first policy and run configuration",
     "check": "report every mistake in policy files",
+    "fmt": "rewrite policy files in their canonical form",
+    "fix": "repair what `check` finds, where the repair is clear",
     "compile": "turn a policy into an artifact",
     "explain": "say in English what a policy demands, or what an error code means",
     "train": "fine-tune a model under a policy",

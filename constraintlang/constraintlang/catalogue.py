@@ -382,6 +382,14 @@ _ALL = (
         "mean(toxicity) < 0.1",
     ),
     _page(
+        "PC901",
+        "brackets that change nothing",
+        """The condition means the same without these brackets. Findings of style are given with
+        `constraintc check --style` only; `constraintc fmt` and `constraintc fix --style` remove them.""",
+        "(toxicity) < ((0.1))",
+        "toxicity < 0.1",
+    ),
+    _page(
         "PC701",
         "a test refers to what is not there",
         "A test names a label and expects `pass`, `fail`, `holds`, `violated` or `inconclusive`.",

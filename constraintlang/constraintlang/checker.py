@@ -49,7 +49,7 @@ def check_source(source: SourceFile | str) -> CheckResult:
     """
     source = source if isinstance(source, SourceFile) else SourceFile(source)
     parsed = parse_detailed(source)
-    report = Report(list(parsed.diagnostics))
+    report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
     report.diagnostics.extend(check_characters(source, comments))
     declarations = collect(

@@ -9,8 +9,10 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.printer import format_number
 from constraintlang.report import Report
+from constraintlang.source import Span
 from constraintlang.suggestions import closest
 
 
@@ -58,7 +60,9 @@ def unknown_attribute(
     info = declarations.attributes.get(near)
     detail = f" ({describe(info)})" if info is not None else ""
     label = f"a similar {kind} exists: `{near}`{detail}"
-    report.error("PC101", name.span, f"no attribute named `{written}`", f"write `{near}`", label=label)
+    fix = replacing(Span(name.span.start, name.span.start + len(written)), near)
+    message = f"no attribute named `{written}`"
+    report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
 
 
 def describe(info: AttributeInfo) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.printer import format_scalar
 from constraintlang.report import Report
 from constraintlang.source import Span
@@ -54,4 +55,5 @@ def _unknown(span: Span, what: str, written: str, known: list[str], report: Repo
         else f"known are {', '.join(f'`{k}`' for k in sorted(known))}; or declare it"
     )
     label = f"a similar one exists: `{near}`" if near else None
-    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label)
+    fix = replacing(span, format_scalar(n.Scalar(value=near, kind="name"))) if near else None
+    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label, fix=fix)

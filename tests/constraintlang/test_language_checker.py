@@ -38,7 +38,7 @@ def found(text):
         ("let a = nothing\ntoxicity < a", [("PC222", "nothing")]),
         ("let a = 1 / 0\ntoxicity < a", [("PC223", "1 / 0")]),
         ("let a = 1 / 3\ntoxicity < a", [("PC223", "1 / 3")]),
-        ("toxicity / (1 - 1) < 1", [("PC223", "toxicity / (1 - 1")]),
+        ("toxicity / (1 - 1) < 1", [("PC223", "toxicity / (1 - 1)")]),
         ("let mean = 1\ntoxicity < 1", [("PC112", "mean")]),
         ("attribute base: score\nbase < 1", [("PC112", "base"), ("PC225", "base")]),
         ("cap: toxicity < 1\ncap: words < 1", [("PC109", "cap")]),

@@ -9,18 +9,23 @@ import pytest
 import constraintlang
 from constraintlang import check_source, format_policy, parse
 from constraintlang.catalogue import PAGES, page
+from constraintlang.style import check_style
 
 PACKAGE = Path(constraintlang.__file__).parent
 REFERENCE = (PACKAGE / "REFERENCE.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```policy([^\n]*)\n(.*?)```", REFERENCE, re.DOTALL)
 
 
+def codes(text):
+    result = check_source(text)
+    return {d.code for d in [*result.diagnostics, *check_style(result.source, result.tree)]}
+
+
 @pytest.mark.parametrize("entry", PAGES.values(), ids=lambda p: p.code)
 def test_pages(entry):
-    failing, repaired = check_source(entry.failing), check_source(entry.repaired)
-    assert entry.code in [d.code for d in failing.diagnostics]
-    assert entry.code not in [d.code for d in repaired.diagnostics]
-    assert repaired.errors == ()
+    assert entry.code in codes(entry.failing)
+    assert entry.code not in codes(entry.repaired)
+    assert check_source(entry.repaired).errors == ()
     assert not entry.title.endswith(".")
     assert entry.explanation.endswith(".")
     assert entry.failing.split("\n")[0] in entry.text()
