@@ -185,7 +185,7 @@ def format_scalar(scalar: n.Scalar) -> str:
         return format_number(value, percent=scalar.kind == "percent")
     if scalar.kind == "regex":
         return f're"{value}"'
-    if scalar.kind == "name" and _NAME.match(value) and value.upper() not in KEYWORDS:
+    if scalar.kind == "name" and _NAME.match(value) and not (value.islower() and value.upper() in KEYWORDS):
         return value
     return _quoted(value)
 
