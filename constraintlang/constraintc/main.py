@@ -16,6 +16,7 @@ VERBS = {
     "check": "report every mistake in policy files",
     "fmt": "rewrite policy files in their canonical form",
     "fix": "repair what `check` finds, where the repair is clear",
+    "test": "run the tests that stand in policy files",
     "compile": "turn a policy into an artifact",
     "explain": "say in English what a policy demands, or what an error code means",
     "train": "fine-tune a model under a policy",

@@ -115,7 +115,7 @@ class _Reader:
             children = formula.operands
         elif isinstance(formula, n.Implies):
             children = (formula.left, formula.right)
-        elif isinstance(formula, n.Not):
+        elif isinstance(formula, n.Not) and isinstance(formula.operand, n.And | n.Or | n.Implies | n.Not):
             children = (formula.operand,)
         return Reason(
             text=format_formula(formula),
@@ -128,6 +128,9 @@ class _Reader:
 
     def values(self, formula: n.Formula) -> Iterator[Value]:
         """What was read: the names of a leaf, and the terms that are more than a name or a number."""
+        if isinstance(formula, n.Not):
+            yield from self.values(formula.operand)
+            return
         if isinstance(formula, n.Flag):
             value = self.valuation.truth(formula)
             yield format_formula(formula), None if value is None else Fraction(value)
