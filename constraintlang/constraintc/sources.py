@@ -11,7 +11,9 @@ from constraintlang.source import SourceFile
 from constraintlang_compiler.sources import MAX_SOURCE_BYTES, decode_source, read_source
 
 if TYPE_CHECKING:
+    from constraintlang.checked import CheckedPolicy
     from constraintlang_compiler.artifact import CompiledPolicy
+    from constraintlang_compiler.ir import PolicyIR
 
 
 def read_argument(name: str) -> SourceFile:
@@ -39,6 +41,26 @@ def compile_argument(name: str) -> tuple[CompiledPolicy, tuple[Diagnostic, ...]]
     if outcome.policy is None:
         raise PolicyError(outcome.diagnostics, source)
     return outcome.policy, outcome.diagnostics
+
+
+def read_policy(name: str) -> tuple[CheckedPolicy, PolicyIR, SourceFile, tuple[Diagnostic, ...]]:
+    """The checked and the lowered policy named by an argument, with its source and the findings.
+
+    A test that contradicts the policy is no error here. Of a compiled directory the source that it holds is read.
+    Raises: PolicyError with every finding; SourceError; ArtifactError.
+    """
+    from constraintlang_compiler.front import check_and_lower
+
+    if name != "-" and Path(name).is_dir():
+        from constraintlang_compiler.artifact import CompiledPolicy
+
+        source = CompiledPolicy.load(name).source
+    else:
+        source = read_argument(name)
+    front = check_and_lower(source, judge_tests=False)
+    if front.checked is None or front.lowered is None:
+        raise PolicyError(front.diagnostics, source)
+    return front.checked, front.lowered.ir, source, front.diagnostics
 
 
 def policy_folder(name: str) -> Path:

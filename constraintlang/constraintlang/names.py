@@ -65,6 +65,11 @@ def unknown_attribute(
     report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
 
 
+def score_key(name: n.Name) -> str:
+    """Under which key scores are kept for a name: ``toxicity``, ``toxicity@base``."""
+    return ".".join(name.parts) + (f"@{name.model}" if name.model else "")
+
+
 def describe(info: AttributeInfo) -> str:
     """An attribute in a few words: ``score in [0, 1], from the prelude``."""
     words = str(info.type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -79,24 +79,31 @@ def reasons(
     form = normal_form(formula)
     shares = influences(form, CRISP, reader.of_atom)
     decisive = [atom for atom, share in zip(atoms(form), shares, strict=bool(shares)) if share]
-    return _marked(reader.read(formula), decisive, failing_atoms(form, valuation))
+    return _marked(reader.read(formula), decisive, failing_atoms(form, valuation, reader.of_atom))
 
 
-def failing_atoms(form: NormalForm, valuation: Valuation) -> list[Atom]:
+def failing_atoms(
+    form: NormalForm, valuation: Valuation, of_atom: Callable[[Atom], Margin | None] = lambda atom: None
+) -> list[Atom]:
     """The fewest atoms that, false or unknown as they are, keep a normal form from being true whatever the rest.
 
-    Empty when it is true, or false without any atom.
+    Of equally few, those that are furthest off. Empty when it is true, or false without any atom.
     """
     if truth(form, valuation) is True:
         return []
     if not isinstance(form, Junction):
         return [form]
-    parts = [(truth(part, valuation), failing_atoms(part, valuation)) for part in form.parts]
+    parts = [(part, truth(part, valuation), failing_atoms(part, valuation, of_atom)) for part in form.parts]
     if not form.all:
-        return [atom for _, found in parts for atom in found]
-    # One part is enough; what is known to be false says more than what is unknown.
-    failing = [(value is None, len(found), found) for value, found in parts if value is not True]
-    return min(failing, key=lambda entry: entry[:2])[2] if failing else []
+        return [atom for _, _, found in parts for atom in found]
+
+    def rank(entry: tuple[NormalForm, Truth, list[Atom]]) -> tuple[bool, int, Margin]:
+        # What is known to be false says more than what is unknown.
+        distance = margin(entry[0], CRISP, of_atom)
+        return entry[1] is None, len(entry[2]), math.inf if distance is None else distance
+
+    failing = [entry for entry in parts if entry[1] is not True]  # one of them is enough
+    return min(failing, key=rank)[2] if failing else []
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,8 @@ def margin_text(value: Margin | None) -> str:
     """A margin for people, with its sign."""
     if value is None:
         return "?"
+    if value == 0:
+        return "0"
     return f"{float(value):+.3g}" if not math.isinf(value) else ("always" if value > 0 else "never")
 
 

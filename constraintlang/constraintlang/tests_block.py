@@ -11,11 +11,10 @@ from constraintlang.cases import ON_A_SAMPLE, ON_ONE_RESPONSE, Case, PolicyTest,
 from constraintlang.checked import CheckedStatement
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import removing, replacing
-from constraintlang.names import unknown_attribute
-from constraintlang.prompts import check_domain
+from constraintlang.names import score_key, unknown_attribute
+from constraintlang.prompts import check_domain, selects
 from constraintlang.report import Report
 from constraintlang.scores import score_problem
-from constraintlang.semantics import Truth, kleene_and, kleene_not, kleene_or
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tree import names_in
@@ -189,7 +188,7 @@ class _Block:
         return found
 
     def in_domain(self, statement: CheckedStatement, tags: dict[str, str]) -> bool:
-        return statement.domain is None or _matches(statement.domain, tags) is not False
+        return statement.domain is None or selects(statement.domain, tags) is not False
 
     def fits(self, item: n.Expect, index: int, *, quiet: bool = False) -> bool:
         """Whether the outcome can judge the statement; else PC705."""
@@ -230,19 +229,4 @@ class _Block:
 
 def _keys(statement: CheckedStatement) -> set[str]:
     """The scores that a statement reads."""
-    return {
-        ".".join(name.parts) + (f"@{name.model}" if name.model else "")
-        for name in names_in(statement.formula)
-    }
-
-
-def _matches(predicate: n.DomainPredicate, tags: dict[str, str]) -> Truth:
-    """Whether prompts with these tags are selected; unknown where a tag is not given."""
-    if isinstance(predicate, n.DomainNot):
-        return kleene_not(_matches(predicate.operand, tags))
-    if isinstance(predicate, n.DomainAnd | n.DomainOr):
-        values = [_matches(part, tags) for part in predicate.operands]
-        return kleene_and(values) if isinstance(predicate, n.DomainAnd) else kleene_or(values)
-    wanted = (predicate.value,) if isinstance(predicate, n.DomainEquals) else predicate.values
-    tag = tags.get(predicate.key)
-    return None if tag is None else tag in {str(scalar.value) for scalar in wanted}
+    return {score_key(name) for name in names_in(statement.formula)}

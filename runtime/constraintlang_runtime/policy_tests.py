@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from constraintlang.cases import Case, PolicyTest
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
+from constraintlang.names import score_key
 from constraintlang.normal_form import on_response
 from constraintlang.reasons import Reason, reasons
 from constraintlang.semantics import Truth, evaluate
@@ -171,11 +172,7 @@ class Runner:
 
 def _missing(statements: Sequence[CheckedStatement], stubs: Mapping[str, object]) -> list[str]:
     """The scores that the statements read and nothing gives, in order."""
-    keys = [
-        ".".join(name.parts) + (f"@{name.model}" if name.model else "")
-        for statement in statements
-        for name in names_in(statement.formula)
-    ]
+    keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
     return [key for key in dict.fromkeys(keys) if key not in stubs]
 
 

@@ -7,7 +7,7 @@ bound with ``--scorer`` are *live*: they read files or load models, and only whe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,3 +80,32 @@ def _is_pure(attribute: AttributeRecord) -> bool:
     if backend is None:
         return False
     return backend.kind == "regex" or (backend.kind == "length" and backend.arguments[0] in PURE_UNITS)
+
+
+def gather(
+    names: Sequence[str],
+    given: Mapping[str, Decimal | None],
+    source: TextScores,
+    text: str | None,
+    prompt: str = "",
+) -> tuple[dict[str, Decimal | None], dict[str, str]]:
+    """The scores of one text, given ones first, and why others are missing.
+
+    Raises: ModelError when a scorer cannot be loaded, ScorerError when one fails.
+    """
+    scores, problems = dict(given), {}
+    for name in names:
+        if name in scores:
+            continue
+        scores[name] = None
+        if text is None or "@" in name:
+            problems[name] = f"`{name}` is not given"
+            continue
+        try:
+            scores[name] = source.score(name, [text], [prompt])[0]
+        except ConfigError as error:
+            problems[name] = error.message + (f" ({error.help})" if error.help else "")
+        else:
+            if scores[name] is None:
+                problems[name] = f"the scorer of `{name}` has no score for this text"
+    return scores, problems
