@@ -37,7 +37,7 @@ class Mutant:
 
 def mutants(statement: CheckedStatement, attributes: Mapping[str, AttributeInfo]) -> Iterator[Mutant]:
     """Every mutant of a statement, in the order of the text."""
-    on_law = statement.reading == "distribution"
+    on_law = statement.reading != "pointwise"
     changer = _Changer(attributes)
     for span, change, formula in changer.changes(statement.formula, on_law):
         yield Mutant(span, change, replace(statement, formula=formula))
