@@ -43,4 +43,5 @@ def mutate(runner: Runner, results: Sequence[TestResult]) -> Mutation:
                 )
             if all(runner.meets(case, position, mutant.statement) for case, position in cases):
                 survivors.append(mutant)
+    survivors.sort(key=lambda mutant: mutant.span.start)
     return Mutation(total, tuple(survivors))
