@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from constraintlang import catalogue
+from constraintlang.fixes import Applicability
 from constraintlang.pages import Page
+from constraintlang.source import SourceFile
+from constraintlang_compiler.fixing import findings_of
+from constraintlang_compiler.front import check_and_lower
 
 OWN_PAGES = {
     "PC210": Page(
@@ -28,10 +32,21 @@ OWN_PAGES = {
 }
 
 
+def all_pages() -> dict[str, Page]:
+    """Every page by code, in the order of the codes."""
+    return dict(sorted({**catalogue.PAGES, **OWN_PAGES}.items()))
+
+
 def page(code: str) -> str:
     """The page of a code as plain text.
 
     Raises: KeyError when there is no such code.
     """
-    own = OWN_PAGES.get(code.upper())
-    return catalogue.page(code) if own is None else own.text()
+    return all_pages()[code.upper()].text()
+
+
+def fix_of(page: Page) -> Applicability | None:
+    """How far the fix of the page's failing example can be trusted; None when it has none."""
+    source = SourceFile(page.failing)
+    findings = findings_of(source, check_and_lower(source), style=True)
+    return next((d.fix.applicability for d in findings if d.code == page.code and d.fix), None)

@@ -11,6 +11,7 @@ from constraintlang.checked import CheckedPolicy
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
 from constraintlang.source import SourceFile
 from constraintlang_compiler.data_files import data_files
+from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.lower import Lowered, lower_with_origins
 
 
@@ -26,14 +27,21 @@ class Front:
     diagnostics: tuple[Diagnostic, ...]
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    def require(self) -> tuple[CheckedPolicy, PolicyIR]:
+        """The policy, checked and lowered, of a source that has no errors."""
+        if self.checked is None or self.lowered is None:
+            raise ValueError("a policy with errors has no clauses: look at `diagnostics` first")
+        return self.checked, self.lowered.ir
 
-def check_and_lower(source: SourceFile, *, allow_path: bool = False) -> Front:
+
+def check_and_lower(source: SourceFile, *, allow_path: bool = False, judge_tests: bool = True) -> Front:
     """Check a source and lower it; never raises for what its author wrote.
 
-    ``allow_path`` lets the policy import and name files outside its folder.
+    ``allow_path`` lets the policy import and name files outside its folder. Without ``judge_tests`` a test that
+    contradicts the policy is no error.
     INVARIANT: a source without errors here compiles.
     """
-    result = check_source(source, allow_path=allow_path)
+    result = check_source(source, allow_path=allow_path, judge_tests=judge_tests)
     if result.policy is None:
         return Front(None, None, tuple(result.diagnostics))
     files, found = data_files(result.policy.attributes.values(), source, allow_path=allow_path)

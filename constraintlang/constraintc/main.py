@@ -14,6 +14,11 @@ from constraintc.exit_codes import ExitCode
 VERBS = {
     "init": "write a first policy and run configuration",
     "check": "report every mistake in policy files",
+    "fmt": "rewrite policy files in their canonical form",
+    "fix": "repair what `check` finds, where the repair is clear",
+    "test": "run the tests that stand in policy files",
+    "why": "say why a response satisfies or violates a policy",
+    "try": "type texts and see what each statement of a policy says of them",
     "compile": "turn a policy into an artifact",
     "explain": "say in English what a policy demands, or what an error code means",
     "train": "fine-tune a model under a policy",

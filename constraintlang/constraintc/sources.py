@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from constraintlang_compiler.sources import MAX_SOURCE_BYTES, decode_source, rea
 
 if TYPE_CHECKING:
     from constraintlang_compiler.artifact import CompiledPolicy
+    from constraintlang_compiler.front import Front
 
 
 def read_argument(name: str) -> SourceFile:
@@ -47,6 +50,28 @@ def add_allow_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-path", action="store_true", help="let the policy import and name files outside its folder"
     )
+
+
+def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFile]:
+    """The checked and lowered policy named by an argument, with its source.
+
+    A test that contradicts the policy is no error here. Of a compiled directory the source that it holds is read.
+    Raises: PolicyError with every finding; SourceError; ArtifactError.
+    """
+    from constraintlang_compiler.front import check_and_lower
+
+    files: Mapping[str, Path] = {}
+    if name != "-" and Path(name).is_dir():
+        from constraintlang_compiler.artifact import CompiledPolicy
+
+        policy = CompiledPolicy.load(name)
+        source, files = policy.source, policy.files
+    else:
+        source = read_argument(name)
+    front = check_and_lower(source, allow_path=allow_path, judge_tests=False)
+    if front.checked is None or front.lowered is None:
+        raise PolicyError(front.diagnostics, source)
+    return replace(front, files={**front.files, **files}), source
 
 
 def policy_folder(name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from constraintlang import nodes as n
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.fixes import Fix
 from constraintlang.literals import exact_number, unescape
 from constraintlang.source import Span
 
@@ -24,6 +25,14 @@ class Part:
         self.span = span
 
 
+class Bracketed:
+    """A node in round brackets: its parent's span covers them, its own does not."""
+
+    def __init__(self, node: Any, span: Span) -> None:
+        self.node = node
+        self.span = span
+
+
 class Builder:
     """Builds nodes; what is grammatical but makes no sense lands in ``diagnostics``."""
 
@@ -35,10 +44,11 @@ class Builder:
     def span(children: Sequence[Any]) -> Span:
         return _place(children[0]).to(_place(children[-1])) if children else n.NO_SPAN
 
-    def error(self, code: str, span: Span, message: str, help: str) -> None:
-        self.diagnostics.append(Diagnostic(code, "error", span, message, help=help))
+    def error(self, code: str, span: Span, message: str, help: str, fix: Fix | None = None) -> None:
+        self.diagnostics.append(Diagnostic(code, "error", span, message, help=help, fix=fix))
 
     def as_formula(self, value: Any) -> Any:
+        value = _bare(value)
         if isinstance(value, n.Name):
             return n.Flag(name=value, span=value.span)
         if isinstance(value, _EXPRESSIONS):
@@ -52,6 +62,7 @@ class Builder:
         return value
 
     def as_expr(self, value: Any) -> Any:
+        value = _bare(value)
         if isinstance(value, _EXPRESSIONS):
             return value
         self.error(
@@ -244,7 +255,7 @@ class Builder:
         return n.Negate(operand=operand, span=self.span(c)) if str(c[0]) == "-" else operand
 
     def paren(self, c: list[Any]) -> Any:
-        return c[1]
+        return Bracketed(_bare(c[1]), self.span(c))
 
     def number(self, c: list[Any]) -> Any:
         text = str(c[0])
@@ -261,7 +272,7 @@ class Builder:
         keywords: list[Any] = []
         given: Any = None
         separator = ""
-        for child in c[1:]:
+        for child in map(_bare, c[1:]):
             if isinstance(child, Part):
                 keywords.append(child.value)
             elif not isinstance(child, n.Node):
@@ -289,7 +300,7 @@ class Builder:
 
     # ------------------------------------------------------------ clauses and prompts
     def for_(self, c: list[Any]) -> Any:
-        return n.ForClause(predicate=c[1], span=self.span(c))
+        return n.ForClause(predicate=_bare(c[1]), span=self.span(c))
 
     def per(self, c: list[Any]) -> Any:
         return n.PerClause(keys=tuple(str(x) for x in c[1::2]), span=self.span(c))
@@ -313,13 +324,13 @@ class Builder:
         return n.BecauseClause(reason=self.string(c[1]), span=self.span(c))
 
     def dom_or(self, c: list[Any]) -> Any:
-        return n.DomainOr(operands=tuple(c[::2]), span=self.span(c))
+        return n.DomainOr(operands=tuple(map(_bare, c[::2])), span=self.span(c))
 
     def dom_and(self, c: list[Any]) -> Any:
-        return n.DomainAnd(operands=tuple(c[::2]), span=self.span(c))
+        return n.DomainAnd(operands=tuple(map(_bare, c[::2])), span=self.span(c))
 
     def dom_not(self, c: list[Any]) -> Any:
-        return n.DomainNot(operand=c[1], span=self.span(c))
+        return n.DomainNot(operand=_bare(c[1]), span=self.span(c))
 
     def dom_equals(self, c: list[Any]) -> Any:
         return n.DomainEquals(key=c[0].value, value=c[2], span=self.span(c))
@@ -373,12 +384,17 @@ class Builder:
         return n.Expect(outcome=str(c[0]), text=text, on=on, span=self.span(c))
 
 
+def _bare(child: Any) -> Any:
+    return child.node if isinstance(child, Bracketed) else child
+
+
 def _place(child: Any) -> Span:
-    return child.span if isinstance(child, n.Node | Part) else Span(child.start_pos, child.end_pos)
+    built = isinstance(child, n.Node | Part | Bracketed)
+    return child.span if built else Span(child.start_pos, child.end_pos)
 
 
 def _is(child: Any, kind: str) -> bool:
-    return not isinstance(child, n.Node | Part) and child.type == kind
+    return not isinstance(child, n.Node | Part | Bracketed) and child.type == kind
 
 
 def _is_newline(child: Any) -> bool:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.fixes import Fix, removing
 from constraintlang.source import SourceFile, Span
 
 _HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -27,7 +28,8 @@ def check_characters(source: SourceFile, comments: Iterable[Span]) -> list[Diagn
             code = f"U+{ord(match[0]):04X}"
             name = unicodedata.name(match[0], "no name").lower()
             message = f"the character {code} ({name}) cannot be seen, but changes the text"
-            found.append(_warning(match.span(), message, "remove it"))
+            fix = removing(Span(*match.span()))
+            found.append(_warning(match.span(), message, "remove it", fix))
     for match in _WORD.finditer(source.text):
         if match[0].isascii() or _inside(match.start(), skipped):
             continue
@@ -42,5 +44,5 @@ def _inside(offset: int, spans: list[tuple[int, int]]) -> bool:
     return any(start <= offset < end for start, end in spans)
 
 
-def _warning(place: tuple[int, int], message: str, help: str) -> Diagnostic:
-    return Diagnostic("PC106", "warning", Span(*place), message, help=help)
+def _warning(place: tuple[int, int], message: str, help: str, fix: Fix | None = None) -> Diagnostic:
+    return Diagnostic("PC106", "warning", Span(*place), message, help=help, fix=fix)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
+from constraintlang.cases import PolicyTest
 from constraintlang.nodes import Call, DomainPredicate, Formula, Strength
 from constraintlang.source import SourceFile, Span
 
@@ -65,3 +66,4 @@ class CheckedPolicy:
     edition: int
     attributes: dict[str, AttributeInfo]
     statements: tuple[CheckedStatement, ...]
+    tests: tuple[PolicyTest, ...] = ()

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
+from constraintlang.cases import PolicyTest
 from constraintlang.characters import check_characters
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
 from constraintlang.imports import Importer, Library
+from constraintlang.judging import report_contradictions
 from constraintlang.parser import parse_detailed
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
-from constraintlang.source import SourceFile
+from constraintlang.source import SourceFile, Span
 from constraintlang.statements import Scope, check_statement, enter
-from constraintlang.tests_block import check_test
+from constraintlang.tests_block import Found as FoundTest
+from constraintlang.tests_block import check_tests
 from constraintlang.tree import dotted, names_in
 
 
@@ -42,17 +45,20 @@ class CheckResult:
         return self.policy
 
 
-def check_source(source: SourceFile | str, *, allow_path: bool = False) -> CheckResult:
+def check_source(
+    source: SourceFile | str, *, allow_path: bool = False, judge_tests: bool = True
+) -> CheckResult:
     """Parse and check a policy; reports every error of every stage, sorted by position, and raises nothing.
 
-    Imported files are read from the source's folder and below, from anywhere with ``allow_path``.
+    Imported files are read from the source's folder and below, from anywhere with ``allow_path``. Without
+    ``judge_tests`` a test that contradicts the policy is no error: who runs the tests reports it.
 
     >>> check_source("toxicity < 0.1 for domain=toxigen").errors
     ()
     """
     source = source if isinstance(source, SourceFile) else SourceFile(source)
     parsed = parse_detailed(source)
-    report = Report(list(parsed.diagnostics))
+    report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
     report.diagnostics.extend(check_characters(source, comments))
     library = Library(allow_path)
@@ -63,36 +69,41 @@ def check_source(source: SourceFile | str, *, allow_path: bool = False) -> Check
         lost_names=parsed.lost_names,
         importer=Importer.of(source, library),
     )
-    statements = _Statements(declarations, report, parsed.lost_labels)
+    statements = _Statements(declarations, report)
     statements.items(parsed.policy.items, Scope())
+    tests = check_tests(statements.tests, statements.found, declarations, parsed.lost_labels, report)
+    policy = _checked(declarations, statements.found, tests)
+    if judge_tests:
+        report_contradictions(policy, report)
     diagnostics = tuple(sort_diagnostics([*report.diagnostics, *library.findings]))
-    policy = None
-    if not any(d.is_error for d in diagnostics):
-        policy = _checked(declarations, statements.found)
-    return CheckResult(policy, parsed.policy, diagnostics, source)
+    rejected = any(d.is_error for d in diagnostics)
+    return CheckResult(None if rejected else policy, parsed.policy, diagnostics, source)
 
 
 class _Statements:
-    def __init__(self, declarations: Declarations, report: Report, lost_labels: frozenset[str]) -> None:
+    def __init__(self, declarations: Declarations, report: Report) -> None:
         self.declarations = declarations
         self.report = report
-        self.lost_labels = lost_labels
         self.found: list[CheckedStatement] = []
+        self.tests: list[FoundTest] = []
 
-    def items(self, items: Sequence[n.Item], scope: Scope) -> None:
+    def items(self, items: Sequence[n.Item], scope: Scope, group: Span | None = None) -> None:
         # Groups nest at most 200 deep, and a level takes one frame here.
         for item in items:
             if isinstance(item, n.Group):
-                self.items(item.items, enter(scope, item.clauses, self.declarations, self.report))
+                inner = enter(scope, item.clauses, self.declarations, self.report)
+                self.items(item.items, inner, item.span)
             elif isinstance(item, n.Statement):
                 checked = check_statement(item, scope, self.declarations, self.report)
                 if checked is not None:
                     self.found.append(checked)
             elif isinstance(item, n.Test):
-                check_test(item, self.declarations, self.lost_labels, self.report)
+                self.tests.append(FoundTest(item, group))
 
 
-def _checked(declarations: Declarations, statements: list[CheckedStatement]) -> CheckedPolicy:
+def _checked(
+    declarations: Declarations, statements: list[CheckedStatement], tests: tuple[PolicyTest, ...]
+) -> CheckedPolicy:
     used = {dotted(name) for s in statements for name in names_in(s.formula)}
     attributes = {name: info for name, info in declarations.attributes.items() if name in used}
-    return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements))
+    return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements), tests)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from typing import Protocol
 
 from constraintlang import nodes as n
@@ -13,6 +14,7 @@ from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
+from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
 from constraintlang.report import Report
 from constraintlang.source import SourceFile, Span
 from constraintlang.wording import KEYWORDS
@@ -32,6 +34,7 @@ class Declarations:
     tags: dict[str, n.Tag] = field(default_factory=dict)
     tag_keys: set[str] = field(default_factory=set)
     labels: dict[str, n.Statement] = field(default_factory=dict)
+    tested: set[str] = field(default_factory=set)
     quiet: set[str] = field(default_factory=set)
     values: LetValues = field(default_factory=lambda: LetValues({}, Report()))
     edition: int = v.EDITIONS[-1]
@@ -112,6 +115,8 @@ class _Collector:
         if isinstance(item, n.Statement) and item.label is not None:
             if self.is_new("label", item.label, item.label_span or item.span, "PC109"):
                 self.found.labels[item.label] = item
+        elif isinstance(item, n.Test):
+            self.found.tested.update(e.on for e in item.items if isinstance(e, n.Expect) and e.on)
         elif isinstance(item, n.Let):
             if self.may_name(item.name, item.name_span or item.span):
                 self.found.lets[item.name] = item
@@ -136,12 +141,17 @@ class _Collector:
         first = self.seen.setdefault((kind, name), span)
         if first is span:
             return True
+        fix = None
+        if kind == "label":
+            number = next(i for i in count(2) if ("label", f"{name}_{i}") not in self.seen)
+            fix = replacing(span, f"{name}_{number}")
         self.report.error(
             code,
             span,
             f"the {kind} `{name}` is already in use",
             "give one of the two another name",
             labels=(Label(first, "first used here"),),
+            fix=fix,
         )
         return False
 
@@ -219,11 +229,14 @@ def _check_edition(policy: n.Policy, report: Report, found: Declarations) -> Non
             known = " or ".join(f"`edition {e}`" for e in v.EDITIONS)
             report.error("PC113", item.span, f"there is no edition {item.number}", f"write {known}")
         elif position == 0 and index != 0:
-            report.error(
-                "PC110", item.span, "`edition` must be the first item of the file", "move it to the top"
-            )
+            line = Edit(report.source.whole_line(item.span), "")
+            fix = Fix((Edit(Span(0, 0), f"edition {item.number}\n"), line), "safe")
+            message = "`edition` must be the first item of the file"
+            report.error("PC110", item.span, message, "move it to the top", fix=fix)
         elif position > 0:
-            report.error("PC111", item.span, "the edition is already given", "remove this line")
+            same = item.number == editions[0][1].number
+            fix = removing(report.source.whole_line(item.span), "safe" if same else "unsafe")
+            report.error("PC111", item.span, "the edition is already given", "remove this line", fix=fix)
     statements = [item for item, _ in walk(policy.items) if isinstance(item, n.Statement)]
     if not editions and len(statements) > 1:
         report.warning(
@@ -231,6 +244,7 @@ def _check_edition(policy: n.Policy, report: Report, found: Declarations) -> Non
             Span(policy.items[0].span.start, policy.items[0].span.start),
             "the file does not say which edition of the language it is written in",
             f"write `edition {v.EDITIONS[-1]}` as its first line",
+            fix=inserting(0, f"edition {v.EDITIONS[-1]}\n", "safe"),
         )
 
 
@@ -346,7 +360,11 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
             report.error("PC111", argument.span, f"`{name}` is already set", "remove one of the two")
         elif name not in shape.keywords:
             report.unknown_word(
-                argument.span, f"setting of `{call.function}`", name, shape.keywords or ["(none)"]
+                argument.span,
+                f"setting of `{call.function}`",
+                name,
+                shape.keywords or ["(none)"],
+                beside=True,
             )
         else:
             _check_argument(argument, shape.keywords[name], call.function, report, help)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from constraintlang.errors import ConstraintLangError
+from constraintlang.fixes import Fix, apply_edits
 from constraintlang.source import SourceFile, Span
 
 Severity = Literal["error", "warning", "note"]
@@ -31,8 +32,9 @@ class Diagnostic:
     """One finding.
 
     ``message`` stands alone: one line, lower case, no final stop, source text in backticks. ``label``
-    stands under the underlined text. ``help`` says what to write instead; ``notes`` state facts. ``source``
-    is the imported file that the spans point into; None is the file that was checked.
+    stands under the underlined text. ``help`` says what to write instead; ``notes`` state facts; ``fix`` does
+    what ``help`` says. ``source`` is the imported file that the spans point into; None is the file that was
+    checked.
     """
 
     code: str
@@ -44,32 +46,42 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
     label: str | None = None
     source: SourceFile | None = None
+    fix: Fix | None = None
 
     @property
     def is_error(self) -> bool:
         """Whether the policy is rejected because of it."""
         return self.severity == "error"
 
-    def to_json(self, source: SourceFile) -> dict[str, str | int | None]:
+    def to_json(self, source: SourceFile) -> dict[str, Any]:
         """The finding as plain data; lines and columns count from 1, the end column is exclusive."""
         source = self.source or source
-        line, column = source.position(self.span.start)
-        end_line, end_column = source.position(self.span.end)
         return {
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
             "help": self.help,
             "file": source.name,
-            "line": line,
-            "column": column,
-            "end_line": end_line,
-            "end_column": end_column,
+            **place_json(self.span, source),
+            "fix": None if self.fix is None else fix_json(self.fix, source),
         }
 
     def render(self, source: SourceFile, *, colour: bool = False) -> str:
         """The finding for people: the message, the source lines with carets, then notes and help."""
         return _Renderer(self, self.source or source, colour).render()
+
+
+def place_json(span: Span, source: SourceFile) -> dict[str, int]:
+    """A span as plain data."""
+    line, column = source.position(span.start)
+    end_line, end_column = source.position(span.end)
+    return {"line": line, "column": column, "end_line": end_line, "end_column": end_column}
+
+
+def fix_json(fix: Fix, source: SourceFile) -> dict[str, Any]:
+    """A fix as plain data."""
+    edits = [{**place_json(edit.span, source), "text": edit.text} for edit in fix.edits]
+    return {"applicability": fix.applicability, "edits": edits}
 
 
 class PolicyError(ConstraintLangError):
@@ -147,12 +159,20 @@ class _Renderer:
                 out.append(f"{margin} {self.paint(_BLUE, '...')}")
             out.extend(self.render_line(number, marks[number], width))
             previous = number
-        tail = [("note", note) for note in d.notes] + ([("help", d.help)] if d.help else [])
+        tail = [("note", note) for note in d.notes] + ([("help", self.help())] if d.help else [])
         for word, text in tail:
             first, *rest = visible_lines(text)
             out.append(f"{margin} {self.paint(_BLUE, '=')} {self.paint(_BOLD, word)}: {first}")
             out.extend(f"{margin} {self.paint(_BLUE, '|')}   {line}" for line in rest)
         return "\n".join(out)
+
+    def help(self) -> str:
+        """The help, how far its fix can be trusted, and the new lines where one would not do."""
+        fix = self.diagnostic.fix
+        if fix is None:
+            return self.diagnostic.help or ""
+        first = f"{self.diagnostic.help}  [{fix.applicability}]"
+        return "\n".join([first, *new_lines(fix, self.source)])
 
     def marks_by_line(self) -> dict[int, list[_Mark]]:
         d = self.diagnostic
@@ -190,6 +210,19 @@ class _Renderer:
             if mark.text:
                 out.append(f"{margin} {bar} {' ' * mark.start}{visible(mark.text)}")
         return out
+
+
+def new_lines(fix: Fix, source: SourceFile) -> list[str]:
+    """The lines that a fix writes, when it writes more than one."""
+    if not any("\n" in edit.text.strip() for edit in fix.edits):
+        return []
+    start = min(edit.span.start for edit in fix.edits)
+    end = max(edit.span.end for edit in fix.edits)
+    start = source.text.rfind("\n", 0, start) + 1
+    behind = source.text.find("\n", end)
+    behind = len(source.text) if behind < 0 else behind
+    after = apply_edits(source.text, fix.edits)
+    return after[start : len(after) - (len(source.text) - behind)].split("\n")
 
 
 def _cut(text: str, marks: list[_Mark]) -> tuple[str, list[_Mark]]:

@@ -7,7 +7,9 @@ from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.report import Report
+from constraintlang.source import Span
 from constraintlang.tree import dotted
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
@@ -49,9 +51,13 @@ def _judge(node: n.Compare, side: n.Expr, goes_up: bool, declarations: Declarati
     if info is None or info.direction is None or (info.direction == "higher") == goes_up:
         return
     asked = "more" if goes_up else "less"
+    left, right = node.operands
+    written = report.source.find("[<>]=?", Span(left.span.end, right.span.start))
+    turned = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}[node.operators[0]]
     report.warning(
         "PC405",
         node.span,
         f"this asks for {asked} `{info.name}`, which is declared `{info.direction}_is_better`",
         "turn the comparison round, or correct the declaration",
+        fix=None if written is None else replacing(written, turned),
     )

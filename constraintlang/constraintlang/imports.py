@@ -88,7 +88,7 @@ class Importer:
             return None
         source = SourceFile(text, place.name, place.path.parent)
         parsed = parse_detailed(source)
-        inner = Report(list(parsed.diagnostics))
+        inner = Report(list(parsed.diagnostics), source)
         inner.diagnostics.extend(check_characters(source, [c.span for c in parsed.policy.comments if c.text]))
         importer = Importer(library, source, (*self.chain, (place.key, place.name)))
         found = collect(

@@ -9,8 +9,10 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import Fix, inserting, replacing
 from constraintlang.mixtures import Level, report_mixed, report_units
 from constraintlang.names import resolve
+from constraintlang.printer import format_formula
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.units import Unit, multiply, unit_of
@@ -114,7 +116,9 @@ class Kinds:
             self.report.error("PC208", node.span, message, f"write `P({name} > {example})` or `mean({name})`")
         else:
             message = f"`{name}` is a number, not a condition"
-            self.report.error("PC220", node.span, message, f"compare it, for example `{name} < {example}`")
+            fix = inserting(node.span.end, f" < {example}", "placeholder")
+            help = f"compare it, for example `{name} < {example}`"
+            self.report.error("PC220", node.span, message, help, fix=fix)
         return "error"
 
     def _temporal(self, node: n.Formula) -> Level:
@@ -156,24 +160,28 @@ class Kinds:
         if not self._same_units(operands, terms):
             return "error"
         if level in ("dist", "rows"):
-            return self._statistic_comparison(span, terms, equality, level)
+            return self._statistic_comparison(span, operands, terms, equality, level)
         if equality and any(t.continuous for t in terms):
             self.report.error(
                 "PC202",
                 span,
                 "a continuous score is almost never exactly equal to a number",
                 "ask for a range, for example `in [0.4, 0.6]`",
+                fix=_range_fix(span, operands),
             )
             return "error"
         return level
 
-    def _statistic_comparison(self, span: Span, terms: list[Term], equality: bool, level: Level) -> Level:
+    def _statistic_comparison(
+        self, span: Span, operands: Sequence[n.Expr], terms: list[Term], equality: bool, level: Level
+    ) -> Level:
         if equality:
             self.report.error(
                 "PC202",
                 span,
                 "no number of samples decides whether a statistic is exactly equal to a number",
                 "ask for a range, for example `mean(words) in [90, 110]`",
+                fix=_range_fix(span, operands),
             )
             return "error"
         if sum(t.num_statistics for t in terms) > 1:
@@ -375,9 +383,9 @@ class Kinds:
         if is_formula:
             if self.formula(argument) != "error":  # type: ignore[arg-type]
                 message = f"`{node.function}` takes a number, and this is a condition"
-                self.report.error(
-                    "PC208", argument.span, message, "write `P(...)` for the share of responses"
-                )
+                fix = replacing(node.function_span, v.PROBABILITY) if node.function_span else None
+                help = "write `P(...)` for the share of responses"
+                self.report.error("PC208", argument.span, message, help, fix=fix)
             return ERROR
         return self._expr(argument)
 
@@ -392,6 +400,12 @@ class Kinds:
             )
             return False
         return True
+
+
+def _range_fix(span: Span, operands: Sequence[n.Expr]) -> Fix | None:
+    if len(operands) != 2:
+        return None
+    return replacing(span, f"{format_formula(operands[0])} in [low, high]", "placeholder")
 
 
 def _is_single_comparison(node: n.Formula) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from constraintlang.diagnostics import Diagnostic, Label
+from constraintlang.fixes import inserting, removing
 from constraintlang.source import Span
 
 NEWLINE = "_NL"
@@ -160,6 +161,7 @@ class _Splitter:
                     span_of(token),
                     "a new item must start on a new line",
                     help="break the line after `}`",
+                    fix=inserting(token.start_pos, "\n", "safe"),
                 )
             )
             self.last_closed = None
@@ -238,5 +240,6 @@ class _Splitter:
                 span_of(token),
                 f"this `{token}` closes nothing",
                 help="remove it, or add the opening bracket before it",
+                fix=removing(span_of(token)),
             )
         )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
+from constraintlang.fixes import Fix, inserting
 from constraintlang.source import Span
 
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
@@ -21,7 +22,7 @@ def exact_number(text: str) -> Decimal:
     return Decimal(text)
 
 
-def unescape(text: str, offset: int, error: Callable[[str, Span, str, str], None]) -> str:
+def unescape(text: str, offset: int, error: Callable[[str, Span, str, str, Fix], None]) -> str:
     """The text that stands between quotes at ``offset``; an unknown escape is reported and kept as it is."""
 
     def replace(match: re.Match[str]) -> str:
@@ -36,6 +37,7 @@ def unescape(text: str, offset: int, error: Callable[[str, Span, str, str], None
             Span(offset + match.start(), offset + match.end()),
             f"`{match[0]}` is no escape sequence",
             r"known are `\"`, `\\`, `\n`, `\t`, `\r` and `\u0000`; write `\\` for a backslash",
+            inserting(offset + match.start(), "\\", "safe"),
         )
         return match[0]
 

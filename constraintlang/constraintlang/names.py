@@ -9,8 +9,10 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.printer import format_number
 from constraintlang.report import Report
+from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tree import dotted
 
@@ -57,7 +59,14 @@ def unknown_attribute(
     info = declarations.attributes.get(near)
     detail = f" ({describe(info)})" if info is not None else ""
     label = f"a similar {kind} exists: `{near}`{detail}"
-    report.error("PC101", name.span, f"no attribute named `{written}`", f"write `{near}`", label=label)
+    fix = replacing(Span(name.span.start, name.span.start + len(written)), near)
+    message = f"no attribute named `{written}`"
+    report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
+
+
+def score_key(name: n.Name) -> str:
+    """Under which key scores are kept for a name: ``toxicity``, ``toxicity@base``."""
+    return ".".join(name.parts) + (f"@{name.model}" if name.model else "")
 
 
 def _declare(name: n.Name, declarations: Declarations, *, as_flag: bool) -> str:

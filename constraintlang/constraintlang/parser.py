@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from constraintlang import nodes as n
 from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
-from constraintlang.layout import OPENING, Chunk, span_of, split
+from constraintlang.fixes import Edit, Fix
+from constraintlang.layout import CONTINUING, OPENING, Chunk, span_of, split
 from constraintlang.source import SourceFile, Span
 from constraintlang.syntax_errors import Situation, explain
 from constraintlang.tree import tree_depth
@@ -131,6 +132,11 @@ def _load(data: Any, memo: Any) -> lark.Lark:
     return lark.Lark._load_from_dict(data, {int(k): v for k, v in memo.items()})
 
 
+def tokens_of(text: str) -> list[Any]:
+    """The tokens of a text, comments and newlines among them; every text has some reading as tokens."""
+    return list(_machine().lex(text))
+
+
 # ---------------------------------------------------------------- limits
 def _limit(span: Span, message: str, help: str) -> Diagnostic:
     return Diagnostic("PC010", "error", span, message, help=help)
@@ -186,7 +192,7 @@ class _Reader:
     parser: _ItemParser = field(default_factory=lambda: _ItemParser())
 
     def read(self) -> ParseResult:
-        tokens = list(_machine().lex(self.source.text))
+        tokens = tokens_of(self.source.text)
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
@@ -252,7 +258,12 @@ class _Reader:
             item, found = self.parser.parse(line)
             if item is None or found:
                 continue
-            operator = tokens[start - 1]
+            operator, fix = tokens[start - 1], None
+            if operator.type in CONTINUING and start > 1:
+                gap = Span(tokens[start - 2].end_pos, operator.end_pos)
+                fix = Fix(
+                    (Edit(gap, ""), Edit(Span(line[0].start_pos, line[0].start_pos), f"{operator} ")), "safe"
+                )
             self.diagnostics.append(
                 Diagnostic(
                     "PC014",
@@ -261,6 +272,7 @@ class _Reader:
                     "this line continues the statement above it, yet it could stand alone",
                     help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
                     labels=(Label(span_of(operator), "the statement goes on after this"),),
+                    fix=fix,
                 )
             )
 

@@ -10,6 +10,7 @@ from itertools import repeat, zip_longest
 
 from constraintlang import nodes as n
 from constraintlang.wording import KEYWORDS
+from constraintlang.wrapping import wrap
 
 INDENT = "  "
 MAX_WIDTH = 110
@@ -18,6 +19,8 @@ MAX_WIDTH = 110
 # How tightly each kind of formula and expression binds; higher binds tighter.
 _IMPLIES, _OR, _AND, _UNTIL, _PREFIX, _COMPARE, _SUM, _PRODUCT, _UNARY, _ATOM = range(10)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Characters that cannot be seen or that turn the line round are written as escapes.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 def format_policy(policy: n.Policy) -> str:
@@ -182,7 +185,7 @@ def format_scalar(scalar: n.Scalar) -> str:
         return format_number(value, percent=scalar.kind == "percent")
     if scalar.kind == "regex":
         return f're"{value}"'
-    if scalar.kind == "name" and _NAME.match(value) and value.upper() not in KEYWORDS:
+    if scalar.kind == "name" and _NAME.match(value) and not (value.islower() and value.upper() in KEYWORDS):
         return value
     return _quoted(value)
 
@@ -191,7 +194,7 @@ def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     for char, escape in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
         escaped = escaped.replace(char, escape)
-    return f'"{escaped}"'
+    return '"' + _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
 
 
 def _keyword(pair: tuple[str, n.Scalar]) -> str:
@@ -238,21 +241,21 @@ def _test_line(item: n.Given | n.Expect) -> str:
     return f"{item.outcome}{text}" + (f" on {item.on}" if item.on else "")
 
 
-def _simple_item(item: n.Item) -> list[str]:
+def _simple_item(item: n.Item, width: int) -> list[str]:
     if isinstance(item, n.Edition):
         return [f"edition {item.number}"]
     if isinstance(item, n.Import):
         return [f"import {_quoted(item.path)}" + (f" as {item.alias}" if item.alias else "")]
     if isinstance(item, n.Let):
-        return [f"let {item.name} = {format_formula(item.value)}"]
+        return wrap(f"let {item.name} = {format_formula(item.value)}", width)
     if isinstance(item, n.Attribute):
         return _attribute(item)
     if isinstance(item, n.Domain):
         return _fields(f"domain {item.name}", item.fields)
     if isinstance(item, n.Tag):
-        return [f"tag {item.key} in {_set(item.values)}"]
+        return wrap(f"tag {item.key} in {_set(item.values)}", width)
     assert isinstance(item, n.Statement)
-    return [format_statement(item)]
+    return wrap(format_statement(item), width)
 
 
 class _Layout:
@@ -278,13 +281,21 @@ class _Layout:
             else:
                 # A comment inside an item goes before it, because the item becomes one line.
                 self.flush(item.span.end, indent, keep_empty=False)
-                lines = [_test_line(item)] if isinstance(item, n.Given | n.Expect) else _simple_item(item)
+                width = max(MAX_WIDTH - len(indent), 1)
+                lines = (
+                    wrap(_test_line(item), width)
+                    if isinstance(item, n.Given | n.Expect)
+                    else _simple_item(item, width)
+                )
                 self.lines += [indent + line for line in lines]
             self.trailing(following.span.start if following else end)
 
     def block(self, item: n.Group | n.Test, indent: str) -> None:
         head = f"group {item.name}" if isinstance(item, n.Group) else f"test {_quoted(item.name)}"
-        self.lines.append(indent + " ".join([head, *map(format_clause, item.clauses), "{"]))
+        header = wrap(
+            " ".join([head, *map(format_clause, item.clauses), "{"]), max(MAX_WIDTH - len(indent), 1)
+        )
+        self.lines += [indent + line for line in header]
         self.num_lines_at_opening = len(self.lines)
         self.items(item.items, indent + INDENT, item.span.end)
         self.flush(item.span.end, indent + INDENT)

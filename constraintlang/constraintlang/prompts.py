@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.printer import format_scalar
 from constraintlang.report import Report
+from constraintlang.semantics import Truth, kleene_and, kleene_not, kleene_or
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 
@@ -22,6 +26,18 @@ def check_domain(root: n.DomainPredicate, declarations: Declarations, report: Re
         else:
             values = (node.value,) if isinstance(node, n.DomainEquals) else node.values
             _check_pair(node.key, node.span, values, declarations, report)
+
+
+def selects(predicate: n.DomainPredicate, tags: Mapping[str, str]) -> Truth:
+    """Whether prompts with these tags are selected; unknown where it depends on a tag that is not given."""
+    if isinstance(predicate, n.DomainNot):
+        return kleene_not(selects(predicate.operand, tags))
+    if isinstance(predicate, n.DomainAnd | n.DomainOr):
+        values = [selects(part, tags) for part in predicate.operands]
+        return kleene_and(values) if isinstance(predicate, n.DomainAnd) else kleene_or(values)
+    wanted = (predicate.value,) if isinstance(predicate, n.DomainEquals) else predicate.values
+    tag = tags.get(predicate.key)
+    return None if tag is None else tag in {str(scalar.value) for scalar in wanted}
 
 
 def _check_pair(
@@ -54,4 +70,5 @@ def _unknown(span: Span, what: str, written: str, known: list[str], report: Repo
         else f"known are {', '.join(f'`{k}`' for k in sorted(known))}; or declare it"
     )
     label = f"a similar one exists: `{near}`" if near else None
-    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label)
+    fix = replacing(span, format_scalar(n.Scalar(value=near, kind="name"))) if near else None
+    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label, fix=fix)

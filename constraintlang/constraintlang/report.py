@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.source import Span
+from constraintlang.fixes import replacing
+from constraintlang.source import SourceFile, Span
 from constraintlang.suggestions import closest
 
 
 @dataclass
 class Report:
-    """The findings so far."""
+    """The findings so far; ``source`` is what fixes look at where a node does not say enough."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    source: SourceFile = field(default_factory=lambda: SourceFile(""))
 
     def error(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
         """Add an error; every error says what to write instead."""
@@ -30,12 +32,23 @@ class Report:
         self.diagnostics.append(Diagnostic(code, "note", span, message, help=help, **rest))
 
     def unknown_word(
-        self, span: Span, what: str, name: str, known: Iterable[str], code: str = "PC115"
+        self,
+        span: Span,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        code: str = "PC115",
+        *,
+        beside: bool = False,
     ) -> None:
-        """Add the error for a word that is not in a closed list."""
+        """Add the error for a word that is not in a closed list.
+
+        ``beside``: the span is not that of the word itself, so no edit can be offered.
+        """
         known = list(known)
         near = closest(name, known)
         choices = ", ".join(f"`{k}`" for k in known)
         help = f"write `{near}`" if near else f"known are {choices}"
         label = f"a similar one exists: `{near}`" if near else None
-        self.error(code, span, f"no {what} is called `{name}`", help, label=label)
+        fix = replacing(span, near) if near and not beside else None
+        self.error(code, span, f"no {what} is called `{name}`", help, label=label, fix=fix)

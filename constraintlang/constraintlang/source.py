@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,22 @@ class SourceFile:
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
         return self.text[start:] if end < 0 else self.text[start:end]
+
+    def whole_line(self, span: Span) -> Span:
+        """``span`` with the rest of its lines and the newline, when nothing but space stands beside it."""
+        start = self.text.rfind("\n", 0, span.start) + 1
+        end = self.text.find("\n", span.end)
+        end = len(self.text) if end < 0 else end
+        if self.text[start : span.start].strip() or self.text[span.end : end].strip():
+            return span
+        return Span(start, min(end + 1, len(self.text)))
+
+    def find(self, pattern: str, span: Span) -> Span | None:
+        """Where a pattern first matches within a span, comments left out; meant for our own short patterns."""
+        for match in re.compile(rf"#[^\n]*|({pattern})").finditer(self.text, span.start, span.end):
+            if match[1] is not None:
+                return Span(*match.span())
+        return None
 
     def extract(self, span: Span) -> str:
         """The text under a span."""

@@ -13,11 +13,13 @@ from constraintlang.constants import exact_decimal, fold, number_node, substitut
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
+from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import NOT_COMPILED, Kinds
 from constraintlang.printer import format_number, format_statement
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
+from constraintlang.splitting import split_fix
 from constraintlang.tree import dotted, names_in
 
 
@@ -36,16 +38,26 @@ class Scope:
 def enter(scope: Scope, clauses: Sequence[n.Clause], declarations: Declarations, report: Report) -> Scope:
     """``scope`` with more clauses: ``for`` is conjoined, everything else is replaced."""
     first: dict[type, Span] = {}
-    for clause in clauses:
+    for index, clause in enumerate(clauses):
         word = type(clause).__name__.removesuffix("Clause").lower()
         if type(clause) in first:
             help = "join the conditions with `and`" if word == "for" else "keep one of the two"
             label = Label(first[type(clause)], "first given here")
-            report.error("PC114", clause.span, f"`{word}` is given twice", help, labels=(label,))
+            fix = _joining_fix(clauses[index - 1], clause)
+            report.error("PC114", clause.span, f"`{word}` is given twice", help, labels=(label,), fix=fix)
             continue
         first[type(clause)] = clause.span
         scope = _with_clause(scope, clause, declarations, report)
     return scope
+
+
+def _joining_fix(before: n.Clause, clause: n.Clause) -> Fix | None:
+    """``for a=b for c=d`` becomes ``for a=b and c=d``."""
+    if not isinstance(before, n.ForClause) or not isinstance(clause, n.ForClause):
+        return None
+    if isinstance(before.predicate, n.DomainOr) or isinstance(clause.predicate, n.DomainOr):
+        return None  # `and` would bind tighter than the `or`
+    return replacing(Span(clause.span.start, clause.span.start + len("for")), "and")
 
 
 def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, report: Report) -> Scope:
@@ -87,7 +99,7 @@ def _settings(clause: n.UnderClause, report: Report) -> dict[str, tuple[Decimal,
     for key, scalar in clause.settings:
         allowed = v.UNDER.get(key)
         if allowed is None:
-            report.unknown_word(scalar.span, "setting of `under`", key, v.UNDER)
+            report.unknown_word(scalar.span, "setting of `under`", key, v.UNDER, beside=True)
         elif key in found:
             report.error("PC114", scalar.span, f"`{key}` is given twice", "keep one of the two")
         elif not isinstance(scalar.value, Decimal) or not allowed.accepts(scalar.value):
@@ -106,7 +118,9 @@ def check_statement(
     errors_before = sum(d.is_error for d in report.diagnostics)
     scope = enter(outer, statement.clauses, declarations, report)
     own = enter(Scope(), statement.clauses, declarations, Report())
+    before = len(report.diagnostics)
     level = Kinds(declarations, report, preserve=statement.strength == "preserve").formula(statement.formula)
+    _offer_split(statement, declarations, report, before)
     if level == "const":
         message = "this statement names no attribute: it says nothing about the model"
         report.error(
@@ -141,6 +155,20 @@ def check_statement(
     return replace(checked, text=canonical_text(checked))
 
 
+def _offer_split(statement: n.Statement, declarations: Declarations, report: Report, first: int) -> None:
+    """Give the finding that readings are mixed, when it is the only one, the fix that separates them."""
+    found = report.diagnostics[first:]
+    if len(found) != 1 or found[0].code != "PC201" or not isinstance(statement.formula, n.And):
+        return
+    preserve = statement.strength == "preserve"
+    levels = [Kinds(declarations, Report(), preserve=preserve).formula(p) for p in statement.formula.operands]
+    fix = split_fix(
+        statement, levels, report.source, labels=declarations.labels.keys(), tested=declarations.tested
+    )
+    if fix is not None:
+        report.diagnostics[first] = replace(found[0], fix=fix)
+
+
 def _tolerance(statement: n.Statement, scope: Scope, own: Scope, report: Report) -> Decimal:
     if statement.always:
         return Decimal(0)
@@ -160,7 +188,9 @@ def _clauses_fit(statement: n.Statement, own: Scope, reading: Reading, report: R
     tolerance = own.settings.get("tolerance")
     if statement.always and reading != "pointwise":
         message = "`always` judges single responses, and this statement speaks of all of them together"
-        report.error("PC224", statement.span, message, "remove `always`")
+        word = report.source.find(r"\balways\b\s*", Span(statement.span.start, statement.formula.span.start))
+        fix = None if word is None else removing(word)
+        report.error("PC224", statement.span, message, "remove `always`", fix=fix)
     if tolerance is not None and statement.always:
         message = "`always` leaves no tolerance"
         report.error("PC224", tolerance[1], message, "remove `always` or the tolerance")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from constraintlang import wording
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
 from constraintlang.layout import CLAUSE_WORDS, DANGLING, NEWLINE, Token, span_of
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
@@ -50,6 +51,7 @@ class Found:
     span: Span
     message: str
     help: str
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def explain(situation: Situation) -> Diagnostic:
     for mistake in MISTAKES:
         found = mistake.recognise(situation)
         if found is not None:
-            return Diagnostic(mistake.code, "error", found.span, found.message, help=found.help)
+            return Diagnostic(
+                mistake.code, "error", found.span, found.message, help=found.help, fix=found.fix
+            )
     return _expected_something_else(situation)
 
 
@@ -87,7 +91,9 @@ def _expected_something_else(s: Situation) -> Diagnostic:
 def _open_string(s: Situation) -> Found | None:
     if s.type() != "BAD_STRING":
         return None
-    return Found(s.span(), "this text is never closed", 'end it with `"` on the same line')
+    end = s.span().start + len(s.text().rstrip())
+    fix = None if s.text().rstrip().endswith("\\") else inserting(end, '"')
+    return Found(s.span(), "this text is never closed", 'end it with `"` on the same line', fix)
 
 
 def _foreign_operator(s: Situation) -> Found | None:
@@ -97,13 +103,25 @@ def _foreign_operator(s: Situation) -> Found | None:
         return Found(s.span(-1), "there is no power operator", "write `a * a`")
     if s.type() not in ("UNKNOWN", "VBAR"):
         return None
-    if adjacent and pair in known:
-        return Found(s.span(0, 1), f"`{pair}` is not an operator of this language", f"write `{known[pair]}`")
-    if s.text() in known:
-        return Found(
-            s.span(), f"`{s.text()}` is not an operator of this language", f"write `{known[s.text()]}`"
-        )
-    return None
+    written, first, last = (pair, 0, 1) if adjacent and pair in known else (s.text(), 0, 0)
+    if s.type(-1) == "VBAR" and s.type() == "VBAR":  # in `P(...)` the first one could be that of a condition
+        written, first = "||", -1
+    if written not in known:
+        return None
+    message = f"`{written}` is not an operator of this language"
+    fix = _operator_fix(s, first, last, known[written]) if written not in "^|" else None
+    return Found(s.span(first, last), message, f"write `{known[written]}`", fix)
+
+
+def _operator_fix(s: Situation, first: int, last: int, operator: str) -> Fix:
+    """The operator in the place of some tokens, with a space where a word would touch another."""
+    span, text = s.span(first, last), operator
+    if operator.isalpha():
+        previous = s.span(first - 1, first - 1) if s.index + first > 0 else None
+        before = previous is not None and previous.end == span.start and s.type(first - 1) != "LPAR"
+        behind = bool(s.type(last + 1)) and s.span(last + 1, last + 1).start == span.end
+        text = f"{' ' if before else ''}{operator}{' ' if behind else ''}"
+    return replacing(span, text, "safe")
 
 
 def _misspelt_comparison(s: Situation) -> Found | None:
@@ -111,18 +129,29 @@ def _misspelt_comparison(s: Situation) -> Found | None:
     touching = bool(s.type(1)) and s.span().end == s.span(1, 1).start
     touched = s.index > 0 and s.span(-1, -1).end == s.span().start
     if touching and (first + second) in wording.WRONG_COMPARISONS:
-        right = wording.WRONG_COMPARISONS[first + second]
-        return Found(s.span(0, 1), f"`{first}{second}` is not a comparison", f"write {right}")
+        return _wrong_comparison(first + second, s.span(0, 1))
     if s.type(-1) == "CMP" and (before + first) in wording.WRONG_COMPARISONS and touched:
-        right = wording.WRONG_COMPARISONS[before + first]
-        return Found(s.span(-1), f"`{before}{first}` is not a comparison", f"write {right}")
+        return _wrong_comparison(before + first, s.span(-1))
     if s.type(-1) == "CMP" and s.type() == "EQUAL" and before in "<>":
-        return Found(s.span(-1), f"`{before} =` is cut in two", f"write `{before}=` without a space")
+        fix = replacing(s.span(-1), f"{before}=", "safe")
+        return Found(s.span(-1), f"`{before} =` is cut in two", f"write `{before}=` without a space", fix)
     if s.type() == "EQUAL" and "CMP" in s.expected:
-        return Found(s.span(), "`=` does not compare", "write `==` to compare; `=` sets a value")
+        # `cap = 0.1` may also be a constant whose `let` was forgotten.
+        fix = replacing(s.span(), "==", "unsafe" if s.index == 1 else "safe")
+        return Found(s.span(), "`=` does not compare", "write `==` to compare; `=` sets a value", fix)
     if s.type() == "CMP" and first == "==" and "EQUAL" in s.expected:
-        return Found(s.span(), "`==` compares numbers; here a value is set or a tag is matched", "write `=`")
+        fix = replacing(s.span(), "=", "safe")
+        return Found(
+            s.span(), "`==` compares numbers; here a value is set or a tag is matched", "write `=`", fix
+        )
     return None
+
+
+def _wrong_comparison(written: str, span: Span) -> Found:
+    right = wording.WRONG_COMPARISONS[written]
+    clear = written in wording.CLEAR_COMPARISONS
+    fix = replacing(span, right.split("`")[1], "safe" if clear else "unsafe")
+    return Found(span, f"`{written}` is not a comparison", f"write {right}", fix)
 
 
 def _nothing_follows(s: Situation) -> Found | None:
@@ -159,12 +188,16 @@ def _decimal_point(s: Situation) -> Found | None:
         and s.type(1) in ("INT", "NUMBER", "PERCENT")
         and s.type(-1) not in ("INT", "NUMBER")
     ):
-        number = s.text(1)
-        return Found(s.span(0, 1), "a number cannot begin with a point", f"write `0.{number}`")
+        number, first = s.text(1), s.span().start
+        clear = s.type(1) != "NUMBER" and s.type(-1) != "NAME" and s.span().end == s.span(1, 1).start
+        fix = inserting(first, "0", "safe") if clear else None
+        return Found(s.span(0, 1), "a number cannot begin with a point", f"write `0.{number}`", fix)
     if s.type() == "DOT" and s.type(-1) in ("INT", "NUMBER"):
         return Found(s.span(-1, 0), "a number cannot end with a point or have two", "write it as `1.0`")
     if s.type() == "UNKNOWN" and s.text() == "%":
-        return Found(s.span(), "`%` must stand directly behind a number", "write `2%` without a space")
+        between = Span(s.span(-1, -1).end, s.span().start)
+        fix = removing(between, "safe") if s.type(-1) in ("INT", "NUMBER") else None
+        return Found(s.span(), "`%` must stand directly behind a number", "write `2%` without a space", fix)
     return None
 
 
@@ -172,14 +205,17 @@ def _unknown_character(s: Situation) -> Found | None:
     if s.type() != "UNKNOWN":
         return None
     name = wording.character_phrase(s.text())
-    return Found(s.span(), f"{name} has no meaning here", wording.character_help(s.text()))
+    ends = s.index == len(s.tokens) - 1 or s.type(1) == NEWLINE
+    fix = removing(s.span(), "safe") if s.text() == ";" and ends and s.index > 0 else None
+    return Found(s.span(), f"{name} has no meaning here", wording.character_help(s.text()), fix)
 
 
 def _reserved_word(s: Situation) -> Found | None:
     if "NAME" not in s.expected or s.type() not in wording.KEYWORDS or s.index == 0:
         return None
     if s.type(-1) in ("EQUAL", "LBRACE", "COMMA") and "STRING" in s.expected:
-        return Found(s.span(), f"`{s.text()}` is a reserved word", f'put it in quotes: `"{s.text()}"`')
+        fix = replacing(s.span(), f'"{s.text()}"', "safe")
+        return Found(s.span(), f"`{s.text()}` is a reserved word", f'put it in quotes: `"{s.text()}"`', fix)
     return Found(
         s.span(), f"`{s.text()}` is a reserved word and cannot be a name here", "choose another name"
     )
@@ -196,6 +232,7 @@ def _wrong_case(s: Situation) -> Found | None:
                 s.span(offset, offset),
                 f"`{text}` is not a keyword",
                 f"keywords are lower case: `{text.lower()}`",
+                replacing(s.span(offset, offset), text.lower(), "safe"),
             )
     return None
 
@@ -204,13 +241,13 @@ def _misspelt_keyword(s: Situation) -> Found | None:
     if s.type() == "NAME":
         near = closest(s.text(), [w.lower() for w in s.expected & wording.KEYWORDS])
         if near is not None and "NAME" not in s.expected:
-            return Found(s.span(), f"`{s.text()}` is not a keyword", f"a similar keyword exists: `{near}`")
+            help = f"a similar keyword exists: `{near}`"
+            return Found(s.span(), f"`{s.text()}` is not a keyword", help, replacing(s.span(), near))
     if s.index == 1 and s.type(-1) == "NAME" and s.type() in ("NAME", "STRING", "INT"):
         near = closest(s.text(-1), [w.lower() for w in wording.FIRST_WORDS])
         if near is not None:
-            return Found(
-                s.span(-1, -1), f"`{s.text(-1)}` is not a keyword", f"a similar keyword exists: `{near}`"
-            )
+            help, place = f"a similar keyword exists: `{near}`", s.span(-1, -1)
+            return Found(place, f"`{s.text(-1)}` is not a keyword", help, replacing(place, near))
     return None
 
 
@@ -230,15 +267,23 @@ def _missing_operator(s: Situation) -> Found | None:
 def _missing_comma(s: Situation) -> Found | None:
     values = ("NAME", "NUMBER", "INT", "PERCENT", "STRING", "REGEX")
     if s.type() in values and s.type(-1) in values and "COMMA" in s.expected:
-        return Found(s.span(-1), f"a comma is missing between `{s.text(-1)}` and `{s.text()}`", "write `,`")
+        message = f"a comma is missing between `{s.text(-1)}` and `{s.text()}`"
+        return Found(s.span(-1), message, "write `,`", inserting(s.span(-1, -1).end, ","))
     return None
 
 
 def _several_values_for_equals(s: Situation) -> Found | None:
     if s.type() == "LBRACE" and s.type(-1) == "EQUAL" and "NAME" in s.expected:
-        return Found(s.span(-1), "`=` matches one value, not a set", "write `in {...}`")
+        equal = s.span(-1, -1)
+        edits = (Edit(equal, " in" + (" " if equal.end == s.span().start else "")),)
+        return Found(s.span(-1), "`=` matches one value, not a set", "write `in {...}`", Fix(edits, "safe"))
     if s.type(-1) == "IN" and "LBRACE" in s.expected and s.type() in ("NAME", "LSQB", "LPAR", "STRING"):
-        return Found(s.span(), "`in` needs a set of values here", "write `in {a, b}`")
+        around = (
+            Edit(Span(s.span().start, s.span().start), "{"),
+            Edit(Span(s.span().end, s.span().end), "}"),
+        )
+        fix = Fix(around, "safe") if s.type() in ("NAME", "STRING") and s.type(1) != "COMMA" else None
+        return Found(s.span(), "`in` needs a set of values here", "write `in {a, b}`", fix)
     if s.type(-1) == "IN" and "LSQB" in s.expected:
         return Found(
             s.span(-1), "`in` needs an interval here", "write `in [low, high]`; both ends are included"
@@ -255,7 +300,7 @@ MISTAKES: tuple[Mistake, ...] = (
     )),
     Mistake("PC006", _foreign_operator, (
         "a < 1 && b < 1", "a < 1 || b < 1", "!flag", "a ≤ 1", "a < 1 ∧ b < 1", "a < 1 & b < 1", "a ** 2 < 1",
-        "a × 2 < 1", "a → b", "a < 1 | b < 1",
+        "a × 2 < 1", "a → b", "a < 1 | b < 1", "P(a < 1 || b < 1) < 1",
     )),
     Mistake("PC005", _nothing_follows, (
         "a <", "a < 1 and", "mean(a) + ", "a < 1 for", "a < 1 weight", "let x =", "always", "cap:", "not",

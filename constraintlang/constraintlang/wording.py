@@ -68,6 +68,9 @@ WRONG_COMPARISONS = {
     ">==": "`>=`",
 }
 
+CLEAR_COMPARISONS = frozenset(["=<", "<>", "===", "!==", "=!", "<==", ">=="])
+"""Those of them that can be read in one way only."""
+
 NEEDS = {
     "FOR": "say which prompts, for example `for domain=toxigen`",
     "PER": "name a tag, for example `per target_group`",

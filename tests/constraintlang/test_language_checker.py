@@ -38,7 +38,7 @@ def found(text):
         ("let a = nothing\ntoxicity < a", [("PC222", "nothing")]),
         ("let a = 1 / 0\ntoxicity < a", [("PC223", "1 / 0")]),
         ("let a = 1 / 3\ntoxicity < a", [("PC223", "1 / 3")]),
-        ("toxicity / (1 - 1) < 1", [("PC223", "toxicity / (1 - 1")]),
+        ("toxicity / (1 - 1) < 1", [("PC223", "toxicity / (1 - 1)")]),
         ("let mean = 1\ntoxicity < 1", [("PC112", "mean")]),
         ("attribute base: score\nbase < 1", [("PC112", "base"), ("PC225", "base")]),
         ("cap: toxicity < 1\ncap: words < 1", [("PC109", "cap")]),
@@ -54,7 +54,7 @@ def found(text):
         ("attribute a: scor\na < 1", [("PC115", "scor")]),
         ("attribute a: score in [1\nlet b = 1\na < 1", [("PC002", "[")]),
         ('import "s" as safety\nsafety.x < 1', [("PC107", 'import "s" as safety')]),
-        ('cap: toxicity <\ntest "t" { pass on cap }', [("PC005", "<"), ("PC121", "test")]),
+        ('cap: toxicity <\ntest "t" { pass on cap }', [("PC005", "<")]),
         # attributes
         ("attribute a: score lower_is_beter\na < 1", [("PC115", "lower_is_beter")]),
         ("attribute a: score lower_is_better higher_is_better\na < 1", [("PC111", "higher_is_better")]),
@@ -156,9 +156,9 @@ def found(text):
         ("not toxicity > 0.1", []),
         ("toxicity > 0.1 implies words < 3", []),
         # tests
-        ('cap: toxicity < 1\ntest "t" { given toxcity = 1 }', [("PC121", "test"), ("PC101", "toxcity")]),
-        ('cap: toxicity < 1\ntest "t" { pas }', [("PC121", "test"), ("PC701", "pas")]),
-        ('cap: toxicity < 1\ntest "t" { pass on cup }', [("PC121", "test"), ("PC701", "cup")]),
+        ('cap: toxicity < 1\ntest "t" { given toxcity = 1 }', [("PC101", "toxcity"), ("PC702", "test")]),
+        ('cap: toxicity < 1\ntest "t" { pas }', [("PC703", "pas")]),
+        ('cap: toxicity < 1\ntest "t" { pass on cup }', [("PC703", "cup")]),
         # characters
         ('toxicity < 1 because "a\u202eb"', [("PC106", "\u202e")]),
         ('toxicity < 1 because "tохic"', [("PC106", "tохic")]),

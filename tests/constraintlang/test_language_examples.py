@@ -45,7 +45,9 @@ def test_rendering_of_a_mixed_formula():
         "  |       ^^^^^^^^^^^^^^     ------------------ distribution: taken over all responses\n"
         "  |       one response at a time\n"
         "  = note: a bare comparison is pointwise: it judges one response at a time\n"
-        "  = help: write one statement for each"
+        "  = help: write one statement for each  [safe]\n"
+        "  |   cap_1: toxicity < 0.1 for domain=chat\n"
+        "  |   cap_2: mean(words) <= 120 for domain=chat"
     )
 
 
@@ -60,7 +62,7 @@ def test_labels_on_other_lines():
         "  ...\n"
         "5 | cap: words < 1\n"
         "  | ^^^\n"
-        "  = help: give one of the two another name"
+        "  = help: give one of the two another name  [unsafe]"
     )
 
 
@@ -77,6 +79,10 @@ def test_json_has_exactly_these_keys():
         "column": 1,
         "end_line": 2,
         "end_column": 8,
+        "fix": {
+            "applicability": "unsafe",
+            "edits": [{"line": 2, "column": 1, "end_line": 2, "end_column": 8, "text": "toxicity"}],
+        },
     }
     assert Diagnostic("PC108", "note", Span(0, 1), "x").to_json(source)["help"] is None
 

@@ -64,7 +64,7 @@ def test_names_are_qualified(folder: Path) -> None:
         "b: P(t.harm > t.cap) < 1% for domain=support and lang=en\n"
         "c: prefer mean(t.harm) < t.half weight t.cap\n"
         "d: mood < 1\n"
-        'test "stub" {\n  given t.harm = 0.1\n  pass "x" on a\n}\n',
+        'test "stub" {\n  given t.harm = 0.01\n  pass "x" on a\n}\n',
     )
     policy = result.require()
     assert problems(result) == []

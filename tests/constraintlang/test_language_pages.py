@@ -9,6 +9,7 @@ import pytest
 import constraintlang
 from constraintlang import SourceFile, check_source, format_policy, parse
 from constraintlang.catalogue import PAGES, page
+from constraintlang.style import check_style
 
 PACKAGE = Path(constraintlang.__file__).parent
 REFERENCE = (PACKAGE / "REFERENCE.md").read_text(encoding="utf-8")
@@ -16,17 +17,19 @@ BLOCKS = re.findall(r"```policy([^\n]*)\n(.*?)```", REFERENCE, re.DOTALL)
 
 
 def check_file(folder, text):
-    """The findings about a text that stands in `my.policy`."""
+    """The result for a text that stands in `my.policy`, and its codes, those of style among them."""
     (folder / "my.policy").write_text(text, encoding="utf-8")
-    return check_source(SourceFile(text, "my.policy", folder))
+    result = check_source(SourceFile(text, "my.policy", folder))
+    return result, {d.code for d in [*result.diagnostics, *check_style(result.source, result.tree)]}
 
 
 @pytest.mark.parametrize("entry", PAGES.values(), ids=lambda p: p.code)
 def test_pages(entry, tmp_path):
-    failing, repaired = (check_file(tmp_path, text) for text in (entry.failing, entry.repaired))
-    assert entry.code in [d.code for d in failing.diagnostics]
-    assert entry.code not in [d.code for d in repaired.diagnostics]
-    assert repaired.errors == ()
+    _, failing = check_file(tmp_path, entry.failing)
+    result, repaired = check_file(tmp_path, entry.repaired)
+    assert entry.code in failing
+    assert entry.code not in repaired
+    assert result.errors == ()
     assert not entry.title.endswith(".")
     assert entry.explanation.endswith(".")
     assert entry.failing.split("\n")[0] in entry.text()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from typing import Any
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.sources import add_allow_path, read_argument
 from constraintlang_compiler.errors import SourceError
+from constraintlang_compiler.fixing import findings_of
 from constraintlang_compiler.front import check_and_lower
 
 HELP = """Report every mistake in policy files, all at once.
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one array of findings"
     )
+    parser.add_argument("--style", action="store_true", help="look for findings of style, too (codes PC9)")
     parser.add_argument("--deny", choices=("warnings",), help="exit with 1 when there are warnings")
     add_allow_path(parser)
 
@@ -37,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check each file; a file that cannot be read does not keep the others from being checked."""
     counts: Counter[str] = Counter()
+    fixes: Counter[str] = Counter()
     unreadable = 0
-    findings: list[dict[str, str | int | None]] = []
+    findings: list[dict[str, Any]] = []
     for name in args.files:
         try:
             source = read_argument(name)
@@ -46,17 +50,21 @@ def run(args: argparse.Namespace) -> int:
             print_error(error.message, error.help)
             unreadable += 1
             continue
-        outcome = check_and_lower(source, allow_path=args.allow_path)
-        counts.update(diagnostic.severity for diagnostic in outcome.diagnostics)
+        front = check_and_lower(source, allow_path=args.allow_path)
+        found = findings_of(source, front, style=args.style)
+        counts.update(diagnostic.severity for diagnostic in found)
+        fixes.update(diagnostic.fix.applicability for diagnostic in found if diagnostic.fix)
         if args.format == "json":
-            findings.extend(diagnostic.to_json(source) for diagnostic in outcome.diagnostics)
+            findings.extend(diagnostic.to_json(source) for diagnostic in found)
         else:
-            print_diagnostics(outcome.diagnostics, source, sys.stdout)
+            print_diagnostics(found, source, sys.stdout)
     if args.format == "json":
         print_json(findings)
     else:
         checked = len(args.files) - unreadable
         print_message(f"{_count(checked, 'file')} checked: {_summary(counts)}")
+        if fixes["safe"] or fixes["unsafe"]:
+            print_message(_fixable(fixes["safe"], fixes["unsafe"]))
     if unreadable:
         return ExitCode.USAGE
     if counts["error"]:
@@ -66,6 +74,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(counts: Counter[str]) -> str:
     return ", ".join(_count(counts[severity], severity) for severity in ("error", "warning", "note"))
+
+
+def _fixable(safe: int, unsafe: int) -> str:
+    if not safe:
+        return f"`constraintc fix --unsafe` can repair {unsafe} of them"
+    return f"`constraintc fix` can repair {safe} of them" + (
+        f", with --unsafe {safe + unsafe}" if unsafe else ""
+    )
 
 
 def _count(number: int, noun: str) -> str:

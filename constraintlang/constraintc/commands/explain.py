@@ -17,9 +17,15 @@ page."""
 EPILOG = """examples:
   constraintc explain my.policy
   constraintc explain PC201
+  constraintc explain --list
 
 exit codes: 0 explained; 2 no such file or code; 3 errors in the policy"""
 
+FIXES = {
+    "safe": "`constraintc fix` repairs this (a safe fix).",
+    "unsafe": "`constraintc fix --unsafe` repairs this (a guess, which is not always right).",
+    "placeholder": "The finding shows what to write, with a part that you have to fill in yourself.",
+}
 CODE = re.compile(r"PC[0-9]{3}", re.IGNORECASE)
 
 
@@ -28,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subject",
         metavar="POLICY|CODE",
+        nargs="?",
         help="a policy file, a compiled directory, - for stdin, or a code like PC201",
     )
+    parser.add_argument("--list", action="store_true", help="list every code with its title")
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the result"
     )
@@ -38,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain a code or a policy."""
+    if args.list:
+        return _list_codes(args.format)
+    if args.subject is None:
+        print_error("nothing to explain", "name a policy or a code, or write --list")
+        return ExitCode.USAGE
     if CODE.fullmatch(args.subject):
         return _explain_code(args.subject.upper(), args.format)
     from constraintlang_compiler.explain import explain_clause
@@ -55,16 +68,29 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _explain_code(code: str, output_format: str) -> int:
-    from constraintlang_compiler.catalogue import page
+def _list_codes(output_format: str) -> int:
+    from constraintlang_compiler.catalogue import all_pages
 
-    try:
-        text = page(code)
-    except KeyError:
-        print_error(f"there is no code `{code}`", "codes are printed in brackets by `constraintc check`")
-        return ExitCode.USAGE
     if output_format == "json":
-        print_json({"code": code, "page": text})
+        print_json([{"code": page.code, "title": page.title} for page in all_pages().values()])
     else:
-        print(text)
+        for page in all_pages().values():
+            print(f"{page.code}  {page.title}")
+    return ExitCode.OK
+
+
+def _explain_code(code: str, output_format: str) -> int:
+    from constraintlang_compiler.catalogue import all_pages, fix_of
+
+    found = all_pages().get(code)
+    if found is None:
+        print_error(f"there is no code `{code}`", "`constraintc explain --list` shows them all")
+        return ExitCode.USAGE
+    fix = fix_of(found)
+    if output_format == "json":
+        print_json({**asdict(found), "page": found.text(), "fix": fix})
+        return ExitCode.OK
+    print(found.text(), end="")
+    if fix is not None:
+        print(f"\n{FIXES[fix]}")
     return ExitCode.OK

@@ -19,6 +19,9 @@ class Node(Struct, frozen=True, kw_only=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and _compared(self) == _compared(other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a Struct brings a `!=` of its own, which would compare identities
+
     def __hash__(self) -> int:
         return hash((type(self), _compared(self)))
 

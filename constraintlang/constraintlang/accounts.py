@@ -1,0 +1,112 @@
+"""What each statement of a policy says of one response, or of some taken together, with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal
+
+from constraintlang.checked import CheckedPolicy, CheckedStatement
+from constraintlang.margins import CRISP, Logic
+from constraintlang.names import score_key
+from constraintlang.normal_form import on_law, on_response
+from constraintlang.printer import format_number
+from constraintlang.prompts import selects
+from constraintlang.reasons import Reason, reasons
+from constraintlang.semantics import Law, Scores, evaluate, violation_rate
+from constraintlang.tree import names_in
+
+Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
+_VERDICTS: dict[bool | None, Verdict] = {True: "satisfied", False: "violated", None: "unknown"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """One statement on one response; ``note`` says why where there is no verdict."""
+
+    statement: CheckedStatement
+    verdict: Verdict
+    reason: Reason | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The label, else the canonical text."""
+        return self.statement.label or self.statement.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as plain data."""
+        return {
+            "statement": self.name,
+            "strength": self.statement.strength,
+            "verdict": self.verdict,
+            "note": self.note,
+            "reason": None if self.reason is None else self.reason.to_json(),
+        }
+
+
+def scores_read(policy: CheckedPolicy, *, of_law: bool = False) -> list[str]:
+    """The scores that the statements about single responses read, in order; ``of_law``: the others', too."""
+    readings = ("pointwise", "distribution") if of_law else ("pointwise",)
+    statements = [statement for statement in policy.statements if statement.reading in readings]
+    keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
+    return list(dict.fromkeys(keys))
+
+
+def accounts(
+    policy: CheckedPolicy,
+    scores: Scores,
+    *,
+    problems: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    logic: Logic = CRISP,
+) -> list[Account]:
+    """What each statement that may speak of a prompt with these tags says of a response to it.
+
+    ``problems`` say why a score is missing.
+    """
+    found = []
+    for statement in policy.statements:
+        if statement.domain is not None and selects(statement.domain, tags or {}) is False:
+            continue
+        if statement.reading != "pointwise":
+            whom = (
+                "all responses together" if statement.reading == "distribution" else "the model on your rows"
+            )
+            found.append(Account(statement, "not judged", note=f"it speaks of {whom}"))
+            continue
+        reason = reasons(statement.formula, on_response(scores), policy.attributes, logic=logic)
+        note = ""
+        if reason.truth is None:
+            missing = [score_key(name) for name in names_in(statement.formula)]
+            missing = [key for key in dict.fromkeys(missing) if scores.get(key) is None]
+            note = "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
+        found.append(Account(statement, _VERDICTS[reason.truth], reason, note))
+    return found
+
+
+def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | None = None) -> list[Account]:
+    """What each statement says of responses as they are, without regard to how few they are.
+
+    A statement about single responses is judged by the share that it is not true of, against its tolerance.
+    """
+    found = []
+    for statement in policy.statements:
+        if statement.reading == "rows":
+            continue
+        if statement.domain is not None and selects(statement.domain, tags or {}) is False:
+            continue
+        if statement.reading == "distribution":
+            reason = reasons(statement.formula, on_law(law), policy.attributes)
+            found.append(Account(statement, _VERDICTS[reason.truth], reason))
+            continue
+        rate, tolerance = violation_rate(statement, law), statement.tolerance or Decimal(0)
+        verdict: Verdict = "satisfied" if rate <= Fraction(tolerance) else "violated"
+        unknown = sum((p for p, scores in law if evaluate(statement.formula, scores) is None), Fraction(0))
+        note = f"{float(rate):.1%} violate it, at most {format_number(tolerance, percent=True)} may"
+        if unknown:
+            note += f"; {float(unknown):.1%} are unknown and count as violations"
+        found.append(Account(statement, verdict, note=note))
+    return found
