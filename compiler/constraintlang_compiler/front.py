@@ -50,6 +50,8 @@ def check_and_lower(source: SourceFile, *, allow_path: bool = False, judge_tests
         lowered = lower_with_origins(result.policy, source)
     except PolicyError as error:
         found.extend(error.diagnostics)
+    else:
+        found.extend(lowered.warnings)
     diagnostics = tuple(sort_diagnostics([*result.diagnostics, *found]))
     if any(finding.is_error for finding in diagnostics):
         return Front(None, None, diagnostics)

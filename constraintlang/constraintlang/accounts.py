@@ -8,14 +8,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
+from constraintlang.base_model import reads_base
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.margins import CRISP, Logic
-from constraintlang.names import score_key
 from constraintlang.normal_form import on_law, on_response
 from constraintlang.printer import format_number
 from constraintlang.prompts import selects
 from constraintlang.reasons import Reason, reasons
-from constraintlang.semantics import Law, Scores, evaluate, violation_rate
+from constraintlang.semantics import Law, Scores, evaluate, score_key, violation_rate
 from constraintlang.tree import names_in
 
 Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
@@ -98,13 +98,19 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
             continue
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
             continue
+        if statement.per:
+            found.append(Account(statement, "not judged", note="it speaks of each value of a tag"))
+            continue
+        if statement.reading == "distribution" and reads_base(statement.formula):
+            found.append(Account(statement, "not judged", note="it speaks of the base model's responses"))
+            continue
         if statement.reading == "distribution":
             reason = reasons(statement.formula, on_law(law), policy.attributes)
             found.append(Account(statement, _VERDICTS[reason.truth], reason))
             continue
         rate, tolerance = violation_rate(statement, law), statement.tolerance or Decimal(0)
         verdict: Verdict = "satisfied" if rate <= Fraction(tolerance) else "violated"
-        unknown = sum((p for p, scores in law if evaluate(statement.formula, scores) is None), Fraction(0))
+        unknown = sum((row[0] for row in law if evaluate(statement.formula, row[1]) is None), Fraction(0))
         note = f"{float(rate):.1%} violate it, at most {format_number(tolerance, percent=True)} may"
         if unknown:
             note += f"; {float(unknown):.1%} are unknown and count as violations"

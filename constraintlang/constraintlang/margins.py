@@ -174,8 +174,8 @@ def atom_margin(
 def _is_whole(link: Link, attributes: Mapping[str, AttributeInfo]) -> bool:
     """Whether the two sides can only differ by whole numbers."""
     form = difference(link) or {}
+    kinds = {key: attributes[own].type for key in form if (own := key.removesuffix("@base")) in attributes}
     return all(
-        factor.denominator == 1
-        and (name == CONSTANT or (name in attributes and attributes[name].type in ("int", "count")))
-        for name, factor in form.items()
+        factor.denominator == 1 and (key == CONSTANT or kinds.get(key) in ("int", "count"))
+        for key, factor in form.items()
     )

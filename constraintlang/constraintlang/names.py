@@ -64,11 +64,6 @@ def unknown_attribute(
     report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
 
 
-def score_key(name: n.Name) -> str:
-    """Under which key scores are kept for a name: ``toxicity``, ``toxicity@base``."""
-    return ".".join(name.parts) + (f"@{name.model}" if name.model else "")
-
-
 def _declare(name: n.Name, declarations: Declarations, *, as_flag: bool) -> str:
     """What to do about a name that is like no other."""
     alias, last = name.parts[0], name.parts[-1]

@@ -12,12 +12,14 @@ from fractions import Fraction
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
 from constraintlang.normal_form import Link, links
+from constraintlang.printer import format_formula
+from constraintlang.semantics import score_key
 from constraintlang.tree import descendants
 
 Scales = Mapping[str, Fraction]
 Linear = dict[str, Fraction]
 CONSTANT = ""
-"""The key of the constant in a linear form; the others are names of attributes, and ``P``."""
+"""The key of the constant in a linear form; the others begin with the name of an attribute, or ``P``."""
 
 _LIKE_ITS_ARGUMENT = ("mean", "median", "min", "max", "quantile", "cvar")
 
@@ -36,8 +38,9 @@ def scales_of(formula: n.Formula, attributes: Mapping[str, AttributeInfo]) -> di
     for node in descendants(formula):
         for link in links(node) if isinstance(node, n.Compare | n.InRange) else ():
             form = difference(link)
-            for name, factor in (form or {}).items():
-                if name != CONSTANT and form is not None:
+            for key, factor in (form or {}).items():
+                if key != CONSTANT and form is not None:
+                    name = measured(key)
                     threshold = abs(form.get(CONSTANT, Fraction(0)) / factor)
                     largest[name] = max(largest.get(name, Fraction(0)), threshold)
     for name in {*attributes, *largest} - scales.keys():
@@ -56,25 +59,38 @@ def reach(link: Link, scales: Scales) -> Fraction | None:
     form = difference(link)
     if form is None:
         return None
-    return sum((abs(factor) * scales[name] for name, factor in form.items() if name != CONSTANT), Fraction(0))
+    factors = ((measured(key), factor) for key, factor in form.items() if key != CONSTANT)
+    return sum((abs(factor) * scales[name] for name, factor in factors), Fraction(0))
+
+
+def measured(key: str) -> str:
+    """The attribute that a key of a linear form goes with: `toxicity of mean(toxicity)`, `toxicity@base`.
+
+    >>> measured("toxicity of mean(toxicity)"), measured("toxicity@base")
+    ('toxicity', 'toxicity')
+    """
+    return key.partition(" ")[0].removesuffix("@base")
 
 
 def linear(expr: n.Formula | n.Expr) -> Linear | None:
     """An expression as factors of attributes and a constant, zero factors left out; None when not linear.
 
-    A statistic of a term counts like the term, a chance like an attribute of its own.
+    A statistic of a term goes as far as the term, a chance as far as an attribute of its own; two statistics
+    of one term can differ.
     """
     if isinstance(expr, n.Number):
         return _clean({CONSTANT: Fraction(expr.value)})
     if isinstance(expr, n.Name):
-        return {".".join(expr.parts): Fraction(1)}
+        return {score_key(expr): Fraction(1)}
     if isinstance(expr, n.Negate):
         inner = linear(expr.operand)
         return None if inner is None else _sum({}, inner, Fraction(-1))
     if isinstance(expr, n.Apply):
         if expr.function in _LIKE_ITS_ARGUMENT and expr.arguments:
-            return linear(expr.arguments[0])
-        return {"P": Fraction(1)} if expr.function == "P" else None
+            inner = linear(expr.arguments[0])
+            text = format_formula(expr)
+            return None if inner is None else {f"{k} of {text}" if k else k: f for k, f in inner.items()}
+        return {f"P of {format_formula(expr)}": Fraction(1)} if expr.function == "P" else None
     if not isinstance(expr, n.Arithmetic):
         return None
     left, right = linear(expr.left), linear(expr.right)

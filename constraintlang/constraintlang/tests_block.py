@@ -11,10 +11,11 @@ from constraintlang.cases import ON_A_SAMPLE, ON_ONE_RESPONSE, Case, PolicyTest,
 from constraintlang.checked import CheckedStatement
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import removing, replacing
-from constraintlang.names import score_key, unknown_attribute
+from constraintlang.names import unknown_attribute
 from constraintlang.prompts import check_domain, selects
 from constraintlang.report import Report
 from constraintlang.scores import score_problem
+from constraintlang.semantics import score_key
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tree import names_in

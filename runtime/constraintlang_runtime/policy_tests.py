@@ -10,10 +10,9 @@ from typing import Literal, Protocol
 from constraintlang.cases import Case, PolicyTest
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
-from constraintlang.names import score_key
 from constraintlang.normal_form import on_response
 from constraintlang.reasons import Reason, reasons
-from constraintlang.semantics import Truth, evaluate
+from constraintlang.semantics import Truth, evaluate, score_key
 from constraintlang.tree import names_in
 from constraintlang_runtime.errors import RuntimeFailure
 
@@ -90,7 +89,10 @@ class Runner:
                     f"{_listed(missing)} not given: give a list for every score that the statement reads"
                 )
                 return CaseResult(case, "error", message)
-            return self._judge_sample(case, statements)
+            try:
+                return self._judge_sample(case, statements)
+            except RuntimeFailure as error:
+                return CaseResult(case, "error", str(error))
         scores: dict[str, Decimal | None] = dict(case.scores_of(0))
         refused, failed = [], []
         for name in _missing(statements, case.stubs):

@@ -105,7 +105,10 @@ def _account(
     prompts = [responses[i].prompt for i in inside]
     grouped = [prompt for prompt in prompts if prompt is not None]
     complete = grouped if len(grouped) == len(prompts) else None
-    verdicts = tuple(verdicts_on(statement, policy.attributes, sample, complete))
+    try:
+        verdicts = tuple(verdicts_on(statement, policy.attributes, sample, complete))
+    except ConfigError as error:
+        return SampleAccount(statement, "not judged", note=error.message)
     verdict = joint_verdict([found.verdict for found in verdicts])
     if not sample:
         note = f"none of the {len(responses)} responses is of a prompt that it speaks of"

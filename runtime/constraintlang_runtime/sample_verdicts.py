@@ -13,6 +13,7 @@ from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.lower import lower
 from constraintlang_runtime.bounds import corrected_alpha
+from constraintlang_runtime.supported import check_supported
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify_clause
 
@@ -27,8 +28,11 @@ def verdicts_on(
 
     ``sample`` holds the scores of each response, None where unknown; all of them lie in the domain. Responses
     are of different prompts unless ``prompts`` says otherwise.
+    Raises: ConfigError for a statement that this release does not run.
     """
-    clauses = lower(CheckedPolicy(LANGUAGE_EDITION, dict(attributes), (statement,))).clauses
+    policy = lower(CheckedPolicy(LANGUAGE_EDITION, dict(attributes), (statement,)))
+    clauses = policy.clauses
+    check_supported(policy)
     keys = attributes_needed(clauses)
     scores = {key: np.array([_float(response.get(key)) for response in sample]) for key in keys}
     values = statistics(clauses, scores) if sample else np.empty((0, len(clauses)))

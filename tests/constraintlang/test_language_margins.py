@@ -264,6 +264,20 @@ def test_terms_that_are_not_linear_have_no_margin():
     assert margin_of(cancelled, {"toxicity": Decimal(1)}) == math.inf
 
 
+def test_statistics_of_one_attribute_do_not_cancel():
+    policy = check_source(
+        "P(toxicity > 0.5) < P(words > 10)\nquantile(toxicity, 0.9) - median(toxicity) < 0.25\n"
+    ).require()
+    half = Fraction(1, 2)
+    law = [
+        (half, {"toxicity": Decimal(0), "words": Decimal(20)}),
+        (half, {"toxicity": Decimal(1), "words": Decimal(20)}),
+    ]
+    chances, spread = policy.statements
+    assert reasons(chances.formula, on_law(law), policy.attributes).margin == half / 2
+    assert reasons(spread.formula, on_law(law), policy.attributes).margin == Fraction(-3, 8)
+
+
 # ---------------------------------------------------------------- 7: lattice laws
 @every_logic
 @many

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             shown = [short_line(account) for account in found if account.verdict != "not judged"]
             print(visible_text("\n".join(shown)), end="\n\n", flush=True)
-    law = [(Fraction(1, len(texts)), scores) for scores in texts]
+    law = [(Fraction(1, len(texts)), scores, tags) for scores in texts]
     together = law_accounts(policy, law, tags=tags) if texts else []
     verdicts |= {a.verdict for a in together if a.statement.strength != "prefer" or a.verdict == "unknown"}
     if args.format == "json":
