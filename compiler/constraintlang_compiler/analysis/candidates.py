@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import product
 from math import ceil, floor, prod
 
+from constraintlang import nodes as n
 from constraintlang_compiler.analysis.cells import Cell
 from constraintlang_compiler.analysis.forms import ONE, ZERO, Variables
 from constraintlang_compiler.analysis.grid import Axis, Grid
@@ -17,6 +18,7 @@ from constraintlang_compiler.analysis.regions import Region
 from constraintlang_compiler.decimals import is_finite_decimal
 
 Point = dict[str, Fraction]
+Truths = Mapping[n.Formula, int]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,16 @@ ROUNDS = (
 DIGITS = (3, 6, 12, 24)
 
 
-def candidates(grid: Grid, regions: Sequence[Region], reach: Reach) -> list[Point]:
-    """At most ``MAX_CANDIDATES`` points, the same ones every time.
+@dataclass(frozen=True)
+class Candidate:
+    """A response to try, with the truth of the formulas of its region (None where it was not made from one)."""
+
+    point: Point
+    truths: Truths | None
+
+
+def candidates(grid: Grid, regions: Sequence[Region], reach: Reach) -> list[Candidate]:
+    """At most ``MAX_CANDIDATES`` responses, the same ones every time.
 
     A term that is not linear is no coordinate: then the attributes that it is made of are tried in combination.
     """
@@ -47,17 +57,17 @@ def candidates(grid: Grid, regions: Sequence[Region], reach: Reach) -> list[Poin
         axis.form.variables[0] for axis in grid.axes if variables.found[axis.form.variables[0]].operands
     ]
     if derived:
-        points = _combined(grid, derived, reach)
+        tried = (Candidate(point, None) for point in _combined(grid, derived, reach))
     else:
-        points = (
-            rounded
+        tried = (
+            Candidate(rounded, region.truths)
             for region in regions
             for point in _inside(region, reach)
             for rounded in _rounded({**region.elsewhere, **point}, variables)
         )
-    found: dict[tuple[tuple[str, Fraction], ...], Point] = {}
-    for point in points:
-        found.setdefault(tuple(sorted(point.items())), point)
+    found: dict[tuple[tuple[str, Fraction], ...], Candidate] = {}
+    for candidate in tried:
+        found.setdefault(tuple(sorted(candidate.point.items())), candidate)
         if len(found) >= MAX_CANDIDATES:
             break
     return list(found.values())

@@ -23,8 +23,13 @@ class Budget:
         self.deadline = time.monotonic() + seconds
 
     @property
+    def is_spent(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self.deadline
+
+    @property
     def left(self) -> float:
-        """Seconds left, at least a little so that a solver can be asked once more.
+        """Seconds left.
 
         Raises: TooLarge when the time is up.
         """

@@ -7,26 +7,21 @@ interpreter, so an answer is never wrong; not finding one proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from itertools import combinations, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constraintlang.semantics import evaluate
-from constraintlang_compiler.analysis.candidates import ROUNDS, candidates
+from constraintlang_compiler.analysis.candidates import ROUNDS, Candidate
 from constraintlang_compiler.analysis.exact import solve
-from constraintlang_compiler.analysis.forms import ONE, ZERO, Variables
-from constraintlang_compiler.analysis.grid import Grid
+from constraintlang_compiler.analysis.forms import ONE, ZERO
 from constraintlang_compiler.analysis.limits import Budget
-from constraintlang_compiler.analysis.regions import Region
-from constraintlang_compiler.analysis.requirements import Mass, Moment, Part, Requirement, Row
+from constraintlang_compiler.analysis.requirements import Requirement, Row
+from constraintlang_compiler.analysis.space import Space, Trial, to_decimal
 from constraintlang_compiler.analysis.witness import Response, Sample, meets
-from constraintlang_compiler.analysis.worlds import World
-from constraintlang_compiler.decimals import decimal_text
 
 LEAST_SLACK = 1e-10
 DENOMINATORS = (20, 100, 1000, 10**6)
@@ -54,56 +49,34 @@ class Question:
             return False
 
 
-def find(
-    question: Question,
-    rows: Sequence[Row],
-    grid: Grid,
-    regions: Sequence[Region],
-    worlds: Sequence[World],
-    budget: Budget,
-) -> Sample | None:
+def find(question: Question, rows: Sequence[Row], space: Space, budget: Budget) -> Sample | None:
     """A sample law for one alternative of a question, or None.
 
     Raises: TooLarge when the time is up.
     """
-    if grid.opaque:  # the reference interpreter cannot be asked about what scores alone do not decide
+    if space.grid.opaque:  # scores alone do not say what an opaque part is
         return None
-    previous: list[dict[str, Fraction]] = []
+    previous: list[Candidate] = []
     for reach in ROUNDS:
-        points = candidates(grid, regions, reach)
-        if points != previous:
-            sample = _weigh(question, rows, points, worlds, grid.variables, budget)
+        trial = space.trial(reach)
+        if trial.tried != previous:
+            sample = _weigh(question, rows, trial, budget)
             if sample is not None:
                 return sample
-        previous = points
+        previous = trial.tried
     return None
 
 
 # ---------------------------------------------------------------- weights
-def _weigh(
-    question: Question,
-    rows: Sequence[Row],
-    points: Sequence[Mapping[str, Fraction]],
-    worlds: Sequence[World],
-    variables: Variables,
-    budget: Budget,
-) -> Sample | None:
-    scores = [
-        {name: _as_decimal(value) for name, value in point.items() if not variables.found[name].operands}
-        for point in points
-    ]
-    values = [_adds(row.parts, points, scores) for row in rows]
-    matrix = [
-        [value if row.domain in world.inside else ZERO for world in worlds for value in added]
-        for row, added in zip(rows, values, strict=True)
-    ]
+def _weigh(question: Question, rows: Sequence[Row], trial: Trial, budget: Budget) -> Sample | None:
+    matrix = [trial.adds(row) for row in rows]
     weights = _most_slack(matrix, [row.strict for row in rows], budget)
     if weights is None:
         return None
     support = [int(index) for index in np.flatnonzero(weights > 1e-9)]
     for exact in _made_exact(matrix, weights, support):
         sample = tuple(
-            Response(weight, worlds[index // len(points)].tags, scores[index % len(points)])
+            _response(weight, index, trial)
             for index, weight in zip(support, exact, strict=True)
             if weight > 0
         )
@@ -115,6 +88,11 @@ def _weigh(
     return None
 
 
+def _response(weight: Fraction, index: int, trial: Trial) -> Response:
+    world, place = divmod(index, len(trial.tried))
+    return Response(weight, trial.worlds[world].tags, trial.scores[place])
+
+
 def _averaged(sample: Sample) -> Sample:
     """One row with the means, to six digits: a model has one perplexity on the user's rows."""
     if not sample:
@@ -123,28 +101,8 @@ def _averaged(sample: Sample) -> Sample:
         name: sum((row.weight * Fraction(row.scores[name]) for row in sample), ZERO)
         for name in sample[0].scores
     }
-    scores = {name: _as_decimal(Fraction(round(value * 10**6), 10**6)) for name, value in means.items()}
+    scores = {name: to_decimal(Fraction(round(value * 10**6), 10**6)) for name, value in means.items()}
     return (Response(ONE, sample[0].tags, scores),)
-
-
-def _as_decimal(value: Fraction) -> Decimal:
-    return Decimal(decimal_text(value))
-
-
-def _adds(
-    parts: Sequence[Part], points: Sequence[Mapping[str, Fraction]], scores: Sequence[Mapping[str, Decimal]]
-) -> list[Fraction]:
-    """What each candidate adds to a row, the truth of formulas by the reference interpreter."""
-    total = [ZERO] * len(points)
-    for part in parts:
-        for index, point in enumerate(points):
-            if isinstance(part, Mass):
-                total[index] += part.factor
-            elif isinstance(part, Moment):
-                total[index] += part.form.at(point)
-            elif evaluate(part.formula, scores[index]) is part.truth:
-                total[index] += part.factor
-    return total
 
 
 def _most_slack(
