@@ -16,6 +16,7 @@ VERBS = {
     "check": "report every mistake in policy files",
     "compile": "turn a policy into an artifact",
     "explain": "say in English what a policy demands, or what an error code means",
+    "diff": "compare two policies: what became stricter or looser",
     "plan": "say how many prompts a verification needs",
     "train": "fine-tune a model under a policy",
     "eval": "verify a model against a policy, with confidence bounds",

@@ -62,6 +62,8 @@ class Decider:
     def _answer(self, question: Question, want_sample: bool) -> Answer:
         if len({r.law for r in question.all}) > 1:
             return Answer("unknown", reason="the statements are sampled under different settings")
+        if not question.all:
+            return Answer("possible", ())
         alternatives = [r.holds for r in question.holding]
         if question.failing is not None:
             alternatives.append(question.failing.fails)

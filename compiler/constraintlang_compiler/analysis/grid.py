@@ -64,7 +64,7 @@ class Grid:
         several = sorted((f for f in cuts if len(f.coefficients) > 1), key=Form.text)
         self.axes = tuple(Axis(form, self._cells(form, cuts[form])) for form in [*single, *several])
         self.opaque = tuple(opaque)
-        self.shape = tuple(len(axis.cells) for axis in self.axes) + (3,) * len(self.opaque)
+        self.shape = (*(len(axis.cells) for axis in self.axes), *[3] * len(self.opaque)) or (1,)
         if prod(self.shape) > MAX_CELLS:
             raise TooLarge(f"{prod(self.shape):,} kinds of responses have to be told apart")
         self.position = {axis.form: place for place, axis in enumerate(self.axes)}
