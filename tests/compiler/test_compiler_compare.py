@@ -36,7 +36,11 @@ WEAKENED = {
     "dropped statement": ("brief", "brief: words in [5, 200] under tolerance=10%\n", ""),
     "widened tolerance": ("mild", "under tolerance=1%", "under tolerance=2%"),
     "weaker reading": ("guard", "always slur implies refusal", "slur implies refusal"),
-    "narrowed domain": ("cap", "toxicity < 0.1 for domain=chat", "toxicity < 0.1 for domain=chat and lang=en"),
+    "narrowed domain": (
+        "cap",
+        "toxicity < 0.1 for domain=chat",
+        "toxicity < 0.1 for domain=chat and lang=en",
+    ),
     "require to prefer": ("brief", "brief: words", "brief: prefer words"),
     "lower confidence": ("kind", "confidence 0.99", "confidence 0.9"),
     "dropped conjunct": ("both", "always not ssn and words < 300", "always not ssn"),

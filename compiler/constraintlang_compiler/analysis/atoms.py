@@ -17,6 +17,8 @@ from constraintlang_compiler.analysis.forms import ZERO, Form, Variables
 
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
+OPPOSITE = {">=": "<", ">": "<=", "!=": "=="}
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -29,9 +31,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A part that is not understood, by its canonical text."""
+    """A part that is not understood, by its canonical text; its opposite is the same part, negated."""
 
     text: str
+    negated: bool = False
 
 
 Atom = Threshold | Opaque | bool
@@ -50,8 +53,10 @@ def atom_of(link: Link, variables: Variables) -> Atom:
     left, operator, right = link
     first, second = variables.form(left), variables.form(right)
     if first is None or second is None:
-        node = n.Compare(operands=(left, right), operators=(operator,))  # type: ignore[arg-type]
-        return Opaque(format_formula(node))
+        # `a >= b` is unknown exactly where `a < b` is, and else its opposite.
+        opposite = OPPOSITE.get(operator)
+        node = n.Compare(operands=(left, right), operators=(opposite or operator,))  # type: ignore[arg-type]
+        return Opaque(format_formula(node), negated=opposite is not None)
     form = first.plus(second, Fraction(-1))
     if not form.coefficients:
         return compare(form.constant, operator, ZERO) is True

@@ -104,7 +104,8 @@ class Grid:
             return self._constant(atom)
         if isinstance(atom, Opaque):
             place = len(self.axes) + self.opaque.index(atom.text)
-            return self._along(place, np.array([FALSE, TRUE, UNKNOWN], dtype=np.int8))
+            codes = np.array([FALSE, TRUE, UNKNOWN], dtype=np.int8)
+            return self._along(place, _NOT[codes] if atom.negated else codes)
         place = self.position[atom.direction]
         values = [cell.satisfies(atom.operator, atom.value) for cell in self.axes[place].cells]
         return self._along(place, np.array(values, dtype=np.int8))
