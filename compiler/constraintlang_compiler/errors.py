@@ -1,14 +1,13 @@
 """The exceptions that a Python caller of the compiler sees.
 
 ConstraintLangError             root of the whole project (defined by the language)
-├── PolicyError                 the policy is wrong; carries every diagnostic (defined by the language)
-(3) └── CompilerFailure             what the caller, not the policy, got wrong
-    ├── SourceError             a policy file is missing, unreadable, not UTF-8 or too large
-    (2) ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new
-      (2) ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target
-          (2)
-    └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range
-    (4)
+├── PolicyError                 the policy is wrong; carries every diagnostic (defined by the language) (3)
+└── CompilerFailure             what the caller, not the policy, got wrong
+    ├── SourceError             a policy file is missing, unreadable, not UTF-8 or too large (2)
+    ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new (2)
+    ├── LockError               a lock is missing, unreadable or too new (2)
+    ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target (2)
+    └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range (4)
 
 The number is the exit code of a command that ends with the error.
 
@@ -20,7 +19,15 @@ from __future__ import annotations
 from constraintlang.diagnostics import PolicyError
 from constraintlang.errors import ConstraintLangError
 
-__all__ = ["ArtifactError", "CompilerFailure", "PolicyError", "ScoreRangeError", "SourceError", "TargetError"]
+__all__ = [
+    "ArtifactError",
+    "CompilerFailure",
+    "LockError",
+    "PolicyError",
+    "ScoreRangeError",
+    "SourceError",
+    "TargetError",
+]
 
 
 class CompilerFailure(ConstraintLangError):
@@ -40,6 +47,10 @@ class SourceError(CompilerFailure):
 
 class ArtifactError(CompilerFailure):
     """A compiled directory is missing, incomplete, altered or written by a newer format."""
+
+
+class LockError(CompilerFailure):
+    """A lock is missing, unreadable or written by a newer format."""
 
 
 class TargetError(CompilerFailure):

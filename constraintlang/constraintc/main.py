@@ -17,6 +17,8 @@ VERBS = {
     "compile": "turn a policy into an artifact",
     "explain": "say in English what a policy demands, or what an error code means",
     "diff": "compare two policies: what became stricter or looser",
+    "lock": "pin the files, models and plug-ins that a policy trusts",
+    "audit": "list every part that a policy trusts",
     "plan": "say how many prompts a verification needs",
     "train": "fine-tune a model under a policy",
     "eval": "verify a model against a policy, with confidence bounds",
