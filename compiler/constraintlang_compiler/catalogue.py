@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from constraintlang import catalogue
 from constraintlang.pages import Page
+from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
 
 OWN_PAGES = {
     "PC210": Page(
@@ -24,5 +25,5 @@ def page(code: str) -> str:
 
     Raises: KeyError when there is no such code.
     """
-    own = OWN_PAGES.get(code.upper())
+    own = OWN_PAGES.get(code.upper()) or ANALYSIS_PAGES.get(code.upper())
     return catalogue.page(code) if own is None else own.text()
