@@ -115,7 +115,7 @@ def prompts_for_rate(bound: float, rate: float, alpha: float, power: float) -> i
     the first c that ``rate`` exceeds with probability at most ``1 - power`` gives the answer. Exact.
 
     >>> prompts_for_rate(0.05, 0.025, 0.05, 0.9)
-    532
+    506
     """
     from scipy.stats import binom
 

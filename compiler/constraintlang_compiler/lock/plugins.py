@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -34,9 +36,14 @@ def find_plugin(target: str) -> Plugin | None:
     source = _source(module.split("."))
     if source is None:
         return None
-    names = packages_distributions().get(module.split(".")[0], [])
+    names = _distributions().get(module.split(".")[0], ())
     name = names[0] if names else None
     return Plugin(name, None if name is None else version(name), content_hash(source))
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    return packages_distributions()
 
 
 def _source(parts: list[str]) -> Path | None:
