@@ -34,7 +34,7 @@ EPILOG = """examples:
   constraintc compile my.policy -o build/my
   constraintc compile my.policy --emit canonical     the normalised policy, as text
   constraintc compile my.policy --emit ir            the artifact's JSON, without writing it
-  constraintc compile my.policy -o build/my --locked refuses what is not as `constraintc lock` found it
+  constraintc compile my.policy -o out --locked      only when all is as `constraintc lock` found it
 
 exit codes: 0 compiled; 2 usage or file; 3 errors in the policy"""
 

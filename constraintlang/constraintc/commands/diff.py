@@ -62,16 +62,21 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         for change in changes:
-            _print(change)
+            if change.status != "equal":
+                _print(change)
+        equal = [change.name for change in changes if change.status == "equal"]
+        if equal:
+            print(visible_text(f"equal: {', '.join(equal)}"))
         if text:
-            print(visible_text(text))
+            print(visible_text(f"\n{text}\n"))
         counts = Counter(change.status for change in changes)
         print(
             ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
             or "nothing to compare"
         )
-        for change in opens:
-            print(visible_text(f"opened: {change.name}"))
+        if opens:
+            names = ", ".join(change.name for change in opens)
+            print(visible_text(f"may let through what the old policy forbids: {names}"))
     return ExitCode.FINDINGS if opens and not args.allow_looser else ExitCode.OK
 
 
@@ -85,9 +90,6 @@ def _source(name: str) -> SourceFile:
 
 
 def _print(change: Change) -> None:
-    if change.status == "equal":
-        print(visible_text(f"equal  {change.name}  [{change.domain}]"))
-        return
     print(visible_text(f"{change.status}  {change.name}  [{change.domain}]"))
     for word, statement in (("old", change.old), ("new", change.new)):
         if statement is not None:
