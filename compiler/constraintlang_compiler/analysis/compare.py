@@ -18,7 +18,8 @@ from constraintlang_compiler.analysis.decide import Answer, Decider
 from constraintlang_compiler.analysis.forms import Variables
 from constraintlang_compiler.analysis.limits import SECONDS, Budget
 from constraintlang_compiler.analysis.match import pairs_of
-from constraintlang_compiler.analysis.requirements import NotAnalysed, Requirement, requirement
+from constraintlang_compiler.analysis.requirements import Requirement, requirement
+from constraintlang_compiler.analysis.rows import NotAnalysed
 from constraintlang_compiler.analysis.subjects import components
 from constraintlang_compiler.analysis.witness import Sample
 from constraintlang_compiler.domains import describe

@@ -14,7 +14,8 @@ from constraintlang_compiler.analysis.candidates import ROUNDS
 from constraintlang_compiler.analysis.decide import Decider
 from constraintlang_compiler.analysis.forms import Variables
 from constraintlang_compiler.analysis.limits import Budget, TooLarge
-from constraintlang_compiler.analysis.requirements import NotAnalysed, requirement
+from constraintlang_compiler.analysis.requirements import requirement
+from constraintlang_compiler.analysis.rows import NotAnalysed
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.lower import lower

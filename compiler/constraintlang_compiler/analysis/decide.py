@@ -10,7 +10,8 @@ from typing import Literal
 from constraintlang_compiler.analysis.forms import ONE, Variables
 from constraintlang_compiler.analysis.limits import MAX_QUERIES, Budget, TooLarge
 from constraintlang_compiler.analysis.refute import is_refuted
-from constraintlang_compiler.analysis.requirements import Mass, Requirement, Row
+from constraintlang_compiler.analysis.requirements import Requirement
+from constraintlang_compiler.analysis.rows import Alternatives, Mass, Row
 from constraintlang_compiler.analysis.satisfy import Question, find
 from constraintlang_compiler.analysis.space import Space
 from constraintlang_compiler.analysis.witness import Sample
@@ -64,28 +65,20 @@ class Decider:
             return Answer("unknown", reason="the statements are sampled under different settings")
         if not question.all:
             return Answer("possible", ())
-        alternatives = [r.holds for r in question.holding]
-        if question.failing is not None:
-            alternatives.append(question.failing.fails)
-        count = 1
-        for choice in alternatives:
-            count *= len(choice)
-        if count > MAX_QUERIES:
-            raise TooLarge(f"{count:,} alternatives have to be tried")
         space = self.space(question.all)
         populated = tuple(
             Row((Mass(-ONE),), True, domain)
             for domain in dict.fromkeys(domain for r in question.all for domain in r.domains)
         )
-        queries = [
-            tuple(dict.fromkeys((*populated, *(row for rows in chosen for row in rows))))
-            for chosen in product(*alternatives)
-        ]
+        sides = [r.holds for r in question.holding]
+        if question.failing is not None:
+            sides.append(question.failing.fails)
         if want_sample:
-            for rows in queries:
+            for rows in _alternatives([side.trial for side in sides], populated):
                 sample = find(question, rows, space, self.budget)
                 if sample is not None:
                     return Answer("possible", sample)
+        queries = _alternatives([side.proof for side in sides], populated)
         if all(self._is_refuted(rows, space) for rows in queries):
             return Answer("impossible")
         return Answer("unknown", reason="no sample law was found, and none was excluded")
@@ -103,3 +96,16 @@ class Decider:
         if key not in self._spaces:
             self._spaces[key] = Space(key, self.variables)
         return self._spaces[key]
+
+
+def _alternatives(sides: Sequence[Alternatives], populated: tuple[Row, ...]) -> list[tuple[Row, ...]]:
+    """Every combination of one alternative of each side, with the rows that all of them share."""
+    count = 1
+    for side in sides:
+        count *= len(side)
+    if count > MAX_QUERIES:
+        raise TooLarge(f"{count:,} alternatives have to be tried")
+    return [
+        tuple(dict.fromkeys((*populated, *(row for rows in chosen for row in rows))))
+        for chosen in product(*sides)
+    ]

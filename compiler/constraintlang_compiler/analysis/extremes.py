@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from constraintlang_compiler.analysis.decide import Decider
 from constraintlang_compiler.analysis.forms import ONE
 from constraintlang_compiler.analysis.limits import TooLarge
-from constraintlang_compiler.analysis.requirements import Mass, Requirement, Row
+from constraintlang_compiler.analysis.requirements import Requirement
+from constraintlang_compiler.analysis.rows import Mass, Row
 from constraintlang_compiler.analysis.space import Space
 
 Floats = NDArray[np.float64]
@@ -44,11 +45,11 @@ def range_of(subject: Requirement, others: Sequence[Requirement], decider: Decid
 
     For messages only. None when the others have alternatives, or nothing is found in time.
     """
-    if subject.quantity is None or any(len(other.holds) != 1 for other in others):
+    if subject.quantity is None or any(len(other.holds.proof) != 1 for other in others):
         return None
     try:
         space = decider.space([subject, *others])
-        rows = [row for other in others for row in other.holds[0]]
+        rows = [row for other in others for row in other.holds.proof[0]]
         domain = subject.domains[-1]
         objective = _floats(space, Row(subject.quantity, False, domain))
         mass = _floats(space, Row((Mass(ONE),), False, domain))

@@ -20,7 +20,8 @@ from constraintlang_compiler.analysis.forms import Variables
 from constraintlang_compiler.analysis.grid import TRUE, Grid
 from constraintlang_compiler.analysis.limits import Budget, TooLarge
 from constraintlang_compiler.analysis.regions import regions_of
-from constraintlang_compiler.analysis.requirements import Moment, Requirement
+from constraintlang_compiler.analysis.requirements import Requirement
+from constraintlang_compiler.analysis.rows import Moment
 from constraintlang_compiler.analysis.sets import smallest_conflict, smallest_support
 from constraintlang_compiler.analysis.strength import is_as_strong, loser_first, quantity_text
 from constraintlang_compiler.analysis.subjects import components, subjects_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from math import prod
 
@@ -43,9 +44,18 @@ class Axis:
 
 
 class Grid:
-    """The product of the axes of some formulas; ``forms`` are forms whose variables must be axes, too."""
+    """The product of the axes of some formulas.
 
-    def __init__(self, formulas: Sequence[n.Formula], forms: Iterable[Form], variables: Variables) -> None:
+    ``forms`` are forms whose variables must be axes, too; ``kinks`` are values of forms at which cells must end.
+    """
+
+    def __init__(
+        self,
+        formulas: Sequence[n.Formula],
+        forms: Iterable[Form],
+        variables: Variables,
+        kinks: Iterable[tuple[Form, Fraction]] = (),
+    ) -> None:
         self.variables = variables
         self.formulas = tuple(formulas)
         cuts: dict[Form, set[Cut]] = {}
@@ -57,6 +67,9 @@ class Grid:
                 elif isinstance(atom, Threshold):
                     places = cuts.setdefault(atom.direction, set())
                     places.update((atom.value, side) for side in CUTS[atom.operator])
+        for form, value in kinks:
+            direction, scale = form.direction()
+            cuts.setdefault(direction, set()).add(((value - form.constant) / scale, 0))
         for form in [*cuts, *forms]:
             for name in form.variables:
                 cuts.setdefault(_single(name), set())

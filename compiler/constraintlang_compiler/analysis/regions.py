@@ -23,7 +23,7 @@ from constraintlang_compiler.analysis.forms import ONE, ZERO, Form
 from constraintlang_compiler.analysis.grid import FALSE, TRUE, UNKNOWN, Axis, Grid
 from constraintlang_compiler.analysis.limits import MAX_COLUMNS, TooLarge
 from constraintlang_compiler.analysis.polytope import Corner, Side, corners
-from constraintlang_compiler.analysis.requirements import Mass, Part, TruthOf
+from constraintlang_compiler.analysis.rows import Excess, Mass, Part, TruthOf
 
 CODE = {False: FALSE, True: TRUE, None: UNKNOWN}
 
@@ -59,6 +59,11 @@ class Column:
             return part.factor * self.mass
         if isinstance(part, TruthOf):
             return part.factor * self.mass if self.truths[part.formula] == CODE[part.truth] else ZERO
+        if isinstance(part, Excess):
+            if self.mass:
+                return part.over(part.form.at(self.point))
+            # A ray lies on one side of the threshold, and leads away from it on the upper one.
+            return part.factor * max(part.form.at(self.point) - part.form.constant, ZERO)
         return part.form.at(self.point) + (self.mass - ONE) * part.form.constant
 
 

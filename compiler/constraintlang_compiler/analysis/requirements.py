@@ -1,75 +1,52 @@
 """A statement as linear rows: what a law of responses must meet so that the statement holds, or fails.
 
 A row bounds a sum over the responses of a domain by 0, so it does not depend on how many prompts the domain
-has. ``holds`` and ``fails`` are alternatives of rows (a disjunction of conjunctions). A construct that is not
-understood raises ``NotAnalysed``; a new one needs a case in ``_Reader`` and, when it adds a new kind of sum,
-a kind of ``Part``.
+has. A construct that is not understood raises ``NotAnalysed``; a new one needs a case in ``_Reader``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo, CheckedStatement
-from constraintlang_compiler.analysis.atoms import opaque_parts
+from constraintlang.tree import names_in
+from constraintlang_compiler.analysis.atoms import MIRRORED, opaque_parts
 from constraintlang_compiler.analysis.forms import ONE, ZERO, Form, Variables
+from constraintlang_compiler.analysis.rows import (
+    Alternatives,
+    Mass,
+    Moment,
+    NotAnalysed,
+    Part,
+    Row,
+    TruthOf,
+    all_of,
+    any_of,
+    compared,
+    scaled,
+)
+from constraintlang_compiler.analysis.tail_rows import Tail, tail_of, tail_rows
 from constraintlang_compiler.domains import describe
-from constraintlang_compiler.ir import DomainPredicate
+from constraintlang_compiler.ir import DomainIs, DomainPredicate
 from constraintlang_compiler.lower_domains import both, lower_domain
 
-MAX_ALTERNATIVES = 64
 NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 EVIDENCE_ONLY = frozenset({"samples"})
 """Settings of ``under`` that say how much is measured, not what."""
 
 
-class NotAnalysed(Exception):
-    """The statement, or a part of it, is not understood here; the text says what."""
-
-
-# ---------------------------------------------------------------- what one response adds to a sum
 @dataclass(frozen=True)
-class Mass:
-    """``factor`` for every response."""
+class Side:
+    """What must be met: ``proof`` leaves no law out, ``trial`` lets none in wrongly; mostly they are one."""
 
-    factor: Fraction
-
-
-@dataclass(frozen=True)
-class TruthOf:
-    """``factor`` where the formula has this truth value (None is unknown)."""
-
-    factor: Fraction
-    formula: n.Formula
-    truth: bool | None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The value of a linear form."""
-
-    form: Form
-
-
-Part: TypeAlias = Mass | TruthOf | Moment
-
-
-@dataclass(frozen=True)
-class Row:
-    """The sum of the parts over the responses of the domain is at most 0, or below 0 when ``strict``."""
-
-    parts: tuple[Part, ...]
-    strict: bool
-    domain: DomainPredicate | None
-
-
-Alternatives: TypeAlias = tuple[tuple[Row, ...], ...]
+    proof: Alternatives
+    trial: Alternatives
 
 
 @dataclass(frozen=True, eq=False)  # one object for each statement
@@ -77,21 +54,22 @@ class Requirement:
     """A statement with the rows that say it.
 
     ``law`` names what is sampled: statements with different laws never meet. ``quantity`` is the measured
-    number as a sum over ``domains[0]``, for messages; every domain in ``domains`` must have prompts.
+    number as a sum over the last of ``domains``, for messages; every domain must have prompts.
     """
 
     index: int
     statement: CheckedStatement
     law: tuple[object, ...]
     domains: tuple[DomainPredicate | None, ...]
-    holds: Alternatives
-    fails: Alternatives
+    holds: Side
+    fails: Side
     quantity: tuple[Part, ...] | None
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Every row of both sides."""
-        return tuple(row for side in (self.holds, self.fails) for rows in side for row in rows)
+        """Every row."""
+        sides = (self.holds.proof, self.holds.trial, self.fails.proof, self.fails.trial)
+        return tuple(dict.fromkeys(row for side in sides for rows in side for row in rows))
 
 
 def requirement(statement: CheckedStatement, index: int, variables: Variables) -> Requirement:
@@ -99,27 +77,46 @@ def requirement(statement: CheckedStatement, index: int, variables: Variables) -
 
     Raises: NotAnalysed for what this analysis does not understand.
     """
-    if statement.per:
-        raise NotAnalysed("`per` is not analysed")
     try:
-        domain = None if statement.domain is None else lower_domain(statement.domain)
-        reader = _Reader(statement, domain, variables)
-        if statement.reading == "pointwise":
-            return reader.pointwise(index)
-        return reader.distribution(index)
+        own = None if statement.domain is None else lower_domain(statement.domain)
+        parts = [_Reader(statement, domain, variables) for domain in _strata(statement, own)]
+        holds = Side(
+            all_of([part.side("true", for_proof=True) for part in parts]),
+            all_of([part.side("true", for_proof=False) for part in parts]),
+        )
+        fails = Side(
+            any_of([part.side("not true", for_proof=True) for part in parts]),
+            any_of([part.side("not true", for_proof=False) for part in parts]),
+        )
     except RecursionError as error:
         raise NotAnalysed("the statement is nested too deeply") from error
+    domains = tuple(dict.fromkeys(domain for part in parts for domain in part.domains))
+    quantities = {quantity for part in parts for quantity in part.quantities}
+    quantity = next(iter(quantities)) if len(quantities) == len(parts) == 1 else None
+    return Requirement(index, statement, law_of(statement), domains, holds, fails, quantity)
 
 
 def law_of(statement: CheckedStatement) -> tuple[object, ...]:
     """What is sampled: the settings that change the law; rows of a domain are their own law."""
     if statement.reading == "rows":
-        return (
-            "rows",
-            describe(None if statement.domain is None else lower_domain(statement.domain)),
-        )
+        domain = None if statement.domain is None else lower_domain(statement.domain)
+        return ("rows", describe(domain))
     settings = statement.sampling.items()
     return tuple(sorted((key, value) for key, value in settings if key not in EVIDENCE_ONLY))
+
+
+def _strata(statement: CheckedStatement, domain: DomainPredicate | None) -> list[DomainPredicate | None]:
+    """The domain, or its part for each combination of declared values of the keys of ``per``."""
+    per: object = statement.per
+    if not per:
+        return [domain]
+    if not isinstance(per, Mapping) or not all(per.values()):
+        raise NotAnalysed("strata without declared values are not analysed")
+    keys = [[DomainIs(key=key, values=(value,)) for value in values] for key, values in per.items()]
+    found = []
+    for chosen in product(*keys):
+        found.append(both([*([] if domain is None else [domain]), *chosen]))
+    return list(found)
 
 
 Goal = Literal["true", "false", "not true", "not false"]
@@ -137,56 +134,61 @@ ROWS_VARIABLES = {
 
 @dataclass(frozen=True)
 class _Sum:
-    """A linear functional of the law; ``given`` narrows the domain it is taken over."""
+    """A linear functional of the law, and perhaps one tail; ``given`` narrows the domain it is taken over."""
 
     parts: tuple[Part, ...]
     given: n.DomainPredicate | None = None
+    tail: Tail | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a number."""
+        return self.tail is None and all(isinstance(part, Mass) for part in self.parts)
+
+    def times(self, factor: Fraction) -> _Sum:
+        tail = None if self.tail is None else replace(self.tail, factor=self.tail.factor * factor)
+        return _Sum(scaled(self.parts, factor), self.given, tail)
 
     def plus(self, other: _Sum, factor: Fraction = ONE) -> _Sum:
-        own, others = self.parts, _scaled(other.parts, factor)
-        if self.given != other.given and not (_is_constant(own) or _is_constant(others)):
+        added = other.times(factor)
+        if self.given != other.given and not (self.is_constant or other.is_constant):
             raise NotAnalysed("statistics over different prompts in one comparison are not analysed")
-        return _Sum(own + others, other.given if _is_constant(own) else self.given)
+        if self.tail is not None and added.tail is not None:
+            raise NotAnalysed("two quantiles in one comparison are not analysed")
+        given = other.given if self.is_constant else self.given
+        return _Sum(self.parts + added.parts, given, self.tail or added.tail)
 
 
 class _Reader:
+    """Reads one statement over one domain."""
+
     def __init__(
         self, statement: CheckedStatement, domain: DomainPredicate | None, variables: Variables
     ) -> None:
         self.statement = statement
         self.domain = domain
         self.variables = variables
+        self.for_proof = True
         self.domains: list[DomainPredicate | None] = [domain]
-        self.quantities: list[tuple[Part, ...]] = []
+        self.quantities: set[tuple[Part, ...]] = set()
 
-    # ------------------------------------------------------------ one response at a time
-    def pointwise(self, index: int) -> Requirement:
+    def side(self, goal: Goal, *, for_proof: bool) -> Alternatives:
+        """The alternatives of the statement being true, or not true."""
+        self.for_proof = for_proof
+        if self.statement.reading == "pointwise":
+            return self.pointwise(goal)
+        return self.formula(self.statement.formula, goal)
+
+    def pointwise(self, goal: Goal) -> Alternatives:
         statement = self.statement
         assert statement.tolerance is not None
         broken: tuple[Part, ...] = (
             TruthOf(ONE, statement.formula, False),
             TruthOf(ONE, statement.formula, None),
         )
+        self.quantities.add(broken)
         within = (*broken, Mass(-Fraction(statement.tolerance)))
-        return self._requirement(
-            index,
-            ((Row(within, False, self.domain),),),
-            ((Row(_scaled(within, -ONE), True, self.domain),),),
-            broken,
-        )
-
-    # ------------------------------------------------------------ the distribution
-    def distribution(self, index: int) -> Requirement:
-        holds = self.formula(self.statement.formula, "true")
-        fails = self.formula(self.statement.formula, "not true")
-        quantity = self.quantities[0] if len(set(self.quantities)) == 1 else None
-        return self._requirement(index, holds, fails, quantity)
-
-    def _requirement(
-        self, index: int, holds: Alternatives, fails: Alternatives, quantity: tuple[Part, ...] | None
-    ) -> Requirement:
-        domains = tuple(dict.fromkeys(self.domains))
-        return Requirement(index, self.statement, law_of(self.statement), domains, holds, fails, quantity)
+        return compared(within, "<=" if goal == "true" else ">", self.domain)
 
     def formula(self, node: n.Formula, goal: Goal) -> Alternatives:
         if isinstance(node, n.Truth):
@@ -199,10 +201,10 @@ class _Reader:
             for operand in node.operands:
                 parts.append(self.formula(operand, goal))
             together = isinstance(node, n.And) == (goal in ("true", "not false"))
-            return _all_of(parts) if together else _any_of(parts)
+            return all_of(parts) if together else any_of(parts)
         if isinstance(node, n.Implies):
             parts = [self.formula(node.left, _OPPOSITE[goal]), self.formula(node.right, goal)]
-            return _any_of(parts) if goal in ("true", "not false") else _all_of(parts)
+            return any_of(parts) if goal in ("true", "not false") else all_of(parts)
         if isinstance(node, n.Compare):
             links = list(zip(node.operands, node.operators, node.operands[1:], strict=False))
         elif isinstance(node, n.InRange):
@@ -210,7 +212,7 @@ class _Reader:
         else:
             raise NotAnalysed("a condition of this form on the distribution is not analysed")
         found = [self.link(left, op, right, goal) for left, op, right in links]
-        return _all_of(found) if goal in ("true", "not false") else _any_of(found)
+        return all_of(found) if goal in ("true", "not false") else any_of(found)
 
     def link(self, left: n.Expr, op: str, right: n.Expr, goal: Goal) -> Alternatives:
         total = self.total(left, left).plus(self.total(right, left), -ONE)
@@ -219,17 +221,31 @@ class _Reader:
             given = lower_domain(total.given)
             domain = given if domain is None else both([domain, given])
             self.domains.append(domain)
-        self.quantities.append(tuple(part for part in total.parts if not isinstance(part, Mass)))
+        wanted = op if goal in ("true", "not false") else NEGATED[op]
+        if total.tail is not None:
+            return self.tail(total, wanted, domain)
+        self.quantities.add(tuple(part for part in total.parts if not isinstance(part, Mass)))
         unknown = [
             Row((TruthOf(ONE, part.formula, None),), False, domain)
             for part in total.parts
             if isinstance(part, TruthOf) and opaque_parts(part.formula, self.variables)
         ]
-        wanted = op if goal in ("true", "not false") else NEGATED[op]
-        rows = _compared(total.parts, wanted, domain)
+        rows = compared(total.parts, wanted, domain)
         if goal in ("true", "false"):
             return tuple((*alternative, *unknown) for alternative in rows)
-        return rows + tuple((Row(_scaled(row.parts, -ONE), True, domain),) for row in unknown)
+        return rows + tuple((Row(scaled(row.parts, -ONE), True, domain),) for row in unknown)
+
+    def tail(self, total: _Sum, op: str, domain: DomainPredicate | None) -> Alternatives:
+        """A quantile or a cvar beside numbers only."""
+        tail = total.tail
+        assert tail is not None
+        if tail.factor == 0 or not all(isinstance(part, Mass) for part in total.parts):
+            raise NotAnalysed("a quantile beside another statistic is not analysed")
+        constant = sum((part.factor for part in total.parts if isinstance(part, Mass)), ZERO)
+        self.quantities.add((Mass(tail.factor),))  # never printed, but not the quantity of another link
+        side = op if tail.factor > 0 else MIRRORED[op]
+        bound = -constant / tail.factor
+        return tail_rows(tail, side, bound, domain, self.variables, for_proof=self.for_proof)
 
     def total(self, expr: n.Expr, left: n.Expr) -> _Sum:
         if isinstance(expr, n.Number):
@@ -237,27 +253,35 @@ class _Reader:
         if isinstance(expr, n.Negate):
             return _Sum(()).plus(self.total(expr.operand, left), -ONE)
         if isinstance(expr, n.Arithmetic):
-            first, second = self.total(expr.left, left), self.total(expr.right, left)
-            if expr.op in "+-":
-                return first.plus(second, ONE if expr.op == "+" else -ONE)
-            if expr.op == "*" and _is_constant(first.parts):
-                first, second = second, first
-            if _is_constant(second.parts):
-                factor = sum((part.factor for part in second.parts if isinstance(part, Mass)), ZERO)
-                if expr.op == "*" or factor != 0:
-                    return _Sum(_scaled(first.parts, factor if expr.op == "*" else 1 / factor), first.given)
-            raise NotAnalysed("products and quotients of statistics are not analysed")
+            return self.arithmetic(expr, self.total(expr.left, left), self.total(expr.right, left))
         if self.statement.reading == "rows":
             return self.rows(expr, left)
-        if isinstance(expr, n.Apply) and expr.function == "mean":
+        if not isinstance(expr, n.Apply):
+            raise NotAnalysed("this term is not analysed")
+        if any(name.model == "base" or name.parts == ("base",) for name in names_in(expr)):
+            raise NotAnalysed("the base model's own responses are not analysed")
+        if expr.function == "mean":
             form = self.variables.form(expr.arguments[0])  # type: ignore[arg-type]
             if form is None:
                 raise NotAnalysed("the mean of this expression is not analysed")
             return _Sum((Moment(form),), expr.given)
-        if isinstance(expr, n.Apply) and expr.function == "P":
+        if expr.function == "P":
             return _Sum((TruthOf(ONE, expr.arguments[0], True),), expr.given)  # type: ignore[arg-type]
-        what = f"`{expr.function}`" if isinstance(expr, n.Apply) else "this term"
-        raise NotAnalysed(f"{what} is not analysed")
+        tail = tail_of(expr, self.variables)
+        if tail is None:
+            raise NotAnalysed(f"`{expr.function}` is not analysed")
+        return _Sum((), expr.given, tail)
+
+    def arithmetic(self, expr: n.Arithmetic, first: _Sum, second: _Sum) -> _Sum:
+        if expr.op in "+-":
+            return first.plus(second, ONE if expr.op == "+" else -ONE)
+        if expr.op == "*" and first.is_constant:
+            first, second = second, first
+        if second.is_constant:
+            factor = sum((part.factor for part in second.parts if isinstance(part, Mass)), ZERO)
+            if expr.op == "*" or factor != 0:
+                return first.times(factor if expr.op == "*" else 1 / factor)
+        raise NotAnalysed("products and quotients of statistics are not analysed")
 
     def rows(self, expr: n.Expr, left: n.Expr) -> _Sum:
         """``perplexity``, ``accuracy`` and ``base``: plain numbers, one for each model."""
@@ -276,52 +300,3 @@ class _Reader:
 
 def _on_base(part: Moment) -> Form:
     return Form(tuple((f"{name}@base", value) for name, value in part.form.coefficients), part.form.constant)
-
-
-def _scaled(parts: Sequence[Part], factor: Fraction) -> tuple[Part, ...]:
-    def scale(part: Part) -> Part:
-        if isinstance(part, Moment):
-            return Moment(part.form.times(factor))
-        if isinstance(part, TruthOf):
-            return TruthOf(part.factor * factor, part.formula, part.truth)
-        return Mass(part.factor * factor)
-
-    return tuple(scale(part) for part in parts)
-
-
-def _is_constant(parts: Sequence[Part]) -> bool:
-    return all(isinstance(part, Mass) for part in parts)
-
-
-def _compared(parts: tuple[Part, ...], op: str, domain: DomainPredicate | None) -> Alternatives:
-    """The alternatives of ``sum of the parts op 0``."""
-    negative = _scaled(parts, -ONE)
-    at_most, at_least = Row(parts, False, domain), Row(negative, False, domain)
-    below, above = Row(parts, True, domain), Row(negative, True, domain)
-    table: dict[str, Alternatives] = {
-        "<": ((below,),),
-        "<=": ((at_most,),),
-        ">": ((above,),),
-        ">=": ((at_least,),),
-        "==": ((at_most, at_least),),
-        "!=": ((below,), (above,)),
-    }
-    return table[op]
-
-
-def _any_of(parts: Sequence[Alternatives]) -> Alternatives:
-    return _capped(tuple(dict.fromkeys(rows for alternatives in parts for rows in alternatives)))
-
-
-def _all_of(parts: Sequence[Alternatives]) -> Alternatives:
-    found: Alternatives = ((),)
-    for alternatives in parts:
-        joined = (a + b for a, b in product(found, alternatives))
-        found = _capped(tuple(dict.fromkeys(joined)))
-    return found
-
-
-def _capped(found: Alternatives) -> Alternatives:
-    if len(found) > MAX_ALTERNATIVES:
-        raise NotAnalysed(f"the statement has more than {MAX_ALTERNATIVES} alternatives")
-    return found

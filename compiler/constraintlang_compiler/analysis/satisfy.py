@@ -19,7 +19,8 @@ from constraintlang_compiler.analysis.candidates import ROUNDS, Candidate
 from constraintlang_compiler.analysis.exact import solve
 from constraintlang_compiler.analysis.forms import ONE, ZERO
 from constraintlang_compiler.analysis.limits import Budget
-from constraintlang_compiler.analysis.requirements import Requirement, Row
+from constraintlang_compiler.analysis.requirements import Requirement
+from constraintlang_compiler.analysis.rows import Row
 from constraintlang_compiler.analysis.space import Space, Trial, to_decimal
 from constraintlang_compiler.analysis.witness import Response, Sample, meets
 

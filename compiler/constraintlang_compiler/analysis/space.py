@@ -12,7 +12,8 @@ from constraintlang_compiler.analysis.candidates import Candidate, Reach, candid
 from constraintlang_compiler.analysis.forms import ZERO, Form, Variables
 from constraintlang_compiler.analysis.grid import Grid
 from constraintlang_compiler.analysis.regions import CODE, Column, columns_of, regions_of
-from constraintlang_compiler.analysis.requirements import Mass, Moment, Requirement, Row, TruthOf
+from constraintlang_compiler.analysis.requirements import Requirement
+from constraintlang_compiler.analysis.rows import Excess, Mass, Moment, Row, TruthOf
 from constraintlang_compiler.analysis.worlds import World, worlds_of
 from constraintlang_compiler.decimals import decimal_text
 
@@ -26,9 +27,12 @@ class Space:
     def __init__(self, requirements: Sequence[Requirement], variables: Variables) -> None:
         parts = [part for r in requirements for row in r.rows for part in row.parts]
         formulas = dict.fromkeys(part.formula for part in parts if isinstance(part, TruthOf))
-        self.moments: list[Form] = list(dict.fromkeys(p.form for p in parts if isinstance(p, Moment)))
+        self.moments: list[Form] = list(
+            dict.fromkeys(p.form for p in parts if isinstance(p, Moment | Excess))
+        )
+        kinks = [(p.form, p.threshold) for p in parts if isinstance(p, Excess)]
         self.variables = variables
-        self.grid = Grid(list(formulas), self.moments, variables)
+        self.grid = Grid(list(formulas), self.moments, variables, kinks)
         self.regions = regions_of(self.grid, self.moments)
         self.worlds = worlds_of(domain for r in requirements for domain in r.domains)
         self._added: dict[Row, list[Fraction]] = {}
@@ -77,17 +81,22 @@ class Trial:
         Raises: ValueError for a formula that the reference interpreter does not know.
         """
         if row not in self._added:
-            moments = [part.form for part in row.parts if isinstance(part, Moment)]
-            others = [part for part in row.parts if not isinstance(part, Moment)]
+            values = [part for part in row.parts if isinstance(part, Moment | Excess)]
+            others = [part for part in row.parts if isinstance(part, Mass | TruthOf)]
             known: dict[int, Fraction] = {}  # candidates of one region share their truth values
             added = []
             for candidate, scores in zip(self.tried, self.scores, strict=True):
                 key = id(candidate.truths)
                 if candidate.truths is None or key not in known:
                     known[key] = sum((_adds(part, candidate, scores) for part in others), ZERO)
-                added.append(sum((form.at(candidate.point) for form in moments), known[key]))
+                added.append(sum((_value(part, candidate) for part in values), known[key]))
             self._added[row] = in_worlds(row, added, self.worlds)
         return self._added[row]
+
+
+def _value(part: Moment | Excess, candidate: Candidate) -> Fraction:
+    value = part.form.at(candidate.point)
+    return part.over(value) if isinstance(part, Excess) else value
 
 
 def _adds(part: Mass | TruthOf, candidate: Candidate, scores: Mapping[str, Decimal]) -> Fraction:

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang_compiler.analysis.atoms import Opaque, Threshold, atoms_in
 from constraintlang_compiler.analysis.forms import Variables
-from constraintlang_compiler.analysis.requirements import (
-    Moment,
-    NotAnalysed,
-    Requirement,
-    TruthOf,
-    requirement,
-)
+from constraintlang_compiler.analysis.requirements import Requirement, requirement
+from constraintlang_compiler.analysis.rows import Excess, Moment, NotAnalysed, TruthOf
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def touches(subject: Requirement, variables: Variables) -> frozenset[str]:
     found: set[str] = set()
     for row in subject.rows:
         for part in row.parts:
-            if isinstance(part, Moment):
+            if isinstance(part, Moment | Excess):
                 found.update(part.form.variables)
             elif isinstance(part, TruthOf):
                 for atom in atoms_in(part.formula, variables):

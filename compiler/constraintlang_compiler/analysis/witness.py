@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
+from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
 from constraintlang.semantics import rows_hold, statement_holds
+from constraintlang.tree import descendants
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.lower_domains import lower_domain
 
@@ -53,7 +56,13 @@ def meets(statement: CheckedStatement, sample: Sequence[Response]) -> bool | Non
             for name in inside[0].scores
         }
         return rows_hold(statement, values)
-    return statement_holds(statement, [(row.weight / total, row.scores) for row in inside])
+    # Tags matter only where a statement asks for them: in strata, and in `P(... | lang=fr)`.
+    law: Any = [(row.weight / total, row.scores) for row in inside]
+    if statement.per or any(
+        isinstance(node, n.Apply) and node.given for node in descendants(statement.formula)
+    ):
+        law = [(row.weight / total, row.scores, row.tags) for row in inside]
+    return statement_holds(statement, law)
 
 
 def table(sample: Sequence[Response]) -> list[str]:
