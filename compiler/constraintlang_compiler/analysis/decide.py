@@ -65,6 +65,8 @@ class Decider:
             return Answer("unknown", reason="the statements are sampled under different settings")
         if not question.all:
             return Answer("possible", ())
+        if question.failing is not None and any(r.says_what(question.failing) for r in question.holding):
+            return Answer("impossible")
         space = self.space(question.all)
         populated = tuple(
             Row((Mass(-ONE),), True, domain)

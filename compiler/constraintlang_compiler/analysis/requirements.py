@@ -65,6 +65,17 @@ class Requirement:
     fails: Side
     quantity: tuple[Part, ...] | None
 
+    def says_what(self, other: Requirement) -> bool:
+        """Whether two statements are the same but for their standing: nothing has to be worked out then."""
+        mine, theirs = self.statement, other.statement
+        return (
+            self.law == other.law
+            and self.domains == other.domains
+            and mine.formula == theirs.formula
+            and mine.tolerance == theirs.tolerance
+            and mine.per == theirs.per
+        )
+
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every row."""

@@ -84,8 +84,7 @@ def _quantile(tail: Tail, op: str, bound: Fraction, domain: DomainPredicate | No
     inside = "<=" if op in ("<=", ">") else "<"
     if op not in ("<", "<=", ">", ">="):
         raise NotAnalysed("a quantile that equals a number is not analysed")
-    event = n.Compare(operands=(tail.argument, _number(bound)), operators=(inside,))  # type: ignore[arg-type]
-    parts = (TruthOf(-ONE, event, True), Mass(tail.level))
+    parts = (TruthOf(-ONE, _event(tail, inside, bound), True), Mass(tail.level))
     return compared(parts, "<=" if op in ("<", "<=") else ">", domain)
 
 
@@ -116,10 +115,18 @@ def _cvar(
         return Row(scaled(parts, sign), strict, domain)
 
     if op in (">", ">="):
-        return (tuple(row(eta, eta, -ONE) for eta in etas),)
+        # Some response must reach the bound: finitely many etas alone do not say so.
+        reached = Row((TruthOf(-ONE, _event(tail, op, bound), True),), True, domain)
+        return ((reached, *(row(eta, eta, -ONE) for eta in etas)),)
     if for_proof and len(etas) > 1:
-        return tuple((row(low, high, ONE),) for low, high in pairwise(etas))
+        # The quantile of the same level is never larger.
+        within = compared((TruthOf(-ONE, _event(tail, op, bound), True), Mass(tail.level)), "<=", domain)
+        return tuple((row(low, high, ONE), *within[0]) for low, high in pairwise(etas))
     return tuple((row(eta, eta, ONE),) for eta in etas)
+
+
+def _event(tail: Tail, op: str, bound: Fraction) -> n.Formula:
+    return n.Compare(operands=(tail.argument, _number(bound)), operators=(op,))  # type: ignore[arg-type]
 
 
 def _number(value: Fraction) -> n.Expr:
