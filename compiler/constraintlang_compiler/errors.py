@@ -7,6 +7,7 @@ ConstraintLangError             root of the whole project (defined by the langua
     ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new (2)
     ├── LockError               a lock is missing, unreadable or too new (2)
     ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target (2)
+    ├── StratumError            the data have no strata, or too many, for a statement with `per` (2)
     └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range (4)
 
 The number is the exit code of a command that ends with the error.
@@ -26,6 +27,7 @@ __all__ = [
     "PolicyError",
     "ScoreRangeError",
     "SourceError",
+    "StratumError",
     "TargetError",
 ]
 
@@ -55,6 +57,10 @@ class LockError(CompilerFailure):
 
 class TargetError(CompilerFailure):
     """Clauses, samples or indexes do not fit the target of the auxiliary model."""
+
+
+class StratumError(CompilerFailure):
+    """The data have no strata, or too many, for a statement with ``per``."""
 
 
 class ScoreRangeError(CompilerFailure):
