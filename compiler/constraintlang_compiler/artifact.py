@@ -73,11 +73,11 @@ class CompiledPolicy:
             folder.mkdir(parents=True, exist_ok=True)
             for attribute, record in sorted(self.map.files.items()):
                 (folder / FILES_NAME).mkdir(exist_ok=True)
-                _write(folder / FILES_NAME / record.name, self.contents[attribute])
+                write_whole(folder / FILES_NAME / record.name, self.contents[attribute])
             # The IR comes last: a reader that sees a new map beside an old IR finds that the hashes differ.
-            _write(folder / SOURCE_NAME, self.source.text.encode())
-            _write(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
-            _write(folder / IR_NAME, canonical_bytes(self.ir_json()) + b"\n")
+            write_whole(folder / SOURCE_NAME, self.source.text.encode())
+            write_whole(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
+            write_whole(folder / IR_NAME, canonical_bytes(self.ir_json()) + b"\n")
         except OSError as error:
             raise ArtifactError(
                 f"cannot write the compiled policy to `{folder}`: {error.strerror or error}",
@@ -172,7 +172,8 @@ def compiled(
     return CompiledPolicy(ir, semantic_hash, map_file, source, files, contents)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     # Opened by name, not by mkstemp, so that the file gets the permissions that the umask gives.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -6,6 +6,7 @@ from constraintlang import catalogue
 from constraintlang.fixes import Applicability
 from constraintlang.pages import Page
 from constraintlang.source import SourceFile
+from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
 from constraintlang_compiler.fixing import findings_of
 from constraintlang_compiler.front import check_and_lower
 
@@ -31,8 +32,8 @@ OWN_PAGES = {
         "cvar(words, 0.9) >= 40",
         "quantile(words, 0.9) >= 40",
     ),
-    "PC604": Page(
-        "PC604",
+    "PC605": Page(
+        "PC605",
         "a word list is missing",
         "A `lexicon` names a file of words, relative to the folder of the policy that declares the attribute; a name "
         "that begins with `std/` is a list of the standard library. The policy can be compiled without the file, but "
@@ -45,7 +46,7 @@ OWN_PAGES = {
 
 def all_pages() -> dict[str, Page]:
     """Every page by code, in the order of the codes."""
-    return dict(sorted({**catalogue.PAGES, **OWN_PAGES}.items()))
+    return dict(sorted({**catalogue.PAGES, **OWN_PAGES, **ANALYSIS_PAGES}.items()))
 
 
 def page(code: str) -> str:

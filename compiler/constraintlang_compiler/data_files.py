@@ -62,7 +62,7 @@ def data_files(
         elif missing:
             message = f"there is no file `{name}`, which measures `{info.name}`"
             help = "correct the path, or bind the attribute with --scorer when the policy is used"
-            finding = Diagnostic("PC604", "warning", span, message, help=help, source=info.source)
+            finding = Diagnostic("PC605", "warning", span, message, help=help, source=info.source)
         if finding is not None:
             diagnostics.append(finding)
         if not outside:

@@ -5,6 +5,7 @@ ConstraintLangError             root of the whole project (defined by the langua
 └── CompilerFailure             what the caller, not the policy, got wrong
     ├── SourceError             a policy file is missing, unreadable, not UTF-8 or too large (2)
     ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new (2)
+    ├── LockError               a lock is missing, unreadable or too new (2)
     ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target (2)
     ├── StratumError            the data have no strata, or too many, for a statement with `per` (2)
     └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range (4)
@@ -22,6 +23,7 @@ from constraintlang.errors import ConstraintLangError
 __all__ = [
     "ArtifactError",
     "CompilerFailure",
+    "LockError",
     "PolicyError",
     "ScoreRangeError",
     "SourceError",
@@ -47,6 +49,10 @@ class SourceError(CompilerFailure):
 
 class ArtifactError(CompilerFailure):
     """A compiled directory is missing, incomplete, altered or written by a newer format."""
+
+
+class LockError(CompilerFailure):
+    """A lock is missing, unreadable or written by a newer format."""
 
 
 class TargetError(CompilerFailure):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
@@ -26,12 +26,16 @@ from constraintlang.tree import dotted, names_in
 
 @dataclass(frozen=True)
 class CheckResult:
-    """``policy`` is None exactly when a diagnostic is an error; ``tree`` always holds what parsed."""
+    """``policy`` is None exactly when a diagnostic is an error; ``tree`` always holds what parsed.
+
+    ``imported`` are the texts of the imported files that could be read.
+    """
 
     policy: CheckedPolicy | None
     tree: n.Policy
     diagnostics: tuple[Diagnostic, ...]
     source: SourceFile
+    imported: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -77,7 +81,7 @@ def check_source(
         report_contradictions(policy, report)
     diagnostics = tuple(sort_diagnostics([*report.diagnostics, *library.findings]))
     rejected = any(d.is_error for d in diagnostics)
-    return CheckResult(None if rejected else policy, parsed.policy, diagnostics, source)
+    return CheckResult(None if rejected else policy, parsed.policy, diagnostics, source, dict(library.texts))
 
 
 class _Statements:

@@ -274,3 +274,54 @@ def statement_holds(statement: CheckedStatement, law: Law, base: Law | None = No
     if statement.reading == "distribution":
         return evaluate_distribution(statement.formula, law, base) is True
     raise ValueError("a statement about the user's rows is judged on rows, not on a law of responses")
+
+
+# ---------------------------------------------------------------- the user's rows
+def rows_hold(statement: CheckedStatement, values: Mapping[str, Fraction]) -> bool:
+    """Whether measured quantities satisfy a statement about the user's rows.
+
+    ``values`` holds ``perplexity`` or ``accuracy`` of the model, and ``perplexity@base`` or ``accuracy@base``
+    of the start model.
+    """
+    if statement.reading != "rows":
+        raise ValueError(f"only statements about rows are judged so, this one is {statement.reading}")
+    return _rows_truth(statement.formula, values) is True
+
+
+def _rows_truth(formula: n.Formula, values: Mapping[str, Fraction]) -> Truth:
+    if isinstance(formula, n.Not):
+        return kleene_not(_rows_truth(formula.operand, values))
+    if isinstance(formula, n.And):
+        return kleene_and([_rows_truth(operand, values) for operand in formula.operands])
+    if isinstance(formula, n.InRange):
+        links = [(formula.low, "<=", formula.operand), (formula.operand, "<=", formula.high)]
+        return kleene_and([_rows_link(left, op, right, values) for left, op, right in links])
+    if isinstance(formula, n.Compare):
+        pairs = zip(formula.operands, formula.operators, formula.operands[1:], strict=False)
+        return kleene_and([_rows_link(left, op, right, values) for left, op, right in pairs])
+    raise ValueError(f"{type(formula).__name__} has no truth value on rows in this release")
+
+
+def _rows_link(left: n.Expr, operator: str, right: n.Expr, values: Mapping[str, Fraction]) -> Truth:
+    base = {key.removesuffix("@base"): value for key, value in values.items() if key.endswith("@base")}
+    repeated = _rows_number(left, base, None)
+    return compare(_rows_number(left, values, repeated), operator, _rows_number(right, values, repeated))
+
+
+def _rows_number(expr: n.Expr, values: Mapping[str, Fraction], base: Fraction | None) -> Fraction | None:
+    """A quantity of the model; ``base`` is the left side of the comparison on the start model."""
+    if isinstance(expr, n.Number):
+        return Fraction(expr.value)
+    if isinstance(expr, n.Name):
+        if expr.parts == ("base",):
+            return base
+        return values.get(".".join(expr.parts) + (f"@{expr.model}" if expr.model else ""))
+    if isinstance(expr, n.Negate):
+        operand = _rows_number(expr.operand, values, base)
+        return None if operand is None else -operand
+    if isinstance(expr, n.Arithmetic):
+        left, right = _rows_number(expr.left, values, base), _rows_number(expr.right, values, base)
+        return _arithmetic(expr.op, left, right)
+    if isinstance(expr, n.Apply) and expr.function == "mean":
+        return _rows_number(expr.arguments[0], values, base)  # type: ignore[arg-type]
+    raise ValueError(f"`{expr.function}` is no statistic of rows in this release")

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
 from constraintlang_compiler.scopes import sample_clauses, scopes_of
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
-from constraintlang_runtime.bounds import set_point, set_point_mean
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow

@@ -22,9 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from constraintlang_compiler import ir
-from constraintlang_compiler.domains import domain_name
-
-from .bounds import (
+from constraintlang_compiler.bounds import (
     Bounds,
     betting_lower,
     betting_upper,
@@ -34,6 +32,8 @@ from .bounds import (
     ratio_bounds,
     student_t_bounds,
 )
+from constraintlang_compiler.domains import domain_name
+
 from .degeneracy import degeneracy
 from .verdicts import Direction, Verdict, VerdictName, exit_code
 
@@ -129,7 +129,7 @@ def verify_clause(
     added.
     Raises: ValueError for a clause on the model's rows, or ``single_sample`` with an indicator other than 0
     or 1.
-    Source: ``design/language.md`` G1, G2, G9; ``bounds.py`` for the bounds.
+    Source: ``design/language.md`` G1, G2, G9; the compiler's ``bounds.py`` for the bounds.
     """
     if isinstance(clause.statistic, ir.RowsLoss):
         raise ValueError(

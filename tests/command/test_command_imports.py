@@ -42,7 +42,9 @@ def policy(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("verb", ["check", "compile", "explain", "env", "init"])
+@pytest.mark.parametrize(
+    "verb", ["check", "compile", "explain", "env", "init", "check --sat", "diff", "plan", "lock", "audit"]
+)
 def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
     arguments = {
         "check": [policy],
@@ -50,8 +52,9 @@ def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
         "explain": [policy],
         "env": [],
         "init": [str(tmp_path / "new")],
-    }[verb]
-    code, names = loaded_by(verb, *arguments)
+        "diff": [policy, policy],
+    }.get(verb, [policy])
+    code, names = loaded_by(*verb.split(), *arguments)
     assert code == 0
     assert not names & set(HEAVY)
 

@@ -148,11 +148,11 @@ def test_word_lists_are_looked_for(tmp_path: Path) -> None:
     place = layout(tmp_path, "lib/team.policy")
     assert codes(place) == []
     (tmp_path / "lib" / "lists" / "slurs.txt").unlink()
-    assert codes(place) == [("PC604", "warning")]
+    assert codes(place) == [("PC605", "warning")]
     # A list of the same name in the policy's own folder is another list.
     write(tmp_path / "lists" / "slurs.txt", "grr\n")
-    assert codes(place) == [("PC604", "warning")]
-    (finding,) = (d for d in check_and_lower(read_source(place)).diagnostics if d.code == "PC604")
+    assert codes(place) == [("PC605", "warning")]
+    (finding,) = (d for d in check_and_lower(read_source(place)).diagnostics if d.code == "PC605")
     assert finding.source is not None
     assert finding.source.extract(finding.span) == '"lists/slurs.txt"'
     policy = compile_path(place)
@@ -187,7 +187,7 @@ def test_lists_that_the_standard_library_lacks(name: str) -> None:
     found = check_and_lower(
         SourceFile(f'attribute a: count {{ backend = lexicon("{name}") }}\na == 0\n')
     ).diagnostics
-    assert [d.code for d in found if d.severity == "warning"] == ["PC604"]
+    assert [d.code for d in found if d.severity == "warning"] == ["PC605"]
 
 
 def test_errors_of_imported_files_reach_every_caller(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from scipy.stats import binom
 
 from constraintlang_compiler import ir
-from constraintlang_runtime.bounds import betting_upper, clopper_pearson_upper
+from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper
 from constraintlang_runtime.verification import (
     Evidence,
     UtilityEvidence,

@@ -10,18 +10,22 @@ from typing import Any
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.sources import add_allow_path, read_argument
+from constraintlang.diagnostics import sort_diagnostics
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.fixing import findings_of
 from constraintlang_compiler.front import check_and_lower
 
 HELP = """Report every mistake in policy files, all at once.
 
-Nothing is run and nothing is loaded: no model, no plug-in, no network."""
+Nothing is run and nothing is loaded: no model, no plug-in, no network. With --sat the policy is also read as a whole:
+statements that cannot all hold, that ask nothing, that follow from others, that need more prompts than --num_prompts,
+and else a law of responses on which all hold. What is found is proved; what is not decided is said."""
 
 EPILOG = """examples:
   constraintc check my.policy
   constraintc check policies/*.policy --deny warnings
   constraintc check --format json - < my.policy
+  constraintc check --sat --num_prompts 500 my.policy
 
 exit codes: 0 no errors; 1 warnings under --deny warnings; 2 a file cannot be read; 3 errors in a policy"""
 
@@ -33,12 +37,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("human", "json"), default="human", help="json prints one array of findings"
     )
     parser.add_argument("--style", action="store_true", help="look for findings of style, too (codes PC9)")
+    parser.add_argument(
+        "--sat", action="store_true", help="also look for contradictions, redundancy and what cannot be shown"
+    )
+    parser.add_argument(
+        "--num_prompts",
+        type=int,
+        metavar="N",
+        help="with --sat: prompts of each domain that will be verified",
+    )
     parser.add_argument("--deny", choices=("warnings",), help="exit with 1 when there are warnings")
     add_allow_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Check each file; a file that cannot be read does not keep the others from being checked."""
+    if args.num_prompts is not None and (args.num_prompts < 1 or not args.sat):
+        print_error("`--num_prompts` takes a number of at least 1, with `--sat`", "add --sat")
+        return ExitCode.USAGE
     counts: Counter[str] = Counter()
     fixes: Counter[str] = Counter()
     unreadable = 0
@@ -52,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
             continue
         front = check_and_lower(source, allow_path=args.allow_path)
         found = findings_of(source, front, style=args.style)
+        if args.sat:
+            from constraintlang_compiler.analysis.sat import analyse
+
+            found = tuple(sort_diagnostics([*found, *analyse(front, num_prompts=args.num_prompts)]))
         counts.update(diagnostic.severity for diagnostic in found)
         fixes.update(diagnostic.fix.applicability for diagnostic in found if diagnostic.fix)
         if args.format == "json":

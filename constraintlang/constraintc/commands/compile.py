@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
+from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_error, print_json, print_message, print_table
 from constraintc.sources import add_allow_path, compile_argument
+from constraintlang.diagnostics import PolicyError
+from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.canonical import canonical_bytes
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.explain import clause_columns
+from constraintlang_compiler.front import check_and_lower
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.lock.lock_file import Lock
+
+DENIED_WHEN_LOCKED = ("PC301", "PC302")
 
 HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash, and copies of the word
 lists that it names.
@@ -23,6 +35,7 @@ EPILOG = """examples:
   constraintc compile my.policy -o build/my
   constraintc compile my.policy --emit canonical     the normalised policy, as text
   constraintc compile my.policy --emit ir            the artifact's JSON, without writing it
+  constraintc compile my.policy -o out --locked      only when all is as `constraintc lock` found it
 
 exit codes: 0 compiled; 2 usage or file; 3 errors in the policy"""
 
@@ -36,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the summary"
     )
+    add_locked_argument(parser)
     parser.add_argument(
         "--emit", choices=("ir", "canonical"), help="print this to stdout instead of a summary"
     )
@@ -50,7 +64,12 @@ def run(args: argparse.Namespace) -> int:
     policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     warnings = [diagnostic for diagnostic in findings if diagnostic.severity == "warning"]
     print_diagnostics(warnings, policy.source, sys.stderr)
+    lock = _locked(args.policy, policy.source, allow_path=args.allow_path) if args.locked else None
     directory = None if args.output is None else str(policy.save(args.output))
+    if lock is not None and directory is not None:
+        from constraintlang_compiler.lock.lock_file import ARTIFACT_NAME, write_lock
+
+        write_lock(lock, Path(directory) / ARTIFACT_NAME)
     if args.emit == "ir":
         sys.stdout.write(canonical_bytes(policy.ir_json()).decode() + "\n")
     elif args.emit == "canonical":
@@ -64,6 +83,19 @@ def run(args: argparse.Namespace) -> int:
     if directory is not None:
         print_message(f"wrote {directory}")
     return ExitCode.OK
+
+
+def _locked(name: str, source: SourceFile, *, allow_path: bool) -> Lock:
+    """The lock, when everything is as it says and the policy can be met (PC301, PC302)."""
+    lock = require_locked(name, source, None, allow_path=allow_path)
+    from constraintlang_compiler.analysis.sat import analyse
+
+    found = [
+        d for d in analyse(check_and_lower(source, allow_path=allow_path)) if d.code in DENIED_WHEN_LOCKED
+    ]
+    if found:
+        raise PolicyError([replace(d, severity="error") for d in found], source)
+    return lock
 
 
 def _summary(policy: CompiledPolicy, directory: str | None) -> dict[str, object]:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allow_path, compile_argument, policy_folder
 
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_allow_path(parser)
+    add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument(
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write, print."""
     policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
+    if args.locked:
+        require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime.eval_run import EvalSettings, evaluate_run
     from constraintlang_runtime.verdicts import exit_code

@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields
 
 from constraintc.exit_codes import ExitCode
+from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import compile_argument, policy_folder
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-path", dest="allow_path", action="store_true", default=None,
         help="let the policy import and name files outside its folder",
     )  # fmt: skip
+    add_locked_argument(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and take one step; writes nothing"
     )
@@ -85,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     given = _settings(args)
     policy, findings = compile_argument(args.policy, allow_path=given.allow_path)
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
+    if args.locked:
+        require_locked(args.policy, policy.source, given.scorer, allow_path=given.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-import constraintlang_runtime.bounds as bounds_module
-from constraintlang_runtime.bounds import (
+import constraintlang_compiler.bounds as bounds_module
+from constraintlang_compiler.bounds import (
     betting_lower,
     betting_upper,
     clopper_pearson_lower,

@@ -87,13 +87,13 @@ def betting_lower(values: ArrayLike, alpha: float) -> float:
     _check_alpha(alpha)
     if x.size == 0:
         return 0.0
-    bets = _predictable_bets(x)
+    bets = predictable_bets(x)
     low, high = 0.0, 1.0
-    if _best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
+    if best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
         return 0.0
     for _ in range(_BISECTION_STEPS):
         middle = 0.5 * (low + high)
-        if _best_log_capital(x, bets, middle) >= math.log(1.0 / alpha):
+        if best_log_capital(x, bets, middle) >= math.log(1.0 / alpha):
             low = middle
         else:
             high = middle
@@ -108,18 +108,19 @@ def betting_upper(values: ArrayLike, alpha: float) -> float:
     return 1.0 - betting_lower(1.0 - np.asarray(values, dtype=np.float64), alpha)
 
 
-def _predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Untruncated bets ``l_i``, each a function of ``x_1 .. x_{i-1}`` only."""
-    counts = np.arange(1, x.size + 1) + 1.0
-    means = (0.5 + np.cumsum(x)) / counts
-    variances = (0.25 + np.cumsum((x - means) ** 2)) / counts
-    previous = np.concatenate(([0.25], variances[:-1]))
-    return np.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / (x.size * previous))
+def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Untruncated bets ``l_i`` [..., n], each a function of ``x_1 .. x_{i-1}`` only."""
+    n = x.shape[-1]
+    counts = np.arange(1, n + 1) + 1.0
+    means = (0.5 + np.cumsum(x, axis=-1)) / counts
+    variances = (0.25 + np.cumsum((x - means) ** 2, axis=-1)) / counts
+    previous = np.concatenate((np.full((*x.shape[:-1], 1), 0.25), variances[..., :-1]), axis=-1)
+    return np.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / (n * previous))
 
 
-def _best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> float:
-    """``max_t log K_t(m)``; non-increasing in m because every factor is."""
-    return float(np.cumsum(np.log1p(np.minimum(bets, _BET_SHARE / m) * (x - m))).max())
+def best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> NDArray[np.float64]:
+    """``max_t log K_t(m)`` [...]; non-increasing in m because every factor is."""
+    return np.asarray(np.cumsum(np.log1p(np.minimum(bets, _BET_SHARE / m) * (x - m)), axis=-1).max(axis=-1))
 
 
 # ------------------------------------------------------------ asymptotic bounds

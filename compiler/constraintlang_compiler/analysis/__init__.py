@@ -1,0 +1,1 @@
+"""What follows from a policy alone: contradictions, redundancy, comparison with another policy, drift."""

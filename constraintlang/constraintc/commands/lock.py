@@ -1,0 +1,78 @@
+"""``constraintc lock``: write down what a policy trusts outside its text, so that it cannot move unnoticed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from constraintc.exit_codes import ExitCode
+from constraintc.locks import place_of
+from constraintc.output import print_diagnostics, print_error, print_message, print_table
+from constraintc.sources import add_allow_path, compile_argument
+
+HELP = """Write POLICY.lock: the content hashes of the word lists, data files and model folders that a policy names, the
+commits of its hub models, and distribution, version and source of its plug-ins. With --locked, `compile`, `train` and
+`eval` refuse to run when one of them has changed, or is not pinned at all.
+
+Nothing is run and nothing is downloaded. The lock goes into version control, beside the policy."""
+
+EPILOG = """examples:
+  constraintc lock my.policy
+  constraintc lock my.policy --scorer toxicity=models/tox#toxic
+  constraintc lock my.policy --check
+
+exit codes: 0 written, or as locked with --check; 2 usage or file; 3 errors in the policy, or moved with --check"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
+    parser.add_argument(
+        "--scorer", metavar="NAME=PATH[#LABEL]", action="append", default=[],
+        help="a scorer that train and eval will be given",
+    )  # fmt: skip
+    add_allow_path(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; say what is not as the lock says"
+    )
+    parser.add_argument("--format", choices=("human", "json"), default="human", help="how to print the lock")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pin every part, write the lock, print it."""
+    if args.policy == "-":
+        print_error("a lock stands beside a policy file", "name a policy file")
+        return ExitCode.USAGE
+    policy, _ = compile_argument(args.policy, allow_path=args.allow_path)
+    from constraintlang_compiler.lock.drift import require_unmoved, unpinned
+    from constraintlang_compiler.lock.lock_file import (
+        lock_of,
+        lock_path,
+        lock_text,
+        read_lock,
+        write_lock,
+    )
+    from constraintlang_compiler.lock.pins import parts_of
+
+    parts = parts_of(policy.source, place_of(args.policy, args.scorer, allow_path=args.allow_path))
+    path = lock_path(Path(args.policy))
+    if args.check:
+        require_unmoved(parts, read_lock(path), policy.source)
+    else:
+        print_diagnostics(unpinned(parts, "warning"), policy.source, sys.stderr)
+        write_lock(lock_of(parts), path)
+        print_message(f"wrote {path}")
+    if args.format == "json":
+        sys.stdout.write(lock_text(lock_of(parts)))
+    else:
+        print_table(
+            ("part", "kind", "source", "pin"),
+            ((part.name, part.kind, part.source, _short(part.pin)) for part in parts),
+        )
+    return ExitCode.OK
+
+
+def _short(pin: str | None) -> str:
+    head, mark, digest = (pin or "not pinned").partition("sha256:")
+    return head + mark + digest[:12]

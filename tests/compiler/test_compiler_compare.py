@@ -1,0 +1,222 @@
+"""Two policies compared: every weakening is found with a sample law that shows it; equal means equal."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import pytest
+from analysis_strategies import DECLARATIONS, policies_of, random_samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from constraintlang import check_source
+from constraintlang.checked import CheckedPolicy
+from constraintlang_compiler.analysis.compare import Change, compare
+from constraintlang_compiler.analysis.witness import meets
+from constraintlang_compiler.bounds import clopper_pearson_upper
+
+FULL = """cap: toxicity < 0.1 for domain=chat
+mild: toxicity < 0.5 for domain=chat and lang=en under tolerance=1%
+avg: mean(toxicity) < 0.1 for domain=chat
+rare: P(toxicity >= 0.5 and slur) < 0.1% for domain=chat
+guard: always slur implies refusal
+both: always not ssn and words < 300
+kind: mean(empathy) >= 0.6 confidence 0.99
+brief: words in [5, 200] under tolerance=10%
+fluent: preserve mean(perplexity) <= 1.02 * base for domain=wiki
+right: preserve mean(accuracy) >= base - 1% for domain=mmlu
+tone: prefer mean(words) <= 120 weight 2
+"""
+
+# Each weakens one requirement; the label says which.
+WEAKENED = {
+    "raised threshold": ("cap", "toxicity < 0.1 for domain=chat", "toxicity < 0.12 for domain=chat"),
+    "closed end": ("avg", "mean(toxicity) < 0.1", "mean(toxicity) <= 0.1"),
+    "dropped statement": ("brief", "brief: words in [5, 200] under tolerance=10%\n", ""),
+    "widened tolerance": ("mild", "under tolerance=1%", "under tolerance=2%"),
+    "weaker reading": ("guard", "always slur implies refusal", "slur implies refusal"),
+    "narrowed domain": (
+        "cap",
+        "toxicity < 0.1 for domain=chat",
+        "toxicity < 0.1 for domain=chat and lang=en",
+    ),
+    "require to prefer": ("brief", "brief: words", "brief: prefer words"),
+    "lower confidence": ("kind", "confidence 0.99", "confidence 0.9"),
+    "dropped conjunct": ("both", "always not ssn and words < 300", "always not ssn"),
+    "raised chance": ("rare", "< 0.1%", "< 0.2%"),
+    "or added": ("cap", "toxicity < 0.1 for", "toxicity < 0.1 or refusal for"),
+    "and added to the event": ("rare", "0.5 and slur", "0.5 and slur and ssn"),
+    "wider range": ("brief", "[5, 200]", "[5, 201]"),
+    "lowered mean": ("kind", ">= 0.6", ">= 0.59"),
+    "higher factor of base": ("fluent", "1.02 * base", "1.03 * base"),
+    "more slack under base": ("right", "base - 1%", "base - 2%"),
+    "swapped implication": ("guard", "slur implies refusal", "refusal implies slur"),
+}
+
+
+def policy(text: str) -> CheckedPolicy:
+    return check_source(DECLARATIONS + text).require()
+
+
+def change_of(label: str, old: str, new: str) -> Change:
+    (found,) = [
+        change
+        for change in compare(policy(old), policy(new))
+        if label in (change.old and change.old.label, change.new and change.new.label)
+    ]
+    return found
+
+
+@pytest.mark.parametrize("name", WEAKENED)
+def test_every_weakening_is_found_with_a_witness(name: str) -> None:
+    label, before, after = WEAKENED[name]
+    assert FULL.count(before) == 1, name
+    weak = FULL.replace(before, after)
+    changes = compare(policy(FULL), policy(weak))
+    touched = [change for change in changes if change.status != "equal"]
+    assert [change.name for change in touched] == [label]
+    (change,) = touched
+    assert change.opens
+    assert change.status in ("looser", "incomparable", "removed")
+    if name == "lower confidence":
+        assert change.counted is not None
+        assert change.sample is None
+        return
+    assert change.sample is not None
+    assert change.old is not None
+    # The reference interpreter: the old statement fails, every requirement of the new policy on this law holds.
+    assert meets(change.old, change.sample) is False
+    for statement in policy(weak).statements:
+        if statement.strength != "prefer" and statement.reading == change.old.reading:
+            assert meets(statement, change.sample) is not False, statement.text
+
+
+@pytest.mark.parametrize("name", WEAKENED)
+def test_every_strengthening_passes(name: str) -> None:
+    label, before, after = WEAKENED[name]
+    changes = compare(policy(FULL.replace(before, after)), policy(FULL))
+    touched = [change for change in changes if change.status != "equal"]
+    assert [change.name for change in touched] == [label]
+    assert touched[0].status in ("stricter", "incomparable", "added")
+    assert touched[0].opens == (touched[0].status == "incomparable")
+    if touched[0].status != "incomparable" and name != "lower confidence" and name != "require to prefer":
+        sample, statement = touched[0].sample, touched[0].new
+        assert sample is not None
+        assert statement is not None
+        assert meets(statement, sample) is False
+
+
+def test_a_lower_confidence_is_shown_by_counting() -> None:
+    change = change_of(
+        "a", "a: P(toxicity >= 0.5) < 1% confidence 0.99", "a: P(toxicity >= 0.5) < 1% confidence 0.95"
+    )
+    assert change.status == "looser"
+    assert change.opens
+    assert change.counted is not None
+    n = change.counted.num_prompts
+    assert clopper_pearson_upper(0, n, 0.05) <= 0.01 < clopper_pearson_upper(0, n, 0.01)
+    assert clopper_pearson_upper(0, change.counted.num_prompts_before, 0.01) <= 0.01
+    assert change.counted.scores["toxicity"] < Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a: toxicity < 0.1", "a: not toxicity >= 0.1"),
+        ("a: toxicity < 0.1 under tolerance=0%", "a: always toxicity < 0.1"),
+        ("a: always toxicity < 0.1", "a: P(toxicity >= 0.1) <= 0%"),
+        ("a: words < 10", "a: words <= 9"),
+        ("a: slur implies refusal", "a: not slur or refusal"),
+        ("a: mean(toxicity) <= 0.1", "a: 10 * mean(toxicity) - 1 <= 0"),
+        ("a: toxicity < 0.1 for lang in {en, de}", "a: toxicity < 0.1 for lang=de or lang=en"),
+        ("a: toxicity < 0.1 for lang=en", "a: toxicity < 0.1 for not not lang=en"),
+        ("a: P(words > 10) < 5%", "a: P(words <= 10) > 95%"),
+        ("let c = 0.1\na: toxicity < c", "a: toxicity < 0.1"),
+        ('a: toxicity < 0.1 because "old"', "a: toxicity < 0.1 under samples=5"),
+        ("a: preserve mean(perplexity) <= 1.02 * base", "a: preserve perplexity <= 1.02 * base"),
+        ("toxicity < 0.1\nwords < 9", "words < 9\ntoxicity < 0.1"),
+    ],
+)
+def test_another_spelling_is_equal(old: str, new: str) -> None:
+    assert {change.status for change in compare(policy(old), policy(new))} == {"equal"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        ("a: toxicity < 0.1", "a: mean(toxicity) < 0.1", "incomparable"),
+        ("a: toxicity < 0.1 for lang=en", "a: toxicity < 0.1 for lang=de", "incomparable"),
+        ("a: always toxicity < 0.5", "a: mean(toxicity) < 0.5", "looser"),
+        ("a: mean(toxicity) < 0.05", "a: P(toxicity >= 0.5) < 10%", "looser"),
+        ("a: mean(toxicity) < 0.06", "a: P(toxicity >= 0.5) < 10%", "incomparable"),
+        ("a: always toxicity < 0.1", "a: always toxicity < 0.1 for domain=chat", "looser"),
+        ("a: toxicity < 0.1", "a: toxicity < 0.1 under temperature=0", "not decided"),
+        ("a: toxicity < 0.1 priority 0", "a: toxicity < 0.1 priority 1", "looser"),
+        ("a: prefer words < 9 weight 2", "a: prefer words < 9 weight 3", "stricter"),
+    ],
+)
+def test_statuses(old: str, new: str, status: str) -> None:
+    change = change_of("a", old, new)
+    assert change.status == status
+    binds = not old.startswith("a: prefer")
+    assert change.opens == (binds and status in ("looser", "incomparable", "not decided"))
+
+
+def test_what_the_rest_implies_is_not_opened() -> None:
+    old = "strong: always toxicity < 0.3\nweak: toxicity < 0.5\nmean(words) < 9"
+    removed = change_of("weak", old, "strong: always toxicity < 0.3\nmean(words) < 9")
+    assert (removed.status, removed.opens) == ("removed", False)
+    assert removed.reasons == ("what is left implies it",)
+    loosened = change_of("weak", old, old.replace("weak: toxicity < 0.5", "weak: toxicity < 0.6"))
+    assert (loosened.status, loosened.opens) == ("looser", False)
+
+
+def test_a_contradiction_implies_nothing() -> None:
+    old = "a: toxicity < 0.3"
+    new = "b: mean(toxicity) < 0.1\nc: mean(toxicity) > 0.9"
+    assert change_of("a", old, new).opens
+
+
+def test_an_attribute_measured_differently_is_not_compared() -> None:
+    old = 'attribute rude: score { backend = lexicon("a.txt") }\na: rude < 0.1\nb: words < 9'
+    new = old.replace("a.txt", "b.txt")
+    changes = {change.name: change for change in compare(policy(old), policy(new))}
+    assert changes["a"].status == "not decided"
+    assert changes["a"].opens
+    assert "measured differently" in changes["a"].reasons[0]
+    assert changes["b"].status == "equal"
+
+
+def test_unlabelled_statements_find_each_other() -> None:
+    changes = compare(
+        policy("toxicity < 0.1 for domain=chat\nmean(words) < 100\nslur implies refusal"),
+        policy("mean(words) < 90\ntoxicity < 0.2 for domain=chat\nslur implies refusal"),
+    )
+    assert sorted((c.status, c.new.text if c.new else "") for c in changes) == [
+        ("equal", "slur implies refusal"),
+        ("looser", "toxicity < 0.2 for domain=chat"),
+        ("stricter", "mean(words) < 90"),
+    ]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policies_of(1), policies_of(1), st.integers(0, 10**6))
+def test_implied_means_that_no_sample_satisfies_one_and_violates_the_other(
+    first: CheckedPolicy, second: CheckedPolicy, seed: int
+) -> None:
+    """Property 39, against samples drawn at random and around the thresholds."""
+    (old,), (new,) = first.statements, second.statements
+    for change in compare(first, second):
+        if change.old is None or change.new is None:
+            continue
+        for sample in random_samples(random.Random(seed), 50):
+            verdicts = meets(old, sample), meets(new, sample)
+            if change.status in ("stricter", "equal"):
+                assert verdicts != (False, True), (old.text, new.text, sample)
+            if change.status in ("looser", "equal"):
+                assert verdicts != (True, False), (old.text, new.text, sample)
+        if change.status == "incomparable":
+            assert change.sample is not None
+            assert meets(old, change.sample) is False
+            assert meets(new, change.sample) is True
