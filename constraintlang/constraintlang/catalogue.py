@@ -278,6 +278,17 @@ _ALL = (
         "mean(words) in [90, 110]",
     ),
     _page(
+        "PC203",
+        "an attribute is read at a level where it is not measured",
+        """An attribute is measured on whole responses, on sentences, turns or the text up to each token, as its
+        `levels` say. Without `levels`, what a `regex`, a `lexicon` or `length` measures can be read at every
+        level, and what any other backend measures on whole responses only.""",
+        'attribute grade: real in [0, 20] { backend = python("acme:grade") }\n'
+        "over sentences (globally grade < 9)",
+        'attribute grade: real in [0, 20] { backend = python("acme:grade"), levels = {sequence, sentences} }\n'
+        "over sentences (globally grade < 9)",
+    ),
+    _page(
         "PC205",
         "units differ",
         "Scores, counts and every real attribute have units of their own; only numbers fit all of them.",
@@ -364,6 +375,22 @@ _ALL = (
         "`quantile` and `cvar` take an attribute and a level, every other statistic takes one argument.",
         "mean(toxicity, words) < 0.1",
         "mean(toxicity) < 0.1",
+    ),
+    _page(
+        "PC230",
+        "a word of order outside `over`",
+        """`globally`, `eventually`, `next`, `weak_next`, `until`, `weak_until`, `release`, `before` and `last`
+        speak of the parts of a response in their order. `over` says which parts: `sentences`, `turns` or
+        `tokens`.""",
+        "globally toxicity < 0.2",
+        "over sentences (globally toxicity < 0.2)",
+    ),
+    _page(
+        "PC231",
+        "`over` inside `over`",
+        "A formula of order speaks of the parts of one kind: sentences have no turns, turns no sentences.",
+        "over turns (globally over sentences (globally toxicity < 0.2))",
+        "over turns (globally toxicity < 0.2) and over sentences (globally toxicity < 0.2)",
     ),
     _page(
         "PC404",

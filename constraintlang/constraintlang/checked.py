@@ -15,7 +15,10 @@ Reading = Literal["pointwise", "distribution", "rows"]
 
 @dataclass(frozen=True)
 class AttributeInfo:
-    """A declared attribute, from the file or the prelude, with its range evaluated to exact numbers."""
+    """A declared attribute, from the file or the prelude, with its range evaluated to exact numbers.
+
+    ``levels`` are the texts that it can be measured on: the whole response, or its parts of a kind.
+    """
 
     name: str
     type: AttributeType
@@ -25,6 +28,7 @@ class AttributeInfo:
     backend: Call | None
     from_prelude: bool = False
     span: Span | None = None
+    levels: tuple[str, ...] = ("sequence",)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ class Over(Node):
 
     level: str
     operand: Formula
+    level_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
