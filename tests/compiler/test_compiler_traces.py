@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from constraintlang.semantics import Response, evaluate, kleene_not
 from constraintlang_compiler.canonical import canonical_bytes, record_json
 from constraintlang_compiler.checkers import evaluate_predicate
 from constraintlang_compiler.lower_traces import lower_trace
+from constraintlang_compiler.monitors.bdd import Diagrams
 from constraintlang_compiler.monitors.budget import Budget, BudgetExceeded
 from constraintlang_compiler.monitors.dfa import Dfa, PrefixVerdict
 from constraintlang_compiler.monitors.dfa import product as product_of
@@ -62,7 +64,7 @@ def all_letters(formula: n.Formula) -> list[dict[str, Decimal | None]]:
 
 
 # ------------------------------------------------------------ 26: the same meaning
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(trace_formulas)
 def test_accepts_what_the_reference_accepts_on_every_short_trace(formula: n.Formula) -> None:
     letters = all_letters(formula)
@@ -77,8 +79,29 @@ def test_the_batched_runner_agrees_with_the_reference(formula: n.Formula, batch:
     assert truths(monitor(formula), batch) == [reference(formula, trace) for trace in batch]
 
 
+UNARY = ("globally", "eventually", "next", "weak_next")
+BINARY = ("until", "weak_until", "release", "before")
+OPERATORS = [*product(UNARY, (None, (0, 0), (0, 2), (1, 2), (2, 2))), *product(BINARY, (None,))]
+
+
+@pytest.mark.parametrize(("op", "bounds"), OPERATORS)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_every_operator_alone(op: str, bounds: tuple[int, int] | None, data: st.DataObject) -> None:
+    slur, refusal = (n.Flag(name=n.Name(parts=(name,))) for name in ("slur", "refusal"))
+    left, right = data.draw(st.sampled_from([(slur, refusal), (slur, n.Not(operand=refusal)), (refusal, refusal)]))
+    formula: n.Formula
+    if op in UNARY:
+        formula = n.Temporal(op=op, operand=left, bounds=bounds)  # type: ignore[arg-type]
+    else:
+        formula = n.TemporalBinary(op=op, left=left, right=right)  # type: ignore[arg-type]
+    formula = data.draw(st.sampled_from([formula, n.Not(operand=formula)]))
+    batch = data.draw(st.lists(st.lists(trace_values(), max_size=5), min_size=8, max_size=8))
+    assert truths(monitor(formula), batch) == [reference(formula, trace) for trace in batch]
+
+
 # ------------------------------------------------------------ 27: duals
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trace_formulas, traces)
 def test_negation_flips_acceptance(formula: n.Formula, trace: Trace) -> None:
     positive, negative = monitor(formula), monitor(formula, negated=True)
@@ -90,7 +113,7 @@ def test_negation_flips_acceptance(formula: n.Formula, trace: Trace) -> None:
 
 
 # ------------------------------------------------------------ 28: one form for one language
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trace_formulas, trace_formulas)
 def test_equal_languages_have_equal_bytes(a: n.Formula, b: n.Formula) -> None:
     some = n.Temporal(op="eventually", operand=n.Truth(value=True))
@@ -165,7 +188,7 @@ def test_a_written_out_automaton() -> None:
 
 
 # ------------------------------------------------------------ 29: final exactly at traps
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trace_formulas)
 def test_final_verdicts_are_the_traps(formula: n.Formula) -> None:
     dfa = monitor(formula).dfa
@@ -175,7 +198,7 @@ def test_final_verdicts_are_the_traps(formula: n.Formula) -> None:
         assert (verdict >= PrefixVerdict.PRESUMABLY_TRUE) == dfa.accepting[state]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trace_formulas, st.lists(trace_values(known=True), min_size=1, max_size=5))
 def test_final_verdicts_never_change(formula: n.Formula, trace: Trace) -> None:
     found = monitor(formula)
@@ -223,6 +246,37 @@ def test_the_budget_counts_steps() -> None:
         budget.spend()
 
 
+# ------------------------------------------------------------ diagrams alone
+propositions = st.recursive(
+    st.integers(0, 3),
+    lambda inner: st.tuples(st.just("not"), inner) | st.tuples(st.sampled_from(["and", "or"]), inner, inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(propositions, propositions)
+def test_diagrams_are_equal_exactly_when_equivalent(a: object, b: object) -> None:
+    diagrams = Diagrams(Budget())
+
+    def node(f: Any) -> int:
+        if isinstance(f, int):
+            return diagrams.variable(3 - f)
+        if f[0] == "not":
+            return diagrams.negation(node(f[1]))
+        return (diagrams.conjunction if f[0] == "and" else diagrams.disjunction)(node(f[1]), node(f[2]))
+
+    def value(f: Any, world: tuple[bool, ...]) -> bool:
+        if isinstance(f, int):
+            return world[f]
+        parts = [value(part, world) for part in f[1:]]
+        return not parts[0] if f[0] == "not" else (all(parts) if f[0] == "and" else any(parts))
+
+    tables = [[value(f, world) for world in product((False, True), repeat=4)] for f in (a, b)]
+    assert (node(a) == node(b)) == (tables[0] == tables[1])
+    assert diagrams.when_all_false(node(a)) == tables[0][0]
+
+
 # ------------------------------------------------------------ automata alone
 tables = st.integers(1, 6).flatmap(
     lambda size: st.tuples(
@@ -236,7 +290,7 @@ def dfa_of(drawn: tuple[list[list[int]], list[bool]]) -> Dfa:
     return Dfa(np.array(drawn[0], dtype=np.int32), np.array(drawn[1], dtype=np.bool_))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables, st.randoms(use_true_random=False))
 def test_minimal_automata_are_minimal_and_canonical(drawn: tuple[list[list[int]], list[bool]], random: object) -> None:
     dfa = dfa_of(drawn)

@@ -1,7 +1,7 @@
 """The value of a trace formula on one trace with unknown scores, from the end of the trace to its beginning.
 
 Truth values are 1, 0 and 0.5 for unknown, so that strong Kleene ``and`` is the minimum and ``or`` the maximum.
-Every formula has a value for each rest of the trace, the empty one last.
+Every formula has a value for each rest of the trace that is not empty; an empty trace has no unknown score.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNKNOWN = 0.5
 
 
 def trace_value(formula: TraceFormula, truths: Truths, length: int) -> float:
-    """The value on the whole trace: 1, 0, or 0.5 for unknown.
+    """The value on a trace of at least one part: 1, 0, or 0.5 for unknown.
 
     ``truths`` has for each predicate one value per part [length].
     """
@@ -38,20 +38,20 @@ def trace_value(formula: TraceFormula, truths: Truths, length: int) -> float:
 
 
 def _values(formula: TraceFormula, truths: Truths, length: int) -> Floats:
-    """The value on every rest [length + 1]."""
+    """The value on the rest from every position [length]."""
     match formula:
         case TraceTruth(value=value):
-            return np.full(length + 1, float(value))
+            return np.full(length, float(value))
         case Now(predicate=predicate):
-            return np.append(truths[predicate], 0.0)
+            return truths[predicate]
         case TraceAll(operands=operands):
             return np.min([_values(part, truths, length) for part in operands], axis=0)
         case TraceAny(operands=operands):
             return np.max([_values(part, truths, length) for part in operands], axis=0)
         case Eventually(operand=operand, low=low, high=high):
-            return _window(_values(operand, truths, length)[:length], low, high)
+            return _window(_values(operand, truths, length), low, high)
         case Globally(operand=operand, low=low, high=high):
-            return 1.0 - _window(1.0 - _values(operand, truths, length)[:length], low, high)
+            return 1.0 - _window(1.0 - _values(operand, truths, length), low, high)
         case Until(left=left, right=right):
             return _until(_values(left, truths, length), _values(right, truths, length))
         case Release(left=left, right=right):
@@ -62,12 +62,13 @@ def _window(values: Floats, low: int, high: int | None) -> Floats:
     """The largest value at the positions ``low`` to ``high`` ahead that exist, else 0, from every position."""
     length = len(values)
     last = length if high is None else high
-    windows = (values[i + low : i + last + 1] for i in range(length + 1))
+    windows = (values[i + low : i + last + 1] for i in range(length))
     return np.array([window.max(initial=0.0) for window in windows])
 
 
 def _until(left: Floats, right: Floats) -> Floats:
-    result = np.zeros(len(left))
-    for i in reversed(range(len(left) - 1)):
-        result[i] = max(right[i], min(left[i], result[i + 1]))
+    result = np.empty(len(left))
+    rest = 0.0
+    for i in reversed(range(len(left))):
+        rest = result[i] = max(right[i], min(left[i], rest))
     return result
