@@ -272,6 +272,15 @@ def test_diagrams_are_equal_exactly_when_equivalent(a: object, b: object) -> Non
         parts = [value(part, world) for part in f[1:]]
         return not parts[0] if f[0] == "not" else (all(parts) if f[0] == "and" else any(parts))
 
+    def rewritten(f: Any) -> Any:
+        """By De Morgan, operands in the other order."""
+        if isinstance(f, int):
+            return f
+        if f[0] == "not":
+            return ("not", rewritten(f[1]))
+        return ("not", ("or" if f[0] == "and" else "and", *(("not", rewritten(part)) for part in f[:0:-1])))
+
+    assert node(rewritten(a)) == node(a)
     tables = [[value(f, world) for world in product((False, True), repeat=4)] for f in (a, b)]
     assert (node(a) == node(b)) == (tables[0] == tables[1])
     assert diagrams.when_all_false(node(a)) == tables[0][0]
