@@ -79,12 +79,12 @@ def _build(
     arguments, keywords = backend.arguments, backend.keywords
     if backend.kind == "classifier":
         local = folder / arguments[0]
-        source = str(_inside(local, folder, allow_path)) if local.exists() else arguments[0]
+        source = str(inside(local, folder, allow_path)) if local.exists() else arguments[0]
         return ClassifierScorer(
             source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
         )
     if backend.kind == "lexicon":
-        return _lexicon(attribute, _inside(folder / arguments[0], folder, allow_path))
+        return _lexicon(attribute, inside(folder / arguments[0], folder, allow_path))
     if backend.kind == "regex":
         return RegexScorer(arguments[0], flag=attribute.type == "flag")
     if backend.kind == "length":
@@ -100,7 +100,7 @@ def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
     return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
 
 
-def _inside(path: Path, folder: Path, allow_path: bool) -> Path:
+def inside(path: Path, folder: Path, allow_path: bool) -> Path:
     """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
     resolved = path.resolve()
     if not allow_path and not resolved.is_relative_to(folder.resolve()):
