@@ -23,7 +23,10 @@ def byte_level_bpe() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=330,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
@@ -34,7 +37,16 @@ def bytes_fall_back() -> Tokenizer:
     letters = ["▁", *"abcdefghilmnorstuü123456789-.'"]
     pieces = ["▁t", "he", "▁the", "is", "▁is", "12", "123", "▁▁"]
     names = [UNKNOWN, END, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *pieces]
-    merges = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("i", "s"), ("▁", "is"), ("1", "2"), ("12", "3"), ("▁", "▁")]
+    merges = [
+        ("▁", "t"),
+        ("h", "e"),
+        ("▁t", "he"),
+        ("i", "s"),
+        ("▁", "is"),
+        ("1", "2"),
+        ("12", "3"),
+        ("▁", "▁"),
+    ]
     tokenizer = Tokenizer(
         models.BPE({name: i for i, name in enumerate(names)}, merges, unk_token=UNKNOWN, byte_fallback=True)
     )

@@ -1,8 +1,9 @@
-"""A compiled policy in memory and on disk: a directory of three text files, no code, no pickle.
+"""A compiled policy in memory and on disk: a directory of text files, no code, no pickle.
 
 ``policy.ir.json``        the semantics, canonical JSON, and their hash; tool version outside what is hashed
 ``policy.map.json``       labels, texts and positions of the clauses, and the *name* of the source file
 ``policy.source.policy``  a copy of the source, so that messages can quote it
+``dfa/HASH.json``         for each ``over`` its minimal automaton, for other readers; see ``artifact_monitors``
 
 Labels are not hashed: renaming a label changes the map only. Loading trusts nothing: unknown fields, higher
 major versions, a hash that does not fit and a map of other clauses are errors. Bytes depend on the policy and
@@ -17,9 +18,9 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+import msgspec
 
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact_format import (
@@ -33,12 +34,14 @@ from constraintlang_compiler.artifact_format import (
     assemble,
     semantics_json,
 )
+from constraintlang_compiler.artifact_monitors import monitor_problems, write_monitors
 from constraintlang_compiler.canonical import Json, canonical_bytes, record_json, sha256_of
 from constraintlang_compiler.errors import ArtifactError
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import clause_id
 
 IR_NAME, MAP_NAME, SOURCE_NAME = "policy.ir.json", "policy.map.json", "policy.source.policy"
+FileT = TypeVar("FileT", IRFile, MapFile)
 MAX_BYTES = 64 * 1024 * 1024  # far above what a policy of 4 MiB compiles to
 
 
@@ -52,7 +55,7 @@ class CompiledPolicy:
     source: SourceFile
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write the three files, each atomically; an earlier artifact in the directory is replaced.
+        """Write the files, each atomically; an earlier artifact in the directory is replaced.
 
         Raises: ArtifactError when the path is a file or cannot be written.
         """
@@ -61,6 +64,7 @@ class CompiledPolicy:
             folder.mkdir(parents=True, exist_ok=True)
             # The IR comes last: a reader that sees a new map beside an old IR finds that the hashes differ.
             _write(folder / SOURCE_NAME, self.source.text.encode())
+            write_monitors(folder, self.ir.clauses, _write)
             _write(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
             _write(folder / IR_NAME, canonical_bytes(self.ir_json()) + b"\n")
         except OSError as error:
@@ -121,6 +125,8 @@ class CompiledPolicy:
                 raise _altered(
                     folder, f"clause `{clause.name}` hashes to {clause_id(clause)}, the file says {clause.id}"
                 )
+        for problem in monitor_problems(folder, ir.clauses):
+            raise _altered(folder, problem)
         source = SourceFile(_read_text(folder / SOURCE_NAME), map_file.source)
         return cls(ir, ir_file.semantic_hash, map_file, source)
 
@@ -200,23 +206,18 @@ def _check_version(document: dict[str, Any], path: Path) -> None:
         )
 
 
-def _validate(model: Any, document: dict[str, Any], path: Path) -> Any:
+def _validate(model: type[FileT], document: dict[str, Any], path: Path) -> FileT:
     try:
-        return model.model_validate(_tuples(document), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        record = msgspec.convert(document, model)
+        # A field left out is filled in with its default: the hash of the record would not be that of the file.
+        if msgspec.json.encode(record, order="sorted") != msgspec.json.encode(document, order="sorted"):
+            raise msgspec.ValidationError("a field is missing")
+    except (msgspec.ValidationError, RecursionError) as error:
         raise ArtifactError(
-            f"`{path}` is not a compiled policy of this version: at `{place}`: {first['msg']}",
+            f"`{path}` is not a compiled policy of this version: {error}",
             help="compile the policy again with this version of constraintc",
         ) from error
-
-
-def _tuples(value: Any) -> Any:
-    # Not model_validate_json: its parser stops at 200 levels, and an operator takes two levels.
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return record
 
 
 def _altered(folder: Path, what: str) -> ArtifactError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from constraintlang_compiler.ir import (
     All,
@@ -12,12 +12,24 @@ from constraintlang_compiler.ir import (
     Comparison,
     FlagRef,
     Indicator,
+    Over,
     Predicate,
     Product,
     Quotient,
     Sum,
     Term,
     Value,
+)
+from constraintlang_compiler.ir_monitors import (
+    Both,
+    Either,
+    Eventually,
+    Globally,
+    Level,
+    Now,
+    Release,
+    TraceFormula,
+    Until,
 )
 
 
@@ -27,7 +39,7 @@ def score_key(reference: AttributeRef) -> str:
 
 
 def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
-    """The score keys that the sample clauses read, sorted; utility clauses read none."""
+    """The score keys that the sample clauses read on whole responses, sorted; utility clauses read none."""
     keys: set[str] = set()
     for clause in clauses:
         if isinstance(clause.statistic, Indicator):
@@ -35,6 +47,42 @@ def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
         elif isinstance(clause.statistic, Value):
             _of_term(clause.statistic.term, keys)
     return tuple(sorted(keys))
+
+
+def parts_needed(clauses: Iterable[Clause]) -> dict[Level, tuple[str, ...]]:
+    """The levels that ``over`` speaks of, and the score keys that are read on the parts of each, sorted."""
+    keys: dict[Level, set[str]] = {}
+    for clause in clauses:
+        if isinstance(clause.statistic, Indicator):
+            for over in overs_of(clause.statistic.predicate):
+                found = keys.setdefault(over.level, set())
+                for predicate in parts_predicates(over.formula):
+                    _of_predicate(predicate, found)
+    return {level: tuple(sorted(found)) for level, found in sorted(keys.items())}
+
+
+def overs_of(predicate: Predicate) -> Iterator[Over]:
+    """Every ``over`` in a predicate."""
+    if isinstance(predicate, Over):
+        yield predicate
+    elif isinstance(predicate, (All, Any)):
+        for operand in predicate.operands:
+            yield from overs_of(operand)
+
+
+def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
+    """Every predicate of a trace formula."""
+    stack = [formula]
+    while stack:
+        match stack.pop():
+            case Now(predicate=predicate):
+                yield predicate
+            case Both(operands=operands) | Either(operands=operands):
+                stack.extend(operands)
+            case Eventually(operand=operand) | Globally(operand=operand):
+                stack.append(operand)
+            case Until(left=left, right=right) | Release(left=left, right=right):
+                stack.extend((left, right))
 
 
 def keys_of(predicate: Predicate) -> tuple[str, ...]:

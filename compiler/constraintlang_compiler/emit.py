@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe
 from constraintlang_compiler.ir import AttributeRecord, Backend, Clause, Indicator, PolicyIR, RowsLoss
+from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.render import negation, predicate_text, term_text, written_term
+from constraintlang_compiler.scopes import sample_clauses
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -21,9 +24,22 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def canonical_policy(ir: PolicyIR) -> str:
     """The policy as text: edition, attributes by name, one statement per clause in the order of the IR."""
     lines = [f"edition {ir.edition}"]
-    lines += [_attribute(attribute) for attribute in ir.attributes]
+    levels = _levels_read(ir)
+    lines += [_attribute(attribute, levels[attribute.name]) for attribute in ir.attributes]
     lines += [canonical_statement(clause) for clause in ir.clauses]
     return "\n".join(lines) + "\n"
+
+
+def _levels_read(ir: PolicyIR) -> dict[str, list[str]]:
+    """The levels at which the clauses read each attribute."""
+    read: dict[str, list[str]] = {attribute.name: [] for attribute in ir.attributes}
+    clauses = sample_clauses(ir)
+    for level, keys in (("sequence", attributes_needed(clauses)), *parts_needed(clauses).items()):
+        for key in keys:
+            name = key.removesuffix("@base")
+            if level not in read[name]:
+                read[name].append(level)
+    return read
 
 
 def canonical_statement(clause: Clause) -> str:
@@ -48,14 +64,14 @@ def canonical_statement(clause: Clause) -> str:
 def _formula(clause: Clause) -> str:
     statistic = clause.statistic
     if isinstance(statistic, RowsLoss):
-        sign = (">" if clause.strict else ">=") if clause.at_least else ("<" if clause.strict else "<=")
+        sign = bound_sign(at_least=clause.at_least, strict=clause.strict)
         return f"mean({statistic.quantity}) {sign} {_utility_bound(clause)}"
     mirrored = clause.shown.scale == -1
     if clause.kind == "violation":
         assert isinstance(statistic, Indicator)
         formula = predicate_text(negation(statistic.predicate))
         return f"always {formula}" if clause.bound == "0" else formula
-    sign = (">" if clause.strict else ">=") if mirrored else ("<" if clause.strict else "<=")
+    sign = bound_sign(at_least=mirrored, strict=clause.strict)
     bound = decimal_text(Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound))
     if isinstance(statistic, Indicator):
         event = negation(statistic.predicate) if mirrored else statistic.predicate
@@ -72,7 +88,7 @@ def _utility_bound(clause: Clause) -> str:
     return f"{base} - {clause.bound[1:]}" if clause.bound.startswith("-") else f"{base} + {clause.bound}"
 
 
-def _attribute(attribute: AttributeRecord) -> str:
+def _attribute(attribute: AttributeRecord, levels: list[str]) -> str:
     text = f"attribute {attribute.name}: {attribute.type}"
     has_range = attribute.low is not None or attribute.high is not None
     if has_range and attribute.type != "flag":
@@ -80,7 +96,10 @@ def _attribute(attribute: AttributeRecord) -> str:
         text += f" in [{low}, {'inf' if attribute.high is None else attribute.high}]"
     if attribute.direction is not None:
         text += f" {attribute.direction}_is_better"
-    return text if attribute.backend is None else f"{text} {{ backend = {_backend(attribute.backend)} }}"
+    fields = [] if attribute.backend is None else [f"backend = {_backend(attribute.backend)}"]
+    if levels != ["sequence"]:
+        fields.append(f"levels = {{{', '.join(levels)}}}")
+    return f"{text} {{ {', '.join(fields)} }}" if fields else text
 
 
 def _backend(backend: Backend) -> str:

@@ -10,10 +10,9 @@ their canonical JSON. What is *not* folded, because an unknown score must stay u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal
 
 from constraintlang import nodes
 from constraintlang_compiler.canonical import sort_key
@@ -26,27 +25,15 @@ from constraintlang_compiler.ir import (
     Const,
     FlagRef,
     Literally,
+    Op,
     Predicate,
     Product,
     Quotient,
     Sum,
     Term,
 )
+from constraintlang_compiler.operators import HOLDS, MIRRORED, NEGATED, OP_OF
 from constraintlang_compiler.rejection import Rejection
-
-Op = Literal["lt", "le", "gt", "ge", "eq", "ne"]
-
-OP_OF: dict[str, Op] = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
-NEGATED: dict[Op, Op] = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne", "ne": "eq"}
-MIRRORED: dict[Op, Op] = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
-HOLDS: dict[Op, Callable[[Fraction, Fraction], bool]] = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-}
 
 
 # ------------------------------------------------------------------ terms
@@ -190,7 +177,7 @@ def comparison(op: Op, left: Term, right: Term) -> Predicate:
 def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predicate:
     """The formula, or its negation, as a canonical predicate in negation normal form.
 
-    Raises: Rejection (PC120) for temporal operators, which this compiler does not lower.
+    Raises: Rejection PC305 for an ``over`` whose automaton is too large, PC120 for words of order outside.
     """
     match formula:
         case nodes.Truth(value=value):
@@ -217,13 +204,21 @@ def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predica
                 lower_predicate(conclusion, negated=negated),
             ]
             return conjunction(sides) if negated else disjunction(sides)
-        case nodes.Temporal() | nodes.TemporalBinary() | nodes.Over() | nodes.Last():
+        case nodes.Over():
+            from constraintlang_compiler.lower_traces import lower_over
+
+            return lower_over(formula, _lower_part, negated=negated)
+        case nodes.Temporal() | nodes.TemporalBinary() | nodes.Last():
             raise Rejection(
                 "PC120",
-                "order and time inside a response are not compiled in this version",
-                help="state the property of the whole response as an attribute, for example by a regex",
+                "words of order stand inside `over` only",
+                help="say which parts, as in `over sentences (globally toxicity < 0.2)`",
                 span=formula.span,
             )
+
+
+def _lower_part(formula: nodes.Formula, negated: bool) -> Predicate:
+    return lower_predicate(formula, negated=negated)
 
 
 def _flag(name: nodes.Name, negated: bool) -> Predicate:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import lark
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Token
 from lark.parsers.lalr_parser_state import ParseConf
+from msgspec.structs import replace
 
 from constraintlang import nodes as n
 from constraintlang.builder import Builder
@@ -29,6 +29,8 @@ from constraintlang.source import SourceFile, Span
 from constraintlang.syntax_errors import Situation, explain
 from constraintlang.tree import tree_depth
 
+GRAMMAR = Path(__file__).with_name("grammar.lark")
+TABLE = Path(__file__).with_name("grammar_table.json")
 MAX_BYTES = 4 * 1024 * 1024
 MAX_LINE = 100_000
 MAX_NESTING = 200
@@ -76,7 +78,7 @@ class _KeepAll:
 
 def grammar_text() -> str:
     """The grammar as it is shipped."""
-    return resources.files("constraintlang").joinpath("grammar.lark").read_text(encoding="utf-8")
+    return GRAMMAR.read_text(encoding="utf-8")
 
 
 def build_machine(*, strict: bool = False) -> lark.Lark:
@@ -107,14 +109,13 @@ def table_text() -> str:
 
 def write_table() -> None:
     """Renew ``grammar_table.json`` after a change of the grammar or of lark."""
-    Path(__file__).with_name("grammar_table.json").write_text(table_text(), encoding="utf-8")
+    TABLE.write_text(table_text(), encoding="utf-8")
 
 
 @cache
 def _machine() -> lark.Lark:
-    file = resources.files("constraintlang").joinpath("grammar_table.json")
-    if file.is_file():
-        table = json.loads(file.read_text(encoding="utf-8"))
+    if TABLE.is_file():
+        table = json.loads(TABLE.read_text(encoding="utf-8"))
         if table["key"] == table_key():
             return _load(table["data"], table["memo"])
     return build_machine()

@@ -55,10 +55,10 @@ def sentences(text: str) -> list[str]:
 
 
 def turns(text: str) -> list[str]:
-    """The turns of a dialogue that stands in one text.
+    r"""The turns of a dialogue that stands in one text.
 
-    >>> turns("User: Is it safe?\\nAssistant: Yes.\\nMostly.")
-    ['User: Is it safe?', 'Assistant: Yes.\\nMostly.']
+    >>> turns("User: Is it safe?\nAssistant: Yes.\nMostly.")
+    ['User: Is it safe?', 'Assistant: Yes.\nMostly.']
     """
     parts: list[list[str]] = [[]]
     for line in text.splitlines(keepends=True):

@@ -14,8 +14,10 @@ from constraintlang_compiler.monitors.lexicons import folded, lexicon_automaton
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
 LETTERS = "abAB ß1_-éÉİǰſ語\u0301\u0323\u0302ΣςKệẾ각"
-entries = st.text(st.sampled_from("ab ß1é語-ǰσkệ각"), min_size=1, max_size=4).map(str.strip).filter(
-    lambda entry: entry and not entry.startswith("#")
+entries = (
+    st.text(st.sampled_from("ab ß1é語-ǰσkệ각"), min_size=1, max_size=4)
+    .map(str.strip)
+    .filter(lambda entry: entry and not entry.startswith("#"))
 )
 lists = st.lists(entries, min_size=1, max_size=5)
 texts = st.text(st.sampled_from(LETTERS), max_size=10)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re2
-import pytest
 import numpy as np
+import pytest
+import re2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -33,11 +33,19 @@ def _repeat(inner: str, suffix: str) -> str:
 patterns = st.recursive(
     atoms,
     lambda inner: st.one_of(
-        st.builds(_repeat, inner, st.sampled_from(["*", "+", "?", "*?", "{2}", "{1,}", "{0,2}", "{2,3}", "{0}"])),
+        st.builds(
+            _repeat, inner, st.sampled_from(["*", "+", "?", "*?", "{2}", "{1,}", "{0,2}", "{2,3}", "{0}"])
+        ),
         st.lists(inner, min_size=2, max_size=3).map("".join),
         st.lists(inner, min_size=2, max_size=2).map(lambda parts: f"(?:{'|'.join(parts)})"),
-        st.builds(lambda flags, part: f"(?{flags}:{part})", st.sampled_from(["i", "s", "m", "im", "i-s", "U"]), inner),
-        st.builds(lambda flags, part: f"({part}(?{flags}){part})", st.sampled_from(["i", "m", "s-i", "-i"]), inner),
+        st.builds(
+            lambda flags, part: f"(?{flags}:{part})",
+            st.sampled_from(["i", "s", "m", "im", "i-s", "U"]),
+            inner,
+        ),
+        st.builds(
+            lambda flags, part: f"({part}(?{flags}){part})", st.sampled_from(["i", "m", "s-i", "-i"]), inner
+        ),
         inner.map(lambda part: f"(?P<n>{part})" if "?P<" not in part and "(?<" not in part else part),
         inner.map(lambda part: f"({part}|)"),
     ),

@@ -58,7 +58,9 @@ def run(of: TokenMasks, ids: Sequence[int]) -> TextState:
 
 languages = st.sampled_from(LANGUAGES)
 names = st.sampled_from(sorted(FAMILIES))
-texts = st.lists(st.sampled_from([*CORPUS, *" ".join(CORPUS).split(), " ", "\n", "é", "x"]), max_size=5).map("".join)
+texts = st.lists(st.sampled_from([*CORPUS, *" ".join(CORPUS).split(), " ", "\n", "é", "x"]), max_size=5).map(
+    "".join
+)
 
 
 @st.composite
@@ -172,7 +174,9 @@ def can_end_well(of: TokenMasks, end: int) -> dict[TextState, bool]:
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@pytest.mark.parametrize("of", [LANGUAGES[0], LANGUAGES[2], LANGUAGES[3], LANGUAGES[7], LANGUAGES[8], LANGUAGES[10]])
+@pytest.mark.parametrize(
+    "of", [LANGUAGES[0], LANGUAGES[2], LANGUAGES[3], LANGUAGES[7], LANGUAGES[8], LANGUAGES[10]]
+)
 def test_allowed_is_what_can_still_end_well(name: str, of: tuple[str, bool]) -> None:
     tokenizer, _ = family(name)
     end = tokenizer.token_to_id(END)
@@ -258,7 +262,10 @@ def test_masks_are_kept_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> 
         ({"type": "BPEDecoder", "suffix": "</w>"}, "`BPEDecoder`"),
         ({"type": "CTC"}, "`CTC`"),
         ({"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"}, "`Replace`"),
-        ({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "start": 0, "stop": 1}]}, "`Strip`"),
+        (
+            {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "start": 0, "stop": 1}]},
+            "`Strip`",
+        ),
     ],
 )
 def test_decoders_that_look_further_are_refused(decoder: dict[str, Any], reason: str) -> None:

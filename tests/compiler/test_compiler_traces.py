@@ -18,12 +18,16 @@ from constraintlang import parse
 from constraintlang.semantics import Response, evaluate, kleene_not
 from constraintlang_compiler.canonical import canonical_bytes, record_json
 from constraintlang_compiler.checkers import evaluate_predicate
-from constraintlang_compiler.lower_traces import lower_trace
+from constraintlang_compiler.ir import Over, Predicate
+from constraintlang_compiler.ir_monitors import TraceFormula
+from constraintlang_compiler.lower_terms import lower_predicate
+from constraintlang_compiler.lower_traces import lower_trace, negated_trace, value_without_parts
 from constraintlang_compiler.monitors.bdd import Diagrams
 from constraintlang_compiler.monitors.budget import Budget, BudgetExceeded
 from constraintlang_compiler.monitors.dfa import Dfa, PrefixVerdict
 from constraintlang_compiler.monitors.dfa import product as product_of
 from constraintlang_compiler.monitors.trace_monitors import TraceMonitor, trace_monitor
+from constraintlang_compiler.render import negation, predicate_text
 
 Trace = list[dict[str, Decimal | None]]
 LENGTH = 3
@@ -31,7 +35,14 @@ LENGTH = 3
 
 def monitor(formula: n.Formula | str, *, negated: bool = False) -> TraceMonitor:
     node = parse(formula)[0].items[0].formula if isinstance(formula, str) else formula  # type: ignore[union-attr]
-    return trace_monitor(lower_trace(node, negated=negated))
+    return trace_monitor(lowered(node, negated=negated), value_without_parts(node) != negated)
+
+
+def lowered(node: n.Formula, *, negated: bool = False) -> TraceFormula:
+    def part(inner: n.Formula, flip: bool) -> Predicate:
+        return lower_predicate(inner, negated=flip)
+
+    return lower_trace(node, part, negated=negated)
 
 
 def reference(formula: n.Formula, trace: Trace) -> bool | None:
@@ -89,7 +100,9 @@ OPERATORS = [*product(UNARY, (None, (0, 0), (0, 2), (1, 2), (2, 2))), *product(B
 @given(data=st.data())
 def test_every_operator_alone(op: str, bounds: tuple[int, int] | None, data: st.DataObject) -> None:
     slur, refusal = (n.Flag(name=n.Name(parts=(name,))) for name in ("slur", "refusal"))
-    left, right = data.draw(st.sampled_from([(slur, refusal), (slur, n.Not(operand=refusal)), (refusal, refusal)]))
+    left, right = data.draw(
+        st.sampled_from([(slur, refusal), (slur, n.Not(operand=refusal)), (refusal, refusal)])
+    )
     formula: n.Formula
     if op in UNARY:
         formula = n.Temporal(op=op, operand=left, bounds=bounds)  # type: ignore[arg-type]
@@ -112,6 +125,27 @@ def test_negation_flips_acceptance(formula: n.Formula, trace: Trace) -> None:
     assert content(negative) == content(monitor(n.Not(operand=formula)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(trace_formulas)
+def test_lowering_a_negation_negates_the_record(formula: n.Formula) -> None:
+    record = lowered(formula)
+    assert lowered(formula, negated=True) == negated_trace(record)
+    assert negated_trace(negated_trace(record)) == record
+
+
+@settings(max_examples=100, deadline=None)
+@given(trace_formulas, st.booleans())
+def test_the_text_of_a_record_is_lowered_to_it(formula: n.Formula, negated: bool) -> None:
+    over = lower_predicate(n.Over(level="turns", operand=formula), negated=negated)
+    for predicate in (over, negation(over)):
+        text = predicate_text(predicate)
+        back = lower_predicate(parse(text)[0].items[0].formula)  # type: ignore[union-attr]
+        assert back == predicate, text
+    assert negation(negation(over)) == over
+    if isinstance(over, Over):
+        assert over.monitor == trace_monitor(over.formula, over.empty).hash
+
+
 # ------------------------------------------------------------ 28: one form for one language
 @settings(max_examples=50, deadline=None)
 @given(trace_formulas, trace_formulas)
@@ -122,7 +156,8 @@ def test_equal_languages_have_equal_bytes(a: n.Formula, b: n.Formula) -> None:
         (n.TemporalBinary(op="weak_until", left=a, right=b),
          n.Or(operands=(n.TemporalBinary(op="until", left=a, right=b), n.Temporal(op="globally", operand=a)))),
         (n.Temporal(op="eventually", operand=a),
-         n.Or(operands=(n.And(operands=(some, a)), n.Temporal(op="next", operand=n.Temporal(op="eventually", operand=a))))),
+         n.Or(operands=(n.And(operands=(some, a)),
+                        n.Temporal(op="next", operand=n.Temporal(op="eventually", operand=a))))),
         (n.And(operands=(a, b)), n.And(operands=(b, a))),
         (n.Or(operands=(a, n.And(operands=(a, b)))), a),
         (n.Or(operands=(n.And(operands=(a, b)), n.And(operands=(a, n.Not(operand=b))))), a),
@@ -301,7 +336,9 @@ def dfa_of(drawn: tuple[list[list[int]], list[bool]]) -> Dfa:
 
 @settings(max_examples=40, deadline=None)
 @given(tables, st.randoms(use_true_random=False))
-def test_minimal_automata_are_minimal_and_canonical(drawn: tuple[list[list[int]], list[bool]], random: object) -> None:
+def test_minimal_automata_are_minimal_and_canonical(
+    drawn: tuple[list[list[int]], list[bool]], random: object
+) -> None:
     dfa = dfa_of(drawn)
     small = dfa.minimal()
     words = [word for length in range(7) for word in product(range(2), repeat=length)]
@@ -320,7 +357,9 @@ def test_minimal_automata_are_minimal_and_canonical(drawn: tuple[list[list[int]]
 
 @settings(max_examples=60, deadline=None)
 @given(tables, tables)
-def test_products(first: tuple[list[list[int]], list[bool]], second: tuple[list[list[int]], list[bool]]) -> None:
+def test_products(
+    first: tuple[list[list[int]], list[bool]], second: tuple[list[list[int]], list[bool]]
+) -> None:
     a, b = dfa_of(first), dfa_of(second)
     both = product_of(a, b, np.logical_and, Budget())
     for word in (w for length in range(6) for w in product(range(2), repeat=length)):

@@ -222,7 +222,13 @@ def test_one_line_is_a_complete_policy():
     assert policy.edition == 1
     assert policy.attributes == {
         "toxicity": AttributeInfo(
-            "toxicity", "score", Decimal(0), Decimal(1), "lower", None, from_prelude=True,
+            "toxicity",
+            "score",
+            Decimal(0),
+            Decimal(1),
+            "lower",
+            None,
+            from_prelude=True,
             levels=("sequence", "sentences", "turns"),
         )
     }

@@ -48,7 +48,9 @@ def test_turns(text, parts):
     assert split(text, "turns") == parts
 
 
-texts = st.text(st.sampled_from("ab1.!?…。\"')* \n\r\u2028\u00a0:") | st.characters(exclude_categories=["Cs"]))
+texts = st.text(
+    st.sampled_from("ab1.!?…。\"')* \n\r\u2028\u00a0:") | st.characters(exclude_categories=["Cs"])
+)
 
 
 @given(texts | st.lists(st.sampled_from(["User:", "bot:", "\n", " a", "."])).map("".join))

@@ -179,7 +179,10 @@ def test_against_sets_of_positions(node, trace):
 @given(trace_formulas, traces, st.data())
 def test_knowing_more_never_flips_a_verdict(node, trace, data):
     filled = [
-        {k: v if v is not None else data.draw(st.sampled_from([Decimal(0), Decimal(1)])) for k, v in part.items()}
+        {
+            k: v if v is not None else data.draw(st.sampled_from([Decimal(0), Decimal(1)]))
+            for k, v in part.items()
+        }
         for part in trace
     ]
     before, after = over(node, trace), over(node, filled)

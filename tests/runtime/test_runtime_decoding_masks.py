@@ -55,7 +55,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def generate(model: Any, tokenizer: Any, mask: LanguageMask | None, *, count: int = 24, seed: int = 0) -> list[str]:
+def generate(
+    model: Any, tokenizer: Any, mask: LanguageMask | None, *, count: int = 24, seed: int = 0
+) -> list[str]:
     rows = sample(
         model, tokenizer, [TokenRow(PROMPT[: 1 + i % 3], (), {}, False) for i in range(count)],
         SamplingLaw(12, 1.0, 1.0), seed=seed, batch_size=10, logits_processor=[] if mask is None else [mask],
@@ -70,12 +72,15 @@ def test_generated_text_satisfies_the_clauses(name: str, folder: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=FAMILIES[name](), eos_token=END, pad_token=END)
     model = tiny_llama(len(tokenizer) + 3)  # more logits than tokens, as padded embeddings have
     digits = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).strip().isdigit()]
-    cats = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).strip() in ("c", "cat", "at", "n", "ow", "now")]
+    cats = [
+        i
+        for i in range(len(tokenizer))
+        if tokenizer.decode([i]).strip() in ("c", "cat", "at", "n", "ow", "now")
+    ]
     with torch.no_grad():  # a model that is drawn to what is forbidden
         model.lm_head.weight[digits] *= 4
         model.lm_head.weight[cats] *= 2
-    ir, clauses = chosen(("no_number", "kind"))
-    scorers = bind_scorers(ir, {}, {"tone": lambda **given: [0.0]}, folder=folder)
+    scorers = bind_scorers(policy(), {}, {"tone": lambda **given: [0.0]}, folder=folder)
 
     def violations(texts: list[str]) -> int:
         found = sum(np.array(scorers[key](prompts=texts, completions=texts)) for key in ("number", "rude"))

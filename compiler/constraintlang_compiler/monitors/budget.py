@@ -9,6 +9,7 @@ MAX_STATES = 10_000
 MAX_LETTERS = 4_096
 MAX_ENTRIES = 4_000_000  # states times letters: what a table may hold
 MAX_STEPS = 4_000_000  # about ten seconds
+MAX_POLICY_STEPS = 20_000_000  # all automata of a policy together
 
 
 class BudgetExceeded(Exception):

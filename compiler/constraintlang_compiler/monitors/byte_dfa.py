@@ -22,7 +22,9 @@ _SURROGATES = (0xD800, 0xE000)
 _LENGTHS = ((0x00, 0x80, 7, 0), (0xC0, 0xE0, 5, 0x80), (0xE0, 0xF0, 4, 0x800), (0xF0, 0xF8, 3, 0x10000))
 _DEAD = -1
 
-Pieces = tuple[tuple[int, int], ...]  # (first character, target), ascending: what each character of a block leads to
+Pieces = tuple[
+    tuple[int, int], ...
+]  # (first character, target), ascending: what each character of a block leads to
 
 
 class _Builder:

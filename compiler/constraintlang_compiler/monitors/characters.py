@@ -17,7 +17,7 @@ _SURROGATES = range(0xD800, 0xE000)
 
 @lru_cache(maxsize=512)
 def re2_ranges(expression: str) -> Ranges:
-    """The characters that a one-character RE2 expression matches, such as ``[^\\W\\d]`` or ``(?i:k)``.
+    """The characters that an RE2 expression for one character matches, such as ``[^a-z]`` or ``(?i:k)``.
 
     >>> re2_ranges("(?i:k)")
     ((75, 75), (107, 107), (8490, 8490))
@@ -84,7 +84,7 @@ class Partition:
             for low, high in ranges:
                 members[row, np.searchsorted(starts, low) : np.searchsorted(starts, high + 1)] = True
         _, signature = np.unique(members, axis=1, return_inverse=True)
-        partition = cls(starts, signature.reshape(-1))
+        partition = cls(starts, signature.reshape(-1).astype(np.int32))
         first = np.array([np.argmax(partition.classes == c) for c in range(partition.num_classes)])
         at = np.searchsorted(starts, partition.starts[first])
         return partition, members[:, at]

@@ -1,7 +1,7 @@
-"""From a regular expression to the automaton of the texts in which it matches somewhere.
+r"""From a regular expression to the automaton of the texts in which it matches somewhere.
 
 The state after a beginning of the text is the set of what may still be missing of a match that has begun
-(partial derivatives), and what the last character was as far as conditions such as ``\\b`` can see it. A match
+(partial derivatives), and what the last character was as far as conditions such as ``\b`` can see it. A match
 may begin at every place; once one is complete nothing can undo it. A condition is decided when the character
 behind it is read, or when the text ends.
 """
@@ -132,7 +132,9 @@ class _Matcher:
             case Repeat(inner=inner, low=low, high=high):
                 return self._derive_repeat(inner, low, high, number, before)
 
-    def _derive_repeat(self, inner: Regex, low: int, high: int | None, number: int, before: Kind) -> set[Residue]:
+    def _derive_repeat(
+        self, inner: Regex, low: int, high: int | None, number: int, before: Kind
+    ) -> set[Residue]:
         starts = self._derive_one(inner, number, before)
         found: set[Residue] = set()
         # Repetitions before this one may have been empty, if the place allows it: then fewer are missing.

@@ -7,29 +7,22 @@ quantity in different spellings are sets of the same regions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
 import numpy as np
 
+from constraintlang_compiler.attributes import parts_predicates
 from constraintlang_compiler.canonical import sort_key
-from constraintlang_compiler.ir import Comparison, Const, FlagRef, Term
 from constraintlang_compiler.ir_monitors import (
     AnyScale,
     Cut,
-    Eventually,
     FlagScale,
-    Globally,
-    Now,
-    Release,
     Scale,
-    TraceAll,
-    TraceAny,
     TraceFormula,
-    Until,
 )
+from constraintlang_compiler.ir_terms import Comparison, Const, FlagRef, Term
 from constraintlang_compiler.monitors.dfa import Dfa
 
 _CUTS: dict[str, tuple[str, ...]] = {
@@ -61,7 +54,9 @@ class Alphabet:
     def regions(self, predicate: Comparison | FlagRef) -> tuple[int, frozenset[int]]:
         """The scale (its index) that a predicate reads, and its regions where the predicate is true."""
         if isinstance(predicate, FlagRef):
-            return self.scales.index(FlagScale(name=predicate.name)), frozenset({0 if predicate.negated else 1})
+            return self.scales.index(FlagScale(name=predicate.name)), frozenset(
+                {0 if predicate.negated else 1}
+            )
         left, right, value = _sides(predicate)
         for index, scale in enumerate(self.scales):
             if isinstance(scale, Scale) and (scale.left, scale.right) == (left, right):
@@ -77,7 +72,7 @@ def alphabet_of(formula: TraceFormula) -> Alphabet:
     """The scales of all predicates of a formula."""
     flags: set[str] = set()
     cuts: dict[tuple[Term, Term | None], set[Cut]] = {}
-    for predicate in predicates_of(formula):
+    for predicate in parts_predicates(formula):
         if isinstance(predicate, FlagRef):
             flags.add(predicate.name)
         else:
@@ -89,21 +84,6 @@ def alphabet_of(formula: TraceFormula) -> Alphabet:
         ordered = sorted(places, key=lambda cut: (Fraction(cut.value), cut.op == "le"))
         scales.append(Scale(left=left, right=right, cuts=tuple(ordered)))
     return Alphabet(tuple(sorted(scales, key=sort_key)))
-
-
-def predicates_of(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
-    """Every predicate of a formula."""
-    stack = [formula]
-    while stack:
-        match stack.pop():
-            case Now(predicate=predicate):
-                yield predicate
-            case TraceAll(operands=operands) | TraceAny(operands=operands):
-                stack.extend(operands)
-            case Eventually(operand=operand) | Globally(operand=operand):
-                stack.append(operand)
-            case Until(left=left, right=right) | Release(left=left, right=right):
-                stack.extend((left, right))
 
 
 def without_idle_cuts(alphabet: Alphabet, dfa: Dfa) -> tuple[Alphabet, Dfa]:

@@ -68,7 +68,8 @@ def _any_of(words: set[str]) -> Regex:
 
 def _letter(char: str) -> Regex:
     """A letter in all of its spellings: composed, or with some of its marks loose, in any order that counts."""
-    base, *marks = unicodedata.normalize("NFD", char)
+    whole = unicodedata.normalize("NFD", char)
+    base, marks = whole[0], whole[1:]
     spellings = {char}
     for order in permutations(marks):
         for count in range(len(marks) + 1):
@@ -86,7 +87,7 @@ def _unfolded(folding: TextDfa, budget: Budget) -> TextDfa:
     widths = np.diff(np.append(partition.starts, NUM_CODE_POINTS))
     folded_class = np.repeat(partition.classes, widths)
     classes = folded_class.copy()
-    columns = {(number,): number for number in range(partition.num_classes)}
+    columns: dict[tuple[int, ...], int] = {(number,): number for number in range(partition.num_classes)}
     read = [table[:, number] for number in range(partition.num_classes)]
     for point, text in _folds().items():
         word = tuple(int(folded_class[ord(char)]) for char in text)

@@ -21,16 +21,16 @@ from itertools import product
 import numpy as np
 
 from constraintlang_compiler.ir_monitors import (
+    Both,
+    Either,
     Eventually,
     Globally,
     Now,
     Release,
-    TraceAll,
-    TraceAny,
     TraceFormula,
-    TraceTruth,
     Until,
 )
+from constraintlang_compiler.ir_terms import Literally
 from constraintlang_compiler.monitors.bdd import FALSE, TRUE, Diagrams
 from constraintlang_compiler.monitors.budget import Budget, BudgetExceeded
 from constraintlang_compiler.monitors.dfa import Dfa, Ints
@@ -58,23 +58,28 @@ class Progression:
         self._some = self._obligation("some")
 
     # ------------------------------------------------------------ formulas
+    def start_of(self, formula: TraceFormula, empty: bool) -> int:
+        """The formula where there is a part, ``empty`` where there is none."""
+        d = self._diagrams
+        return d.if_then_else(self._some, self.state_of(formula), TRUE if empty else FALSE)
+
     def state_of(self, formula: TraceFormula) -> int:
         """The formula as a proposition over obligations."""
         d = self._diagrams
         match formula:
-            case TraceTruth(value=value):
+            case Literally(value=value):
                 return TRUE if value else FALSE
             case Now(predicate=predicate):
                 place = self._alphabet.regions(predicate)
                 if place not in self._predicates:
                     self._predicates.append(place)
                 return self._obligation("now", self._predicates.index(place))
-            case TraceAll(operands=operands):
+            case Both(operands=operands):
                 node = TRUE
                 for operand in operands:
                     node = d.conjunction(node, self.state_of(operand))
                 return node
-            case TraceAny(operands=operands):
+            case Either(operands=operands):
                 node = FALSE
                 for operand in operands:
                     node = d.disjunction(node, self.state_of(operand))
@@ -185,15 +190,15 @@ class Progression:
         return d.disjunction(self.after(second, letter), d.conjunction(self.after(first, letter), goes_on))
 
 
-def automaton(formula: TraceFormula, alphabet: Alphabet, budget: Budget) -> Dfa:
-    """The minimal automaton of a formula over the letters of its alphabet.
+def automaton(formula: TraceFormula, empty: bool, alphabet: Alphabet, budget: Budget) -> Dfa:
+    """The minimal automaton of the traces that satisfy a formula, and of the empty trace if ``empty``.
 
     Raises: BudgetExceeded.
     """
     sizes = alphabet.sizes
     budget.check_size(1, alphabet.num_letters)
     progression = Progression(alphabet, budget)
-    start = progression.state_of(formula)
+    start = progression.start_of(formula, empty)
     found = {start: 0}
     states = [start]
     rows: list[Ints] = []

@@ -1,6 +1,6 @@
-"""RE2 syntax to trees. RE2 has accepted the pattern before, and says itself what each character class holds.
+r"""RE2 syntax to trees. RE2 has accepted the pattern before, and says itself what each character class holds.
 
-Not read: ``\\C`` (one byte), and what nests deeper than 200. Which of several matches RE2 would report (lazy,
+Not read: ``\C`` (one byte), and what nests deeper than 200. Which of several matches RE2 would report (lazy,
 greedy, captures) makes no difference to whether there is one.
 """
 
@@ -169,7 +169,7 @@ class _Parser:
             low = int(found[1])
             high = low if not found[2] else (int(found[3]) if found[3] else None)
         else:
-            low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}[found[0]]  # type: ignore[assignment]
+            low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}[found[0]]
         return Repeat(part, low, high)
 
 

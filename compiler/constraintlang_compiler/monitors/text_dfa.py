@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_compiler.ir_monitors import TextAutomaton
 from constraintlang_compiler.monitors.budget import Budget
 from constraintlang_compiler.monitors.characters import Partition
 from constraintlang_compiler.monitors.dfa import Dfa, product
@@ -32,6 +33,15 @@ class TextDfa:
     def __hash__(self) -> int:
         return hash((self.partition.starts.tobytes(), self.partition.classes.tobytes(), self.dfa))
 
+    def record(self) -> TextAutomaton:
+        """The automaton as plain data: equal for equal languages."""
+        intervals = zip(self.partition.starts.tolist(), self.partition.classes.tolist(), strict=True)
+        return TextAutomaton(
+            characters=tuple(intervals),
+            accepting=tuple(np.flatnonzero(self.dfa.accepting).tolist()),
+            table=tuple(map(tuple, self.dfa.table.tolist())),
+        )
+
     def accepts(self, text: str) -> bool:
         """Whether a text is in the language."""
         return bool(self.dfa.accepting[self.state_after(text)])
@@ -50,8 +60,9 @@ class TextDfa:
         """The canonical automaton of the same language: the fewest classes and states, in canonical order."""
         small = self.dfa.minimal()
         _, same = np.unique(small.table, axis=1, return_inverse=True)
-        partition = Partition(self.partition.starts, same.reshape(-1)[self.partition.classes])
-        first = np.array([int(np.argmax(same.reshape(-1) == source)) for source in partition.sources])
+        kinds = same.reshape(-1).astype(np.int32)
+        partition = Partition(self.partition.starts, kinds[self.partition.classes])
+        first = np.array([int(np.argmax(kinds == source)) for source in partition.sources])
         return TextDfa(partition, Dfa(np.ascontiguousarray(small.table[:, first]), small.accepting).minimal())
 
     def joined(self, other: TextDfa, accept: Callable[[Bools, Bools], Bools], budget: Budget) -> TextDfa:
@@ -63,7 +74,7 @@ class TextDfa:
         mine = self.partition.classes[np.searchsorted(self.partition.starts, starts, side="right") - 1]
         theirs = other.partition.classes[np.searchsorted(other.partition.starts, starts, side="right") - 1]
         pairs, number = np.unique(np.stack([mine, theirs]), axis=1, return_inverse=True)
-        partition = Partition(starts, number.reshape(-1))
+        partition = Partition(starts, number.reshape(-1).astype(np.int32))
         pairs = pairs[:, partition.sources]
         budget.check_size(1, partition.num_classes)
         left = Dfa(self.dfa.table[:, pairs[0]], self.dfa.accepting)

@@ -9,12 +9,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_compiler.attributes import parts_predicates
 from constraintlang_compiler.canonical import record_json, sha256_of
-from constraintlang_compiler.ir import Comparison, Const, FlagRef
 from constraintlang_compiler.ir_monitors import AnyScale, FlagScale, TraceAutomaton, TraceFormula
+from constraintlang_compiler.ir_terms import Comparison, Const, FlagRef
 from constraintlang_compiler.monitors.budget import Budget
 from constraintlang_compiler.monitors.dfa import Dfa
-from constraintlang_compiler.monitors.letters import Alphabet, alphabet_of, predicates_of, without_idle_cuts
+from constraintlang_compiler.monitors.letters import Alphabet, alphabet_of, without_idle_cuts
 from constraintlang_compiler.monitors.progression import automaton
 from constraintlang_compiler.monitors.trace_values import UNKNOWN, trace_value
 
@@ -28,6 +29,7 @@ class TraceMonitor:
     """The minimal automaton of a formula over the conditions that matter to it."""
 
     formula: TraceFormula
+    empty: bool
     alphabet: Alphabet
     dfa: Dfa
     steps: int
@@ -73,7 +75,7 @@ class TraceMonitor:
 
         ``evaluate`` gives the truth values of a predicate on all parts [sum of lengths], ``nan`` for unknown.
         """
-        truths = {predicate: evaluate(predicate) for predicate in predicates_of(self.formula)}
+        truths = {predicate: evaluate(predicate) for predicate in parts_predicates(self.formula)}
         total = int(lengths.sum())
         unknown = np.zeros(total, dtype=np.bool_)
         for values in truths.values():
@@ -91,15 +93,15 @@ class TraceMonitor:
 
 
 @lru_cache(maxsize=1024)
-def trace_monitor(formula: TraceFormula) -> TraceMonitor:
-    """The monitor of a formula.
+def trace_monitor(formula: TraceFormula, empty: bool) -> TraceMonitor:
+    """The monitor of a formula; ``empty`` is its value on the empty trace.
 
     Raises: BudgetExceeded.
     """
     budget = Budget()
     alphabet = alphabet_of(formula)
-    dfa = automaton(formula, alphabet, budget)
-    return TraceMonitor(formula, *without_idle_cuts(alphabet, dfa), budget.steps)
+    dfa = automaton(formula, empty, alphabet, budget)
+    return TraceMonitor(formula, empty, *without_idle_cuts(alphabet, dfa), budget.steps)
 
 
 def _region(scale: AnyScale, evaluate: Evaluate) -> Ints:
@@ -111,5 +113,3 @@ def _region(scale: AnyScale, evaluate: Evaluate) -> Ints:
         right = Const(value=cut.value) if scale.right is None else scale.right
         region = region + (evaluate(Comparison(op=cut.op, left=scale.left, right=right)) == 0)
     return region
-
-

@@ -11,18 +11,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from constraintlang_compiler.ir import Comparison, FlagRef
 from constraintlang_compiler.ir_monitors import (
+    Both,
+    Either,
     Eventually,
     Globally,
     Now,
     Release,
-    TraceAll,
-    TraceAny,
     TraceFormula,
-    TraceTruth,
     Until,
 )
+from constraintlang_compiler.ir_terms import Comparison, FlagRef, Literally
 
 Floats = NDArray[np.float64]
 Truths = Mapping[Comparison | FlagRef, Floats]
@@ -40,13 +39,13 @@ def trace_value(formula: TraceFormula, truths: Truths, length: int) -> float:
 def _values(formula: TraceFormula, truths: Truths, length: int) -> Floats:
     """The value on the rest from every position [length]."""
     match formula:
-        case TraceTruth(value=value):
+        case Literally(value=value):
             return np.full(length, float(value))
         case Now(predicate=predicate):
             return truths[predicate]
-        case TraceAll(operands=operands):
+        case Both(operands=operands):
             return np.min([_values(part, truths, length) for part in operands], axis=0)
-        case TraceAny(operands=operands):
+        case Either(operands=operands):
             return np.max([_values(part, truths, length) for part in operands], axis=0)
         case Eventually(operand=operand, low=low, high=high):
             return _window(_values(operand, truths, length), low, high)

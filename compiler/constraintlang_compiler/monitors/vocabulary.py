@@ -95,7 +95,9 @@ def _steps(decoder: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
         elif kind in ("ByteLevel", "ByteFallback"):
             known = not any(s["type"] in ("Replace", "WordPiece", "Metaspace") for s in steps[index + 1 :])
         if not known:
-            raise VocabularyError(f"its decoder has the step `{kind}` where one token does not decide its text")
+            raise VocabularyError(
+                f"its decoder has the step `{kind}` where one token does not decide its text"
+            )
     return steps
 
 

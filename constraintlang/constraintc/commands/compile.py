@@ -14,7 +14,7 @@ from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.explain import clause_columns
 
-HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash.
+HELP = """Turn a policy into an artifact: a directory of text files with one semantic hash.
 
 The hash covers what the policy means. Comments, labels, order and spelling do not change it."""
 
@@ -22,6 +22,7 @@ EPILOG = """examples:
   constraintc compile my.policy -o build/my
   constraintc compile my.policy --emit canonical     the normalised policy, as text
   constraintc compile my.policy --emit ir            the artifact's JSON, without writing it
+  constraintc compile my.policy --emit dfa           the automata of conditions about order and wording
 
 exit codes: 0 compiled; 2 usage or file; 3 errors in the policy"""
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("human", "json"), default="human", help="how to print the summary"
     )
     parser.add_argument(
-        "--emit", choices=("ir", "canonical"), help="print this to stdout instead of a summary"
+        "--emit", choices=("ir", "canonical", "dfa"), help="print this to stdout instead of a summary"
     )
 
 
@@ -51,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     directory = None if args.output is None else str(policy.save(args.output))
     if args.emit == "ir":
         sys.stdout.write(canonical_bytes(policy.ir_json()).decode() + "\n")
+    elif args.emit == "dfa":
+        from constraintlang_compiler.emit_dfa import automata_json
+
+        sys.stdout.write(canonical_bytes(automata_json(policy.ir)).decode() + "\n")
     elif args.emit == "canonical":
         sys.stdout.write(canonical_policy(policy.ir))
     elif args.format == "json":
