@@ -114,6 +114,17 @@ def test_the_end_waits_until_the_text_satisfies_the_clauses(folder: Path) -> Non
     assert may_end([[please] * 8]) == [False]
 
 
+def test_rows_that_have_ended_are_left_alone(folder: Path) -> None:
+    tokenizer = word_tokenizer(["go", "777"])
+    mask = mask_of(tokenizer, folder, "no_number")
+    rows = [[3, 3], [3, 3]]
+    assert mask(torch.tensor(rows), torch.zeros(2, 5))[:, 4].tolist() == [-torch.inf, -torch.inf]
+    rows = [[*rows[0], 3], [*rows[1], tokenizer.eos_token_id]]
+    scores = mask(torch.tensor(rows), torch.zeros(2, 5))
+    assert scores[0, 4] == -torch.inf
+    assert scores[1].tolist() == [0.0] * 5
+
+
 def test_beams(folder: Path) -> None:
     tokenizer = word_tokenizer(["please", "go", "cat", "7", "77", "777"])
     model = tiny_llama(len(tokenizer))
