@@ -267,6 +267,44 @@ seq_formulas = st.recursive(
     ),
     max_leaves=5,
 )
+trace_atoms = st.one_of(
+    st.sampled_from(FLAGS).map(lambda name: n.Flag(name=_name(name))),
+    st.builds(
+        lambda op: n.Compare(operands=(_name("toxicity"), _number(Decimal("0.5"))), operators=(op,)),
+        st.sampled_from(["<", ">=", "<=", ">"]),
+    ),
+    st.booleans().map(lambda v: n.Truth(value=v)),
+    st.just(n.Last()),
+)
+
+
+def _extend_trace(inner):
+    bounds = st.none() | st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda b: tuple(sorted(b)))
+    unary = st.sampled_from(["globally", "eventually", "next", "weak_next"])
+    binary = st.sampled_from(["until", "weak_until", "release", "before"])
+    return st.one_of(
+        inner.map(lambda o: n.Not(operand=o)),
+        many(inner).map(lambda o: n.And(operands=o)),
+        many(inner).map(lambda o: n.Or(operands=o)),
+        st.builds(lambda a, b: n.Implies(left=a, right=b), inner, inner),
+        st.builds(lambda op, o, b: n.Temporal(op=op, operand=o, bounds=b), unary, inner, bounds),
+        st.builds(lambda op, a, b: n.TemporalBinary(op=op, left=a, right=b), binary, inner, inner),
+    )
+
+
+trace_formulas = st.recursive(trace_atoms, _extend_trace, max_leaves=5)
+"""Well-typed formulas about the parts of a response, for the inside of ``over sentences``."""
+
+
+def trace_values(*, known=False):
+    """The scores of one part."""
+    unknown = st.nothing() if known else st.none()
+    flags = st.sampled_from([Decimal(0), Decimal(1)]) | unknown
+    tenths = st.sampled_from([Decimal("0.4"), Decimal("0.5"), Decimal("0.6")]) | unknown
+    return st.fixed_dictionaries({name: flags for name in FLAGS} | {"toxicity": tenths})
+
+
+traces = st.lists(trace_values(), max_size=4)
 dist_formulas = st.builds(
     lambda f, op, v: n.Compare(operands=(n.Apply(function="P", arguments=(f,)), _number(v)), operators=(op,)),
     seq_formulas,

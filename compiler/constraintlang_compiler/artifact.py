@@ -1,9 +1,10 @@
-"""A compiled policy in memory and on disk: a directory of three text files, no code, no pickle.
+"""A compiled policy in memory and on disk: a directory of text files, no code, no pickle.
 
 ``policy.ir.json``        the semantics, canonical JSON, and their hash; tool version outside what is hashed
 ``policy.map.json``       labels, texts and positions of the clauses, and the *name* of the source file
 ``policy.source.policy``  a copy of the source, so that messages can quote it
 ``files/``                the word lists that attributes name, so that the directory can be moved alone
+``dfa/HASH.json``         for each ``over`` its minimal automaton, for other readers; see ``artifact_monitors``
 
 Labels are not hashed: renaming a label changes the map only; so does moving a word list. Loading trusts
 nothing: unknown fields, higher major versions, a hash that does not fit, a word list that was changed and a
@@ -38,6 +39,7 @@ from constraintlang_compiler.artifact_format import (
     assemble,
     semantics_json,
 )
+from constraintlang_compiler.artifact_monitors import monitor_problems, write_monitors
 from constraintlang_compiler.canonical import Json, canonical_bytes, clause_id, record_json, sha256_of
 from constraintlang_compiler.errors import ArtifactError
 from constraintlang_compiler.ir import Clause, PolicyIR
@@ -76,6 +78,7 @@ class CompiledPolicy:
                 write_whole(folder / FILES_NAME / record.name, self.contents[attribute])
             # The IR comes last: a reader that sees a new map beside an old IR finds that the hashes differ.
             write_whole(folder / SOURCE_NAME, self.source.text.encode())
+            write_monitors(folder, self.ir.clauses, write_whole)
             write_whole(folder / MAP_NAME, canonical_bytes(record_json(self.map)) + b"\n")
             write_whole(folder / IR_NAME, canonical_bytes(self.ir_json()) + b"\n")
         except OSError as error:
@@ -136,6 +139,8 @@ class CompiledPolicy:
                 raise _altered(
                     folder, f"clause `{clause.name}` hashes to {clause_id(clause)}, the file says {clause.id}"
                 )
+        for problem in monitor_problems(folder, ir.clauses):
+            raise _altered(folder, problem)
         source = SourceFile(_read_text(folder / SOURCE_NAME), map_file.source)
         files = {name: folder / FILES_NAME / record.name for name, record in map_file.files.items()}
         contents = {name: _read_bytes(path) for name, path in files.items()}

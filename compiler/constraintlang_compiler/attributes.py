@@ -17,6 +17,7 @@ from constraintlang_compiler.ir import (
     FlagRef,
     Hinge,
     Indicator,
+    Over,
     Part,
     Predicate,
     Product,
@@ -26,6 +27,17 @@ from constraintlang_compiler.ir import (
     Term,
     Value,
 )
+from constraintlang_compiler.ir_monitors import (
+    Both,
+    Either,
+    Eventually,
+    Globally,
+    Level,
+    Now,
+    Release,
+    TraceFormula,
+    Until,
+)
 
 
 def score_key(reference: AttributeRef | FlagRef) -> str:
@@ -34,7 +46,7 @@ def score_key(reference: AttributeRef | FlagRef) -> str:
 
 
 def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
-    """The score keys that the clauses read, sorted; utility clauses read none.
+    """The score keys that the clauses read on whole responses, sorted; utility clauses read none.
 
     What is read on the base model's own responses has the plain name: those are scored like the model's own.
     """
@@ -60,6 +72,56 @@ def bounds_in(conditions: Iterable[Condition]) -> Iterator[Bound]:
             yield condition
         else:
             yield from bounds_in(condition.operands)
+
+
+def parts_needed(clauses: Iterable[Clause]) -> dict[Level, tuple[str, ...]]:
+    """The levels that ``over`` speaks of, and the score keys that are read on the parts of each, sorted."""
+    keys: dict[Level, set[str]] = {}
+    for clause in clauses:
+        for whole in _predicates(clause):
+            for over in overs_of(whole):
+                found = keys.setdefault(over.level, set())
+                for predicate in parts_predicates(over.formula):
+                    _of_predicate(predicate, found)
+    return {level: tuple(sorted(found)) for level, found in sorted(keys.items())}
+
+
+def _predicates(clause: Clause) -> Iterator[Predicate]:
+    """The predicates whose truth or chance a clause is about."""
+    match clause.statistic:
+        case Indicator(predicate=predicate):
+            yield predicate
+        case Combination(parts=parts):
+            yield from (part.quantity.predicate for part in parts if isinstance(part.quantity, Share))
+        case Choice(operands=operands):
+            for bound in bounds_in(operands):
+                yield from (
+                    part.quantity.predicate for part in bound.parts if isinstance(part.quantity, Share)
+                )
+
+
+def overs_of(predicate: Predicate) -> Iterator[Over]:
+    """Every ``over`` in a predicate."""
+    if isinstance(predicate, Over):
+        yield predicate
+    elif isinstance(predicate, (All, Any)):
+        for operand in predicate.operands:
+            yield from overs_of(operand)
+
+
+def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
+    """Every predicate of a trace formula."""
+    stack = [formula]
+    while stack:
+        match stack.pop():
+            case Now(predicate=predicate):
+                yield predicate
+            case Both(operands=operands) | Either(operands=operands):
+                stack.extend(operands)
+            case Eventually(operand=operand) | Globally(operand=operand):
+                stack.append(operand)
+            case Until(left=left, right=right) | Release(left=left, right=right):
+                stack.extend((left, right))
 
 
 def keys_of(predicate: Predicate) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Sequence-level checkers: truth values, terms and statistics of a batch of scored responses, in numpy.
 
-Inputs are float64 arrays of one score per response; ``nan`` is an unknown score. Truth values are 1, 0 and
-``nan``, joined by the strong Kleene tables. Scores are not validated here: call ``validate_scores`` once per
+Inputs are float64 arrays of one score per response; ``nan`` is an unknown score. Where a predicate speaks of
+parts (``over``), their scores come by level (``parts.py``). Truth values are 1, 0 and ``nan``, joined by the
+strong Kleene tables. Scores are not validated here: call ``validate_scores`` once per
 batch of raw scores.
 
 Where floats meet decimals: an attribute is compared with ``float(threshold)``, so a score that was written as
@@ -36,6 +37,7 @@ from constraintlang_compiler.ir import (
     Indicator,
     Literally,
     Op,
+    Over,
     Predicate,
     Product,
     Quantity,
@@ -46,6 +48,7 @@ from constraintlang_compiler.ir import (
     Value,
 )
 from constraintlang_compiler.operators import HOLDS
+from constraintlang_compiler.parts import NO_PARTS, Parts
 
 Floats = NDArray[np.float64]
 Scores = Mapping[str, Floats]
@@ -72,23 +75,24 @@ def evaluate_term(term: Term, scores: Scores) -> Floats:
         return _term(term, scores, _length(scores))
 
 
-def evaluate_predicate(predicate: Predicate, scores: Scores) -> Floats:
+def evaluate_predicate(predicate: Predicate, scores: Scores, parts: Parts = NO_PARTS) -> Floats:
     """The truth value of a predicate for every response: 1 true, 0 false, ``nan`` unknown.
 
-    Shapes: each score [n]; result [n].
-    Raises: KeyError for a missing attribute, ValueError for unequal lengths.
+    Shapes: each score [n], the parts of n responses at each level; result [n].
+    Raises: KeyError for a missing attribute or level, ValueError for unequal lengths.
     """
     with _quiet():
-        return _predicate(predicate, scores, _length(scores))
+        return _predicate(predicate, scores, _length(scores, parts), parts)
 
 
-def statistics(clauses: Sequence[Clause], scores: Scores) -> Floats:
+def statistics(clauses: Sequence[Clause], scores: Scores, parts: Parts = NO_PARTS) -> Floats:
     """The statistics of the clauses, small is good; of a hinge whose eta is not chosen yet, the term.
 
-    Shapes: each score [n]; result [n, K], column k for ``clauses[k]``; ``nan`` where unknown.
-    Raises: TargetError for a clause that is about no single response; KeyError for a missing attribute.
+    Shapes: each score [n], the parts of n responses at each level; result [n, K], column k for ``clauses[k]``;
+    ``nan`` where unknown.
+    Raises: TargetError for a clause that is about no single response; KeyError for a missing attribute or level.
     """
-    num_responses = _length(scores)
+    num_responses = _length(scores, parts)
     result = np.empty((num_responses, len(clauses)), dtype=np.float64)
     for column, clause in enumerate(clauses):
         statistic = clause.statistic
@@ -98,7 +102,7 @@ def statistics(clauses: Sequence[Clause], scores: Scores) -> Floats:
                 help="pass `sample_clauses(ir)`",
             )
         with _quiet():
-            result[:, column] = _statistic(statistic, scores, num_responses)
+            result[:, column] = _statistic(statistic, scores, num_responses, parts)
     return result
 
 
@@ -156,9 +160,11 @@ def _quiet() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _statistic(statistic: Indicator | Value | Hinge, scores: Scores, num_responses: int) -> Floats:
+def _statistic(
+    statistic: Indicator | Value | Hinge, scores: Scores, num_responses: int, parts: Parts
+) -> Floats:
     if isinstance(statistic, Indicator):
-        return _predicate(statistic.predicate, scores, num_responses)
+        return _predicate(statistic.predicate, scores, num_responses, parts)
     if isinstance(statistic, Hinge):
         return _term(statistic.term, scores, num_responses)
     high = np.inf if statistic.high is None else float(statistic.high)
@@ -166,8 +172,9 @@ def _statistic(statistic: Indicator | Value | Hinge, scores: Scores, num_respons
     return np.clip(_term(statistic.term, scores, num_responses), 0.0, high)
 
 
-def _length(scores: Scores) -> int:
+def _length(scores: Scores, parts: Parts = NO_PARTS) -> int:
     lengths = {key: len(values) for key, values in scores.items()}
+    lengths |= {f"over {level}": len(found.lengths) for level, found in parts.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"got scores of unequal lengths {lengths}, expected one score per response")
     return next(iter(lengths.values()), 0)
@@ -195,7 +202,7 @@ def _term(term: Term, scores: Scores, num_responses: int) -> Floats:
             return np.divide(numerator, np.where(denominator == 0, np.nan, denominator))
 
 
-def _predicate(predicate: Predicate, scores: Scores, num_responses: int) -> Floats:
+def _predicate(predicate: Predicate, scores: Scores, num_responses: int, parts: Parts) -> Floats:
     match predicate:
         case Literally(value=value):
             return np.full(num_responses, float(value))
@@ -206,15 +213,31 @@ def _predicate(predicate: Predicate, scores: Scores, num_responses: int) -> Floa
             return _comparison(predicate, scores, num_responses)
         case All(operands=operands):
             # Kleene: false wins over unknown, unknown over true. `minimum` alone would let nan win.
-            values = np.stack([_predicate(part, scores, num_responses) for part in operands])
+            values = np.stack([_predicate(part, scores, num_responses, parts) for part in operands])
             return _truth(
                 ~(values == 0).any(axis=0), np.isnan(values).any(axis=0) & ~(values == 0).any(axis=0)
             )
         case Any(operands=operands):
-            values = np.stack([_predicate(part, scores, num_responses) for part in operands])
+            values = np.stack([_predicate(part, scores, num_responses, parts) for part in operands])
             return _truth(
                 (values == 1).any(axis=0), np.isnan(values).any(axis=0) & ~(values == 1).any(axis=0)
             )
+        case Over():
+            return _over(predicate, parts)
+
+
+def _over(over: Over, parts: Parts) -> Floats:
+    from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+
+    if over.level not in parts:
+        raise KeyError(f"no scores of `{over.level}`; got {sorted(parts)}")
+    found = parts[over.level]
+    total = int(found.lengths.sum())
+
+    def evaluate(predicate: Comparison | FlagRef) -> Floats:
+        return _predicate(predicate, found.scores, total, NO_PARTS)
+
+    return trace_monitor(over.formula, over.empty).truth(evaluate, found.lengths)
 
 
 def _truth(value: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> Floats:

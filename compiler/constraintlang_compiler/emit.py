@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe
 from constraintlang_compiler.hinges import quantile_bound
@@ -36,9 +37,22 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def canonical_policy(ir: PolicyIR) -> str:
     """The policy as text: edition, attributes by name, one statement per clause in the order of the IR."""
     lines = [f"edition {ir.edition}"]
-    lines += [_attribute(attribute) for attribute in ir.attributes]
+    levels = _levels_read(ir)
+    lines += [_attribute(attribute, levels[attribute.name]) for attribute in ir.attributes]
     lines += [canonical_statement(clause) for clause in ir.clauses]
     return "\n".join(lines) + "\n"
+
+
+def _levels_read(ir: PolicyIR) -> dict[str, list[str]]:
+    """The levels at which the clauses read each attribute."""
+    read: dict[str, list[str]] = {attribute.name: [] for attribute in ir.attributes}
+    clauses = ir.clauses
+    for level, keys in (("sequence", attributes_needed(clauses)), *parts_needed(clauses).items()):
+        for key in keys:
+            name = key.removesuffix("@base")
+            if level not in read[name]:
+                read[name].append(level)
+    return read
 
 
 def canonical_statement(clause: Clause) -> str:
@@ -105,7 +119,7 @@ def _against(factor: str | None, number: Fraction) -> str:
     return f"{base} {'-' if number < 0 else '+'} {decimal_text(abs(number))}"
 
 
-def _attribute(attribute: AttributeRecord) -> str:
+def _attribute(attribute: AttributeRecord, levels: list[str]) -> str:
     text = f"attribute {attribute.name}: {attribute.type}"
     has_range = attribute.low is not None or attribute.high is not None
     if has_range and attribute.type != "flag":
@@ -113,7 +127,10 @@ def _attribute(attribute: AttributeRecord) -> str:
         text += f" in [{low}, {'inf' if attribute.high is None else attribute.high}]"
     if attribute.direction is not None:
         text += f" {attribute.direction}_is_better"
-    return text if attribute.backend is None else f"{text} {{ backend = {_backend(attribute.backend)} }}"
+    fields = [] if attribute.backend is None else [f"backend = {_backend(attribute.backend)}"]
+    if levels != ["sequence"]:
+        fields.append(f"levels = {{{', '.join(levels)}}}")
+    return f"{text} {{ {', '.join(fields)} }}" if fields else text
 
 
 def _backend(backend: Backend) -> str:

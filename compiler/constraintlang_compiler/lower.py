@@ -18,7 +18,8 @@ from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatemen
 from constraintlang.diagnostics import Diagnostic, PolicyError
 from constraintlang.printer import plain_text
 from constraintlang.source import SourceFile
-from constraintlang_compiler.attributes import attributes_needed
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.automata_work import AutomataWork
 from constraintlang_compiler.canonical import clause_id
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.expectation import Expectation
@@ -69,14 +70,18 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
     diagnostics: list[Diagnostic] = []
     warnings: list[Diagnostic] = []
     found: dict[str, list[tuple[int, Clause]]] = {}
+    work = AutomataWork()
     for index, statement in enumerate(policy.statements):
         try:
+            work.require_left(statement)
             for part, demand in enumerate(demands(statement, attributes)):
                 if demand.untrained is not None:
                     warnings.append(_untrained(statement, demand.untrained))
                 for clause in _clauses(statement, demand, part):
                     found.setdefault(clause.id, []).append((index, clause))
+                    work.spend(clause)
         except Rejection as rejection:
+            work.refused(rejection)
             diagnostics.append(_diagnostic(rejection))
         except RecursionError:
             span = statement.span or nodes.NO_SPAN
@@ -94,7 +99,8 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
     ]
     merged.sort(key=lambda pair: (_order(pair[0]), pair[0].priority, pair[0].id))
     clauses = tuple(clause for clause, _ in merged)
-    used = sorted({name.removesuffix("@base") for name in attributes_needed(clauses)})
+    keys = {*attributes_needed(clauses), *(key for found in parts_needed(clauses).values() for key in found)}
+    used = sorted({key.removesuffix("@base") for key in keys})
     ir = PolicyIR(
         edition=policy.edition, attributes=tuple(attributes[name] for name in used), clauses=clauses
     )

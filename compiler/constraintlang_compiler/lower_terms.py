@@ -173,7 +173,7 @@ def comparison(op: Op, left: Term, right: Term) -> Predicate:
 def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predicate:
     """The formula, or its negation, as a canonical predicate in negation normal form.
 
-    Raises: Rejection (PC120) for temporal operators, which this compiler does not lower.
+    Raises: Rejection PC305 for an ``over`` whose automaton is too large, PC120 for words of order outside.
     """
     match formula:
         case nodes.Truth(value=value):
@@ -200,13 +200,21 @@ def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predica
                 lower_predicate(conclusion, negated=negated),
             ]
             return conjunction(sides) if negated else disjunction(sides)
-        case nodes.Temporal() | nodes.TemporalBinary() | nodes.Over() | nodes.Last():
+        case nodes.Over():
+            from constraintlang_compiler.lower_traces import lower_over
+
+            return lower_over(formula, _lower_part, negated=negated)
+        case nodes.Temporal() | nodes.TemporalBinary() | nodes.Last():
             raise Rejection(
                 "PC120",
-                "order and time inside a response are not compiled in this version",
-                help="state the property of the whole response as an attribute, for example by a regex",
+                "words of order stand inside `over` only",
+                help="say which parts, as in `over sentences (globally toxicity < 0.2)`",
                 span=formula.span,
             )
+
+
+def _lower_part(formula: nodes.Formula, negated: bool) -> Predicate:
+    return lower_predicate(formula, negated=negated)
 
 
 def _flag(name: nodes.Name, negated: bool) -> Predicate:

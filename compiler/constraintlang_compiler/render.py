@@ -15,6 +15,7 @@ from constraintlang_compiler.ir import (
     Const,
     FlagRef,
     Literally,
+    Over,
     Predicate,
     Product,
     Quotient,
@@ -25,6 +26,7 @@ from constraintlang_compiler.ir import (
 )
 from constraintlang_compiler.lower_terms import add, conjunction, const, disjunction, negate_term
 from constraintlang_compiler.operators import NEGATED, SIGN_OF
+from constraintlang_compiler.render_traces import over_text
 
 
 def term_text(term: Term) -> str:
@@ -91,6 +93,8 @@ def predicate_text(predicate: Predicate) -> str:
             return " and ".join(_operand(part) for part in operands)
         case Any(operands=operands):
             return " or ".join(_operand(part) for part in operands)
+        case Over():
+            return over_text(predicate, predicate_text)
 
 
 def _operand(predicate: Predicate) -> str:
@@ -111,6 +115,10 @@ def negation(predicate: Predicate) -> Predicate:
             return disjunction(negation(part) for part in operands)
         case Any(operands=operands):
             return conjunction(negation(part) for part in operands)
+        case Over(level=level, formula=formula, empty=empty):
+            from constraintlang_compiler.lower_traces import negated_trace, over_record
+
+            return over_record(level, negated_trace(formula), not empty)
 
 
 def written_term(value: Value, shown: Shown) -> Term:

@@ -19,11 +19,22 @@ from constraintlang_compiler.ir import (
     Const,
     FlagRef,
     Literally,
+    Over,
     Part,
     Predicate,
     Quotient,
     Share,
     Term,
+)
+from constraintlang_compiler.ir_monitors import (
+    Both,
+    Either,
+    Eventually,
+    Globally,
+    Now,
+    Release,
+    TraceFormula,
+    Until,
 )
 from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.render import predicate_text, term_text
@@ -101,3 +112,21 @@ def _predicate_on_base(predicate: Predicate) -> Predicate:
             return replace(predicate, left=_term_on_base(left), right=_term_on_base(right))
         case All(operands=operands) | Any(operands=operands):
             return replace(predicate, operands=tuple(_predicate_on_base(part) for part in operands))
+        case Over(formula=formula):
+            return replace(predicate, formula=_trace_on_base(formula))
+
+
+def _trace_on_base(formula: TraceFormula) -> TraceFormula:
+    match formula:
+        case Now(predicate=predicate):
+            read = _predicate_on_base(predicate)
+            assert isinstance(read, Comparison | FlagRef)
+            return replace(formula, predicate=read)
+        case Both(operands=operands) | Either(operands=operands):
+            return replace(formula, operands=tuple(_trace_on_base(part) for part in operands))
+        case Eventually(operand=operand) | Globally(operand=operand):
+            return replace(formula, operand=_trace_on_base(operand))
+        case Until(left=left, right=right) | Release(left=left, right=right):
+            return replace(formula, left=_trace_on_base(left), right=_trace_on_base(right))
+        case _:
+            return formula

@@ -16,7 +16,7 @@ from constraintlang.printer import format_number
 from constraintlang.prompts import selects
 from constraintlang.reasons import Reason, reasons
 from constraintlang.semantics import Law, Scores, evaluate, score_key, violation_rate
-from constraintlang.tree import names_in
+from constraintlang.tree import names_in, speaks_of_parts
 
 Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
 _VERDICTS: dict[bool | None, Verdict] = {True: "satisfied", False: "violated", None: "unknown"}
@@ -82,7 +82,10 @@ def accounts(
         if reason.truth is None:
             missing = [score_key(name) for name in names_in(statement.formula)]
             missing = [key for key in dict.fromkeys(missing) if scores.get(key) is None]
-            note = "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
+            if speaks_of_parts(statement.formula):
+                missing = []
+                note = "what `over` says is not judged here; `constraintc eval` does"
+            note = note or "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
         found.append(Account(statement, _VERDICTS[reason.truth], reason, note))
     return found
 
@@ -107,6 +110,9 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
         if statement.reading == "distribution":
             reason = reasons(statement.formula, on_law(law), policy.attributes)
             found.append(Account(statement, _VERDICTS[reason.truth], reason))
+            continue
+        if speaks_of_parts(statement.formula):
+            found.append(Account(statement, "not judged", note="it speaks of the parts of responses"))
             continue
         rate, tolerance = violation_rate(statement, law), statement.tolerance or Decimal(0)
         verdict: Verdict = "satisfied" if rate <= Fraction(tolerance) else "violated"

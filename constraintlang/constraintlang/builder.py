@@ -228,7 +228,8 @@ class Builder:
         return n.InRange(operand=self.as_expr(c[0]), low=low, high=high, span=self.span(c))
 
     def over(self, c: list[Any]) -> Any:
-        return n.Over(level=str(c[1]), operand=self.as_formula(c[3]), span=self.span(c))
+        operand = self.as_formula(c[3])
+        return n.Over(level=str(c[1]), operand=operand, level_span=_place(c[1]), span=self.span(c))
 
     def last(self, c: list[Any]) -> Any:
         return n.Last(span=self.span(c))

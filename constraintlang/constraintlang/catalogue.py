@@ -296,6 +296,17 @@ _ALL = (
         "mean(words) in [90, 110]",
     ),
     _page(
+        "PC203",
+        "an attribute is read at a level where it is not measured",
+        """An attribute is measured on whole responses, on sentences, turns or the text up to each token, as its
+        `levels` say. Without `levels`, what a `regex`, a `lexicon` or `length` measures can be read at every
+        level, and what any other backend measures on whole responses only.""",
+        'attribute grade: real in [0, 20] { backend = python("acme:grade") }\n'
+        "over sentences (globally grade < 9)",
+        'attribute grade: real in [0, 20] { backend = python("acme:grade"), levels = {sequence, sentences} }\n'
+        "over sentences (globally grade < 9)",
+    ),
+    _page(
         "PC204",
         "a multiple of the base model's value may be negative",
         """Twice as good means something for a quantity that starts at 0, such as a score, a count or a
@@ -409,6 +420,22 @@ _ALL = (
         statement.""",
         "mean(toxicity - toxicity@base) <= 0",
         "mean(toxicity) <= mean(toxicity@base)",
+    ),
+    _page(
+        "PC230",
+        "a word of order outside `over`",
+        """`globally`, `eventually`, `next`, `weak_next`, `until`, `weak_until`, `release`, `before` and `last`
+        speak of the parts of a response in their order. `over` says which parts: `sentences`, `turns` or
+        `tokens`.""",
+        "globally toxicity < 0.2",
+        "over sentences (globally toxicity < 0.2)",
+    ),
+    _page(
+        "PC231",
+        "`over` inside `over`",
+        "A formula of order speaks of the parts of one kind: sentences have no turns, turns no sentences.",
+        "over turns (globally over sentences (globally toxicity < 0.2))",
+        "over turns (globally toxicity < 0.2) and over sentences (globally toxicity < 0.2)",
     ),
     _page(
         "PC404",

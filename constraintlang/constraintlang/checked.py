@@ -19,7 +19,8 @@ Reading = Literal["pointwise", "distribution", "rows"]
 class AttributeInfo:
     """A declared attribute, from the file, an import or the prelude, its range evaluated to exact numbers.
 
-    ``source`` is the imported file that declares it; ``span`` points into that.
+    ``source`` is the imported file that declares it; ``span`` points into that. ``levels`` are the texts that it
+    can be measured on: the whole response, or its parts of a kind.
     """
 
     name: str
@@ -31,6 +32,7 @@ class AttributeInfo:
     from_prelude: bool = False
     span: Span | None = None
     source: SourceFile | None = field(default=None, compare=False, repr=False)
+    levels: tuple[str, ...] = ("sequence",)
 
 
 @dataclass(frozen=True)

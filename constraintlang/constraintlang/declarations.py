@@ -259,6 +259,7 @@ def attribute_info(
     direction = _direction(item, report)
     low, high = _range(item, report, values)
     backend = None
+    levels: tuple[str, ...] | None = None
     seen: set[str] = set()
     for entry in item.fields:
         if entry.name in seen:
@@ -266,7 +267,7 @@ def attribute_info(
         elif entry.name == "backend":
             backend = check_backend(entry, item.type, report)
         elif entry.name == "levels":
-            _check_levels(entry, report)
+            levels = _levels(entry, report)
         else:
             report.unknown_word(_head(entry), "field of an attribute", entry.name, v.ATTRIBUTE_FIELDS)
         seen.add(entry.name)
@@ -281,6 +282,7 @@ def attribute_info(
         backend=backend,
         from_prelude=from_prelude,
         span=None if from_prelude else item.span,
+        levels=levels or _default_levels(backend),
     )
 
 
@@ -391,13 +393,19 @@ def _check_argument(argument: n.Scalar, kind: str, function: str, report: Report
         report.error("PC117", argument.span, "a python backend is named `module:function`", help)
 
 
-def _check_levels(entry: n.Field, report: Report) -> None:
+def _levels(entry: n.Field, report: Report) -> tuple[str, ...]:
+    """The levels of an attribute, in the order of the vocabulary."""
     if not isinstance(entry.value, n.SetValue):
         report.error("PC117", entry.span, "`levels` takes a set", "write `levels = {sequence, sentences}`")
-        return
+        return ()
     for scalar in entry.value.values:
         if scalar.value not in v.LEVELS:
             report.unknown_word(scalar.span, "level", str(scalar.value), v.LEVELS)
+    return tuple(level for level in v.LEVELS if level in {scalar.value for scalar in entry.value.values})
+
+
+def _default_levels(backend: n.Call | None) -> tuple[str, ...]:
+    return v.LEVELS if backend is not None and backend.function in v.TEXT_MEASURES else (v.WHOLE,)
 
 
 def _head(entry: n.Field) -> Span:

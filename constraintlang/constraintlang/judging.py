@@ -8,10 +8,10 @@ from constraintlang.cases import Case
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
-from constraintlang.normal_form import on_response
+from constraintlang.normal_form import on_response, truth_on_response
 from constraintlang.reasons import Reason, reasons, value_text
 from constraintlang.report import Report
-from constraintlang.semantics import Scores, Truth, evaluate, kleene_and, kleene_not
+from constraintlang.semantics import Scores, Truth, kleene_and, kleene_not
 from constraintlang.source import Span
 
 
@@ -53,7 +53,7 @@ def report_contradictions(policy: CheckedPolicy, report: Report) -> None:
 def _report_contradiction(case: Case, policy: CheckedPolicy, report: Report) -> None:
     scores: Scores = case.scores_of(0)
     statements = [policy.statements[i] for i in case.statements]
-    truths = [evaluate(statement.formula, scores) for statement in statements]
+    truths = [truth_on_response(statement.formula, scores) for statement in statements]
     if met_by_truths(case.outcome, truths) is not False:
         return
     other = "fail" if case.outcome == "pass" else "pass"

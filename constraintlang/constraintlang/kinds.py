@@ -17,6 +17,7 @@ from constraintlang.printer import format_formula
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
+from constraintlang.temporal import level_fits, temporal_kind
 from constraintlang.units import Unit, multiply, unit_of
 
 NOT_COMPILED = "parses but is not compiled by this release"
@@ -46,7 +47,7 @@ class Kinds:
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
         self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
-        self.inside_temporal = False
+        self.over: str | None = None  # the level whose parts are being read
 
     # ------------------------------------------------------------ formulas
     def formula(self, node: n.Formula) -> Level:
@@ -69,7 +70,7 @@ class Kinds:
             return self._alternative("or", node.span, node.operands)
         if isinstance(node, n.Implies):
             return self._alternative("implies", node.span, [node.left, node.right])
-        return self._temporal(node)
+        return temporal_kind(self, node)
 
     def _junction(self, word: str, span: Span, operands: Sequence[n.Formula]) -> Level:
         levels: list[Level] = []
@@ -108,7 +109,7 @@ class Kinds:
         if not self._model_fits(node.name, found):
             return "error"
         if found.attribute is not None and found.attribute.type == "flag":
-            return "seq"
+            return "seq" if level_fits(self, node.name, found.attribute) else "error"
         example = "0.1" if found.attribute is None or found.attribute.type in v.CONTINUOUS else "10"
         if self.statistic == v.PROBABILITY:
             message = f"`P` takes a condition, and `{name}` is a number"
@@ -118,26 +119,6 @@ class Kinds:
             fix = inserting(node.span.end, f" < {example}", "placeholder")
             help = f"compare it, for example `{name} < {example}`"
             self.report.error("PC220", node.span, message, help, fix=fix)
-        return "error"
-
-    def _temporal(self, node: n.Formula) -> Level:
-        operands: list[n.Formula] = []
-        if isinstance(node, n.Over | n.Temporal):
-            operands = [node.operand]
-        elif isinstance(node, n.TemporalBinary):
-            operands = [node.left, node.right]
-        outermost, self.inside_temporal = not self.inside_temporal, True
-        if outermost:
-            self.report.error(
-                "PC120",
-                node.span,
-                f"order within a response {NOT_COMPILED}",
-                "state it about the whole response, for example with a flag measured by a regular expression",
-            )
-        for operand in operands:
-            self.formula(operand)  # for the names in it
-        if outermost:
-            self.inside_temporal = False
         return "error"
 
     # ------------------------------------------------------------ comparisons
@@ -265,6 +246,8 @@ class Kinds:
                 self.report.error(
                     "PC221", node.span, message, f"use it as a condition: `{name}` or `not {name}`"
                 )
+            return ERROR
+        if not level_fits(self, node, attribute):
             return ERROR
         return Term("seq", unit_of(attribute), attribute.type in v.CONTINUOUS)
 

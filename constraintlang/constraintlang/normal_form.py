@@ -70,8 +70,16 @@ class Valuation:
 
 
 def on_response(scores: Scores) -> Valuation:
-    """Numbers and truth values on one response."""
-    return Valuation(lambda expr: number(expr, scores), lambda formula: evaluate(formula, scores))
+    """Numbers and truth values on one response, of whose parts nothing is known: what `over` says is unknown."""
+    return Valuation(
+        lambda expr: number(expr, scores),
+        lambda formula: None if isinstance(formula, n.Over) else evaluate(formula, scores),
+    )
+
+
+def truth_on_response(formula: n.Formula, scores: Scores) -> Truth:
+    """``evaluate`` where nothing is known of the parts of the response."""
+    return truth(normal_form(formula), on_response(scores))
 
 
 def on_law(law: Law) -> Valuation:

@@ -1,31 +1,46 @@
 """The reference meaning of checked formulas: slow, exact and obviously right; the judge in property tests.
 
-L0: a score is a number or unknown (None). L1: a formula over one response is true, false or unknown
-(strong Kleene). L3: a statistic over a finite law of (probability, scores, tags of the prompt) is a number or
-unknown. All arithmetic is in fractions.
+L0: a score is a number or unknown (None); a response has scores of the whole and, for each level that `over`
+speaks of, scores of its parts. L1: a formula over one response is true, false or unknown (strong Kleene);
+what `over` means is in `traces.py`. L3: a statistic over a finite law of (probability, scores, tags of the
+prompt) is a number or unknown. All arithmetic is in fractions.
 It does not sample, bound or approximate anything, and it knows only what this release compiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from constraintlang import nodes as n
-from constraintlang import tails
+from constraintlang import tails, traces
 from constraintlang.base_model import own, reads_base
 from constraintlang.checked import CheckedStatement
 from constraintlang.constants import fold
+from constraintlang.kleene import Truth as Truth
+from constraintlang.kleene import kleene_and as kleene_and
+from constraintlang.kleene import kleene_not as kleene_not
+from constraintlang.kleene import kleene_or as kleene_or
 from constraintlang.printer import plain_text
 
 Scores = Mapping[str, Decimal | None]
 Tags = Mapping[str, str]
-Law = Sequence[tuple[Fraction, Scores] | tuple[Fraction, Scores, Tags]]
-"""Probabilities, scores of the response, and the tags of its prompt where a statement asks for them."""
-Truth = bool | None
+
+
+@dataclass(frozen=True)
+class Response:
+    """The scores of a response, and by level those of its parts, first part first."""
+
+    scores: Scores = field(default_factory=dict)
+    parts: Mapping[str, Sequence[Scores]] = field(default_factory=dict)
+
+
+Law = Sequence[tuple[Fraction, Scores | Response] | tuple[Fraction, Scores | Response, Tags]]
+"""Probabilities, responses, and the tags of their prompts where a statement asks for them; plain scores are a
+response of which no part is asked for."""
 
 
 # ---------------------------------------------------------------- one response
@@ -34,16 +49,18 @@ def score_key(name: n.Name) -> str:
     return ".".join(name.parts) + ("" if name.model is None else f"@{name.model}")
 
 
-def number(expr: n.Expr, scores: Scores) -> Fraction | None:
+def number(expr: n.Expr, scores: Scores | Response) -> Fraction | None:
     """The value of an expression on one response; None when a score is unknown or a division is by zero.
 
     >>> number(n.Name(parts=("toxicity",)), {"toxicity": Decimal("0.1")})
     Fraction(1, 10)
     """
+    scores = scores.scores if isinstance(scores, Response) else scores
     if isinstance(expr, n.Number):
         return Fraction(expr.value)
     if isinstance(expr, n.Name):
-        score = scores.get(score_key(expr))
+        whole = scores.scores if isinstance(scores, Response) else scores
+        score = whole.get(score_key(expr))
         return None if score is None else Fraction(score)
     if isinstance(expr, n.Negate):
         operand = number(expr.operand, scores)
@@ -53,15 +70,23 @@ def number(expr: n.Expr, scores: Scores) -> Fraction | None:
     raise ValueError(f"{type(expr).__name__} has no value on a single response")
 
 
-def evaluate(formula: n.Formula, scores: Scores) -> Truth:
+def evaluate(formula: n.Formula, scores: Scores | Response) -> Truth:
     """Whether one response satisfies a formula: True, False, or None for unknown.
 
     A flag is true when its score is not zero.
+    Raises: KeyError when the formula speaks of a level whose parts are not given.
     """
     if isinstance(formula, n.Truth):
         return formula.value
+    if isinstance(formula, n.Over):
+        parts = scores.parts if isinstance(scores, Response) else {}
+        if formula.level not in parts:
+            raise KeyError(f"no scores of `{formula.level}`; got {sorted(parts)}")
+        trace = parts[formula.level]
+        return traces.holds(formula.operand, len(trace), lambda atom, i: evaluate(atom, trace[i]))
     if isinstance(formula, n.Flag):
-        score = scores.get(score_key(formula.name))
+        whole = scores.scores if isinstance(scores, Response) else scores
+        score = whole.get(score_key(formula.name))
         return None if score is None else score != 0
     if isinstance(formula, n.Compare):
         values = [number(operand, scores) for operand in formula.operands]
@@ -78,25 +103,6 @@ def evaluate(formula: n.Formula, scores: Scores) -> Truth:
     if isinstance(formula, n.Implies):
         return kleene_or([kleene_not(evaluate(formula.left, scores)), evaluate(formula.right, scores)])
     raise ValueError(f"{type(formula).__name__} has no truth value on a single response")
-
-
-def kleene_not(value: Truth) -> Truth:
-    """Unknown stays unknown."""
-    return None if value is None else not value
-
-
-def kleene_and(values: Sequence[Truth]) -> Truth:
-    """One false decides; otherwise one unknown makes it unknown."""
-    if any(value is False for value in values):
-        return False
-    return None if any(value is None for value in values) else True
-
-
-def kleene_or(values: Sequence[Truth]) -> Truth:
-    """One true decides; otherwise one unknown makes it unknown."""
-    if any(value is True for value in values):
-        return True
-    return None if any(value is None for value in values) else False
 
 
 def compare(left: Fraction | None, operator: str, right: Fraction | None) -> Truth:

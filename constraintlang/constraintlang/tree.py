@@ -31,6 +31,11 @@ def descendants(root: n.Node) -> Iterator[n.Node]:
         stack.extend(children(node))
 
 
+def speaks_of_parts(formula: n.Node) -> bool:
+    """Whether a formula says something about the parts of a response (``over``)."""
+    return any(isinstance(node, n.Over) for node in descendants(formula))
+
+
 def dotted(name: n.Name) -> str:
     """A name as it is written, without the model."""
     return ".".join(name.parts)

@@ -7,7 +7,12 @@ from decimal import Decimal
 
 TYPES = ("score", "real", "int", "count", "flag")
 DIRECTIONS = {"lower_is_better": "lower", "higher_is_better": "higher"}
-LEVELS = ("sequence", "sentences", "tokens", "turns")
+WHOLE = "sequence"
+TRACE_LEVELS = ("sentences", "turns", "tokens")
+"""The kinds of parts that ``over`` speaks of."""
+LEVELS = (WHOLE, *TRACE_LEVELS)
+TEXT_MEASURES = ("lexicon", "regex", "length")
+"""Backends that measure any text, so that attributes have all levels unless they are told apart."""
 OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
 CONTINUOUS = ("score", "real")
 ROWS_QUANTITIES = ("perplexity", "accuracy")

@@ -24,6 +24,7 @@ from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.supported import check_supported
 from constraintlang_runtime.verification import Evidence, UtilityEvidence, Verdict, verify
@@ -107,11 +108,11 @@ def evaluate(
         columns = {
             key: [row.tags.get(key) for row in sampled] for key in {k for row in sampled for k in row.tags}
         }
-        scores = pool.score(
-            asked, replies, columns=columns,
+        scores, parts = score_responses(
+            pool, members, sampled, asked, replies, tokenizer, columns=columns,
             progress=None if progress is None else lambda done, total: progress("scoring", done, total),
         )  # fmt: skip
-        values = statistics(members, scores)
+        values = statistics(members, scores, parts)
         for column, clause in enumerate(members):
             inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
             per_prompt = values[inside, column].reshape(-1, count)

@@ -19,6 +19,7 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 
 
@@ -122,8 +123,8 @@ def _judged(
             for p, c in zip(asked, texts, strict=True)
         ]
     clauses = _judging(policy)
-    scores = pool.score(asked, texts)
-    values = statistics(clauses, scores)
+    scores, parts = score_responses(pool, clauses, replies, asked, texts, tokenizer)
+    values = statistics(clauses, scores, parts)
     records = []
     for i, row in enumerate(replies):
         applies = any(matches(clause.domain, row.tags) for clause in clauses)

@@ -10,10 +10,10 @@ from typing import Literal, Protocol
 from constraintlang.cases import Case, PolicyTest
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
-from constraintlang.normal_form import on_response
+from constraintlang.normal_form import on_response, truth_on_response
 from constraintlang.reasons import Reason, reasons
-from constraintlang.semantics import Truth, evaluate, score_key
-from constraintlang.tree import names_in
+from constraintlang.semantics import Truth, score_key
+from constraintlang.tree import names_in, speaks_of_parts
 from constraintlang_runtime.errors import RuntimeFailure
 
 Status = Literal["passed", "failed", "skipped", "error"]
@@ -118,7 +118,9 @@ class Runner:
         valuation = on_response(scores)
         findings = tuple(
             Finding(
-                s, evaluate(s.formula, scores), reason=reasons(s.formula, valuation, self.policy.attributes)
+                s,
+                truth_on_response(s.formula, scores),
+                reason=reasons(s.formula, valuation, self.policy.attributes),
             )
             for s in statements
         )
@@ -135,6 +137,8 @@ class Runner:
             )
         else:
             message = "a scorer has no score for this text"
+            if any(speaks_of_parts(s.formula) for s in statements):
+                message = "what `over` says is not judged in tests by this release"
         return CaseResult(case, "error", message, findings)
 
     def _judge_sample(self, case: Case, statements: Sequence[CheckedStatement]) -> CaseResult:
@@ -168,7 +172,7 @@ class Runner:
             verdicts[position] = self._on_sample(mutant, result.responses).verdict or "error"
             return met_by_verdicts(case.outcome, verdicts)
         truths = [f.truth for f in result.findings]
-        truths[position] = evaluate(mutant.formula, result.responses[0])
+        truths[position] = truth_on_response(mutant.formula, result.responses[0])
         return met_by_truths(case.outcome, truths) is True
 
 

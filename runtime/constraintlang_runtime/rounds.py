@@ -19,6 +19,7 @@ from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingErro
 from constraintlang_runtime.groups import Group, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
+from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 
 Floats = NDArray[np.float64]
@@ -47,8 +48,10 @@ def score_rows(
     prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
     keys = sorted({key for row in rows for key in row.tags})
     columns = {key: [row.tags.get(key) for row in rows] for key in keys}
-    scores = pool.score(prompts, completions, columns=columns, progress=progress)
-    result = statistics(clauses, scores)
+    scores, parts = score_responses(
+        pool, clauses, rows, prompts, completions, tokenizer, columns=columns, progress=progress
+    )
+    result = statistics(clauses, scores, parts)
     unknown = np.isnan(result).any(axis=1)
     if unknown.any():
         first = int(np.flatnonzero(unknown)[0])

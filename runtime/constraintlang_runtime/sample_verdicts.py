@@ -9,10 +9,11 @@ import numpy as np
 from constraintlang import LANGUAGE_EDITION
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 from constraintlang.semantics import Scores
-from constraintlang_compiler.attributes import attributes_needed
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.bounds import corrected_alpha
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.lower import lower
-from constraintlang_runtime.bounds import corrected_alpha
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.supported import check_supported
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify_clause
@@ -33,6 +34,11 @@ def verdicts_on(
     policy = lower(CheckedPolicy(LANGUAGE_EDITION, dict(attributes), (statement,)))
     clauses = policy.clauses
     check_supported(policy)
+    if parts_needed(clauses):
+        raise ConfigError(
+            "what `over` says is not judged on given scores by this release",
+            help="verify it with `constraintc eval`, which scores the parts of each response",
+        )
     keys = attributes_needed(clauses)
     scores = {key: np.array([_float(response.get(key)) for response in sample]) for key in keys}
     values = statistics(clauses, scores) if sample else np.empty((0, len(clauses)))

@@ -218,10 +218,16 @@ def test_a_large_policy_is_bounded_in_time() -> None:
     assert {d.code for d in diagnostics} == {"PC304"}
 
 
+NOT_ANALYSED = ("04_relative", "07_temporal", "08_strata")
+"""They speak of the base model's own responses, of order, and of strata without declared values."""
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_the_golden_policies_contradict_nothing(path: Path) -> None:
     front = check_and_lower(SourceFile(path.read_text(encoding="utf-8"), path.name))
-    assert not {d.code for d in analyse(front)} & {"PC301", "PC302", "PC304", "PC401", "PC403"}
+    undecided = {"PC304"} if path.stem in NOT_ANALYSED else set()
+    found = {d.code for d in analyse(front)}
+    assert found & {"PC301", "PC302", "PC304", "PC401", "PC403"} == undecided
 
 
 def sat_codes(text: str) -> set[str]:

@@ -132,8 +132,6 @@ def found(text):
         ("toxicity < 1 for a=b for c=d", [("PC114", "for c=d")]),
         ("toxicity < 1 under samples=1, samples=2", [("PC114", "2")]),
         # not compiled
-        ("over tokens (globally toxicity < 1)", [("PC120", "over tokens (globally toxicity < 1)")]),
-        ("globally toxcity < 1", [("PC120", "globally toxcity < 1"), ("PC101", "toxcity")]),
         ("max(toxicity) < 1", [("PC120", "max(toxicity)")]),
         ("preserve mean(perplexity | lang=fr) < 9", [("PC120", "mean(perplexity | lang=fr)")]),
         ("preserve perplexity < 9 or accuracy > 0.5", [("PC120", "perplexity < 9 or accuracy > 0.5")]),
@@ -182,6 +180,30 @@ def found(text):
         ("attribute g: real\nmean(g) <= base + 0.1", []),
         ("let cap = 2\ntoxicity <= cap@base", [("PC225", "cap@base")]),
         ("toxicity <= toxicity@bsae", [("PC115", "toxicity@bsae")]),
+        # order
+        ("over sentences (globally toxicity < 1)", []),
+        ("over tokens (words < 3 until last)", []),
+        ("P(over sentences (next last)) < 20%", []),
+        ("over sentences (eventually true) and toxicity < 1", []),
+        ("globally toxcity < 1", [("PC230", "globally toxcity < 1"), ("PC101", "toxcity")]),
+        ("words < 3 before last and words > 2", [("PC230", "words < 3 before last")]),
+        ("over tokens (globally toxicity < 1)", [("PC203", "toxicity")]),
+        (REAL + "over sentences (grade < 3 and next grade < 3)", [("PC203", "grade"), ("PC203", "grade")]),
+        (FLAG + "over turns (globally slur)", []),
+        (FLAG.replace(") }", "), levels = {turns} }") + "over turns (slur) and slur", [("PC203", "slur")]),
+        ("over sentence (toxicity < 1)", [("PC115", "sentence")]),
+        ("over sequence (toxicity < 1)", [("PC115", "sequence")]),
+        ("over turns (over sentences (words < 1))", [("PC231", "over sentences (words < 1)")]),
+        ("over sentences (eventually[2, 1] words < 1)", [("PC209", "eventually[2, 1] words < 1")]),
+        ("over sentences (eventually[0, 0] words < 1)", []),
+        ("over sentences (mean(words) < 1)", [("PC201", "mean(words) < 1")]),
+        ("over sentences (globally mean(words) < 1)", [("PC201", "mean(words) < 1")]),
+        ("preserve over sentences (perplexity < 1)", [("PC201", "perplexity < 1")]),
+        ("over sentences (toxicity@base < 1)", [("PC120", "toxicity@base")]),
+        ("over sentences (words < toxicity)", [("PC205", "words < toxicity")]),
+        ("over sentences (not toxicity)", [("PC220", "toxicity")]),
+        ("mean(over sentences (last)) < 1", [("PC208", "over sentences (last)")]),
+        ("over sentences (words < 1) or mean(words) < 1", [("PC201", "over sentences (words < 1)")]),
         # directions
         ("mean(toxicity) > 0.1", [("PC405", "mean(toxicity) > 0.1")]),
         ("toxicity > 0.1 and words < 3", [("PC405", "toxicity > 0.1")]),
@@ -235,7 +257,14 @@ def test_one_line_is_a_complete_policy():
     assert policy.edition == 1
     assert policy.attributes == {
         "toxicity": AttributeInfo(
-            "toxicity", "score", Decimal(0), Decimal(1), "lower", None, from_prelude=True
+            "toxicity",
+            "score",
+            Decimal(0),
+            Decimal(1),
+            "lower",
+            None,
+            from_prelude=True,
+            levels=("sequence", "sentences", "turns"),
         )
     }
     (statement,) = policy.statements
@@ -306,6 +335,18 @@ def test_attributes_of_the_file_win_over_the_prelude():
     info = check_source(text).require().attributes["toxicity"]
     assert (info.type, info.low, info.high, info.from_prelude) == ("real", 0, None, False)
     assert "PC108" in [d.code for d in check_source(text).diagnostics]
+
+
+def test_levels():
+    def levels(text):
+        return check_source(text).require().attributes["a"].levels
+
+    everywhere = ("sequence", "sentences", "turns", "tokens")
+    assert levels('attribute a: flag { backend = regex(re"x") }\na') == everywhere
+    assert levels('attribute a: score { backend = classifier("m") }\na < 1') == ("sequence",)
+    assert levels("attribute a: score\na < 1") == ("sequence",)
+    given = 'attribute a: flag { backend = regex(re"x"), levels = {tokens, sequence} }\na'
+    assert levels(given) == ("sequence", "tokens")
 
 
 def test_prelude_attributes():

@@ -17,9 +17,9 @@ from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.mutants import mutants
 from constraintlang.printer import format_formula
 from constraintlang.semantics import evaluate, statement_holds
+from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_runtime import policy_mutation
-from constraintlang_runtime.bounds import clopper_pearson_lower, clopper_pearson_upper
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.policy_coverage import coverage
 from constraintlang_runtime.policy_mutation import mutate

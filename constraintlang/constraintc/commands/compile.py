@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DENIED_WHEN_LOCKED = ("PC301", "PC302")
 
-HELP = """Turn a policy into an artifact: a directory of three text files with one semantic hash, and copies of the word
+HELP = """Turn a policy into an artifact: a directory of text files with one semantic hash, and copies of the word
 lists that it names.
 
 The hash covers what the policy means. Comments, labels, order and spelling do not change it."""
@@ -35,6 +35,7 @@ EPILOG = """examples:
   constraintc compile my.policy -o build/my
   constraintc compile my.policy --emit canonical     the normalised policy, as text
   constraintc compile my.policy --emit ir            the artifact's JSON, without writing it
+  constraintc compile my.policy --emit dfa           the automata of conditions about order and wording
   constraintc compile my.policy -o out --locked      only when all is as `constraintc lock` found it
 
 exit codes: 0 compiled; 2 usage or file; 3 errors in the policy"""
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_locked_argument(parser)
     parser.add_argument(
-        "--emit", choices=("ir", "canonical"), help="print this to stdout instead of a summary"
+        "--emit", choices=("ir", "canonical", "dfa"), help="print this to stdout instead of a summary"
     )
     add_allow_path(parser)
 
@@ -72,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         write_lock(lock, Path(directory) / ARTIFACT_NAME)
     if args.emit == "ir":
         sys.stdout.write(canonical_bytes(policy.ir_json()).decode() + "\n")
+    elif args.emit == "dfa":
+        from constraintlang_compiler.emit_dfa import automata_json
+
+        sys.stdout.write(canonical_bytes(automata_json(policy.ir)).decode() + "\n")
     elif args.emit == "canonical":
         sys.stdout.write(canonical_policy(policy.ir))
     elif args.format == "json":

@@ -127,6 +127,7 @@ class Over(Node, frozen=True, kw_only=True):
 
     level: str
     operand: Formula
+    level_span: Span | None = None
 
 
 class Last(Node, frozen=True, kw_only=True):

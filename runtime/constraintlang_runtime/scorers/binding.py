@@ -87,7 +87,7 @@ def _build(
     arguments, keywords = backend.arguments, backend.keywords
     if backend.kind == "classifier":
         local = folder / arguments[0]
-        source = str(_inside(local, folder, allow_path)) if local.exists() else arguments[0]
+        source = str(inside(local, folder, allow_path)) if local.exists() else arguments[0]
         return ClassifierScorer(
             source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
         )
@@ -111,7 +111,7 @@ def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
 def _word_list(name: str, folder: Path, allow_path: bool) -> Path:
     """The file of a policy that was compiled from text, without a folder."""
     if not name.startswith(PREFIX):
-        return _inside(data_path(name, folder), folder, allow_path)
+        return inside(data_path(name, folder), folder, allow_path)
     try:
         return data_path(name, folder)
     except ValueError as error:
@@ -120,7 +120,7 @@ def _word_list(name: str, folder: Path, allow_path: bool) -> Path:
         ) from error
 
 
-def _inside(path: Path, folder: Path, allow_path: bool) -> Path:
+def inside(path: Path, folder: Path, allow_path: bool) -> Path:
     """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
     resolved = path.resolve()
     if not allow_path and not resolved.is_relative_to(folder.resolve()):

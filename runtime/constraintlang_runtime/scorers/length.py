@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from constraintlang.segments import sentences
 from constraintlang_runtime.errors import ConfigError
-
-_SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")  # a constant, linear pattern
-
-
-def _sentences(text: str) -> int:
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    rest = text[ends[-1] :] if ends else text
-    return len(ends) + bool(rest.strip())
-
 
 UNITS: dict[str, Callable[[str], int]] = {
     "words": lambda text: len(text.split()),
-    "sentences": _sentences,
+    "sentences": lambda text: len(sentences(text)),
     "characters": len,
 }
 
 
 class LengthScorer:
-    """Number of words (white-space separated), sentences (closed by . ! ?, plus an open rest) or characters."""
+    """Number of words (white-space separated), sentences (those that `over sentences` speaks of) or characters."""
 
     def __init__(self, unit: str) -> None:
         if unit not in UNITS:

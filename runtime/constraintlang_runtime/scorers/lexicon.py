@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from constraintlang_compiler.monitors.lexicons import folded
 from constraintlang_runtime.errors import ConfigError
 
 
@@ -23,30 +23,15 @@ class LexiconScorer:
 
         self._ceiling = 1.0 if flag else ceiling
         self._automaton = ahocorasick.Automaton()
-        for number, line in enumerate(_read(path).splitlines(), start=1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            entry, _, weight = line.partition("\t")
-            try:
-                value = float(weight) if weight.strip() else 1.0
-                if not math.isfinite(value):
-                    raise ValueError
-            except ValueError:
-                raise ConfigError(
-                    f"lexicon: line {number} of `{path}` has the weight {weight.strip()!r}",
-                    help="write `word` or `word<TAB>number`",
-                ) from None
-            key = _folded(entry.strip())
+        for key, value in read_lexicon(path).items():
             self._automaton.add_word(key, (len(key), value))
-        if len(self._automaton) == 0:
-            raise ConfigError(f"lexicon: `{path}` has no entries", help="write one word a line")
         self._automaton.make_automaton()
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
-        return [self._score(_folded(text)) for text in completions]
+        return [self._score(folded(text)) for text in completions]
 
     def _score(self, text: str) -> float:
         total = 0.0
@@ -57,9 +42,30 @@ class LexiconScorer:
         return min(round(total, 12), self._ceiling)  # sums such as 0.1 + 0.2 must not straddle a threshold
 
 
-def _folded(text: str) -> str:
-    """Case folded and composed, so that two spellings of one letter are equal."""
-    return unicodedata.normalize("NFC", text.casefold())
+def read_lexicon(path: Path) -> dict[str, float]:
+    """The entries of a word list, folded, with their weights; ConfigError for a file of another form."""
+    entries: dict[str, float] = {}
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        entry, _, weight = line.partition("\t")
+        if not entry.strip():
+            raise ConfigError(
+                f"lexicon: line {number} of `{path}` has no word", help="write `word` or `word<TAB>number`"
+            )
+        try:
+            value = float(weight) if weight.strip() else 1.0
+            if not math.isfinite(value):
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                f"lexicon: line {number} of `{path}` has the weight {weight.strip()!r}",
+                help="write `word` or `word<TAB>number`",
+            ) from None
+        entries[folded(entry.strip())] = value
+    if not entries:
+        raise ConfigError(f"lexicon: `{path}` has no entries", help="write one word a line")
+    return entries
 
 
 def _is_boundary(text: str, index: int) -> bool:

@@ -1,0 +1,130 @@
+"""Hard decoding: at every step only tokens after which the response can still satisfy the wording clauses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
+from constraintlang_compiler.monitors.budget import Budget, BudgetExceeded
+from constraintlang_compiler.monitors.byte_dfa import byte_automaton
+from constraintlang_compiler.monitors.regex_parser import RegexError
+from constraintlang_compiler.monitors.response_language import NotLexical, response_language
+from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
+from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyError
+from constraintlang_compiler.render import negation
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.binding import inside
+from constraintlang_runtime.scorers.lexicon import read_lexicon
+
+
+class LanguageMask(LogitsProcessor):
+    """Sets the logits of every token that is not allowed to minus infinity.
+
+    The columns that the first call sees are the prompt; a call with one column more goes on with the same
+    responses, in any order of the rows, and any other call begins anew. Rows that have ended are left alone.
+    """
+
+    def __init__(self, masks: TokenMasks, end_tokens: Sequence[int]) -> None:
+        if not masks.can_start():
+            raise ConfigError(
+                "no response that the tokenizer can write satisfies these clauses",
+                help="look for clauses that exclude each other, or for text without a token",
+            )
+        self._masks = masks
+        self._ends = frozenset(end_tokens)
+        self._ids: Tensor | None = None
+        self._places: list[TextState | None] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Masked logits [B, V]; ids beyond the tokenizer's are never allowed."""
+        ids = input_ids.cpu()
+        self._places = self._advanced(ids)
+        self._ids = ids
+        allowed = torch.zeros_like(scores, dtype=torch.bool)
+        count = min(self._masks.num_tokens, scores.shape[1])
+        for place in set(self._places):
+            rows = [row for row, own in enumerate(self._places) if own == place]
+            if place is None:
+                allowed[rows] = True
+            else:
+                mask = torch.from_numpy(self._masks.allowed(place)[:count])
+                allowed[rows, :count] = mask.to(scores.device)
+        return scores.masked_fill(~allowed, -torch.inf)
+
+    def _advanced(self, ids: Tensor) -> list[TextState | None]:
+        """Where each row stands."""
+        last = self._ids
+        if last is not None and ids.shape[1] == last.shape[1] + 1:
+            before = {tuple(row): place for row, place in zip(last.tolist(), self._places, strict=True)}
+            rows = [tuple(row) for row in ids.tolist()]
+            if all(row[:-1] in before for row in rows):
+                return [self._next(before[row[:-1]], row[-1]) for row in rows]
+        return [self._masks.start] * ids.shape[0]
+
+    def _next(self, place: TextState | None, token: int) -> TextState | None:
+        return None if place is None or token in self._ends else self._masks.advance(place, token)
+
+
+def language_mask(
+    policy: PolicyIR,
+    clauses: Sequence[Clause],
+    tokenizer: Any,
+    *,
+    end_tokens: Sequence[int],
+    folder: Path,
+    allow_path: bool = False,
+) -> LanguageMask:
+    """A mask under which no response violates the clauses, however they tolerate violations otherwise.
+
+    ``folder`` is where the policy stands: word lists that it names must lie below it unless ``allow_path``.
+    Raises: ConfigError for a clause that is not about wording, an automaton that is too large, a tokenizer whose
+    tokens do not decide their text, or clauses that exclude every response.
+    """
+    attributes = {attribute.name: attribute for attribute in policy.attributes}
+
+    def word_list(name: str) -> dict[str, float]:
+        return read_lexicon(inside(folder / name, folder, allow_path))
+
+    language, budget = None, Budget()
+    for clause in clauses:
+        statistic = clause.statistic
+        if not isinstance(statistic, Indicator):
+            raise _not_masked(clause, "it is about an average or about rows, not about single responses")
+        try:
+            found = response_language(negation(statistic.predicate), attributes, budget, word_list)
+            language = found if language is None else language.joined(found, np.logical_and, budget)
+        except (NotLexical, RegexError, BudgetExceeded) as error:
+            raise _not_masked(clause, str(error)) from error
+    if language is None:
+        raise ConfigError("there is no clause to mask by", help="pass at least one clause")
+    return LanguageMask(TokenMasks(byte_automaton(language), _vocabulary(tokenizer), end_tokens), end_tokens)
+
+
+def _vocabulary(tokenizer: Any) -> Vocabulary:
+    if getattr(tokenizer, "clean_up_tokenization_spaces", False):
+        raise ConfigError(
+            "the tokenizer cleans up spaces after decoding, so that one token does not decide its text",
+            help="load it with clean_up_tokenization_spaces=False",
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ConfigError("masks need a fast tokenizer", help="load the tokenizer with use_fast=True")
+    try:
+        return Vocabulary.of(json.loads(backend.to_str()))
+    except VocabularyError as error:
+        raise ConfigError(f"masks cannot be made for this tokenizer: {error}") from error
+
+
+def _not_masked(clause: Clause, reason: str) -> ConfigError:
+    return ConfigError(
+        f"the clause `{clause.name}` cannot be masked: {reason}",
+        help="mask by clauses about regular expressions and word lists; use `constraintc generate --reject` for others",
+    )

@@ -1,0 +1,178 @@
+"""Generation under masks writes only responses that satisfy the clauses, from any model and tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_llama, word_tokenizer
+from tiny_tokenizers import END, FAMILIES
+
+from constraintlang import SourceFile
+from constraintlang_compiler.pipeline import compile_source
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.decoding_masks import LanguageMask, language_mask
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.sampling import completion_texts, sample
+from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.binding import bind_scorers
+
+POLICY = """\
+edition 1
+attribute number: flag { backend = regex(re"\\d\\d\\d") }
+attribute rude: count { backend = lexicon("rude.txt") }
+attribute polite: flag { backend = regex(re"(?i)please|bitte") }
+attribute tone: score in [0, 1] { backend = python("acme:tone") }
+no_number: always not number
+kind: rude == 0 under tolerance=1%
+asks: always polite or not number
+calm: always tone < 0.5
+average: mean(tone) < 0.5
+"""
+PROMPT = (3, 4, 5)
+
+
+def policy(text: str = POLICY) -> Any:
+    return compile_source(SourceFile(text)).ir
+
+
+def chosen(names: tuple[str, ...], text: str = POLICY) -> Any:
+    ir = policy(text)
+    return ir, [clause for clause in ir.clauses if clause.label in names]
+
+
+def mask_of(tokenizer: Any, folder: Path, *names: str, text: str = POLICY) -> LanguageMask:
+    ir, clauses = chosen(names, text)
+    return language_mask(ir, clauses, tokenizer, end_tokens=[tokenizer.eos_token_id], folder=folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rude.txt").write_text("cat\nnow\t2\n", encoding="utf-8")
+    return tmp_path
+
+
+def generate(
+    model: Any, tokenizer: Any, mask: LanguageMask | None, *, count: int = 24, seed: int = 0
+) -> list[str]:
+    rows = sample(
+        model, tokenizer, [TokenRow(PROMPT[: 1 + i % 3], (), {}, False) for i in range(count)],
+        SamplingLaw(12, 1.0, 1.0), seed=seed, batch_size=10, logits_processor=[] if mask is None else [mask],
+    )  # fmt: skip
+    return completion_texts(rows, tokenizer)
+
+
+@pytest.mark.parametrize("name", ["byte_level_bpe", "bytes_fall_back", "word_piece"])
+def test_generated_text_satisfies_the_clauses(name: str, folder: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=FAMILIES[name](), eos_token=END, pad_token=END)
+    model = tiny_llama(len(tokenizer) + 3)  # more logits than tokens, as padded embeddings have
+    digits = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).strip().isdigit()]
+    cats = [
+        i
+        for i in range(len(tokenizer))
+        if tokenizer.decode([i]).strip() in ("c", "cat", "at", "n", "ow", "now")
+    ]
+    with torch.no_grad():  # a model that is drawn to what is forbidden
+        model.lm_head.weight[digits] *= 4
+        model.lm_head.weight[cats] *= 2
+    scorers = bind_scorers(policy(), {}, {"tone": lambda **given: [0.0]}, folder=folder)
+
+    def violations(texts: list[str]) -> int:
+        found = sum(np.array(scorers[key](prompts=texts, completions=texts)) for key in ("number", "rude"))
+        return int((np.asarray(found) > 0).sum())
+
+    assert violations(generate(model, tokenizer, None)) > 0
+    mask = mask_of(tokenizer, folder, "no_number", "kind")
+    for seed in range(2):  # the same mask, batch after batch
+        assert violations(generate(model, tokenizer, mask, seed=seed)) == 0
+
+
+def test_the_end_waits_until_the_text_satisfies_the_clauses(folder: Path) -> None:
+    tokenizer = word_tokenizer(["please", "go", "now"])
+    text = 'edition 1\nattribute polite: flag { backend = regex(re"please") }\nasks: always polite\n'
+    mask = mask_of(tokenizer, folder, "asks", text=text)
+    please, go, end = 3, 4, tokenizer.eos_token_id
+
+    def may_end(rows: list[list[int]]) -> list[bool]:
+        scores = mask(torch.tensor(rows), torch.zeros(len(rows), len(tokenizer)))
+        return (scores[:, end] == 0).tolist()
+
+    assert may_end([[please, go], [go, go]]) == [False, False]  # a prompt does not count
+    assert may_end([[please, go, please], [go, go, go]]) == [True, False]
+    assert may_end([[please, go, please, go], [go, go, go, go]]) == [True, False]
+    # Rows in another order go on where their beginnings stood: beams do that.
+    assert may_end([[go, go, go, go, go], [please, go, please, go, go]]) == [False, True]
+    # A row that has ended is left alone, whatever fills it up.
+    assert may_end([[go, go, go, go, go, please], [please, go, please, go, go, end]]) == [True, True]
+    assert may_end([[go, go, go, go, go, please, end], [please, go, please, go, go, end, go]]) == [True, True]
+    # Other prompts begin anew.
+    assert may_end([[please] * 8]) == [False]
+
+
+def test_rows_that_have_ended_are_left_alone(folder: Path) -> None:
+    tokenizer = word_tokenizer(["go", "777"])
+    mask = mask_of(tokenizer, folder, "no_number")
+    rows = [[3, 3], [3, 3]]
+    assert mask(torch.tensor(rows), torch.zeros(2, 5))[:, 4].tolist() == [-torch.inf, -torch.inf]
+    rows = [[*rows[0], 3], [*rows[1], tokenizer.eos_token_id]]
+    scores = mask(torch.tensor(rows), torch.zeros(2, 5))
+    assert scores[0, 4] == -torch.inf
+    assert scores[1].tolist() == [0.0] * 5
+
+
+def test_beams(folder: Path) -> None:
+    tokenizer = word_tokenizer(["please", "go", "cat", "7", "77", "777"])
+    model = tiny_llama(len(tokenizer))
+    mask = mask_of(tokenizer, folder, "no_number", "kind", "asks")
+    out = model.generate(
+        input_ids=torch.tensor([[3, 4]]), num_beams=3, max_new_tokens=8, do_sample=False, logits_processor=[mask],
+        num_return_sequences=3, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    texts = tokenizer.batch_decode(out[:, 2:], skip_special_tokens=True)
+    assert len(texts) == 3
+    assert not [text for text in texts if "cat" in text.split() or "777" in text]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("calm",), "`calm` cannot be masked: it compares|`calm` cannot be masked: how large"),
+        (("average",), "`average` cannot be masked: it is about an average"),
+        ((), "no clause to mask by"),
+    ],
+)
+def test_clauses_that_cannot_be_masked(names: tuple[str, ...], message: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        mask_of(word_tokenizer(["a"]), folder, *names)
+
+
+def test_what_no_response_can_satisfy(folder: Path) -> None:
+    text = 'edition 1\nattribute a: flag { backend = regex(re"a") }\nx: always a\ny: always not a\n'
+    with pytest.raises(ConfigError, match="no response"):
+        mask_of(word_tokenizer(["a"]), folder, "x", "y", text=text)
+    with pytest.raises(ConfigError, match="no response"):  # the tokenizer cannot write it
+        mask_of(word_tokenizer(["b"]), folder, "x", text=text)
+
+
+def test_files_and_patterns(folder: Path) -> None:
+    outside = POLICY.replace('"rude.txt"', '"../rude.txt"')
+    with pytest.raises(ConfigError, match="outside its folder"):
+        mask_of(word_tokenizer(["a"]), folder, "kind", text=outside)
+    (folder / "rude.txt").write_text("cat\t-1\ndog\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="weights that are not above 0"):
+        mask_of(word_tokenizer(["a"]), folder, "kind")
+    large = POLICY.replace(r"\d\d\d", "a.{20}b.{20}c")
+    with pytest.raises(ConfigError, match="`no_number` cannot be masked: more than"):
+        mask_of(word_tokenizer(["a"]), folder, "no_number", text=large)
+
+
+def test_tokenizers_that_change_the_text_afterwards(folder: Path) -> None:
+    tokenizer = word_tokenizer(["a"])
+    tokenizer.clean_up_tokenization_spaces = True
+    with pytest.raises(ConfigError, match="cleans up spaces"):
+        mask_of(tokenizer, folder, "no_number")
