@@ -237,7 +237,9 @@ class ConstraintTrainer(Trainer):
         config = self.constraint
         fitted = fit_auxiliary(
             group, self.anchor, found.rows, found.statistics, config, self.pad_id, seed=seed, progress=self.progress,
-            score_corpus=lambda rows: score_rows(self.pool, group.clauses, rows, self.processing_class),
+            score_corpus=lambda rows: score_rows(
+                self.pool, group.clauses, rows, self.processing_class, self._stage("scoring")
+            ),
         )  # fmt: skip
         logs = {
             "auxiliary/heldout_loss": fitted.report.heldout_loss,
