@@ -49,6 +49,10 @@ def verdict(text: str) -> str:
     if answer.sample is not None:
         assert all(meets(r.statement, answer.sample) is True for r in requirements)
         assert sum(row.weight for row in answer.sample) == 1
+        # What a sample law shows to be possible is never excluded by a proof.
+        subjects = subjects_of(policy(text))
+        proof = Decider(subjects.variables, Budget(30.0)).ask(subjects.requirements, want_sample=False)
+        assert not proof.is_impossible
     assert (answer.sample is not None) == (answer.verdict == "possible")
     return answer.verdict
 
