@@ -120,6 +120,8 @@ def main() -> None:
         ("tuned, reverse, mixed, adaptive prompt", ["--adaptive", "prompt"]),
         ("tuned, reverse, mixed, consistency 1", ["--consistency_weight", "1"]),
         ("tuned, reverse, mixed, consistency 0.1", ["--consistency_weight", "0.1"]),
+        ("tuned, reverse, mixed, exponent 1", ["--potential_exponent", "1"]),
+        ("tuned, reverse, mixed, no corpus rows", ["--auxiliary_corpus_weight", "0"]),
     ]
     rows = []
     for name, flags in settings:
@@ -129,7 +131,8 @@ def main() -> None:
         else:
             rows.append({**measure(args.demo, folder, flags, args.steps, args.prompts), "name": name})
     result = {
-        "command": "constraintc demo --output runs/demo && python benchmarks/demo/ablation.py --demo runs/demo",
+        "command": "constraintc demo --output runs/demo && python benchmarks/demo/ablation.py --demo runs/demo "
+        f"--steps {args.steps} --prompts {args.prompts}",
         "steps": args.steps, "prompts": args.prompts, "rows": rows, "versions": versions(), "cores": os.cpu_count(),
     }  # fmt: skip
     (HERE / "results").mkdir(exist_ok=True)

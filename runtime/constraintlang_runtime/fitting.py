@@ -143,16 +143,15 @@ def explained_share(
     kept = data.sequence < data.sequence.unique()[:EXPLAINED_SEQUENCES].max() + 1
     numbers, index = data.sequence[kept].unique(return_inverse=True)
     features, tokens, bins = data.features[kept], data.tokens[kept], data.bins[kept]
-    energy = energy.double()
     means, chosen = [], []
     for start in range(0, len(features), 256):
         part = features[start : start + 256].to(device)
-        value = (head.all_tokens(part).exp().double() * energy.to(device)).sum(-1)  # [S, V]
-        law = torch.softmax(anchor.logits_from(part).double(), dim=-1)
+        value = (head.all_tokens(part).exp() * energy.to(device)).sum(-1)  # [S, V]
+        law = torch.softmax(anchor.logits_from(part).float(), dim=-1)
         means.append((law * value).sum(-1).cpu())
-        chosen.append(value.cpu().gather(1, tokens[start : start + 256, None]).squeeze(1))
+        chosen.append(value.gather(1, tokens[start : start + 256, None].to(device)).squeeze(1).cpu())
     mean, advantage = torch.cat(means), torch.cat(chosen) - torch.cat(means)
-    total = torch.zeros(len(numbers), dtype=torch.float64).index_add(0, index, advantage)
+    total = torch.zeros(len(numbers)).index_add(0, index, advantage)
     first = data.follows[kept] < 0
     actual = energy[bins[first]]
     within = float((actual - mean[first]).square().mean())

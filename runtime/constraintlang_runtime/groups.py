@@ -6,9 +6,7 @@ group is a set of clauses that apply together; with ``none`` there is one group 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from constraintlang_compiler.bounds import set_point, set_point_mean
-from constraintlang_compiler.domains import domain_name
-from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
-from constraintlang_compiler.scopes import sample_clauses, scopes_of
+from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.projection import LOG_FLOOR
 
 Floats = NDArray[np.float64]
-NO_GROUP = -1
 
 
 @dataclass
@@ -132,34 +127,6 @@ def set_point_of(
         raise ConfigError(
             f"clause `{clause.name}`: {error}", help="raise --verify_prompts, or set --set_point_share"
         ) from error
-
-
-def assign_groups(policy: PolicyIR, tags: Sequence[dict[str, Any]], adaptive: str) -> list[tuple[int, ...]]:
-    """For each row the sample clauses of its group; with ``none`` every row has all of them."""
-    if adaptive == "none":
-        everything = tuple(range(len(sample_clauses(policy))))
-        return [everything for _ in tags]
-    return scopes_of(policy, tags)
-
-
-def check_scopes(policy: PolicyIR, tags: Sequence[dict[str, Any]]) -> None:
-    """Raise DataError for a clause whose domain holds no prompt: a policy must not pass because it was not applied."""
-    scopes = scopes_of(policy, tags)
-    for index, clause in enumerate(sample_clauses(policy)):
-        if clause.strength != "preserve" and not any(index in scope for scope in scopes):
-            domains = sorted({str(t["domain"]) for t in tags if "domain" in t})
-            raise DataError(
-                f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-                f"the prompts have {'the domains ' + ', '.join(domains) if domains else 'no domain'}",
-                help="write --prompts DOMAIN=FILE (or --data DOMAIN=FILE), or give the rows a `domain` column",
-            )
-
-
-def group_name(clauses: Sequence[Clause]) -> str:
-    """A short name for logs: the common domain, else the clauses' names."""
-    names = {domain_name(clause.domain) for clause in clauses}
-    only = next(iter(names)) if len(names) == 1 else None
-    return only if only is not None else "+".join(clause.name for clause in clauses)
 
 
 def attach_target(group: Group, statistics: Floats) -> NDArray[np.int64]:

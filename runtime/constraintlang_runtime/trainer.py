@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, collate, encode_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.fitting import explained_share, fit_auxiliary, potential_exponent, set_exponent
-from constraintlang_runtime.groups import NO_GROUP, Group, assign_groups, check_scopes, group_name
+from constraintlang_runtime.grouping import check_scopes, make_groups
+from constraintlang_runtime.groups import Group
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.rounds import (
@@ -42,7 +42,6 @@ from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.supported import check_supported
 
 logger = logging.getLogger(__name__)
-CORPUS_SCORED = 1024  # rows of a group that are scored to estimate the pull of the corpus
 
 
 class ConstraintTrainer(Trainer):
@@ -109,7 +108,12 @@ class ConstraintTrainer(Trainer):
             )
         )
         check_scopes(policy.ir, [row.tags for row in prompt_source])
-        self.groups, row_groups = self._make_groups(rows, prompt_source, processing_class)
+        self.groups, row_groups = make_groups(
+            policy.ir, rows, prompt_source, args,
+            score=lambda clauses, chosen: score_rows(
+                self.pool, clauses, chosen, processing_class, self._stage("scoring")
+            ),
+        )  # fmt: skip
         self.rows_dropped = 0
         if args.method == "filtering":
             kept = compliant_rows(
@@ -152,41 +156,6 @@ class ConstraintTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
 
     # ------------------------------------------------------------------------------------------ set-up
-    def _make_groups(
-        self, rows: list[TokenRow], prompts: list[TokenRow], tokenizer: Any
-    ) -> tuple[list[Group], list[int]]:
-        """Groups in order of first appearance among the prompts, and the group of each row."""
-        adaptive = self.constraint.adaptive
-        row_scopes = assign_groups(self.policy.ir, [row.tags for row in rows], adaptive)
-        prompt_scopes = assign_groups(self.policy.ir, [row.tags for row in prompts], adaptive)
-        numbers = {scope: number for number, scope in enumerate(dict.fromkeys(s for s in prompt_scopes if s))}
-        tokens = [len(row.ids) if row.train_prompt else len(row.completion) for row in rows]
-        groups = []
-        for scope, _number in numbers.items():
-            clauses = tuple(self.clauses[i] for i in scope)
-            mine = [i for i, s in enumerate(row_scopes) if s == scope]
-            step = max(1, len(mine) // CORPUS_SCORED)
-            scored = [rows[i] for i in mine[::step][:CORPUS_SCORED]]
-            means = (
-                score_rows(self.pool, clauses, scored, tokenizer, self._stage("scoring")).mean(axis=0)
-                if scored
-                else np.full(len(clauses), np.nan)
-            )
-            groups.append(
-                Group(
-                    group_name(clauses), clauses, scope,
-                    [p for p, s in zip(prompts, prompt_scopes, strict=True) if s == scope],
-                    sum(tokens[i] for i in mine) / max(1, sum(tokens)), means,
-                    corpus_rows=self._cut([rows[i] for i in mine]),
-                )
-            )  # fmt: skip
-        return groups, [numbers.get(scope, NO_GROUP) for scope in row_scopes]
-
-    def _cut(self, rows: list[TokenRow]) -> list[TokenRow]:
-        """Training rows as the sampler would have left them: completions no longer than its cap."""
-        most = self.constraint.max_new_tokens
-        return [replace(row, completion=row.completion[:most]) for row in rows if row.completion]
-
     def _start_anchor(self, model: Any, preserves: bool) -> Anchor | None:
         """The start model as a reference, when the settings need it."""
         constrained = self.constraint.method == "constraint"
@@ -270,7 +239,9 @@ class ConstraintTrainer(Trainer):
         config = self.constraint
         fitted = fit_auxiliary(
             group, self.anchor, found.rows, found.statistics, config, self.pad_id, seed=seed, progress=self.progress,
-            score_corpus=lambda rows: score_rows(self.pool, group.clauses, rows, self.processing_class),
+            score_corpus=lambda rows: score_rows(
+                self.pool, group.clauses, rows, self.processing_class, self._stage("scoring")
+            ),
         )  # fmt: skip
         logs = {
             "auxiliary/heldout_loss": fitted.report.heldout_loss,
