@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,10 +16,13 @@ import numpy as np
 from constraintlang import check_source
 from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
-from constraintlang.semantics import evaluate
+from constraintlang.segments import split
+from constraintlang.semantics import Response, evaluate
+from constraintlang_compiler.attributes import parts_needed
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.lower_domains import lower_domain
+from constraintlang_compiler.parts import PartScores
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_compiler.sources import read_source
 from constraintlang_runtime.scorers.binding import bind_scorers
@@ -26,6 +30,17 @@ from constraintlang_runtime.verification import verify_clause
 
 TORCH_FREE = ("regex", "lexicon", "length")
 Scores = dict[str, Decimal | None]
+
+
+def _parts(text: str, level: str) -> list[str]:
+    """The parts of a text; words stand for tokens, because there is no tokenizer here."""
+    if level == "tokens":
+        return [text[: word.end()] for word in re.finditer(r"\S+", text)]
+    return split(text, level)
+
+
+def _float(score: Decimal | None) -> float:
+    return float("nan") if score is None else float(score)
 
 
 @dataclass(frozen=True)
@@ -76,28 +91,45 @@ class Judge:
             found[name] = None if value is None else Decimal(repr(value))
         return found
 
+    def response(self, text: str) -> Response:
+        """A text as the reference sees it: its scores, and by level those of its parts."""
+        levels = parts_needed(self.compiled.ir.clauses)
+        return Response(
+            self.scores(text), {level: [self.scores(p) for p in _parts(text, level)] for level in levels}
+        )
+
     def statement(self, label: str) -> CheckedStatement:
         return next(s for s in self.checked.statements if s.label == label)
 
     def in_scope(self, statement: CheckedStatement, tags: Mapping[str, str]) -> bool:
         return statement.domain is None or matches(lower_domain(statement.domain), tags)
 
-    def truth(self, statement: CheckedStatement, scores: Scores) -> bool | None:
+    def truth(self, statement: CheckedStatement, response: Response) -> bool | None:
         """By the reference interpreter; the compiled checkers must agree."""
-        found = evaluate(statement.formula, scores)
+        found = evaluate(statement.formula, response)
         clause = next(c for c in self.compiled.ir.clauses if c.label == statement.label)
-        arrays = {k: np.array([np.nan if x is None else float(x)]) for k, x in scores.items()}
-        (violation,) = statistics([clause], arrays)[0]
-        assert (None if np.isnan(violation) else violation == 0) == found, (statement.text, scores)
+        arrays = {k: np.array([_float(x)]) for k, x in response.scores.items()}
+        parts = {
+            level: PartScores(
+                np.array([len(trace)]),
+                {
+                    k: np.array([_float(part[k]) for part in trace])
+                    for k in parts_needed([clause]).get(level, ())
+                },
+            )
+            for level, trace in response.parts.items()
+        }
+        (violation,) = statistics([clause], arrays, parts)[0]
+        assert (None if np.isnan(violation) else violation == 0) == found, (statement.text, response)
         return found
 
     def broken(self, text: str, tags: Mapping[str, str]) -> set[str]:
         """The labels of the pointwise statements in scope that a text certainly breaks."""
-        scores = self.scores(text)
+        response = self.response(text)
         return {
             s.label or s.text
             for s in self.checked.statements
-            if s.reading == "pointwise" and self.in_scope(s, tags) and self.truth(s, scores) is False
+            if s.reading == "pointwise" and self.in_scope(s, tags) and self.truth(s, response) is False
         }
 
     def verdict(self, label: str, series: Mapping[str, Sequence[Decimal]]) -> str:
@@ -117,10 +149,10 @@ class Judge:
                 continue
             if item.outcome in ("pass", "fail"):
                 chosen = [s for s in self.checked.statements if item.on in (None, s.label)]
-                scores = self.scores(item.text or "") | {
-                    k: x for k, x in stubs.items() if isinstance(x, Decimal)
-                }
-                passed = all(self.truth(s, scores) is True for s in chosen if s.reading == "pointwise")
+                own = self.response(item.text or "")
+                given = {k: x for k, x in stubs.items() if isinstance(x, Decimal)}
+                response = Response({**own.scores, **given}, own.parts)
+                passed = all(self.truth(s, response) is True for s in chosen if s.reading == "pointwise")
                 if not any(s.reading == "pointwise" for s in chosen) or passed != (item.outcome == "pass"):
                     wrong.append(f"{test.name}: expected `{item.outcome} {item.text!r} on {item.on}`")
             else:

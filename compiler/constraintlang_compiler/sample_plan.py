@@ -23,6 +23,7 @@ from constraintlang_compiler.planning import clean_samples_needed
 POWER = 0.9
 SHARE = 0.5
 MAX_PROMPTS = 10**8
+SHARES = ("violation", "probability", "quantile", "hard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class ClausePlan:
     def _value(self, value: float | None) -> str:
         if value is None:
             return "-"
-        return f"{100 * value:.3g}%" if self.kind in ("violation", "probability", "hard") else f"{value:.4g}"
+        return f"{100 * value:.3g}%" if self.kind in SHARES else f"{value:.4g}"
 
 
 def domains_of(plans: Sequence[ClausePlan]) -> dict[str, int]:
@@ -96,7 +97,7 @@ def least_prompts(clause: Clause, num_clauses: int) -> int | None:
     """The number of prompts with which the best possible outcome is called ``holds``; None when none is."""
     bound, statistic = float(clause.bound), clause.statistic
     alpha = corrected_alpha(float(clause.confidence), num_clauses)
-    if clause.hard:
+    if clause.hard or clause.base_factor is not None:
         return None
     if isinstance(statistic, Indicator) and num_samples(clause) == 1:
         return clean_samples_needed(bound, 1.0 - alpha) if 0 < bound < 1 else None
@@ -212,7 +213,7 @@ def _plan(
         needed=needed,
         set_point=None if point is None else shown(point),
         can_hold=None if num_prompts is None or least is None else num_prompts >= least,
-        note="" if single else "simulated for values that spread as widely as they can",
+        note=_note(clause, simulated=not single),
     )
 
 
@@ -226,6 +227,8 @@ def _not_planned(clause: Clause) -> tuple[str, str] | None:
             "paired ratio estimator (asymptotic)",
             "depends on how differently the two models do row by row",
         )
+    if clause.base_factor is not None:
+        return "none", "depends on what the base model does"
     if not isinstance(statistic, Indicator | Value):
         return "none", "no plan is known for this kind of clause"
     high = _high(statistic)
@@ -236,6 +239,17 @@ def _not_planned(clause: Clause) -> tuple[str, str] | None:
     if bound <= 0:
         return "none", "no number of prompts shows it: the bound is the best possible value, or beyond it"
     return None
+
+
+def _note(clause: Clause, *, simulated: bool) -> str:
+    notes = []
+    if clause.kind == "quantile":
+        notes.append("the true value is the share beyond the threshold")
+    if clause.per:
+        notes.append("for one stratum: each stratum needs as many, and all of them share the confidence")
+    if simulated:
+        notes.append("simulated for values that spread as widely as they can")
+    return "; ".join(notes)
 
 
 def _high(statistic: Indicator | Value) -> float | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from analysis_strategies import DECLARATIONS, policies_of, random_samples
+from analysis_strategies import DECLARATIONS, policies_of, random_samples, rich_texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,8 @@ from constraintlang_compiler.analysis.exact import orthogonal, solve
 from constraintlang_compiler.analysis.limits import Budget
 from constraintlang_compiler.analysis.requirements import Requirement
 from constraintlang_compiler.analysis.subjects import subjects_of
-from constraintlang_compiler.analysis.witness import meets
+from constraintlang_compiler.analysis.witness import Response, Sample, meets
+from constraintlang_compiler.domains import matches
 
 MORE = """attribute grade: real { backend = python("acme:grade") }
 attribute mood: real in [0, 20] { backend = python("acme:mood") }
@@ -29,7 +30,7 @@ attribute age: int in [0, 9] { backend = python("acme:age") }
 
 
 def policy(text: str) -> CheckedPolicy:
-    return check_source(DECLARATIONS + MORE + text.replace("; ", "\n")).require()
+    return check_source(DECLARATIONS + MORE + "tag lang in {en, de}\n" + text.replace("; ", "\n")).require()
 
 
 def ask(found: CheckedPolicy, *, failing_last: bool = False) -> tuple[Answer, Sequence[Requirement]]:
@@ -48,6 +49,10 @@ def verdict(text: str) -> str:
     if answer.sample is not None:
         assert all(meets(r.statement, answer.sample) is True for r in requirements)
         assert sum(row.weight for row in answer.sample) == 1
+        # What a sample law shows to be possible is never excluded by a proof.
+        subjects = subjects_of(policy(text))
+        proof = Decider(subjects.variables, Budget(30.0)).ask(subjects.requirements, want_sample=False)
+        assert not proof.is_impossible
     assert (answer.sample is not None) == (answer.verdict == "possible")
     return answer.verdict
 
@@ -97,6 +102,35 @@ POSSIBLE_IMPOSSIBLE = [
     ("preserve mean(perplexity) <= 1.02 * base; preserve mean(perplexity) >= 2 * base - 9",
      "preserve mean(perplexity) <= 0.5 * base; preserve mean(perplexity) >= base"),
     ("preserve mean(accuracy) >= base + 50%", "preserve mean(accuracy) >= base + 101%"),
+    # tails
+    ("quantile(toxicity, 0.95) < 0.3; P(toxicity >= 0.3) >= 5%",
+     "quantile(toxicity, 0.95) < 0.3; P(toxicity >= 0.3) > 5%"),
+    ("median(words) in [50, 120]; mean(words) < 26", "median(words) in [50, 120]; mean(words) < 25"),
+    ("cvar(toxicity, 0.9) <= 0.4; P(toxicity >= 0.5) >= 8%",
+     "cvar(toxicity, 0.9) <= 0.4; P(toxicity >= 0.5) >= 9%"),
+    ("cvar(toxicity, 0.9) >= 0.4; mean(toxicity) <= 0.04", "cvar(toxicity, 0.9) >= 0.4; mean(toxicity) < 0.04"),
+    ("cvar(toxicity, 0.9) < 0.4; quantile(toxicity, 0.9) > 0.3",
+     "cvar(toxicity, 0.9) < 0.4; quantile(toxicity, 0.9) >= 0.4"),
+    ("always toxicity < 0.4; cvar(toxicity, 0.9) > 0.399", "always toxicity < 0.4; cvar(toxicity, 0.9) >= 0.4"),
+    ("2 - cvar(toxicity, 0.5) >= 1.5", "cvar(toxicity, 0.5) < 0"),
+    # conditions, strata, choices, several statistics
+    ("P(toxicity > 0.5 | lang=en) <= 2%; P(toxicity > 0.5) > 50%",
+     "P(toxicity > 0.5 | lang=en) <= 2%; P(toxicity > 0.5) > 50% for lang=en"),
+    ("mean(toxicity) < 0.1 per lang; mean(toxicity) > 0.5",
+     "mean(toxicity) < 0.1 per lang; mean(toxicity) > 0.5 for lang in {en, de}"),
+    ("mean(toxicity) < 0.1 or mean(toxicity) > 0.9; P(toxicity in [0.2, 0.3]) > 5%",
+     "mean(toxicity) < 0.1 or mean(toxicity) > 0.9; mean(toxicity) in [0.2, 0.3]"),
+    ("mean(toxicity) > 0.2 implies mean(empathy) > 0.8; mean(empathy) < 0.5",
+     "mean(toxicity) > 0.2 implies mean(empathy) > 0.8; mean(toxicity) > 0.3; mean(empathy) < 0.5"),
+    ("mean(toxicity) <= 2 * mean(empathy); mean(toxicity) > 0.5; mean(empathy) < 0.26",
+     "mean(toxicity) <= 2 * mean(empathy); mean(toxicity) > 0.5; mean(empathy) < 0.25"),
+    # the base model: its own responses inside a statistic, the same text outside
+    ("mean(toxicity) <= 0.9 * base; mean(toxicity@base) < 0.5; mean(toxicity) > 0.44",
+     "mean(toxicity) <= 0.9 * base; mean(toxicity@base) < 0.5; mean(toxicity) >= 0.45"),
+    ("always reference_perplexity <= 1.5 * base; always reference_perplexity@base < 2; "
+     "mean(reference_perplexity@base) >= 3",
+     "always reference_perplexity <= 1.5 * base; always reference_perplexity@base < 2; "
+     "mean(reference_perplexity) >= 3"),
 ]  # fmt: skip
 
 
@@ -139,22 +173,51 @@ def test_a_limit_gives_no_answer() -> None:
 
 
 # ------------------------------------------------------------ against random search
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def is_populated(requirements: Sequence[Requirement], sample: Sample) -> bool:
+    return all(any(matches(domain, row.tags) for row in sample) for r in requirements for domain in r.domains)
+
+
+def check_answers(found: CheckedPolicy, failing_last: bool, seed: int) -> Answer:
+    """A witness is accepted by the reference; what is called impossible is met by no sample tried at random."""
+    subjects = subjects_of(found)
+    requirements = subjects.requirements
+    if subjects.skipped:
+        return Answer("unknown")
+    decider = Decider(subjects.variables, Budget(30.0))
+    holding, failing = (requirements[:-1], requirements[-1]) if failing_last else (requirements, None)
+    answer = decider.ask(holding, failing)
+    without_sample = decider.ask(holding, failing, want_sample=False)
+    wanted = [True] * (len(requirements) - failing_last) + [False] * failing_last
+    statements = [r.statement for r in requirements]
+    if answer.verdict == "possible":
+        assert answer.sample is not None
+        assert [meets(s, answer.sample) for s in statements] == wanted
+        fresh = Decider(subjects.variables, Budget(30.0)).ask(holding, failing, want_sample=False)
+        assert not fresh.is_impossible
+    elif answer.is_impossible:
+        assert without_sample.is_impossible
+        for sample in random_samples(random.Random(seed), 60):
+            if is_populated(requirements, sample):
+                assert [meets(s, sample) for s in statements] != wanted
+    return answer
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(policies_of(3), st.booleans(), st.integers(0, 10**6))
 def test_answers_against_the_reference_and_random_search(
     found: CheckedPolicy, failing_last: bool, seed: int
 ) -> None:
-    """Property 38: a witness is accepted; what is called impossible is met by no sample tried at random."""
-    answer, requirements = ask(found, failing_last=failing_last)
-    wanted = [True] * (len(requirements) - failing_last) + [False] * failing_last
-    statements = [r.statement for r in requirements]
-    assert answer.verdict != "unknown", "every construct of these policies is understood"
-    if answer.verdict == "possible":
-        assert answer.sample is not None
-        assert [meets(s, answer.sample) for s in statements] == wanted
-        return
-    for sample in random_samples(random.Random(seed), 60):
-        assert [meets(s, sample) for s in statements] != wanted
+    """Property 38. Every construct of these policies is understood, and every question is decided."""
+    assert check_answers(found, failing_last, seed).verdict != "unknown"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policies_of(2, rich_texts), st.booleans(), st.integers(0, 10**6))
+def test_answers_about_tails_conditions_strata_and_choices(
+    found: CheckedPolicy, failing_last: bool, seed: int
+) -> None:
+    """Property 38 again; here some questions may stay open."""
+    check_answers(found, failing_last, seed)
 
 
 # ------------------------------------------------------------ parts
@@ -201,6 +264,7 @@ def test_solving_is_exact(matrix: list[list[Fraction]], solution: list[Fraction]
     assert solve(matrix, right) == (None if determinant == 0 else solution)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(fractions, min_size=4, max_size=4), max_size=3),
     st.lists(fractions, min_size=4, max_size=4),
@@ -216,8 +280,6 @@ def test_orthogonal_vectors_are_exactly_orthogonal(
 
 
 def test_a_law_is_judged_on_its_domain_only() -> None:
-    from constraintlang_compiler.analysis.witness import Response
-
     (statement,) = policy("always toxicity < 0.5 for lang=en").statements
     low, high = {"toxicity": Decimal("0.1")}, {"toxicity": Decimal("0.9")}
     good = Response(Fraction(1, 2), {"lang": "en"}, low)

@@ -18,31 +18,20 @@ from constraintlang_policies.library import FOLDER
 
 EXAMPLES = sorted((FOLDER / "examples").glob("*.policy"))
 
-# What needs constructs that this release does not compile: delete the entry when it does.
-UNCOMPILED = {
-    "03_tail": "quantile, cvar",
-    "04_relative": "base on responses",
-    "07_temporal": "over",
-    "08_strata": "per, conditional P",
-    "09_groups": "over",
-    "12_rich": "quantile, over, per",
-}
-COMPILED = [path for path in EXAMPLES if path.stem not in UNCOMPILED]
-
 
 def test_there_are_twelve() -> None:
     assert [path.stem[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(1, 13)]
-    assert set(UNCOMPILED) <= {path.stem for path in EXAMPLES}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_clean(path: Path) -> None:
     source = read_source(path)
     found = check_and_lower(source)
-    errors = {d.code for d in found.diagnostics if d.is_error}
-    assert errors == ({"PC120"} if path.stem in UNCOMPILED else set())
-    assert [d for d in found.diagnostics if d.severity == "warning"] == []
-    assert (found.lowered is None) == (path.stem in UNCOMPILED)
+    assert [d for d in found.diagnostics if d.is_error] == []
+    # A ratio of chances is verified, and not trained on.
+    expected = {"PC603"} if path.stem == "08_strata" else set()
+    assert {d.code for d in found.diagnostics if d.severity == "warning"} == expected
+    assert found.lowered is not None
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -61,14 +50,14 @@ def _comments(policy: Policy) -> list[Comment]:
     return [comment for comment in policy.comments if comment.text]
 
 
-@pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_canonical_text_has_the_same_hash(path: Path) -> None:
     policy = compile_path(path)
     text = canonical_policy(policy.ir)
     assert compile_source(SourceFile(text)).semantic_hash == policy.semantic_hash
 
 
-@pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_tests_in_the_file(path: Path) -> None:
     judge = Judge(path)
     assert [wrong for test in judge.tests for wrong in judge.run_test(test)] == []

@@ -23,13 +23,6 @@ from constraintlang_policies.library import FOLDER, std_names, std_path, std_sum
 STD = FOLDER / "std"
 NAMES = std_names()
 
-# What needs constructs that this release does not compile: delete the entry when it does.
-UNCOMPILED = {
-    "disclaimers": "over sentences",
-    "nondiscrimination": "per",
-}
-COMPILED = [name for name in NAMES if name not in UNCOMPILED]
-
 
 @cache
 def judge(name: str) -> Judge:
@@ -39,7 +32,7 @@ def judge(name: str) -> Judge:
 def cases(kind: str) -> list[object]:
     return [
         pytest.param(name, case, id=f"{name}-{index}")
-        for name in COMPILED
+        for name in NAMES
         for index, case in enumerate(read_cases(STD / "cases" / f"{name}.{kind}.jsonl"))
     ]
 
@@ -49,7 +42,6 @@ def test_there_is_a_library() -> None:
     assert {path.name for path in (STD / "cases").iterdir()} == {
         f"{name}.{kind}.jsonl" for name in NAMES for kind in ("accepted", "rejected")
     }
-    assert set(UNCOMPILED) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +49,7 @@ def test_a_policy_is_well_kept(name: str) -> None:
     source = read_source(std_path(f"std/{name}.policy"))
     found = check_and_lower(source)
     assert [d for d in found.diagnostics if d.severity == "warning"] == []
-    assert {d.code for d in found.diagnostics if d.is_error} == ({"PC120"} if name in UNCOMPILED else set())
+    assert [d for d in found.diagnostics if d.is_error] == []
     policy, _ = parse(source)
     assert format_policy(policy) == source.text
     assert source.text.split("\n")[1].startswith(("#", "edition 1"))
@@ -83,35 +75,14 @@ def test_rejected_texts(name: str, case: Case) -> None:
     assert judge(name).broken(case.text, case.tags) == case.broken
 
 
-@pytest.mark.parametrize("name", UNCOMPILED)
-def test_the_part_that_compiles(name: str, tmp_path: Path) -> None:
-    """A copy without the statements that this release refuses."""
-    source = read_source(std_path(f"std/{name}.policy"))
-    found = check_source(source)
-    refused = [d.span for d in found.errors]
-    kept = tuple(
-        item
-        for item in found.tree.items
-        if not isinstance(item, n.Test)
-        and not any(item.span.start <= span.start < item.span.end for span in refused)
-    )
-    assert len(found.tree.items) - len(kept) > 0
-    (tmp_path / "part.policy").write_text(format_policy(n.Policy(items=kept)), encoding="utf-8")
-    part = Judge(tmp_path / "part.policy")
-    assert part.labels
-    for kind in ("accepted", "rejected"):
-        for case in read_cases(STD / "cases" / f"{name}.{kind}.jsonl"):
-            assert part.broken(case.text, case.tags) == case.broken & set(part.labels), case.text
-
-
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", NAMES)
 def test_tests_in_the_file(name: str) -> None:
     policy = judge(name)
     assert len(policy.tests) >= 1
     assert [wrong for test in policy.tests for wrong in policy.run_test(test)] == []
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_statement_has_a_case(name: str) -> None:
     """A text that breaks it, or a test in the file: a statement that nothing breaks demands nothing."""
     policy = judge(name)

@@ -11,7 +11,7 @@ from constraintlang.nodes import NO_SPAN
 from constraintlang.source import Span
 from constraintlang.tree import names_in
 from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper, corrected_alpha
-from constraintlang_compiler.ir import Clause, Indicator, Value
+from constraintlang_compiler.ir import Clause, Hinge, Indicator, Value
 from constraintlang_compiler.lower import Lowered
 from constraintlang_compiler.render import number_text
 from constraintlang_compiler.sample_plan import least_prompts, num_samples
@@ -25,7 +25,7 @@ def evidence_findings(
         span = policy.statements[origins[0]].span or NO_SPAN
         if num_prompts is not None:
             yield from _too_few(clause, span, num_prompts, len(lowered.ir.clauses))
-        if isinstance(clause.statistic, Value) and clause.statistic.high is None:
+        if isinstance(clause.statistic, Value | Hinge) and clause.statistic.high is None:
             yield Diagnostic(
                 "PC502", "warning", span, "the range is open, so only an asymptotic interval exists",
                 help="declare a range, as in `attribute grade: real in [0, 20]`, or bound a chance instead",

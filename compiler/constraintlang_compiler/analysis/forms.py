@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
+from constraintlang_compiler.analysis.base_law import BASE_LAW
 from constraintlang_compiler.intervals import Interval
 
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -109,9 +110,9 @@ class Variables:
     def _name(self, node: n.Name) -> Form | None:
         name = ".".join(node.parts)
         info = self.attributes.get(name)
-        if info is None or node.model not in (None, "self", "base"):
+        if info is None or node.model not in (None, "base", BASE_LAW):
             return None
-        key = f"{name}@base" if node.model == "base" else name
+        key = name if node.model is None else f"{name}@{node.model}"
         self.declare(info, key)
         return Form(((key, ONE),))
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo, CheckedStatement
-from constraintlang.tree import names_in
 from constraintlang_compiler.analysis.atoms import MIRRORED, opaque_parts
+from constraintlang_compiler.analysis.base_law import on_base_law
 from constraintlang_compiler.analysis.forms import ONE, ZERO, Form, Variables
 from constraintlang_compiler.analysis.rows import (
     Alternatives,
@@ -181,7 +181,7 @@ class _Reader:
         self.variables = variables
         self.for_proof = True
         self.domains: list[DomainPredicate | None] = [domain]
-        self.quantities: set[tuple[Part, ...]] = set()
+        self.quantities: set[tuple[Part, ...] | None] = set()  # None: not a sum
 
     def side(self, goal: Goal, *, for_proof: bool) -> Alternatives:
         """The alternatives of the statement being true, or not true."""
@@ -253,7 +253,7 @@ class _Reader:
         if tail.factor == 0 or not all(isinstance(part, Mass) for part in total.parts):
             raise NotAnalysed("a quantile beside another statistic is not analysed")
         constant = sum((part.factor for part in total.parts if isinstance(part, Mass)), ZERO)
-        self.quantities.add((Mass(tail.factor),))  # never printed, but not the quantity of another link
+        self.quantities.add(None)
         side = op if tail.factor > 0 else MIRRORED[op]
         bound = -constant / tail.factor
         return tail_rows(tail, side, bound, domain, self.variables, for_proof=self.for_proof)
@@ -269,19 +269,19 @@ class _Reader:
             return self.rows(expr, left)
         if not isinstance(expr, n.Apply):
             raise NotAnalysed("this term is not analysed")
-        if any(name.model == "base" or name.parts == ("base",) for name in names_in(expr)):
-            raise NotAnalysed("the base model's own responses are not analysed")
-        if expr.function == "mean":
-            form = self.variables.form(expr.arguments[0])  # type: ignore[arg-type]
+        call: n.Apply = on_base_law(expr)
+        argument: Any = call.arguments[0]
+        if call.function == "mean":
+            form = self.variables.form(argument)
             if form is None:
                 raise NotAnalysed("the mean of this expression is not analysed")
-            return _Sum((Moment(form),), expr.given)
-        if expr.function == "P":
-            return _Sum((TruthOf(ONE, expr.arguments[0], True),), expr.given)  # type: ignore[arg-type]
-        tail = tail_of(expr, self.variables)
+            return _Sum((Moment(form),), call.given)
+        if call.function == "P":
+            return _Sum((TruthOf(ONE, argument, True),), call.given)
+        tail = tail_of(call, self.variables)
         if tail is None:
-            raise NotAnalysed(f"`{expr.function}` is not analysed")
-        return _Sum((), expr.given, tail)
+            raise NotAnalysed(f"`{call.function}` is not analysed")
+        return _Sum((), call.given, tail)
 
     def arithmetic(self, expr: n.Arithmetic, first: _Sum, second: _Sum) -> _Sum:
         if expr.op in "+-":
@@ -302,7 +302,7 @@ class _Reader:
             own = self.total(left, left).parts
             return _Sum(tuple(Moment(_on_base(part)) if isinstance(part, Moment) else part for part in own))
         if isinstance(expr, n.Name) and len(expr.parts) == 1 and expr.parts[0] in ROWS_VARIABLES:
-            name = expr.parts[0] if expr.model in (None, "self") else f"{expr.parts[0]}@{expr.model}"
+            name = expr.parts[0] if expr.model is None else f"{expr.parts[0]}@{expr.model}"
             for key in (expr.parts[0], f"{expr.parts[0]}@base"):
                 self.variables.declare(ROWS_VARIABLES[expr.parts[0]], key)
             return _Sum((Moment(Form(((name, ONE),))),))

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
-from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
 from constraintlang.semantics import rows_hold, statement_holds
-from constraintlang.tree import descendants
+from constraintlang_compiler.analysis.base_law import own_name
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.lower_domains import lower_domain
 
@@ -20,6 +18,7 @@ from constraintlang_compiler.lower_domains import lower_domain
 class Response:
     """One row of a sample law: how much of the law it is, the tags of its prompt, its scores.
 
+    A score named ``a@base`` is of the same text, one named ``a@base law`` of a response of the base model.
     In a law about the user's rows the scores are the model's perplexity and accuracy, ``@base`` those of the
     start model.
     """
@@ -56,13 +55,16 @@ def meets(statement: CheckedStatement, sample: Sequence[Response]) -> bool | Non
             for name in inside[0].scores
         }
         return rows_hold(statement, values)
-    # Tags matter only where a statement asks for them: in strata, and in `P(... | lang=fr)`.
-    law: Any = [(row.weight / total, row.scores) for row in inside]
-    if statement.per or any(
-        isinstance(node, n.Apply) and node.given for node in descendants(statement.formula)
-    ):
-        law = [(row.weight / total, row.scores, row.tags) for row in inside]
-    return statement_holds(statement, law)
+    law = [(row.weight / total, _scores(row, of_base=False), row.tags) for row in inside]
+    base = [(row.weight / total, _scores(row, of_base=True), row.tags) for row in inside]
+    return statement_holds(statement, law, base)
+
+
+def _scores(row: Response, *, of_base: bool) -> dict[str, Decimal]:
+    """The scores of the model's response, or those of the base model's own."""
+    if of_base:
+        return {own: value for name, value in row.scores.items() if (own := own_name(name)) is not None}
+    return {name: value for name, value in row.scores.items() if own_name(name) is None}
 
 
 def table(sample: Sequence[Response]) -> list[str]:
