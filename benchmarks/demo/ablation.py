@@ -113,7 +113,15 @@ def main() -> None:
     settings += [
         (
             f"{anchor}, {divergence}, {prefixes}",
-            ["--anchor", anchor, "--divergence", divergence, "--prefixes", prefixes, *(MOVING if anchor in ("previous", "current") else [])],
+            [
+                "--anchor",
+                anchor,
+                "--divergence",
+                divergence,
+                "--prefixes",
+                prefixes,
+                *(MOVING if anchor in ("previous", "current") else []),
+            ],
         )
         for anchor, divergence, prefixes in itertools.product(ANCHORS, DIVERGENCES, PREFIXES)
     ]

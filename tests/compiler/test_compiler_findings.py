@@ -212,7 +212,7 @@ def test_open_ranges_and_plugins() -> None:
 
 # ------------------------------------------------------------ bounds on time, golden policies, pages
 def test_a_large_policy_is_bounded_in_time() -> None:
-    text = "\n".join(f"s{i}: toxicity < 0.{i + 1000} and words < {i}" for i in range(800))
+    text = "\n".join(f"s{i}: toxicity < 0.{i + 1000} and words < {i + 1}" for i in range(800))
     front = check_and_lower(SourceFile("edition 1\n" + text))
     start = time.process_time()
     diagnostics = analyse(front, seconds=1.0)
