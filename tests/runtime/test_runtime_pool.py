@@ -124,7 +124,18 @@ def test_numpy_results_are_numbers_too() -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [[math.nan], [math.inf], ["x"], [0.1, 0.2], [], [2.0], [-1.0], [[0.1]], None, [object()]],
+    [
+        [math.nan],
+        [math.inf],
+        ["x"],
+        [0.1, 0.2],
+        [],
+        [2.0],
+        [-1.0],
+        [[0.1]],
+        None,
+        pytest.param([object()], id="object"),
+    ],
     ids=repr,
 )
 def test_results_that_are_not_scores(result: Any) -> None:
