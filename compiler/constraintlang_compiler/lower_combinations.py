@@ -69,7 +69,7 @@ def bound_of(
         )
     sign = 1 if upper else -1
     parts = [(_part(symbol, attributes), sign * factor) for symbol, factor in form.coefficients.items()]
-    parts.sort(key=lambda pair: sort_key(pair[0]))
+    parts.sort(key=lambda pair: (pair[0].model == "base", sort_key(pair[0])))
     scale = abs(scale_of([factor for _, factor in parts], form.constant))
     return Bound(
         parts=tuple(
