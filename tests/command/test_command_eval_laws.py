@@ -88,17 +88,18 @@ def test_a_stratum_without_prompts_is_vacuous_and_a_missing_key_an_error(judge: 
     assert "`fair` is judged per `topic`" in err
 
 
-def test_a_conditional_chance_is_a_domain_and_a_gap_compares_two(judge: Any) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_conditional_chance_is_a_domain_and_a_gap_compares_two(judge: Any, count: int) -> None:
     policy = (
         "some: P(toxicity > 0.5 | part=odd) <= 99%\n"
         "gap: P(toxicity > 0.5 | part=odd) <= 0.01 + 1.2 * P(toxicity > 0.5 | part=even)\n"
     )
-    _, found, samples, _ = judge(policy)
+    _, found, samples, _ = judge(policy, "--samples", str(count))
     assert found["some"]["n"] == 20
     assert found["some"]["domain"] == "part=odd"
     gap = found["gap"]
     assert (gap["kind"], gap["quantity"], gap["n"], gap["bound"]) == ("difference", "difference", 40, 0.01)
-    hits = scores(samples, "gap") > 0.5
+    hits = (scores(samples, "gap") > 0.5).reshape(40, count).mean(axis=1)
     assert gap["estimate"] == pytest.approx(hits[1::2].mean() - 1.2 * hits[::2].mean())
 
 
@@ -116,7 +117,8 @@ def test_the_base_model_answers_the_same_prompts(judge: Any, world: World) -> No
     values = scores(samples, "less")
     assert (less["kind"], less["n"], less["samples"], less["verdict"]) == ("mean", 40, 2, "holds")
     assert less["estimate"] == pytest.approx(values.mean())
-    assert less["bound"] - 0.5 != less["estimate"]  # the base model's own answers, drawn by themselves
+    # The base model's own answers, drawn by themselves.
+    assert abs(less["bound"] - 0.5 - less["estimate"]) > 1e-6
     assert less["note"] == f"the base model reaches {less['bound'] - 0.5:.4g}"
     assert (found["tail"]["kind"], found["tail"]["verdict"]) == ("quantile", "holds")
     assert (found["either"]["kind"], found["either"]["verdict"]) == ("choice", "holds")
