@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from constraintlang_compiler.canonical import record_json
-from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.ir import Clause, Statistic
 from constraintlang_compiler.targets import SoftBins, Target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.control import ControllerState
@@ -43,7 +43,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "corpus_share": group.corpus_share,
                 "corpus_means": [float(x) for x in group.corpus_means],
                 "target": None if group.target is None else _target_record(group.target),
-                "clauses": [record_json(clause) for clause in group.clauses],  # with measured bounds
+                "demands": [_demand_record(clause) for clause in group.clauses],
                 "bin_values": group.bin_values.tolist(),
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
@@ -83,7 +83,10 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
     for number, (group, record) in enumerate(zip(groups, state["groups"], strict=True)):
         group.corpus_share = record["corpus_share"]
         group.corpus_means = np.array(record["corpus_means"])
-        group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
+        group.clauses = tuple(
+            _with_demand(clause, demand, folder)
+            for clause, demand in zip(group.clauses, record["demands"], strict=True)
+        )
         group.bin_values = np.array(record["bin_values"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
         group.target = None if record["target"] is None else _target(record["target"])
@@ -141,6 +144,26 @@ def write_atomic(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _demand_record(clause: Clause) -> dict[str, Any]:
+    """What a run may have measured of a clause: see ``settling.py``."""
+    return {
+        "statistic": msgspec.to_builtins(clause.statistic),
+        "bound": clause.bound,
+        "base_factor": clause.base_factor,
+    }
+
+
+def _with_demand(clause: Clause, record: dict[str, Any], folder: Path) -> Clause:
+    try:
+        statistic = msgspec.convert(record["statistic"], Statistic)
+        return replace(clause, **{**record, "statistic": statistic})
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"cannot read clause `{clause.name}` in the state in `{folder}`: {error}",
+            help="resume from another checkpoint",
+        ) from error
 
 
 def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:

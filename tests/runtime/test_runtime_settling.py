@@ -206,6 +206,10 @@ def test_measured_bounds_are_in_the_checkpoint(world: World, tmp_path: Path) -> 
     assert fresh.groups[0].clauses != trainer.groups[0].clauses
     load_groups(folder, fresh.groups, torch.device("cpu"))
     assert fresh.groups[0].clauses == trainer.groups[0].clauses
+    state = folder / "constraint.json"
+    state.write_text(state.read_text().replace('"kind": "value"', '"kind": "valeu"'))
+    with pytest.raises(TrainingError, match=r"cannot read clause `less`.*valeu"):
+        load_groups(folder, fresh.groups, torch.device("cpu"))
 
 
 def test_strata_are_groups_of_their_own(world: World, tmp_path: Path) -> None:
