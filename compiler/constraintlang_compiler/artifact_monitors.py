@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from constraintlang_compiler.attributes import overs_of
+from constraintlang_compiler.attributes import overs_of, predicates_of
 from constraintlang_compiler.canonical import canonical_bytes, record_json
-from constraintlang_compiler.ir import Clause, Indicator, Over
+from constraintlang_compiler.ir import Clause, Over
 from constraintlang_compiler.ir_monitors import TraceAutomaton
 from constraintlang_compiler.monitors.budget import BudgetExceeded
 
@@ -52,9 +52,7 @@ def monitor_problems(folder: Path, clauses: Iterable[Clause]) -> Iterator[str]:
 
 
 def _overs(clauses: Iterable[Clause]) -> Iterator[Over]:
-    for clause in clauses:
-        if isinstance(clause.statistic, Indicator):
-            yield from overs_of(clause.statistic.predicate)
+    return overs_of(predicate for clause in clauses for predicate in predicates_of(clause))
 
 
 def _automaton(over: Over) -> TraceAutomaton:

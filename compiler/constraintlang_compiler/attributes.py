@@ -8,14 +8,21 @@ from constraintlang_compiler.ir import (
     All,
     Any,
     AttributeRef,
+    Bound,
+    Choice,
     Clause,
+    Combination,
     Comparison,
+    Condition,
     FlagRef,
+    Hinge,
     Indicator,
     Over,
+    Part,
     Predicate,
     Product,
     Quotient,
+    Share,
     Sum,
     Term,
     Value,
@@ -33,41 +40,63 @@ from constraintlang_compiler.ir_monitors import (
 )
 
 
-def score_key(reference: AttributeRef) -> str:
+def score_key(reference: AttributeRef | FlagRef) -> str:
     """The name under which the scores of an attribute are passed: ``toxicity``, or ``toxicity@base``."""
     return reference.name if reference.model == "self" else f"{reference.name}@base"
 
 
 def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
-    """The score keys that the sample clauses read on whole responses, sorted; utility clauses read none."""
+    """The score keys that the clauses read on whole responses, sorted; utility clauses read none.
+
+    What is read on the base model's own responses has the plain name: those are scored like the model's own.
+    """
     keys: set[str] = set()
     for clause in clauses:
-        if isinstance(clause.statistic, Indicator):
-            _of_predicate(clause.statistic.predicate, keys)
-        elif isinstance(clause.statistic, Value):
-            _of_term(clause.statistic.term, keys)
+        match clause.statistic:
+            case Indicator(predicate=predicate):
+                _of_predicate(predicate, keys)
+            case Value(term=term) | Hinge(term=term):
+                _of_term(term, keys)
+            case Combination(parts=parts):
+                _of_parts(parts, keys)
+            case Choice(operands=operands):
+                for bound in bounds_in(operands):
+                    _of_parts(bound.parts, keys)
     return tuple(sorted(keys))
+
+
+def predicates_of(clause: Clause) -> Iterator[Predicate]:
+    """The predicates on one response that a clause is made of."""
+    parts: Iterable[Part] = ()
+    match clause.statistic:
+        case Indicator(predicate=predicate):
+            yield predicate
+        case Combination(parts=parts):
+            pass
+        case Choice(operands=operands):
+            parts = [part for bound in bounds_in(operands) for part in bound.parts]
+    for part in parts:
+        if isinstance(part.quantity, Share):
+            yield part.quantity.predicate
 
 
 def parts_needed(clauses: Iterable[Clause]) -> dict[Level, tuple[str, ...]]:
     """The levels that ``over`` speaks of, and the score keys that are read on the parts of each, sorted."""
     keys: dict[Level, set[str]] = {}
-    for clause in clauses:
-        if isinstance(clause.statistic, Indicator):
-            for over in overs_of(clause.statistic.predicate):
-                found = keys.setdefault(over.level, set())
-                for predicate in parts_predicates(over.formula):
-                    _of_predicate(predicate, found)
+    for over in overs_of(predicate for clause in clauses for predicate in predicates_of(clause)):
+        found = keys.setdefault(over.level, set())
+        for predicate in parts_predicates(over.formula):
+            _of_predicate(predicate, found)
     return {level: tuple(sorted(found)) for level, found in sorted(keys.items())}
 
 
-def overs_of(predicate: Predicate) -> Iterator[Over]:
-    """Every ``over`` in a predicate."""
-    if isinstance(predicate, Over):
-        yield predicate
-    elif isinstance(predicate, (All, Any)):
-        for operand in predicate.operands:
-            yield from overs_of(operand)
+def overs_of(predicates: Iterable[Predicate]) -> Iterator[Over]:
+    """Every ``over`` in some predicates."""
+    for predicate in predicates:
+        if isinstance(predicate, Over):
+            yield predicate
+        elif isinstance(predicate, (All, Any)):
+            yield from overs_of(predicate.operands)
 
 
 def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
@@ -85,11 +114,28 @@ def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
                 stack.extend((left, right))
 
 
+def bounds_in(conditions: Iterable[Condition]) -> Iterator[Bound]:
+    """The bounds that conditions are made of, in order."""
+    for condition in conditions:
+        if isinstance(condition, Bound):
+            yield condition
+        else:
+            yield from bounds_in(condition.operands)
+
+
 def keys_of(predicate: Predicate) -> tuple[str, ...]:
     """The score keys that a predicate reads, sorted."""
     keys: set[str] = set()
     _of_predicate(predicate, keys)
     return tuple(sorted(keys))
+
+
+def _of_parts(parts: Iterable[Part], keys: set[str]) -> None:
+    for part in parts:
+        if isinstance(part.quantity, Share):
+            _of_predicate(part.quantity.predicate, keys)
+        else:
+            _of_term(part.quantity.term, keys)
 
 
 def _of_term(term: Term, keys: set[str]) -> None:
@@ -106,8 +152,8 @@ def _of_term(term: Term, keys: set[str]) -> None:
 
 def _of_predicate(predicate: Predicate, keys: set[str]) -> None:
     match predicate:
-        case FlagRef(name=name):
-            keys.add(name)
+        case FlagRef():
+            keys.add(score_key(predicate))
         case Comparison(left=left, right=right):
             _of_term(left, keys)
             _of_term(right, keys)

@@ -33,14 +33,16 @@ from constraintlang_compiler.ir import (
     Comparison,
     Const,
     FlagRef,
+    Hinge,
     Indicator,
     Literally,
     Op,
     Over,
     Predicate,
     Product,
+    Quantity,
     Quotient,
-    RowsLoss,
+    Share,
     Sum,
     Term,
     Value,
@@ -84,25 +86,35 @@ def evaluate_predicate(predicate: Predicate, scores: Scores, parts: Parts = NO_P
 
 
 def statistics(clauses: Sequence[Clause], scores: Scores, parts: Parts = NO_PARTS) -> Floats:
-    """The statistics of the clauses, small is good.
+    """The statistics of the clauses, small is good; of a hinge whose eta is not chosen yet, the term.
 
     Shapes: each score [n], the parts of n responses at each level; result [n, K], column k for ``clauses[k]``;
     ``nan`` where unknown.
-    Raises: TargetError for a utility clause, which is no property of a response; KeyError for a missing
-    attribute or level.
+    Raises: TargetError for a clause that is about no single response; KeyError for a missing attribute or level.
     """
     num_responses = _length(scores, parts)
     result = np.empty((num_responses, len(clauses)), dtype=np.float64)
     for column, clause in enumerate(clauses):
         statistic = clause.statistic
-        if isinstance(statistic, RowsLoss):
+        if not isinstance(statistic, (Indicator, Value, Hinge)):
             raise TargetError(
-                f"got the utility clause `{clause.name}`, expected clauses about single responses",
+                f"got the {clause.kind} clause `{clause.name}`, expected clauses about single responses",
                 help="pass `sample_clauses(ir)`",
             )
         with _quiet():
             result[:, column] = _statistic(statistic, scores, num_responses, parts)
     return result
+
+
+def quantity_values(quantity: Quantity, scores: Scores, parts: Parts = NO_PARTS) -> Floats:
+    """What a quantity is taken of, for every response: truth values, or the values of the term.
+
+    Shapes: each score [n], the parts of n responses at each level; result [n], ``nan`` where unknown.
+    Raises: as ``evaluate_predicate``.
+    """
+    if isinstance(quantity, Share):
+        return evaluate_predicate(quantity.predicate, scores, parts)
+    return evaluate_term(quantity.term, scores)
 
 
 def validate_scores(
@@ -148,9 +160,13 @@ def _quiet() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _statistic(statistic: Indicator | Value, scores: Scores, num_responses: int, parts: Parts) -> Floats:
+def _statistic(
+    statistic: Indicator | Value | Hinge, scores: Scores, num_responses: int, parts: Parts
+) -> Floats:
     if isinstance(statistic, Indicator):
         return _predicate(statistic.predicate, scores, num_responses, parts)
+    if isinstance(statistic, Hinge):
+        return _term(statistic.term, scores, num_responses)
     high = np.inf if statistic.high is None else float(statistic.high)
     # A sum such as 0.3 - 0.1 - 0.2 may leave the range by a rounding error; the range is exact.
     return np.clip(_term(statistic.term, scores, num_responses), 0.0, high)
@@ -190,8 +206,8 @@ def _predicate(predicate: Predicate, scores: Scores, num_responses: int, parts: 
     match predicate:
         case Literally(value=value):
             return np.full(num_responses, float(value))
-        case FlagRef(name=name, negated=negated):
-            flag = _scores_of(scores, name)
+        case FlagRef(negated=negated):
+            flag = _scores_of(scores, score_key(predicate))
             return _truth((flag == 0) if negated else (flag != 0), np.isnan(flag))
         case Comparison():
             return _comparison(predicate, scores, num_responses)

@@ -32,4 +32,4 @@ def check_and_lower(source: SourceFile) -> Front:
         lowered = lower_with_origins(result.policy, source)
     except PolicyError as error:
         return Front(None, None, tuple(sort_diagnostics([*result.diagnostics, *error.diagnostics])))
-    return Front(result.policy, lowered, tuple(result.diagnostics))
+    return Front(result.policy, lowered, tuple(sort_diagnostics([*result.diagnostics, *lowered.warnings])))

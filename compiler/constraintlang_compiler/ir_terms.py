@@ -79,7 +79,8 @@ class Comparison(Variant, frozen=True, kw_only=True, tag="comparison"):
 
 
 class FlagRef(Variant, frozen=True, kw_only=True, tag="flag"):
-    """An attribute of type flag, true where its score is not 0."""
+    """An attribute of type flag, true where its score is not 0; ``model`` as in ``AttributeRef``."""
 
     name: str
     negated: bool = False
+    model: Literal["self", "base"] = "self"

@@ -55,6 +55,22 @@ def level_fits(kinds: Kinds, name: n.Name, attribute: AttributeInfo) -> bool:
     return False
 
 
+def base_fits(kinds: Kinds, node: n.Name) -> bool:
+    """Whether the base model may be named where a name stands.
+
+    Inside ``over`` it may where a statistic is taken of the base model's own responses.
+    """
+    if kinds.over is None or kinds.statistic is not None:
+        return True
+    kinds.report.error(
+        "PC120",
+        node.span,
+        "the parts of one text under the base model parse but are not compiled by this release",
+        "compare the parts with a number, or the whole response with the base model outside `over`",
+    )
+    return False
+
+
 def _over(kinds: Kinds, node: n.Over) -> Level:
     if kinds.over is not None:
         message = f"`over {node.level}` stands inside another `over`"
