@@ -91,7 +91,7 @@ responses = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(response_formulas(), st.lists(responses, min_size=1, max_size=4))
 def test_clauses_mean_what_the_statement_means(formula: n.Formula, found: list[Response]) -> None:
     text = f"{DECLARATIONS}always {format_formula(formula)}\n"
@@ -107,7 +107,7 @@ def test_clauses_mean_what_the_statement_means(formula: n.Formula, found: list[R
         assert (None if np.isnan(value) else bool(value == 0)) is want
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(response_formulas(), st.sampled_from(["always {}", "{}", "P({}) <= 10%", "P({}) >= 90%", "prefer {}"]))
 def test_the_canonical_text_compiles_to_the_same_hash(formula: n.Formula, frame: str) -> None:
     policy = compile_source(SourceFile(f"{DECLARATIONS}{frame.format(format_formula(formula))}\n"))
