@@ -16,8 +16,9 @@ from constraintlang.printer import format_number
 from constraintlang.prompts import selects
 from constraintlang.reasons import Reason, reasons
 from constraintlang.semantics import Law, Scores, evaluate, violation_rate
-from constraintlang.tree import names_in
+from constraintlang.tree import names_in, speaks_of_order
 
+ORDER_NOTE = "it speaks of the order within a response, which no score of the whole decides"
 Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
 _VERDICTS: dict[bool | None, Verdict] = {True: "satisfied", False: "violated", None: "unknown"}
 
@@ -50,7 +51,7 @@ class Account:
 def scores_read(policy: CheckedPolicy, *, of_law: bool = False) -> list[str]:
     """The scores that the statements about single responses read, in order; ``of_law``: the others', too."""
     readings = ("pointwise", "distribution") if of_law else ("pointwise",)
-    statements = [statement for statement in policy.statements if statement.reading in readings]
+    statements = [s for s in policy.statements if s.reading in readings and not speaks_of_order(s.formula)]
     keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
     return list(dict.fromkeys(keys))
 
@@ -70,6 +71,9 @@ def accounts(
     found = []
     for statement in policy.statements:
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
+            continue
+        if speaks_of_order(statement.formula):
+            found.append(Account(statement, "not judged", note=ORDER_NOTE))
             continue
         if statement.reading != "pointwise":
             whom = (
@@ -94,7 +98,7 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
     """
     found = []
     for statement in policy.statements:
-        if statement.reading == "rows":
+        if statement.reading == "rows" or speaks_of_order(statement.formula):
             continue
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
             continue

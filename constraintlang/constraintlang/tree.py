@@ -39,6 +39,12 @@ def tree_depth(root: n.Node) -> int:
     return deepest
 
 
+def speaks_of_order(root: n.Node) -> bool:
+    """Whether a formula reads positions within a response, so that scores of the whole do not decide it."""
+    order = (n.Over, n.Temporal, n.TemporalBinary, n.Last)
+    return any(isinstance(node, order) for node in descendants(root))
+
+
 def names_in(root: n.Node) -> list[n.Name]:
     """Every name below ``root``, in source order."""
     found = [node for node in descendants(root) if isinstance(node, n.Name)]

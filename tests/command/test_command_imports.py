@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+LIGHT_VERBS = ("check", "fmt", "fix", "test", "why", "try")
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "peft", "safetensors")
 SCRIPT = """
 import json, sys
@@ -29,23 +30,41 @@ def loaded_by(*arguments: str, before: tuple[str, ...] = ()) -> tuple[int, set[s
         capture_output=True,
         text=True,
         check=True,
+        stdin=subprocess.DEVNULL,
     )
     line = next(line for line in done.stderr.splitlines() if line.startswith("LOADED "))
     code, names = json.loads(line.removeprefix("LOADED "))
     return code, set(names)
 
 
+POLICY = """edition 1
+cap: toxicity < 0.1
+avg: mean(toxicity) < 0.1
+test "strict" {
+  given toxicity = 0.1
+  fail on cap
+}
+"""
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> str:
     path = tmp_path / "my.policy"
-    path.write_text("edition 1\ncap: toxicity < 0.1\navg: mean(toxicity) < 0.1\n", encoding="utf-8")
+    path.write_text(POLICY, encoding="utf-8")
     return str(path)
 
 
-@pytest.mark.parametrize("verb", ["check", "compile", "explain", "env", "init"])
+@pytest.mark.parametrize(
+    "verb", ["check", "fmt", "fix", "test", "why", "try", "compile", "explain", "env", "init"]
+)
 def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
     arguments = {
         "check": [policy],
+        "fmt": [policy],
+        "fix": [policy],
+        "test": [policy],
+        "why": [policy, "--scores", "toxicity=0.05"],
+        "try": [policy, "--scores", "toxicity=0.05"],
         "compile": [policy, "-o", str(tmp_path / "out")],
         "explain": [policy],
         "env": [],
@@ -54,12 +73,10 @@ def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
     code, names = loaded_by(verb, *arguments)
     assert code == 0
     assert not names & set(HEAVY)
-
-
-def test_check_is_light(policy: str) -> None:
-    code, names = loaded_by("check", policy)
-    assert code == 0
-    assert not names & {"numpy", "scipy", "rich", "yaml"}
+    if verb in LIGHT_VERBS:
+        assert not names & {"numpy", "scipy", "rich", "yaml"}
+    if verb == "fmt":
+        assert not names & {"pydantic", "re2", "rfc8785"}
 
 
 def test_help_of_the_whole_command_is_light() -> None:
