@@ -16,7 +16,7 @@ from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.front import check_and_lower
 
 if TYPE_CHECKING:
-    from constraintc.test_output import FileOutcome
+    from constraintc.case_output import FileOutcome
 
 HELP = """Run the `test` blocks of policy files: what each expects of the statements, on the scores that it gives.
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the tests of each file; a file with errors does not keep the others from being tested."""
-    from constraintc.test_output import junit, outcome_json, print_outcome
+    from constraintc.case_output import junit, outcome_json, print_outcome
 
     if args.scorer and not args.live:
         print_error("--scorer has no effect without --live", "add --live")
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _outcome(source: SourceFile, name: str, args: argparse.Namespace) -> FileOutcome | None:
     """The outcome for one file; None when the policy has errors, which are shown."""
-    from constraintc.test_output import FileOutcome
+    from constraintc.case_output import FileOutcome
     from constraintlang_runtime.policy_coverage import coverage
     from constraintlang_runtime.policy_mutation import mutate
     from constraintlang_runtime.policy_tests import Runner
