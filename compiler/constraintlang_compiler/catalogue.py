@@ -16,6 +16,23 @@ OWN_PAGES = {
         "mean(words) >= 20",
         "P(words < 20) <= 5%",
     ),
+    "PC410": Page(
+        "PC410",
+        "an `allow` that allows nothing",
+        "A comment `# allow PC405: why` keeps a warning or a note from being reported: behind an item it covers "
+        "the item, on a line of its own it covers the item that follows. This one covers nothing that has such "
+        "a finding, so that it would hide a later one that nobody has looked at.",
+        "mean(toxicity) < 0.1  # allow PC405: lower is better",
+        "mean(toxicity) < 0.1",
+    ),
+    "PC411": Page(
+        "PC411",
+        "an `allow` that has no effect",
+        "An `allow` names existing codes and gives the reason: `# allow PC405: why`, or "
+        "`# allow PC405, PC404: why`. Errors cannot be allowed, because what they speak of cannot be compiled.",
+        "mean(toxicity) > 0.1  # allow PC405",
+        "mean(toxicity) > 0.1  # allow PC405: the bait of a red team must be toxic",
+    ),
 }
 
 
