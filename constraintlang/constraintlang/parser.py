@@ -262,10 +262,10 @@ class _Reader:
         return replace(group, items=items)
 
     def item(self, tokens: list[Any], chunk: Chunk) -> Any:
-        item, found = None, ()
+        item = None
         if not chunk.broken:
             item, found = self.remembered(tokens, chunk)
-        self.diagnostics.extend(found)
+            self.diagnostics.extend(found)
         if item is None:
             self.remember_lost(tokens)
         return item

@@ -41,8 +41,8 @@ test "x" {
 PIECES = (
     "", "\n", " ", "x", "#", '"', "(", ")", "{", "}", "[", "=", "0", "9", "and", "or ", "not ", "for ", "cap", "half",
     "lang", "de", "toxicity", "words", "mean(", "@base", " # allow PC404: x", "\r", "é", "\u2028", "let cap = 1\n",
-    "low: words < 3\n", "edition 1\n", "tag lang in {en}\n", "attribute slur: flag\n", "group g { ", "under tolerance=1% ",
-    "mean(words) >= 20\n", "let half = cap\n",
+    "low: words < 3\n", "edition 1\n", "tag lang in {en}\n", "attribute slur: flag\n", "group g { ",
+    "under tolerance=1% ", "mean(words) >= 20\n", "let half = cap\n",
 )  # fmt: skip
 EDITS = st.lists(
     st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=6
