@@ -66,7 +66,7 @@ def read_allows(tree: n.Policy, source: SourceFile) -> tuple[tuple[Allow, ...], 
         for code in _CODE.finditer(comment.text, written.start("codes"), written.end("codes")):
             start = comment.span.start + code.start()
             span = Span(start, start + len(code[0]))
-            if _exists(code[0]):
+            if code[0] in catalogue.codes():
                 allows.append(Allow(code[0], written["reason"].strip(), span, covers))
             else:
                 message = f"there is no code `{code[0]}`"
@@ -103,14 +103,6 @@ def apply_allows(
     if not any(diagnostic.is_error for diagnostic in diagnostics):
         kept += [_unused(allow) for allow in allows if allow not in used and judged(allow.code)]
     return tuple(sort_diagnostics(kept)), tuple(allowed)
-
-
-def _exists(code: str) -> bool:
-    try:
-        catalogue.page(code)
-    except KeyError:
-        return False
-    return True
 
 
 def _covered(comment: n.Comment, items: Sequence[n.Item], source: SourceFile) -> Span | None:

@@ -36,10 +36,23 @@ OWN_PAGES = {
 }
 
 
+def codes() -> list[str]:
+    """Every code that has a page, in order."""
+    return sorted([*catalogue.PAGES, *OWN_PAGES])
+
+
+def page_of(code: str) -> Page:
+    """The page of a code.
+
+    Raises: KeyError when there is no such code.
+    """
+    own = OWN_PAGES.get(code)
+    return catalogue.PAGES[code] if own is None else own
+
+
 def page(code: str) -> str:
     """The page of a code as plain text.
 
     Raises: KeyError when there is no such code.
     """
-    own = OWN_PAGES.get(code.upper())
-    return catalogue.page(code) if own is None else own.text()
+    return page_of(code.upper()).text()

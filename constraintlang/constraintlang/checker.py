@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
@@ -103,7 +103,7 @@ class _Statements:
             return check_statement(item, scope, self.declarations, self.report)
 
         def check() -> Outcome:
-            report = Report()
+            report = replace(self.report, diagnostics=[])
             return check_statement(item, scope, self.declarations, report), tuple(report.diagnostics)
 
         checked, found = self.memory.recall(item, self.groups, check)

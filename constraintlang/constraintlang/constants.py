@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from constraintlang import nodes as n
+from constraintlang.diagnostics import Label
 from constraintlang.report import Report
 from constraintlang.tree import descendants, names_in
 
@@ -136,6 +137,11 @@ class LetValues:
             first.span,
             f"the constant `{first.name}` is defined by itself: {shown}",
             "give one of them a number",
+            labels=tuple(
+                Label(let.span, "by way of this")
+                for let in sorted((self.lets[name] for name in names), key=lambda let: let.span.start)
+                if let is not first
+            ),
         )
 
     def _evaluate(self, name: str) -> None:

@@ -7,19 +7,16 @@ alone, up to the place where it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import is_dataclass
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
-from constraintlang import nodes as n
-from constraintlang.checked import CheckedStatement
-from constraintlang.diagnostics import Diagnostic, Label
 from constraintlang.source import Span
 
 KEPT_TURNS = 8
 """An entry that was not needed in so many checks is forgotten: a memory stays a few files large."""
 
 T = TypeVar("T")
-_WITH_SPANS = (n.Node, Diagnostic, Label, CheckedStatement)
 _WITHOUT_SPANS = frozenset([str, bool, int, Decimal, type(None)])
 
 
@@ -79,7 +76,7 @@ def _moved(value: Any, by: int) -> Any:
         return Span(value.start + by, value.end + by)
     if kind is tuple:
         return tuple([_moved(part, by) for part in value])
-    if isinstance(value, _WITH_SPANS):
+    if is_dataclass(kind):
         copy = object.__new__(kind)
         copy.__dict__.update({name: _moved(part, by) for name, part in vars(value).items()})
         return copy
@@ -92,6 +89,6 @@ def all_within(value: Any, place: Span) -> bool:
         return place.start <= value.start and value.end <= place.end
     if isinstance(value, tuple):
         return all(all_within(part, place) for part in value)
-    if isinstance(value, _WITH_SPANS):
+    if is_dataclass(value):
         return all(all_within(part, place) for part in vars(value).values())
     return True
