@@ -1,0 +1,99 @@
+"""What an editor offers to do about a finding; an action is offered only when it has been tried and helps."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from constraintc.lsp.document import Document
+from constraintc.lsp.edits import Edit, apply_edits
+from constraintlang import vocabulary as v
+from constraintlang.diagnostics import Diagnostic
+from constraintlang.printer import format_number
+from constraintlang.source import Span
+
+_WRITE = re.compile(r"write `([^`]+)`")
+_FIRST_LINE = re.compile(r"write `([^`]+)` as its first line")
+_KEYWORD = re.compile(r"(?:a similar keyword exists|keywords are lower case): `([^`]+)`")
+REASON = "why it is right"
+
+
+@dataclass(frozen=True)
+class Action:
+    """A change with a name; a preferred one is what an editor does when it is asked to fix."""
+
+    title: str
+    edits: tuple[Edit, ...]
+    diagnostic: Diagnostic
+    preferred: bool = False
+
+
+def actions(document: Document, within: Span) -> list[Action]:
+    """The actions for the findings that touch a part of a file."""
+    found: list[Action] = []
+    for diagnostic in document.diagnostics:
+        if diagnostic.span.start <= within.end and within.start <= diagnostic.span.end:
+            found += [action for action in _repairs(diagnostic, document) if _helps(action, document)]
+            found += _allow(diagnostic, document)
+    return found
+
+
+def _repairs(diagnostic: Diagnostic, document: Document) -> Iterator[Action]:
+    """What the help of a finding asks for, as edits."""
+    help, span = diagnostic.help or "", diagnostic.span
+    written = _WRITE.fullmatch(help) or _KEYWORD.fullmatch(help)
+    if written is not None:
+        edit = Edit(span, written[1])
+        yield Action(f"Write `{written[1]}`", (edit,), diagnostic, preferred=True)
+    first = _FIRST_LINE.fullmatch(help)
+    if first is not None:
+        start = document.text.rfind("\n", 0, span.start) + 1
+        edit = Edit(Span(start, start), f"{first[1]}\n")
+        yield Action(f"Write `{first[1]}`", (edit,), diagnostic, preferred=True)
+    if help.startswith("remove it") or help.startswith("remove the comment"):
+        yield Action("Remove it", (Edit(_with_space(span, diagnostic, document), ""),), diagnostic)
+    if diagnostic.code == "PC404":
+        tolerance = format_number(v.DEFAULT_TOLERANCE, percent=True)
+        behind, before = Span(span.end, span.end), Span(span.start, span.start)
+        yield Action("State the tolerance", (Edit(behind, f" under tolerance={tolerance}"),), diagnostic)
+        yield Action("Allow no exception", (Edit(before, "always "),), diagnostic)
+
+
+def _with_space(span: Span, diagnostic: Diagnostic, document: Document) -> Span:
+    """An unused allow goes with its whole comment and the space before it; anything else goes alone."""
+    comment = next((c for c in document.tree.comments if c.span.start < span.start < c.span.end), None)
+    if diagnostic.code != "PC410" or comment is None or "," in comment.text.partition(":")[0]:
+        return span
+    start = len(document.text[: comment.span.start].rstrip(" \t"))
+    end = comment.span.end
+    if comment.own_line and document.text[end : end + 1] == "\n":
+        end += 1
+    return Span(start, end)
+
+
+def _helps(action: Action, document: Document) -> bool:
+    """Whether the finding goes, and no other comes that counts as much."""
+    after = document.changed(apply_edits(document.text, action.edits)).diagnostics
+    before, left = _counted(document.diagnostics), _counted(after)
+    target = (action.diagnostic.severity, action.diagnostic.code, action.diagnostic.message)
+    worse = [key for key in left - before if key[0] == "error" or action.diagnostic.severity != "error"]
+    return left[target] < before[target] and not worse
+
+
+def _counted(diagnostics: tuple[Diagnostic, ...]) -> Counter[tuple[str, str, str]]:
+    return Counter((d.severity, d.code, d.message) for d in diagnostics)
+
+
+def _allow(diagnostic: Diagnostic, document: Document) -> list[Action]:
+    """The comment that allows a warning or a note behind its place, with the reason left to write."""
+    if diagnostic.is_error or diagnostic.code in ("PC410", "PC411"):
+        return []
+    end = document.text.find("\n", diagnostic.span.end)
+    end = len(document.text) if end < 0 else end
+    if "#" in document.text[diagnostic.span.end : end]:
+        return []  # there is a comment already
+    comment = f"  # allow {diagnostic.code}: {REASON}"
+    action = Action(f"Allow {diagnostic.code} here", (Edit(Span(end, end), comment),), diagnostic)
+    return [action] if _helps(action, document) else []
