@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from constraintlang.memory import Memory, all_within
 from constraintlang.source import SourceFile
 from constraintlang_compiler.allows import Allow, Allowed, apply_allows, read_allows
 from constraintlang_compiler.lower import Lowered, lower_with_origins
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,11 @@ def _rejections(statement: CheckedStatement, result: CheckResult, memory: Memory
         return ()
 
     assert statement.span is not None
-    policy, place = policy_of(result.declarations, [statement]), statement.span
-    attributes = tuple((a.name, a.type, a.low, a.high, a.direction) for a in policy.attributes.values())
+    place, known = statement.span, result.declarations.attributes
+    attributes = tuple(
+        (name, known[name].type, known[name].low, known[name].high, known[name].direction)
+        for name in sorted(known.keys() & set(_WORD.findall(statement.text)))
+    )
     # The text of the file, not only the canonical one: a rejection points into it.
     key = (result.source.extract(place), statement.text, attributes)
     return memory.recall("lowered", key, place.start, lower, lambda value: all_within(value, place))

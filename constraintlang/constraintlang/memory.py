@@ -7,8 +7,9 @@ alone, up to the place where it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from constraintlang.source import Span
@@ -18,6 +19,19 @@ KEPT_TURNS = 8
 
 T = TypeVar("T")
 _WITHOUT_SPANS = frozenset([str, bool, int, Decimal, type(None)])
+_PLAIN = frozenset(
+    [
+        "str",
+        "bool",
+        "int",
+        "Decimal",
+        "str | None",
+        "Decimal | None",
+        "tuple[str, ...]",
+        "tuple[Comparator, ...]",
+    ]
+)
+"""Annotations of fields that hold no spans; a field with another annotation is looked into."""
 
 
 class Memory:
@@ -69,18 +83,28 @@ def moved(value: T, by: int) -> T:
 
 def _moved(value: Any, by: int) -> Any:
     # Thousands of nodes are moved after one key press: the frequent kinds first, and no `replace`.
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _WITHOUT_SPANS:
         return value
     if kind is Span:
         return Span(value.start + by, value.end + by)
     if kind is tuple:
         return tuple([_moved(part, by) for part in value])
-    if is_dataclass(kind):
-        copy = object.__new__(kind)
-        copy.__dict__.update({name: _moved(part, by) for name, part in vars(value).items()})
-        return copy
-    return value
+    names = _movable(kind)
+    if not names:
+        return value
+    copy = object.__new__(kind)
+    inside = copy.__dict__
+    inside.update(value.__dict__)
+    for name in names:
+        inside[name] = _moved(inside[name], by)
+    return copy
+
+
+@cache
+def _movable(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that may hold spans; what is no dataclass holds none."""
+    return tuple(f.name for f in fields(kind) if f.type not in _PLAIN) if is_dataclass(kind) else ()
 
 
 def all_within(value: Any, place: Span) -> bool:

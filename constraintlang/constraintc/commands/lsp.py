@@ -19,6 +19,9 @@ EPILOG = """examples:
 exit codes: 0 the editor ended the session; 1 it left without doing so; 2 the extra `lsp` is not installed"""
 
 
+LEFT_WITHOUT_SHUTDOWN = 1  # by the protocol
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument(
@@ -37,5 +40,4 @@ def run(args: argparse.Namespace) -> int:
             return ExitCode.USAGE
     from constraintc.lsp.server import serve
 
-    serve()
-    return ExitCode.OK
+    return ExitCode.OK if serve() else LEFT_WITHOUT_SHUTDOWN

@@ -1,4 +1,7 @@
-"""What an editor offers to do about a finding; an action is offered only when it has been tried and helps."""
+"""What an editor offers to do about a finding.
+
+What a help text asks for is offered only when it has been tried and the finding is gone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 
 from constraintc.lsp.document import Document
 from constraintc.lsp.edits import Edit, apply_edits
+from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.printer import format_number
@@ -36,7 +40,7 @@ def actions(document: Document, within: Span) -> list[Action]:
     for diagnostic in document.diagnostics:
         if diagnostic.span.start <= within.end and within.start <= diagnostic.span.end:
             found += [action for action in _repairs(diagnostic, document) if _helps(action, document)]
-            found += _allow(diagnostic, document)
+            found += [*_choices(diagnostic, document), *_allow(diagnostic, document)]
     return found
 
 
@@ -54,11 +58,25 @@ def _repairs(diagnostic: Diagnostic, document: Document) -> Iterator[Action]:
         yield Action(f"Write `{first[1]}`", (edit,), diagnostic, preferred=True)
     if help.startswith("remove it") or help.startswith("remove the comment"):
         yield Action("Remove it", (Edit(_with_space(span, diagnostic, document), ""),), diagnostic)
-    if diagnostic.code == "PC404":
-        tolerance = format_number(v.DEFAULT_TOLERANCE, percent=True)
-        behind, before = Span(span.end, span.end), Span(span.start, span.start)
-        yield Action("State the tolerance", (Edit(behind, f" under tolerance={tolerance}"),), diagnostic)
-        yield Action("Allow no exception", (Edit(before, "always "),), diagnostic)
+
+
+def _choices(diagnostic: Diagnostic, document: Document) -> Iterator[Action]:
+    """The ways to write down the reading that was inferred."""
+    statement = document.statement_at(diagnostic.span.start)
+    if diagnostic.code != "PC404" or statement is None:
+        return
+    tolerance = f"tolerance={format_number(v.DEFAULT_TOLERANCE, percent=True)}"
+    under = next((clause for clause in statement.clauses if isinstance(clause, n.UnderClause)), None)
+    condition = document.condition(statement)
+    if under is None:
+        end = condition.end
+        edit = Edit(Span(end, end), f" under {tolerance}")
+    else:
+        end = under.span.start + len("under")
+        edit = Edit(Span(end, end), f" {tolerance},")
+    yield Action("State the tolerance", (edit,), diagnostic)
+    before = Span(condition.start, condition.start)
+    yield Action("Allow no exception", (Edit(before, "always "),), diagnostic)
 
 
 def _with_space(span: Span, diagnostic: Diagnostic, document: Document) -> Span:
@@ -92,8 +110,8 @@ def _allow(diagnostic: Diagnostic, document: Document) -> list[Action]:
         return []
     end = document.text.find("\n", diagnostic.span.end)
     end = len(document.text) if end < 0 else end
-    if "#" in document.text[diagnostic.span.end : end]:
-        return []  # there is a comment already
+    end -= document.text[end - 1 : end] == "\r"
+    if any(diagnostic.span.end <= comment.span.start < end for comment in document.tree.comments):
+        return []
     comment = f"  # allow {diagnostic.code}: {REASON}"
-    action = Action(f"Allow {diagnostic.code} here", (Edit(Span(end, end), comment),), diagnostic)
-    return [action] if _helps(action, document) else []
+    return [Action(f"Allow {diagnostic.code} here", (Edit(Span(end, end), comment),), diagnostic)]

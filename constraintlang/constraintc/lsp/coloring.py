@@ -38,6 +38,7 @@ _BY_NAME = {
     "import": "namespace",
     "statistic": "function",
     "backend": "function",
+    "source": "function",
     "quantity": "property",
     "base": "property",
     "type": "type",

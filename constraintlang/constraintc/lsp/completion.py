@@ -144,10 +144,9 @@ class _Completer:
         if context.type() == "OVER":
             yield from _words({name: words.LEVELS[name] for name in v.LEVELS if name != "sequence"})
             return
-        in_dpred = context.clause == "FOR" or "VBAR" in [token.type for token in context.tokens]
-        if in_dpred and (context.type() == "EQUAL" or context.set_of is not None):
+        if context.on_prompts and (context.type() == "EQUAL" or context.set_of is not None):
             yield from self.values()
-        elif in_dpred and "NAME" in context.expected:
+        elif context.on_prompts and "NAME" in context.expected:
             yield Completion("domain", "keyword", "", words.KEYWORDS["domain"], "domain=$0")
             yield from self.tags()
             yield from self.keywords()

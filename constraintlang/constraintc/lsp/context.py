@@ -23,7 +23,8 @@ class Context:
     """What stands before the word under the cursor.
 
     ``tokens`` are those of its item, ``expected`` the kinds of token that may follow them; ``word`` is what has
-    been typed of the word. ``continuing`` are the words by which the item above could go on in this line.
+    been typed of the word. ``continuing`` are the words by which the item above could go on in this
+    line, when it is indented.
     """
 
     tokens: tuple[Any, ...]
@@ -63,6 +64,14 @@ class Context:
             if self.tokens[index].type == "LPAR" and index and self.tokens[index - 1].type == "NAME":
                 return str(self.tokens[index - 1])
         return None
+
+    @property
+    def on_prompts(self) -> bool:
+        """Whether the word stands in a condition on prompts: behind `for`, or behind the bar of a statistic."""
+        around = [i for i in self.open_brackets if i and self.tokens[i - 1].type == "NAME"]
+        if around:
+            return any(token.type == "VBAR" for token in self.tokens[around[-1] :])
+        return self.clause == "FOR"
 
     @property
     def set_of(self) -> int | None:
@@ -112,7 +121,8 @@ def context_at(text: str, offset: int, memory: Memory | None = None) -> Context 
     while chunks[-1].body:
         chunks, in_group = chunks[-1].body, True
     item = chunks[-1].tokens[:-1]
-    continuing = _continuing(chunks[-2]) if not item and len(chunks) > 1 else frozenset()
+    indented = text[text.rfind("\n", 0, start) + 1 : start].isspace()
+    continuing = _continuing(chunks[-2]) if not item and indented and len(chunks) > 1 else frozenset()
     return Context(tuple(item), accepted_after(item), Span(start, offset), in_group, continuing)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from constraintlang.parser import parse_detailed, tokens_of
 from constraintlang.source import SourceFile, Span
 from constraintlang_compiler.explain import Explanation, explain_clause
 from constraintlang_compiler.front import Findings, findings, lower_alone
+
+_TRIVIA = ("_NL", "COMMENT")
 
 
 class Document:
@@ -114,6 +116,22 @@ class Document:
     def statement_at(self, offset: int) -> n.Statement | None:
         """The statement around an offset."""
         return next((s for s in self.statements if s.span.start <= offset <= s.span.end), None)
+
+    def condition(self, statement: n.Statement) -> Span:
+        """The place of a statement's condition with the brackets around it, which belong to no node."""
+        span = statement.formula.span
+        first = bisect_left(self.tokens, span.start, key=lambda token: token.start_pos)
+        last = bisect_left(self.tokens, span.end, key=lambda token: token.start_pos)
+        start, end = span.start, span.end
+        for token in reversed(self.tokens[:first]):
+            if token.type not in ("LPAR", *_TRIVIA):
+                break
+            start = token.start_pos if token.type == "LPAR" else start
+        for token in self.tokens[last:]:
+            if token.type not in ("RPAR", *_TRIVIA):
+                break
+            end = token.end_pos if token.type == "RPAR" else end
+        return Span(start, end)
 
     def explanations(self, statement: n.Statement) -> list[Explanation]:
         """What a statement demands, clause by clause; nothing when it has errors."""

@@ -25,7 +25,7 @@ def hints(document: Document, within: Span) -> list[Hint]:
         checked = document.checked.get(statement.span)
         touches = statement.span.start <= within.end and within.start <= statement.span.end
         if checked is not None and touches:
-            found.append(Hint(statement.formula.span.end, reading_words(checked)))
+            found.append(Hint(document.condition(statement).end, reading_words(checked)))
     return found
 
 

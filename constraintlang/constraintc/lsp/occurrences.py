@@ -15,7 +15,8 @@ from constraintlang.tree import descendants
 
 Kind = Literal[
     "attribute", "constant", "domain", "tag", "value", "label", "group", "import",
-    "statistic", "quantity", "base", "setting", "level", "type", "direction", "field", "backend", "option", "outcome",
+    "statistic", "quantity", "base", "setting", "level", "type", "direction", "field", "backend", "source",
+    "option", "outcome",
 ]  # fmt: skip
 """What a name names; those of the second row are words of the language."""
 
@@ -56,7 +57,7 @@ class _Finder:
             case n.Domain():
                 yield from _declared("domain", node.name, node.name_span)
                 for entry in node.fields:
-                    yield from self.field(entry)
+                    yield from self.field(entry, "source")
             case n.Tag():
                 yield from _declared("tag", node.key, node.name_span)
                 for value in node.values:
@@ -98,11 +99,11 @@ class _Finder:
         for entry in node.fields:
             yield from self.field(entry)
 
-    def field(self, entry: n.Field) -> Iterator[Occurrence]:
+    def field(self, entry: n.Field, caller: Kind = "backend") -> Iterator[Occurrence]:
         yield Occurrence("field", entry.name, _head(entry, entry.name))
         if isinstance(entry.value, n.Call):
             call = entry.value
-            yield Occurrence("backend", call.function, _head(call, call.function))
+            yield Occurrence(caller, call.function, _head(call, call.function))
             keys = (span for span, following in self.followed(call.span) if following == "EQUAL")
             for (key, _), span in zip(call.keywords, keys, strict=True):
                 yield Occurrence("option", key, span, owner=call.function)

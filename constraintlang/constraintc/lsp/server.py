@@ -6,7 +6,10 @@ The whole text comes with every change: a policy is small, and so the editor's t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import sys
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
@@ -40,6 +43,7 @@ class PolicyServer(LanguageServer):
         )
         self.documents: dict[str, Document] = {}
         self.due: dict[str, asyncio.TimerHandle] = {}
+        self.was_shut_down = False
 
     def document(self, uri: str) -> Document:
         """The document of an open file, with the text that the editor last sent."""
@@ -86,11 +90,15 @@ def build_server() -> PolicyServer:
     return server
 
 
-def serve() -> None:
-    """Answer on standard input and output until the editor leaves."""
-    # Standard output belongs to the protocol; what the library logs goes to standard error.
-    logging.basicConfig(level=logging.WARNING)
-    build_server().start_io()
+def serve() -> bool:
+    """Answer on standard input and output until the editor leaves; whether it said so before, as it should."""
+    logging.basicConfig(level=logging.WARNING)  # to standard error
+    server = build_server()
+    # Standard output belongs to the protocol: whatever is printed by mistake must not get between its messages.
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    with contextlib.redirect_stdout(sys.stderr):
+        server.start_io(stdout=output)
+    return server.was_shut_down
 
 
 # ---------------------------------------------------------------- the text
@@ -106,6 +114,10 @@ def _synchronise(server: PolicyServer) -> None:
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
         server.forget(params.text_document.uri)
+
+    @server.feature(types.SHUTDOWN)
+    def on_shutdown(params: None) -> None:
+        server.was_shut_down = True
 
 
 # ---------------------------------------------------------------- what there is to say
