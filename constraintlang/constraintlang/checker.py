@@ -66,7 +66,7 @@ def check_source(source: SourceFile | str, memory: Memory | None = None) -> Chec
     )
     statements = _Statements(declarations, report, parsed.lost_labels)
     if memory is not None:
-        statements.memory = StatementMemory(memory, source, parsed.policy, parsed.lost_names)
+        statements.memory = StatementMemory(memory, source, declarations)
     statements.items(parsed.policy.items, Scope())
     diagnostics = tuple(sort_diagnostics(report.diagnostics))
     policy = None

@@ -1,43 +1,51 @@
 """What the check of a statement follows from, so that the statements that an edit does not touch are not checked.
 
-That is: its text, the heads of its groups, the declarations that it names, and the names of all others. A
-statement with an error is checked every time, because its message may speak of any declaration.
+That is: its text, the heads of its groups, the attributes and constants that it names, and all else that is
+declared. A statement with an error is checked every time, because its message may speak of any declaration.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
-from constraintlang.declarations import walk
+from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.memory import Memory, all_within
 from constraintlang.source import SourceFile, Span
 
 Outcome = tuple[CheckedStatement | None, tuple[Diagnostic, ...]]
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BY_NAME = ("attributes", "lets", "values")
+_OF_TESTS = ("labels",)
 
 
 class StatementMemory:
     """Recalls what the statements of one file came to."""
 
-    def __init__(self, memory: Memory, source: SourceFile, policy: n.Policy, lost: frozenset[str]) -> None:
+    def __init__(self, memory: Memory, source: SourceFile, declarations: Declarations) -> None:
         self.memory = memory
         self.source = source
-        self.texts: dict[str, str] = {}
-        always: list[str] = []
-        for item, _ in walk(policy.items):
-            text = source.extract(item.span)
-            if isinstance(item, n.Let | n.Attribute):
-                self.texts[item.name] = self.texts.get(item.name, "") + "\n" + text
-                always.append(f"{type(item).__name__} {item.name}")
-            elif not isinstance(item, n.Statement | n.Group | n.Test):
-                always.append(text)
-        self.always = hash((tuple(always), lost))
-        self.reached: dict[str, Hashable] = {}
+        self.by_word: dict[str, list[Hashable]] = {}
+        for name, info in declarations.attributes.items():
+            self.declare(name, replace(info, span=None))
+        for name in declarations.lets:
+            self.declare(name, declarations.values.decimals.get(name))
+        rest = (
+            (field, _frozen(value))
+            for field, value in vars(declarations).items()
+            if field not in _BY_NAME + _OF_TESTS
+        )
+        self.always = hash((tuple(declarations.attributes), tuple(declarations.lets), *rest))
         memory.begin("statement")
+
+    def declare(self, name: str, meaning: Hashable) -> None:
+        """A name that a statement may use, found again by its last word."""
+        self.by_word.setdefault(name.rpartition(".")[2], []).append((name, meaning))
 
     def recall(self, item: n.Statement, groups: Sequence[n.Group], check: Callable[[], Outcome]) -> Outcome:
         """What ``check`` gives; ``groups`` are those around the statement, the outermost first."""
@@ -59,16 +67,12 @@ class StatementMemory:
         return self.memory.recall("statement", key, start, check, fits)
 
     def named(self, words: Iterable[str]) -> Hashable:
-        """The declarations that are named, and those that they name."""
-        return tuple(self.reach(word) for word in sorted(self.texts.keys() & set(words)))
+        """What the names among some words mean."""
+        found = sorted(self.by_word.keys() & set(words))
+        return tuple(meaning for word in found for meaning in self.by_word[word])
 
-    def reach(self, name: str) -> Hashable:
-        """The text of a declaration with those of all that it names, itself or through others."""
-        if name not in self.reached:
-            seen, rest = {name}, [name]
-            while rest:
-                words = self.texts.keys() & set(_WORD.findall(self.texts[rest.pop()]))
-                rest += words - seen
-                seen |= words
-            self.reached[name] = hash(tuple(self.texts[word] for word in sorted(seen)))
-        return self.reached[name]
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        return tuple(value.items())
+    return frozenset(value) if isinstance(value, set) else value

@@ -47,10 +47,12 @@ class PolicyServer(LanguageServer):
 
     def document(self, uri: str) -> Document:
         """The document of an open file, with the text that the editor last sent."""
-        text = self.workspace.get_text_document(uri).source
+        opened = self.workspace.get_text_document(uri)
         known = self.documents.get(uri)
-        if known is None or known.text != text:
-            self.documents[uri] = Document(text, uri) if known is None else known.changed(text)
+        if known is None:
+            self.documents[uri] = Document(opened.source, opened.path)
+        elif known.text != opened.source:
+            self.documents[uri] = known.changed(opened.source)
         return self.documents[uri]
 
     def opened(self, uri: str) -> tuple[Document, Positions]:
