@@ -242,7 +242,7 @@ def done(text: str, title: str) -> str:
         ("always toxcity < 0.1", "Write `toxicity`", "always toxicity < 0.1"),
         ("always toxicity =< 0.1", "Write `<=`", "always toxicity <= 0.1"),
         ("always toxicity < 0.1 && words < 9", "Write `and`", "always toxicity < 0.1 and words < 9"),
-        ("always toxicity < 0.1 wieght 2", None, None),  # a weight would be an error of its own
+        ("always toxicity < 0.1 wieght 2", "Write `weight`", None),  # a weight would be an error of its own
         ("always toxicity < 0.1 becuse \"x\"", "Write `because`", "always toxicity < 0.1 because \"x\""),
         ("tag l in {en}\nalways toxicity < 1 for l=ne", "Write `en`", "tag l in {en}\nalways toxicity < 1 for l=en"),
         ("toxicity < 0.1", "State the tolerance", "toxicity < 0.1 under tolerance=5%"),
@@ -337,6 +337,12 @@ def test_colours(text: str) -> None:
             "enumMember",
             "number",
         )
+
+
+def test_a_name_in_quotes_is_a_text() -> None:
+    text = BASE + 'a: toxicity < 1 for domain="chat" and lang=de'
+    seen = {text[part.span.start : part.span.end]: part.kind for part in coloured(Document(text))}
+    assert (seen['"chat"'], seen["chat"], seen["de"]) == ("string", "namespace", "enumMember")
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

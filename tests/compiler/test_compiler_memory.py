@@ -33,6 +33,7 @@ group outer for domain=chat under tolerance=2% {
 }
 easy: grade < 9 and
 toxicity < 0.5
+wide: mean(grade) >= 2
 test "x" {
   given toxicity = 0.1
   pass "y" on low
@@ -94,6 +95,7 @@ def test_lines_can_be_read_alone(text: str) -> None:
         ("let half = 0.05", "let half = 0.06"),  # a constant that only another constant uses
         ("tag lang in {en, de}", "tag lang in {de}"),  # a value that a group names
         ("lower_is_better", "higher_is_better"),
+        ("real in [0, 10 * cap]", "real in [0, inf]"),  # what lowering makes of a mean
         ("under tolerance=2%", "under tolerance=3%"),
         ("domain=chat under", "domain=talk under"),
         ("edition 1\n", ""),

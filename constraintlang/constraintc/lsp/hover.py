@@ -147,7 +147,6 @@ def escape_but_code(sentence: str) -> str:
 
 
 def _fence(text: str) -> str:
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    # Only for text that parses: no line of it begins with a backtick, which would close the block.
     shown = "\n".join(visible(line) for line in text.split("\n"))
-    return f"{fence}policy\n{shown}\n{fence}"
+    return f"```policy\n{shown}\n```"
