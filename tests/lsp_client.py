@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("constraintlang", "compiler", "runtime", "policies")
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 30
 
 
 class Refusal(Exception):

@@ -121,9 +121,13 @@ def visible(text: str) -> str:
     INVARIANT: what we print cannot move the cursor, colour the terminal or reorder the line.
     """
     return "".join(
-        " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char)[0] == "C" else char
-        for char in text
+        " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(char) else char for char in text
     )
+
+
+def _is_unseen(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")  # the last two end a line for some programs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from constraintc import watch
@@ -189,6 +189,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 
 @settings(max_examples=100, deadline=None)
 @given(texts, texts, texts, texts)
+@example("\u2028::error::x", "\r\n::error::x", "\x85::error::x", "\u2028,title=x")
 def test_no_text_of_a_policy_ends_a_workflow_command(message: str, help: str, label: str, name: str) -> None:
     labels = (Label(Span(0, 1), label),)
     diagnostic = Diagnostic("PC001", "error", Span(0, 1), message, help=help, label=label, labels=labels)

@@ -23,6 +23,7 @@ from constraintc.lsp.hover import escape, hover
 from constraintc.lsp.outline import Symbol, outline
 from constraintc.lsp.positions import Positions
 from constraintc.lsp.rename import RENAMED, Refused, renamable, rename
+from constraintlang import format_policy, parse
 from constraintlang import vocabulary as v
 from constraintlang.catalogue import PAGES
 from constraintlang.source import SourceFile, Span
@@ -347,11 +348,13 @@ def test_a_name_in_quotes_is_a_text() -> None:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_formatting_changes_only_what_differs(text: str) -> None:
+    text = format_policy(parse(text)[0])
     assert formatted(Document(text)) == []
-    edits = formatted(Document(text.replace(" < ", "  <   ", 1)))
+    untidy = text.replace(" < ", "  <   ", 1)
+    edits = formatted(Document(untidy))
     assert edits is not None
     assert len(edits) == (" < " in text)
-    assert apply_edits(text.replace(" < ", "  <   ", 1), edits) == text
+    assert apply_edits(untidy, edits) == text
     assert formatted(Document(text + "a <\n")) is None
 
 
