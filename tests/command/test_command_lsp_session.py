@@ -115,7 +115,7 @@ def test_columns_are_counted_as_the_editor_counts(session: LspClient) -> None:
         (found,) = (d for d in client.open(URI, text) if d["severity"] == 1)
         assert text.encode()[found["range"]["start"]["character"] :].decode().startswith("nonsense")
         client.notify("exit")  # without a shutdown before it, which is exit code 1 by the protocol
-        assert client.process.wait(60) == 1
+        assert client.process.wait(30) == 1
 
 
 def test_the_last_of_many_quick_changes_is_the_last_that_is_reported(opened: LspClient) -> None:

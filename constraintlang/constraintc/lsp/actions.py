@@ -55,7 +55,7 @@ def _repairs(diagnostic: Diagnostic, document: Document) -> Iterator[Action]:
     if first is not None:
         start = document.text.rfind("\n", 0, span.start) + 1
         edit = Edit(Span(start, start), f"{first[1]}\n")
-        yield Action(f"Write `{first[1]}`", (edit,), diagnostic, preferred=True)
+        yield Action(help[:1].upper() + help[1:], (edit,), diagnostic, preferred=True)
     if help.startswith("remove it") or help.startswith("remove the comment"):
         yield Action("Remove it", (Edit(_with_space(span, diagnostic, document), ""),), diagnostic)
 
