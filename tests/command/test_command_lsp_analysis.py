@@ -256,7 +256,8 @@ def done(text: str, title: str) -> str:
         ("toxicity < 0.1 # said", "Allow PC404 here", None),
         ("mean(toxicity) < 1 # allow PC405: x\n", "Remove it", "mean(toxicity) < 1\n"),
         ("# allow PC405: x\nmean(toxicity) < 1", "Remove it", "mean(toxicity) < 1"),
-        ("mean(toxicity) < 1\nmean(words) < 1", "Write `edition 1` as its first line", "edition 1\nmean(toxicity) < 1\nmean(words) < 1"),
+        ("always words < 1\nmean(words) < 1", "Write `edition 1` as its first line",
+         "edition 1\nalways words < 1\nmean(words) < 1"),
         ("mean(words) < 1 because \"a\u202eb\"", "Remove it", "mean(words) < 1 because \"ab\""),
     ],
 )  # fmt: skip
