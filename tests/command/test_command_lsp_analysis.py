@@ -47,7 +47,7 @@ def everything(document: Document) -> Span:
 
 
 # ------------------------------------------------------------------ places
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.text(st.sampled_from("ab\n\réü😀\u2028\x0b"), max_size=12),
     st.sampled_from(["utf-8", "utf-16", "utf-32"]),
@@ -73,7 +73,7 @@ def test_a_column_within_a_character_is_before_it() -> None:
     assert Positions("aüb", "utf-8").offset(0, 2) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(*[st.lists(st.sampled_from(["a\n", "b\n", "\r\n", "c"]), max_size=8).map("".join)] * 2)
 def test_line_edits(old: str, new: str) -> None:
     assert apply_edits(old, line_edits(old, new)) == new
@@ -148,7 +148,7 @@ def test_hover_works_beside_errors_and_says_nothing_of_statements_that_have_some
 nasty = st.text(st.sampled_from("`*_[](){}<>#!|\\~&x \n😀\u202e\x1b"), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(nasty)
 def test_no_text_of_a_policy_is_markup(text: str) -> None:
     quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
@@ -384,7 +384,7 @@ PIECES = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from([BASE, *TEXTS.values()]), st.data())
 def test_nothing_that_is_typed_breaks_the_server(text: str, data: st.DataObject) -> None:
     document = Document(text)

@@ -70,7 +70,7 @@ def same_with_and_without(text: str, memory: Memory) -> None:
     assert found.diagnostics == check_and_lower(source).diagnostics
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from([*TEXTS, GROUPED, GROUPED, GROUPED]), EDITS)
 @example(GROUPED, [(0.0, 0, "\n"), (0.02, 0, "let cap = 1\n"), (0.5, 3, "")])
 def test_edits(text: str, edits: list[tuple[float, int, str]]) -> None:
