@@ -1,22 +1,15 @@
 """Text to nodes: item by item, so that one run reports every syntax error and keeps every good item.
 
-The only module that imports lark. The parse tables come from ``grammar_table.json``, a cache of what lark
-makes of ``grammar.lark``; a cache that does not match the grammar or the lark in use is ignored.
+Only this module and ``machine.py`` import lark.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib import resources
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import lark
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Token
 from lark.parsers.lalr_parser_state import ParseConf
@@ -24,15 +17,15 @@ from lark.parsers.lalr_parser_state import ParseConf
 from constraintlang import nodes as n
 from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
-from constraintlang.layout import OPENING, Chunk, span_of, split
+from constraintlang.layout import Chunk, span_of, split
+from constraintlang.limits import MAX_NESTING, limit, text_limits, token_limits
+from constraintlang.machine import load_machine, write_table
+from constraintlang.situations import Situation
 from constraintlang.source import SourceFile, Span
-from constraintlang.syntax_errors import Situation, explain
+from constraintlang.syntax_errors import explain
 from constraintlang.tree import tree_depth
 
-MAX_BYTES = 4 * 1024 * 1024
-MAX_LINE = 100_000
-MAX_NESTING = 200
-MAX_DIGITS = 100
+__all__ = ["ParseResult", "parse", "parse_detailed", "write_table"]
 
 
 @dataclass
@@ -58,121 +51,10 @@ def parse(source: SourceFile | str) -> tuple[n.Policy, list[Diagnostic]]:
 
 def parse_detailed(source: SourceFile) -> ParseResult:
     """``parse``, and the names that later stages must not complain about."""
-    too_large = _size_limits(source.text)
+    too_large = text_limits(source.text)
     if too_large is not None:
         return ParseResult(n.Policy(span=Span(0, len(source.text))), [too_large])
     return _Reader(source).read()
-
-
-# ---------------------------------------------------------------- the machine
-class _KeepAll:
-    """Keeps terminals that no rule mentions, so that mistakes and comments arrive as tokens."""
-
-    always_accept = ("UNKNOWN", "BAD_STRING", "COMMENT")
-
-    def process(self, stream: Any) -> Any:
-        return stream
-
-
-def grammar_text() -> str:
-    """The grammar as it is shipped."""
-    return resources.files("constraintlang").joinpath("grammar.lark").read_text(encoding="utf-8")
-
-
-def build_machine(*, strict: bool = False) -> lark.Lark:
-    """The parser from the grammar itself; ``strict`` makes lark refuse every conflict."""
-    return lark.Lark(
-        grammar_text(),
-        parser="lalr",
-        lexer="basic",
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-        postlex=_KeepAll(),
-        strict=strict,
-    )
-
-
-def table_key() -> str:
-    """What the cached tables depend on."""
-    return hashlib.sha256(f"{lark.__version__}\n{grammar_text()}".encode()).hexdigest()
-
-
-def table_text() -> str:
-    """The content that ``grammar_table.json`` must have."""
-    machine = build_machine()
-    machine.options.options["postlex"] = None
-    data, memo = machine.memo_serialize([lark.lexer.TerminalDef, lark.grammar.Rule])
-    return json.dumps({"key": table_key(), "data": data, "memo": memo}, separators=(",", ":")) + "\n"
-
-
-def write_table() -> None:
-    """Renew ``grammar_table.json`` after a change of the grammar or of lark."""
-    Path(__file__).with_name("grammar_table.json").write_text(table_text(), encoding="utf-8")
-
-
-@cache
-def _machine() -> lark.Lark:
-    file = resources.files("constraintlang").joinpath("grammar_table.json")
-    if file.is_file():
-        table = json.loads(file.read_text(encoding="utf-8"))
-        if table["key"] == table_key():
-            return _load(table["data"], table["memo"])
-    return build_machine()
-
-
-def _load(data: Any, memo: Any) -> lark.Lark:
-    """The machine of the cached tables; JSON has text keys only, and these tables are keyed by numbers."""
-    table = data["parser"]["parser"]
-    table["tokens"] = {int(k): v for k, v in table["tokens"].items()}
-    table["states"] = {
-        int(state): {int(k): v for k, v in actions.items()} for state, actions in table["states"].items()
-    }
-    return lark.Lark._load_from_dict(data, {int(k): v for k, v in memo.items()})
-
-
-# ---------------------------------------------------------------- limits
-def _limit(span: Span, message: str, help: str) -> Diagnostic:
-    return Diagnostic("PC010", "error", span, message, help=help)
-
-
-def _size_limits(text: str) -> Diagnostic | None:
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        return _limit(Span(0, 0), "the file is larger than 4 MiB", "split the policy into several files")
-    start = 0
-    while start <= len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        if end - start > MAX_LINE:
-            message = f"the line is longer than {MAX_LINE} characters"
-            return _limit(Span(start, start + 1), message, "break the line inside brackets or before `and`")
-        start = end + 1
-    return None
-
-
-def _token_limits(tokens: list[Any]) -> Diagnostic | None:
-    depth = 0
-    for token in tokens:
-        if token.type in OPENING:
-            depth += 1
-            if depth > MAX_NESTING:
-                message = f"brackets are nested more than {MAX_NESTING} deep"
-                return _limit(span_of(token), message, "name parts with `let` or split the statement")
-        elif token.type in OPENING.values():
-            depth = max(0, depth - 1)
-        elif token.type in ("INT", "NUMBER", "PERCENT") and _digits(token) > MAX_DIGITS:
-            return _limit(
-                span_of(token), f"the number has more than {MAX_DIGITS} digits", "shorten the number"
-            )
-    return None
-
-
-def _digits(text: str) -> int:
-    """Digits of the number once it is written out, so that an exponent cannot hide a huge one."""
-    mantissa, _, exponent = re.sub("%", "", text).lower().partition("e")
-    digits = len(mantissa.replace(".", ""))
-    if not exponent:
-        return digits
-    return digits + (abs(int(exponent)) if len(exponent) < 6 else MAX_DIGITS)
 
 
 # ---------------------------------------------------------------- reading one file
@@ -185,13 +67,13 @@ class _Reader:
     parser: _ItemParser = field(default_factory=lambda: _ItemParser())
 
     def read(self) -> ParseResult:
-        tokens = list(_machine().lex(self.source.text))
+        tokens = list(load_machine().lark.lex(self.source.text))
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
-        limit = _token_limits(tokens)
-        if limit is not None:
-            return ParseResult(n.Policy(comments=comments, span=whole), [limit])
+        beyond = token_limits(tokens)
+        if beyond is not None:
+            return ParseResult(n.Policy(comments=comments, span=whole), [beyond])
         chunks, bracket_errors = split(tokens)
         self.diagnostics.extend(bracket_errors)
         items = self.items(chunks)
@@ -203,7 +85,7 @@ class _Reader:
         )
 
     def items(self, chunks: list[Chunk]) -> tuple[Any, ...]:
-        # Groups nest at most MAX_NESTING deep (see _token_limits), so this recursion is bounded.
+        # Groups nest at most MAX_NESTING deep (see token_limits), so this recursion is bounded.
         found = []
         for chunk in chunks:
             item = self.group(chunk) if chunk.body is not None else self.item(chunk.tokens, chunk)
@@ -269,14 +151,14 @@ class _ItemParser:
 
     def __init__(self) -> None:
         self.builder = Builder()
-        self.machine = _machine()
-        self.callbacks = self.machine._parse_tree_builder.create_callback(self.builder)
+        self.machine = load_machine()
+        self.callbacks = self.machine.lark._parse_tree_builder.create_callback(self.builder)
 
     def parse(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The node of one item, or None and the reasons."""
         found: list[Diagnostic] = []
         self.builder.diagnostics = found
-        run = self.machine.parse_interactive()
+        run = self.machine.lark.parse_interactive()
         conf = run.parser_state.parse_conf
         run.parser_state.parse_conf = ParseConf(conf.parse_table, self.callbacks, conf.start)
         index = 0
@@ -287,13 +169,14 @@ class _ItemParser:
             items = run.feed_eof(tokens[-1])
         except UnexpectedToken:
             # If what came before already makes no sense, one message is enough.
-            return None, found[:1] or [explain(Situation(tokens, index, frozenset(run.accepts())))]
+            place = self.machine.places[run.parser_state.position]
+            return None, found[:1] or [explain(Situation(tokens, index, frozenset(run.accepts()), place))]
         if found:
             return None, found
         item = items[0]
         if tree_depth(item) > MAX_NESTING:
             message = f"the item is nested more than {MAX_NESTING} levels deep"
-            return None, [_limit(item.span, message, "name parts with `let` or split the statement")]
+            return None, [limit(item.span, message, "name parts with `let` or split the statement")]
         return item, []
 
 

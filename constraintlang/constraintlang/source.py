@@ -37,10 +37,10 @@ class SourceFile:
         return line, offset - self._line_starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (counted from 1) without its newline."""
+        """The text of a line (counted from 1) without its line end."""
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
-        return self.text[start:] if end < 0 else self.text[start:end]
+        return self.text[start:] if end < 0 else self.text[start:end].removesuffix("\r")
 
     def extract(self, span: Span) -> str:
         """The text under a span."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from policy_strategies import policies
 
 from constraintlang import SourceFile, check_source, format_policy, parse
-from constraintlang.parser import MAX_LINE, build_machine, table_text
+from constraintlang.limits import MAX_LINE
+from constraintlang.machine import build_machine, table_text
 from constraintlang.syntax_errors import GENERAL_EXAMPLES, MISTAKES
 from constraintlang.wording import expected_phrase, word
 
@@ -78,7 +79,7 @@ def assert_well_worded(diagnostic, source):
 
 def test_every_parser_state_has_words():
     machine = build_machine()
-    states = machine.parser.parser._parse_table.states
+    states = machine.lark.parser.parser._parse_table.states
     assert len(states) > 300
     for actions in states.values():
         terminals = frozenset(t for t in actions if t.isupper())
@@ -86,7 +87,7 @@ def test_every_parser_state_has_words():
             phrase = expected_phrase(terminals)
             assert phrase
             assert not TERMINALS & set(phrase.replace("`", " ").replace(",", " ").split())
-    for terminal in machine.terminals:
+    for terminal in machine.lark.terminals:
         assert word(terminal.name) != terminal.name
 
 
@@ -111,7 +112,7 @@ def test_tables_and_grammar_parse_alike(monkeypatch):
     texts.append('cap: always (toxicity < 0.1) for domain in {a, "b"}\ngroup g { x }\nlet y = -1%')
     fast = [parse(text) for text in texts]
     machine = build_machine()
-    monkeypatch.setattr("constraintlang.parser._machine", lambda: machine)
+    monkeypatch.setattr("constraintlang.parser.load_machine", lambda: machine)
     assert [parse(text) for text in texts] == fast
 
 
@@ -128,7 +129,7 @@ def test_parsing_item_by_item_accepts_what_the_whole_grammar_accepts(policy):
 
 @cache
 def build_machine_once():
-    return build_machine()
+    return build_machine().lark
 
 
 # ---------------------------------------------------------------- recovery

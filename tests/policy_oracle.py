@@ -1,0 +1,115 @@
+"""What must be true of every text that somebody takes for a policy, well written or not."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from constraintlang import PolicyError, SourceFile, format_policy, parse
+from constraintlang.catalogue import PAGES
+from constraintlang.diagnostics import Diagnostic
+from constraintlang_compiler.catalogue import OWN_PAGES
+from constraintlang_compiler.emit import canonical_policy
+from constraintlang_compiler.errors import SourceError
+from constraintlang_compiler.front import check_and_lower
+from constraintlang_compiler.pipeline import compile_source
+from constraintlang_compiler.sources import decode_source
+
+SECONDS = 1.0
+"""Processor time that one input may take."""
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+INTERNAL = re.compile(
+    r"\b(?:_NL|NAME|LPAR|RPAR|LSQB|RSQB|LBRACE|RBRACE|CMP|VBAR|UNKNOWN|Token|Traceback)\b|\$END"
+)
+
+
+class TooSlow(Exception):
+    """An input took longer than it may."""
+
+
+def judge(content: bytes | str) -> str:
+    """Check one input against every property and say how it ended: unreadable, rejected or accepted.
+
+    Raises: AssertionError with the property that fails; TooSlow; whatever escapes from the code under test.
+    """
+    with time_limit(SECONDS):
+        if isinstance(content, bytes):
+            try:
+                source = decode_source(content, "fuzz.policy")
+            except PolicyError as error:
+                for diagnostic in error.diagnostics:
+                    well_formed(diagnostic, error.source)
+                return "unreadable"
+            except SourceError:
+                return "unreadable"
+        else:
+            source = SourceFile(content, "fuzz.policy")
+        front = check_and_lower(source)
+        for diagnostic in front.diagnostics:
+            well_formed(diagnostic, source)
+        has_errors = any(d.is_error for d in front.diagnostics)
+        assert (front.lowered is None) == has_errors, "a policy is rejected exactly when it has errors"
+        _round_trip(source)
+        if front.lowered is None:
+            return "rejected"
+        _same_meaning(source)
+        return "accepted"
+
+
+def well_formed(diagnostic: Diagnostic, source: SourceFile) -> None:
+    """A finding has a code with a page, lies in the file, says what to do and can be shown."""
+    assert diagnostic.code in PAGES or diagnostic.code in OWN_PAGES, f"no page for {diagnostic.code}"
+    spans = [diagnostic.span, *(label.span for label in diagnostic.labels)]
+    assert all(0 <= s.start <= s.end <= len(source.text) for s in spans), f"outside the file: {diagnostic}"
+    assert not diagnostic.is_error or diagnostic.help, f"no help: {diagnostic}"
+    for text in (diagnostic.message, diagnostic.help or ""):
+        written = source.text
+        assert not text.endswith("."), f"final stop: {text}"
+        assert not (INTERNAL.search(text) and not INTERNAL.search(written)), f"internal word: {text}"
+    assert "\n" not in diagnostic.message, f"several lines: {diagnostic.message!r}"
+    assert len(diagnostic.message) < 1000, f"a message of {len(diagnostic.message)} characters"
+    shown = diagnostic.render(source)
+    assert not CONTROL.search(shown), f"control characters in {shown!r}"
+    json.dumps(diagnostic.to_json(source)).encode()
+
+
+def _round_trip(source: SourceFile) -> None:
+    tree, diagnostics = parse(source)
+    if any(d.is_error for d in diagnostics):
+        return
+    text = format_policy(tree)
+    again, found = parse(text)
+    assert not [d for d in found if d.is_error], f"the printed policy does not parse: {text!r}"
+    assert again == tree, f"print and parse change the policy: {text!r}"
+    assert format_policy(again) == text, f"formatting twice differs from once: {text!r}"
+    comments, kept = ([c.text for c in t.comments if c.text] for t in (tree, again))
+    assert kept == comments, f"comments are lost or out of order: {text!r}"
+
+
+def _same_meaning(source: SourceFile) -> None:
+    policy = compile_source(source)
+    formatted = compile_source(SourceFile(format_policy(parse(source)[0])))
+    assert formatted.semantic_hash == policy.semantic_hash, "formatting changes the meaning"
+    canonical = canonical_policy(policy.ir)
+    assert compile_source(SourceFile(canonical)).semantic_hash == policy.semantic_hash, (
+        f"the canonical text means something else: {canonical!r}"
+    )
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooSlow after so much processor time; a machine that is busy with other things changes nothing."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise TooSlow(f"more than {seconds} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
