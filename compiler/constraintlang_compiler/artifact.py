@@ -17,9 +17,9 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+import msgspec
 
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact_format import (
@@ -39,6 +39,7 @@ from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import clause_id
 
 IR_NAME, MAP_NAME, SOURCE_NAME = "policy.ir.json", "policy.map.json", "policy.source.policy"
+FileT = TypeVar("FileT", IRFile, MapFile)
 MAX_BYTES = 64 * 1024 * 1024  # far above what a policy of 4 MiB compiles to
 
 
@@ -200,23 +201,18 @@ def _check_version(document: dict[str, Any], path: Path) -> None:
         )
 
 
-def _validate(model: Any, document: dict[str, Any], path: Path) -> Any:
+def _validate(model: type[FileT], document: dict[str, Any], path: Path) -> FileT:
     try:
-        return model.model_validate(_tuples(document), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        record = msgspec.convert(document, model)
+        # A field left out is filled in with its default: the hash of the record would not be that of the file.
+        if msgspec.json.encode(record, order="sorted") != msgspec.json.encode(document, order="sorted"):
+            raise msgspec.ValidationError("a field is missing")
+    except (msgspec.ValidationError, RecursionError) as error:
         raise ArtifactError(
-            f"`{path}` is not a compiled policy of this version: at `{place}`: {first['msg']}",
+            f"`{path}` is not a compiled policy of this version: {error}",
             help="compile the policy again with this version of constraintc",
         ) from error
-
-
-def _tuples(value: Any) -> Any:
-    # Not model_validate_json: its parser stops at 200 levels, and an operator takes two levels.
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return record
 
 
 def _altered(folder: Path, what: str) -> ArtifactError:

@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
+from msgspec.structs import asdict
 
+from constraintlang.version import VERSION as TOOL_VERSION
 from constraintlang_compiler.canonical import Json, record_json
 from constraintlang_compiler.ir import (
+    END,
     AttributeRecord,
     Clause,
-    DecimalText,
-    DomainPredicate,
+    ClauseMeaning,
+    Hash,
     PolicyIR,
     Record,
-    Shown,
-    Statistic,
+    SafeInt,
 )
 
 FORMAT: Literal["constraintc.ir"] = "constraintc.ir"
 MAP_FORMAT: Literal["constraintc.map"] = "constraintc.map"
 VERSION = "1.0"
 
-Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-SafeInt = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]  # what canonical JSON can hold
-VersionText = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
+VersionText = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+" + END)]
 
 
-class ClauseSemantics(Record):
-    """A clause without its label and text: the fields of ``ir.Clause``, described there."""
-
-    id: Hash
-    kind: Literal["violation", "mean", "probability", "utility"]
-    strength: Literal["require", "prefer", "preserve"]
-    domain: DomainPredicate | None
-    statistic: Statistic
-    bound: DecimalText
-    strict: bool
-    hard: bool
-    shown: Shown
-    base_factor: DecimalText | None
-    at_least: bool
-    weight: DecimalText
-    priority: SafeInt
-    confidence: DecimalText
-    sampling: dict[str, DecimalText]
-
-
-class Semantics(Record):
+class Semantics(Record, frozen=True, kw_only=True):
     """Everything that is hashed."""
 
     edition: SafeInt
     attributes: tuple[AttributeRecord, ...]
-    clauses: tuple[ClauseSemantics, ...]
+    clauses: tuple[ClauseMeaning, ...]
 
 
-class Tool(Record):
+class Tool(Record, frozen=True, kw_only=True):
     """What wrote the file; not hashed."""
 
     name: str
@@ -64,14 +43,11 @@ class Tool(Record):
 
     @classmethod
     def current(cls) -> Tool:
-        """The installed version, ``0`` in a checkout that is not installed."""
-        try:
-            return cls(name="constraintc", version=version("constraintlang"))
-        except PackageNotFoundError:
-            return cls(name="constraintc", version="0")
+        """This version."""
+        return cls(name="constraintc", version=TOOL_VERSION)
 
 
-class IRFile(Record):
+class IRFile(Record, frozen=True, kw_only=True):
     """``policy.ir.json``."""
 
     format: Literal["constraintc.ir"]
@@ -82,7 +58,7 @@ class IRFile(Record):
     semantics: Semantics
 
 
-class Position(Record):
+class Position(Record, frozen=True, kw_only=True):
     """Where a statement stands: lines and columns from 1, the end exclusive."""
 
     label: str | None
@@ -93,16 +69,16 @@ class Position(Record):
     end_column: int
 
 
-class ClauseMap(Record):
+class ClauseMap(Record, frozen=True, kw_only=True):
     """How people call a clause, and the statements that say it (more than one when they mean the same)."""
 
     id: Hash
     label: str | None
     text: str
-    statements: tuple[Position, ...] = Field(min_length=1)
+    statements: Annotated[tuple[Position, ...], Meta(min_length=1)]
 
 
-class MapFile(Record):
+class MapFile(Record, frozen=True, kw_only=True):
     """``policy.map.json``: clauses in the order of the IR; ``source`` is a file name without folders."""
 
     format: Literal["constraintc.map"] = MAP_FORMAT
@@ -132,7 +108,7 @@ def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
         Clause(
             label=names.label,
             text=names.text,
-            **{field: getattr(clause, field) for field in ClauseSemantics.model_fields},
+            **asdict(clause),
         )
         for clause, names in zip(semantics.clauses, map_file.clauses, strict=True)
     )

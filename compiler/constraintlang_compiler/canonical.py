@@ -7,12 +7,13 @@ floats, so two platforms cannot disagree about a digit.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import TypeAlias
 
+import msgspec
 import rfc8785
-from pydantic import BaseModel
 
-Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
 
 def canonical_bytes(value: Json) -> bytes:
@@ -29,20 +30,21 @@ def sha256_of(value: Json) -> str:
     return f"sha256:{hashlib.sha256(canonical_bytes(value)).hexdigest()}"
 
 
-def record_json(record: BaseModel, *, exclude: set[str] | None = None) -> Json:
-    """A record as plain JSON values."""
-    return record.model_dump(mode="json", exclude=exclude)
+def record_json(record: msgspec.Struct, *, exclude: Collection[str] = ()) -> dict[str, Json]:
+    """A record as plain JSON values, without the fields named."""
+    fields: dict[str, Json] = msgspec.to_builtins(record)
+    return {name: value for name, value in fields.items() if name not in exclude}
 
 
-def sort_key(record: BaseModel) -> bytes:
-    """The canonical bytes of a record: the order in which operands that commute are written."""
-    return canonical_bytes(record_json(record))
+def sort_key(record: msgspec.Struct) -> bytes:
+    """The JSON of a record, keys sorted: the order in which operands that commute are written."""
+    return msgspec.json.encode(record, order="sorted")
 
 
 def _reject_floats(value: Json) -> None:
     if isinstance(value, float):
         raise TypeError(f"got the float {value!r} in something hashed, expected a decimal string")
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         for item in value:
             _reject_floats(item)
     elif isinstance(value, dict):

@@ -34,6 +34,7 @@ from constraintlang_compiler.ir import (
     FlagRef,
     Indicator,
     Literally,
+    Op,
     Predicate,
     Product,
     Quotient,
@@ -42,7 +43,7 @@ from constraintlang_compiler.ir import (
     Term,
     Value,
 )
-from constraintlang_compiler.lower_terms import HOLDS, Op
+from constraintlang_compiler.operators import HOLDS
 
 Floats = NDArray[np.float64]
 Scores = Mapping[str, Floats]

@@ -12,6 +12,7 @@ from fractions import Fraction
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe
 from constraintlang_compiler.ir import AttributeRecord, Backend, Clause, Indicator, PolicyIR, RowsLoss
+from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.render import negation, predicate_text, term_text, written_term
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -48,14 +49,14 @@ def canonical_statement(clause: Clause) -> str:
 def _formula(clause: Clause) -> str:
     statistic = clause.statistic
     if isinstance(statistic, RowsLoss):
-        sign = (">" if clause.strict else ">=") if clause.at_least else ("<" if clause.strict else "<=")
+        sign = bound_sign(at_least=clause.at_least, strict=clause.strict)
         return f"mean({statistic.quantity}) {sign} {_utility_bound(clause)}"
     mirrored = clause.shown.scale == -1
     if clause.kind == "violation":
         assert isinstance(statistic, Indicator)
         formula = predicate_text(negation(statistic.predicate))
         return f"always {formula}" if clause.bound == "0" else formula
-    sign = (">" if clause.strict else ">=") if mirrored else ("<" if clause.strict else "<=")
+    sign = bound_sign(at_least=mirrored, strict=clause.strict)
     bound = decimal_text(Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound))
     if isinstance(statistic, Indicator):
         event = negation(statistic.predicate) if mirrored else statistic.predicate

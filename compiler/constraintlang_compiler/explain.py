@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from constraintlang_compiler.domains import describe, domain_name
 from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
+from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.planning import samples_needed
 from constraintlang_compiler.render import negation, number_text, predicate_text, term_text, written_term
 
@@ -161,15 +162,14 @@ def _capital(text: str) -> str:
 
 def clause_columns(clause: Clause) -> tuple[str, str, str, str]:
     """Name, kind, demand and domain of a clause, short, for one row of a table."""
-    sign = "<" if clause.strict else "<="
+    sign = bound_sign(at_least=False, strict=clause.strict)
     match clause.statistic:
         case Indicator(predicate=predicate):
             demand = (
                 f"P({predicate_text(predicate)}) {sign} {number_text(Fraction(clause.bound), percent=True)}"
             )
         case Value():
-            mirrored = clause.shown.scale == -1
-            side = (">" if clause.strict else ">=") if mirrored else sign
+            side = bound_sign(at_least=clause.shown.scale == -1, strict=clause.strict)
             demand = (
                 f"mean({term_text(written_term(clause.statistic, clause.shown))}) {side} {_bound(clause)}"
             )

@@ -10,167 +10,158 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct
 
-DecimalText = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$")]
+END = r"$(?!\n)"  # Python's `$` alone also matches before a last newline
+DecimalText = Annotated[str, Meta(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?" + END)]
+Hash = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}" + END)]
+SafeInt = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]  # what canonical JSON can hold
 
 
-class Record(BaseModel):
-    """Base of all records: frozen, unknown fields rejected."""
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records: frozen. What is read from a file is checked, unknown fields are rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Variant(Record, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of the members of a union: the field ``kind`` tells them apart in JSON."""
 
 
 # ------------------------------------------------------------ terms: one sequence -> number
-class Const(Record):
+class Const(Variant, frozen=True, kw_only=True, tag="const"):
     """An exact number."""
 
-    kind: Literal["const"] = "const"
     value: DecimalText
 
 
-class AttributeRef(Record):
+class AttributeRef(Variant, frozen=True, kw_only=True, tag="attribute"):
     """The score of an attribute; ``model="base"`` is the same attribute on the reference model."""
 
-    kind: Literal["attribute"] = "attribute"
     name: str
     model: Literal["self", "base"] = "self"
 
 
-class Sum(Record):
+class Sum(Variant, frozen=True, kw_only=True, tag="sum"):
     """Sum of two or more terms."""
 
-    kind: Literal["sum"] = "sum"
     terms: tuple[Term, ...]
 
 
-class Product(Record):
+class Product(Variant, frozen=True, kw_only=True, tag="product"):
     """Product of two or more terms."""
 
-    kind: Literal["product"] = "product"
     terms: tuple[Term, ...]
 
 
-class Quotient(Record):
+class Quotient(Variant, frozen=True, kw_only=True, tag="quotient"):
     """``numerator / denominator``; unknown where the denominator is 0."""
 
-    kind: Literal["quotient"] = "quotient"
     numerator: Term
     denominator: Term
 
 
-Term = Annotated[Const | AttributeRef | Sum | Product | Quotient, Field(discriminator="kind")]
+Term = Const | AttributeRef | Sum | Product | Quotient
 
 
 # ------------------------------------------------------------ predicates: one sequence -> truth value
-class Literally(Record):
+Op = Literal["lt", "le", "gt", "ge", "eq", "ne"]
+
+
+class Literally(Variant, frozen=True, kw_only=True, tag="literal"):
     """A constant truth value."""
 
-    kind: Literal["literal"] = "literal"
     value: bool
 
 
-class Comparison(Record):
+class Comparison(Variant, frozen=True, kw_only=True, tag="comparison"):
     """``left op right``; unknown where either side is unknown."""
 
-    kind: Literal["comparison"] = "comparison"
-    op: Literal["lt", "le", "gt", "ge", "eq", "ne"]
+    op: Op
     left: Term
     right: Term
 
 
-class FlagRef(Record):
+class FlagRef(Variant, frozen=True, kw_only=True, tag="flag"):
     """An attribute of type flag, true where its score is not 0."""
 
-    kind: Literal["flag"] = "flag"
     name: str
     negated: bool = False
 
 
-class All(Record):
+class All(Variant, frozen=True, kw_only=True, tag="all"):
     """Strong Kleene conjunction."""
 
-    kind: Literal["all"] = "all"
     operands: tuple[Predicate, ...]
 
 
-class Any(Record):
+class Any(Variant, frozen=True, kw_only=True, tag="any"):
     """Strong Kleene disjunction."""
 
-    kind: Literal["any"] = "any"
     operands: tuple[Predicate, ...]
 
 
-Predicate = Annotated[Literally | Comparison | FlagRef | All | Any, Field(discriminator="kind")]
+Predicate = Literally | Comparison | FlagRef | All | Any
 
 
 # ------------------------------------------------------------ domains: row tags -> truth value
-class DomainIs(Record):
+class DomainIs(Variant, frozen=True, kw_only=True, tag="is"):
     """The row's tag ``key`` is one of ``values`` (sorted)."""
 
-    kind: Literal["is"] = "is"
     key: str
     values: tuple[str, ...]
 
 
-class DomainNot(Record):
+class DomainNot(Variant, frozen=True, kw_only=True, tag="not"):
     """Complement."""
 
-    kind: Literal["not"] = "not"
     operand: DomainPredicate
 
 
-class DomainAll(Record):
+class DomainAll(Variant, frozen=True, kw_only=True, tag="all"):
     """Conjunction."""
 
-    kind: Literal["all"] = "all"
     operands: tuple[DomainPredicate, ...]
 
 
-class DomainAny(Record):
+class DomainAny(Variant, frozen=True, kw_only=True, tag="any"):
     """Disjunction."""
 
-    kind: Literal["any"] = "any"
     operands: tuple[DomainPredicate, ...]
 
 
-DomainPredicate = Annotated[DomainIs | DomainNot | DomainAll | DomainAny, Field(discriminator="kind")]
+DomainPredicate = DomainIs | DomainNot | DomainAll | DomainAny
 
 
 # ------------------------------------------------------------ statistics
-class Indicator(Record):
+class Indicator(Variant, frozen=True, kw_only=True, tag="indicator"):
     """``f = 1`` where the predicate is true, else 0."""
 
-    kind: Literal["indicator"] = "indicator"
     predicate: Predicate
 
 
-class Value(Record):
+class Value(Variant, frozen=True, kw_only=True, tag="value"):
     """``f = term``, known to lie in ``[0, high]``; ``high`` is None when the attribute's range is open."""
 
-    kind: Literal["value"] = "value"
     term: Term
     high: DecimalText | None = None
 
 
-class RowsLoss(Record):
+class RowsLoss(Variant, frozen=True, kw_only=True, tag="rows"):
     """A property of the model on the user's rows, not of its samples; perplexity is exp of the mean NLL."""
 
-    kind: Literal["rows"] = "rows"
     quantity: Literal["perplexity", "accuracy"]
 
 
-Statistic = Annotated[Indicator | Value | RowsLoss, Field(discriminator="kind")]
+Statistic = Indicator | Value | RowsLoss
 
 
-class Shown(Record):
+class Shown(Record, frozen=True, kw_only=True):
     """How to show ``E[f]`` to people: the quantity they wrote is ``offset + scale * E[f]``."""
 
     offset: DecimalText = "0"
     scale: Literal[1, -1] = 1
 
 
-class Clause(Record):
+class ClauseMeaning(Record, frozen=True, kw_only=True):
     """One verifiable expectation ``E[statistic] < or <= bound`` over a domain.
 
     ``kind`` is what the user wrote: ``violation`` (pointwise: the rate of ``not phi``; bound is the
@@ -179,9 +170,7 @@ class Clause(Record):
     ``at_least`` says that large is good.
     """
 
-    id: str  # "sha256:" of the canonical JSON of this record with id, label and text left out
-    label: str | None
-    text: str  # canonical source text of the statement, without its label
+    id: Hash  # of the canonical JSON of this record with the id left out
     kind: Literal["violation", "mean", "probability", "utility"]
     strength: Literal["require", "prefer", "preserve"] = "require"
     domain: DomainPredicate | None = None
@@ -193,9 +182,16 @@ class Clause(Record):
     base_factor: DecimalText | None = None  # utility only
     at_least: bool = False  # utility only
     weight: DecimalText = "1"
-    priority: int = 0
+    priority: SafeInt = 0
     confidence: DecimalText = "0.95"
     sampling: dict[str, DecimalText] = {}
+
+
+class Clause(ClauseMeaning, frozen=True, kw_only=True):
+    """A clause, and what people call it."""
+
+    label: str | None
+    text: str  # canonical source text of the statement, without its label
 
     @property
     def name(self) -> str:
@@ -203,7 +199,7 @@ class Clause(Record):
         return self.label if self.label is not None else self.text
 
 
-class Backend(Record):
+class Backend(Record, frozen=True, kw_only=True):
     """What computes an attribute; arguments are strings and decimal strings exactly as written."""
 
     kind: Literal["classifier", "lexicon", "regex", "length", "python", "logprob"]
@@ -211,7 +207,7 @@ class Backend(Record):
     keywords: dict[str, str] = {}
 
 
-class AttributeRecord(Record):
+class AttributeRecord(Record, frozen=True, kw_only=True):
     """A declared attribute."""
 
     name: str
@@ -222,10 +218,10 @@ class AttributeRecord(Record):
     backend: Backend | None  # None: must be bound on the command line with --scorer
 
 
-class PolicyIR(Record):
+class PolicyIR(Record, frozen=True, kw_only=True):
     """A whole compiled policy: sample clauses, then utility, by (priority, id); attributes used."""
 
-    edition: int
+    edition: SafeInt
     attributes: tuple[AttributeRecord, ...]
     clauses: tuple[Clause, ...]
 

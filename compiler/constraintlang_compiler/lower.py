@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from msgspec.structs import replace
+
 from constraintlang import nodes
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 from constraintlang.diagnostics import Diagnostic, PolicyError
@@ -20,10 +22,19 @@ from constraintlang.source import SourceFile
 from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.canonical import record_json, sha256_of
 from constraintlang_compiler.decimals import decimal_text
-from constraintlang_compiler.ir import AttributeRecord, Backend, Clause, DomainPredicate, Indicator, PolicyIR
+from constraintlang_compiler.ir import (
+    AttributeRecord,
+    Backend,
+    Clause,
+    DomainPredicate,
+    Indicator,
+    Op,
+    PolicyIR,
+)
 from constraintlang_compiler.lower_domains import both, lower_domain, scalar_text
 from constraintlang_compiler.lower_statistics import Expectation, lower_comparison
-from constraintlang_compiler.lower_terms import MIRRORED, NEGATED, OP_OF, Op, lower_predicate
+from constraintlang_compiler.lower_terms import lower_predicate
+from constraintlang_compiler.operators import MIRRORED, NEGATED, OP_OF
 from constraintlang_compiler.rejection import Rejection
 
 UNHASHED = {"id", "label", "text"}  # what names a clause to people; everything else is what it means
@@ -109,7 +120,7 @@ def _end(value: Decimal | None) -> str | None:
 
 def _backend(call: nodes.Call) -> Backend:
     return Backend(
-        kind=call.function,  # type: ignore[arg-type]  # the checker admits only these kinds; pydantic checks again
+        kind=call.function,  # type: ignore[arg-type]  # the checker admits only these kinds
         arguments=tuple(scalar_text(argument) for argument in call.arguments),
         keywords={key: scalar_text(value) for key, value in sorted(call.keywords)},
     )
@@ -177,7 +188,7 @@ def _clause(
         confidence=decimal_text(statement.confidence),
         sampling={name: decimal_text(value) for name, value in sorted(statement.sampling.items())},
     )
-    return draft.model_copy(update={"id": clause_id(draft)})
+    return replace(draft, id=clause_id(draft))
 
 
 def _conjuncts(formula: nodes.Formula, *, negated: bool) -> list[tuple[nodes.Expr, Op, nodes.Expr]]:

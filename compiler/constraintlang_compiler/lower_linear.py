@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec.structs import asdict
+
 from constraintlang import nodes
 from constraintlang_compiler.ir import DomainPredicate, Predicate, Term
 from constraintlang_compiler.lower_domains import lower_domain
@@ -128,7 +130,7 @@ def _reads_base(node: nodes.Node) -> bool:
     """Whether a formula or an expression mentions the reference model anywhere."""
     if isinstance(node, nodes.Name):
         return node.model == "base" or node.parts == ("base",)
-    children = (value for value in vars(node).values() if isinstance(value, (nodes.Node, tuple)))
+    children = (value for value in asdict(node).values() if isinstance(value, (nodes.Node, tuple)))
     return any(
         _reads_base(child)
         for value in children

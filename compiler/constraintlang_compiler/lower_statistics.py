@@ -24,13 +24,14 @@ from constraintlang_compiler.ir import (
     AttributeRecord,
     DomainPredicate,
     Indicator,
+    Op,
     RowsLoss,
     Shown,
     Statistic,
     Value,
 )
 from constraintlang_compiler.lower_linear import LinearForm, Mean, Probability, Rows, linear_form
-from constraintlang_compiler.lower_terms import Op, add, const, multiply, negate_term
+from constraintlang_compiler.lower_terms import add, const, multiply, negate_term
 from constraintlang_compiler.rejection import Rejection
 
 PLAIN = Shown()

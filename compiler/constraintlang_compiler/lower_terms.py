@@ -10,10 +10,9 @@ their canonical JSON. What is *not* folded, because an unknown score must stay u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal
 
 from constraintlang import nodes
 from constraintlang_compiler.canonical import sort_key
@@ -26,27 +25,15 @@ from constraintlang_compiler.ir import (
     Const,
     FlagRef,
     Literally,
+    Op,
     Predicate,
     Product,
     Quotient,
     Sum,
     Term,
 )
+from constraintlang_compiler.operators import HOLDS, MIRRORED, NEGATED, OP_OF
 from constraintlang_compiler.rejection import Rejection
-
-Op = Literal["lt", "le", "gt", "ge", "eq", "ne"]
-
-OP_OF: dict[str, Op] = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
-NEGATED: dict[Op, Op] = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne", "ne": "eq"}
-MIRRORED: dict[Op, Op] = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
-HOLDS: dict[Op, Callable[[Fraction, Fraction], bool]] = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-}
 
 
 # ------------------------------------------------------------------ terms

@@ -21,9 +21,8 @@ from constraintlang_compiler.ir import (
     Term,
     Value,
 )
-from constraintlang_compiler.lower_terms import NEGATED, Op, add, conjunction, const, disjunction, negate_term
-
-SIGN_OF: dict[Op, str] = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+from constraintlang_compiler.lower_terms import add, conjunction, const, disjunction, negate_term
+from constraintlang_compiler.operators import NEGATED, SIGN_OF
 
 
 def term_text(term: Term) -> str:

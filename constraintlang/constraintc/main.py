@@ -64,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra and not getattr(args, "takes_settings", False):
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
         if args.version:
-            from importlib.metadata import version
+            from constraintlang.version import VERSION
 
-            print(f"constraintc {version('constraintlang')}")
+            print(f"constraintc {VERSION}")
             return ExitCode.OK
         if args.verb is None:
             parser.print_help()

@@ -8,6 +8,9 @@ from constraintlang.errors import ConstraintLangError
 from constraintlang.parser import parse
 from constraintlang.printer import format_policy
 from constraintlang.source import SourceFile, Span
+from constraintlang.version import VERSION
+
+__version__ = VERSION
 
 LANGUAGE_EDITION = 1
 
@@ -23,12 +26,3 @@ __all__ = [
     "format_policy",
     "parse",
 ]
-
-
-def __getattr__(name: str) -> str:
-    """``__version__``, read from the installed distribution only when somebody asks."""
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("constraintlang")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from constraintlang import nodes as n
 from constraintlang.report import Report
@@ -80,7 +81,7 @@ def substitute(node: Any, values: Mapping[str, Decimal]) -> Any:
             return number_node(values[node.parts[0]], node.span)
         return node
     changed = {}
-    for key, value in vars(node).items():
+    for key, value in asdict(node).items():
         if isinstance(value, n.Node):
             changed[key] = substitute(value, values)
         elif isinstance(value, tuple) and value and isinstance(value[0], n.Node):

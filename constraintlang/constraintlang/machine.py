@@ -10,12 +10,14 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import lark
 from lark.parsers.lalr_analysis import IntParseTable
+
+GRAMMAR = Path(__file__).with_name("grammar.lark")
+TABLE = Path(__file__).with_name("grammar_table.json")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class _KeepAll:
 
 def grammar_text() -> str:
     """The grammar as it is shipped."""
-    return resources.files("constraintlang").joinpath("grammar.lark").read_text(encoding="utf-8")
+    return GRAMMAR.read_text(encoding="utf-8")
 
 
 def build_machine(*, strict: bool = False) -> Machine:
@@ -94,15 +96,14 @@ def table_text() -> str:
 
 def write_table() -> None:
     """Renew ``grammar_table.json`` after a change of the grammar or of lark."""
-    Path(__file__).with_name("grammar_table.json").write_text(table_text(), encoding="utf-8")
+    TABLE.write_text(table_text(), encoding="utf-8")
 
 
 @cache
 def load_machine() -> Machine:
     """The parser from the cached tables, or from the grammar when they do not fit."""
-    file = resources.files("constraintlang").joinpath("grammar_table.json")
-    if file.is_file():
-        table = json.loads(file.read_text(encoding="utf-8"))
+    if TABLE.is_file():
+        table = json.loads(TABLE.read_text(encoding="utf-8"))
         if table["key"] == table_key():
             places = {int(state): place for state, place in table["places"].items()}
             return Machine(_load(table["data"], table["memo"]), places)

@@ -6,13 +6,14 @@ Only this module and ``machine.py`` import lark.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Token
 from lark.parsers.lalr_parser_state import ParseConf
+from msgspec.structs import replace
 
 from constraintlang import nodes as n
 from constraintlang.builder import Builder

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
+import constraintlang_policies
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations, attribute_info
 from constraintlang.parser import parse
 from constraintlang.report import Report
 from constraintlang.source import SourceFile
 
+# Not importlib.resources, whose own import takes longer than reading the file.
+FOLDER = Path(constraintlang_policies.__path__[0])
+
 
 @cache
 def load_prelude(edition: int) -> Declarations:
     """The declarations of the prelude of an edition."""
     name = f"prelude_{edition}.policy"
-    text = resources.files("constraintlang_policies").joinpath(name).read_text(encoding="utf-8")
+    text = (FOLDER / name).read_text(encoding="utf-8")
     policy, diagnostics = parse(SourceFile(text, name))
     report = Report(diagnostics)
     found = Declarations(edition=edition)

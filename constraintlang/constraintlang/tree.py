@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import asdict
+
 from constraintlang import nodes as n
 
 
 def children(node: n.Node) -> Iterator[n.Node]:
     """The nodes directly below ``node``, in source order."""
-    for value in vars(node).values():
+    for value in asdict(node).values():
         if isinstance(value, n.Node):
             yield value
         elif isinstance(value, tuple):

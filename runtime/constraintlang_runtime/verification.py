@@ -314,7 +314,8 @@ def _after_gaps(decided: VerdictName, n: int, unavailable: int) -> tuple[Verdict
 
 
 def _expect_rows(clause: ir.Clause, quantity: str) -> None:
-    found = clause.statistic.quantity if isinstance(clause.statistic, ir.RowsLoss) else clause.statistic.kind
+    statistic = clause.statistic
+    found = statistic.quantity if isinstance(statistic, ir.RowsLoss) else "single responses"
     if found != quantity:
         raise ValueError(f"clause `{clause.name}` is about {found}; expected {quantity}")
 

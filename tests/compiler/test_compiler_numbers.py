@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from constraintlang_compiler.canonical import canonical_bytes
 from constraintlang_compiler.decimals import decimal_text, is_finite_decimal, round_outwards
@@ -139,7 +140,7 @@ def test_intervals_are_tight_where_each_attribute_occurs_once() -> None:
 
 def test_counts_and_flags_have_a_range_without_writing_it() -> None:
     count = AttributeRecord(name="n", type="count", low=None, high=None, direction=None, backend=None)
-    flag = count.model_copy(update={"type": "flag"})
+    flag = replace(count, type="flag")
     assert term_interval(AttributeRef(name="n"), {"n": count}) == Interval(Fraction(0), None)
     assert term_interval(AttributeRef(name="n"), {"n": flag}) == Interval(Fraction(0), Fraction(1))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from constraintlang_compiler.errors import TargetError
 from constraintlang_compiler.ir import AttributeRef, Clause, Comparison, Const, Indicator, RowsLoss, Value
@@ -150,7 +151,7 @@ def test_edges_belong_to_the_upper_bin_and_the_top_to_the_last() -> None:
 
 
 def test_equal_statistics_share_an_axis() -> None:
-    strict = indicator("0.1").model_copy(update={"bound": "0.01", "label": "strict"})
+    strict = replace(indicator("0.1"), bound="0.01", label="strict")
     target = build_target((indicator("0.1"), strict), (0, 1))
     assert target.num_bins == 2
     assert len(target.soft) == 2

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from rich.console import Console
 
+from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.report import charts, words
-from constraintlang_runtime.report.data import ClauseResult, CurvePoint, ReportData, SystemReport
+from constraintlang_runtime.report.data import (
+    ClauseResult,
+    CurvePoint,
+    SystemReport,
+    clause_result,
+    plain,
+    report_data,
+)
 from constraintlang_runtime.report.html import render_html, write_html
 from constraintlang_runtime.report.json_report import write_json, write_text_atomic
 from constraintlang_runtime.report.table import comparison_table, verdict_table
@@ -44,11 +51,11 @@ def result(**changes: Any) -> ClauseResult:
         "clause": "cap", "domain": "domain=toxigen", "kind": "violation", "n": 2000, "estimate": 0.014,
         "lower": 0.0095, "upper": 0.0189, "bound": 0.05, "verdict": "holds", "text": "toxicity < 0.1",
     }  # fmt: skip
-    return ClauseResult.model_validate({**fields, **changes})
+    return clause_result({**fields, **changes})
 
 
 def small(*clauses: ClauseResult, **changes: Any) -> dict[str, Any]:
-    systems = [{"name": "m", "label": "Model", "clauses": [c.model_dump() for c in clauses]}]
+    systems = [{"name": "m", "label": "Model", "clauses": [plain(c) for c in clauses]}]
     return {"title": "t", "policy_text": "toxicity < 0.1", "systems": systems, **changes}
 
 
@@ -201,7 +208,7 @@ def test_samples_stand_side_by_side_worst_first() -> None:
 def test_the_page_is_deterministic_and_works_without_options(tmp_path: Path) -> None:
     assert render_html(EXAMPLE) == PAGE
     target = write_html(small(result()), tmp_path / "deep" / "report.html")
-    assert target.read_text(encoding="utf-8") == render_html(ReportData.model_validate(small(result())))
+    assert target.read_text(encoding="utf-8") == render_html(report_data(small(result())))
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
     assert "HOLDS" not in visible(render_html(small()))  # no clause is not a pass
 
@@ -248,13 +255,13 @@ def test_curves_with_gaps_single_points_and_no_points_render() -> None:
     ],
 )
 def test_wrong_data_is_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(DataError, match=message):
         render_html(small(result(), **change))
 
 
 def test_a_clause_without_a_key_of_the_contract_is_rejected() -> None:
-    broken = {k: v for k, v in result().model_dump().items() if k != "upper"}
-    with pytest.raises(ValidationError, match="upper"):
+    broken = {k: v for k, v in plain(result()).items() if k != "upper"}
+    with pytest.raises(DataError, match="upper"):
         verdict_table([broken])
 
 
@@ -262,7 +269,7 @@ def test_json_round_trips_and_has_no_nan(tmp_path: Path) -> None:
     data = small(result(), curves={"loss": [{"step": 1, "value": float("nan")}]})
     text = write_json(data, tmp_path / "r.json").read_text(encoding="utf-8")
     assert "NaN" not in text
-    assert ReportData.model_validate(json.loads(text)).systems[0].clauses[0].verdict == "holds"
+    assert report_data(json.loads(text)).systems[0].clauses[0].verdict == "holds"
     assert write_json(EXAMPLE, tmp_path / "e.json").stat().st_size > 1000
 
 
@@ -288,7 +295,7 @@ def test_the_verdict_table_has_every_column_and_symbol() -> None:
 
 
 def test_the_comparison_table_has_a_row_per_system() -> None:
-    systems = ReportData.model_validate(EXAMPLE).systems
+    systems = report_data(EXAMPLE).systems
     text = terminal(comparison_table(systems), width=220)
     for system in systems:
         assert system.label in text

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy.stats import binom
 
 from constraintlang_compiler import ir
@@ -40,7 +41,7 @@ def clause(**changes: object) -> ir.Clause:
         "bound": "0.05",
         "strict": False,
     }
-    return ir.Clause.model_validate({**fields, **changes})
+    return ir.Clause(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def counts(failures: int, n: int) -> np.ndarray:
@@ -331,17 +332,17 @@ def test_perplexity_is_compared_with_the_base_on_the_same_rows() -> None:
 
 def test_the_base_itself_holds_with_equality() -> None:
     model, _, tokens = paired_rows(0.0)
-    same = UTILITY.model_copy(update={"base_factor": "1"})
+    same = replace(UTILITY, base_factor="1")
     found = verify_utility(same, model, model, tokens, alpha=0.05)
     assert (found.verdict, found.upper) == ("holds", found.bound)
-    strict = same.model_copy(update={"strict": True})
+    strict = replace(same, strict=True)
     assert verify_utility(strict, model, model, tokens, alpha=0.05).verdict == "violated"
 
 
 def test_a_perplexity_offset_uses_the_delta_method_and_covers() -> None:
     """perplexity <= base + 0.5: at a true perplexity of exactly that, `holds` is as rare as alpha."""
     rng, runs, wrong = np.random.default_rng(7), 400, 0
-    with_offset = UTILITY.model_copy(update={"base_factor": "1", "bound": "0.5"})
+    with_offset = replace(UTILITY, base_factor="1", bound="0.5")
     gap = math.log(math.exp(3.0) + 0.5) - 3.0
     for _ in range(runs):
         tokens = rng.integers(10, 60, 60).astype(float)
@@ -355,7 +356,7 @@ def test_a_perplexity_offset_uses_the_delta_method_and_covers() -> None:
 def test_a_large_offset_lets_less_of_the_difficulty_cancel() -> None:
     """The half-width must be that of log(perplexity) - log(base + 20), found here by simulation."""
     rng, gaps, widths = np.random.default_rng(8), [], []
-    far = UTILITY.model_copy(update={"base_factor": "1", "bound": "20"})
+    far = replace(UTILITY, base_factor="1", bound="20")
     for _ in range(400):
         tokens = rng.integers(10, 60, 60).astype(float)
         base = tokens * rng.normal(3.0, 0.3, 60)
@@ -388,7 +389,7 @@ def test_utility_without_rows_is_vacuous() -> None:
 
 def test_verify_dispatches_on_the_clause() -> None:
     model, base, tokens = paired_rows(0.0)
-    cap, fluent = clause(), UTILITY.model_copy(update={"id": "sha256:2"})
+    cap, fluent = clause(), replace(UTILITY, id="sha256:2")
     found = verify(
         [cap, fluent],
         {

@@ -21,7 +21,7 @@ EPILOG = """examples:
 PACKAGES = (
     "constraintlang",
     "lark",
-    "pydantic",
+    "msgspec",
     "numpy",
     "scipy",
     "rich",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +74,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(system: Any) -> dict[str, Any]:
     """A system as plain JSON, its samples left out."""
-    return dict(json.loads(system.model_dump_json(exclude={"samples"})))
+    from constraintlang_runtime.report.data import plain
+
+    return {key: value for key, value in plain(system).items() if key != "samples"}

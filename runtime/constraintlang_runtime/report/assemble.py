@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_runtime.errors import DataError
-from constraintlang_runtime.report.data import ReportData
+from constraintlang_runtime.report.data import ReportData, report_data
 
 SHOWN_SAMPLES = 400
 
@@ -62,7 +62,7 @@ def assemble(
             "settings": record["settings"],
             "versions": record["versions"],
         }
-    return ReportData.model_validate(
+    return report_data(
         {
             "title": title,
             "policy_text": policy_text,

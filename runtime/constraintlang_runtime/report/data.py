@@ -1,29 +1,28 @@
 """What a report is made of: plain records, checked at the door, unknown keys rejected.
 
-Build a ``ReportData`` directly or with ``ReportData.model_validate(plain_dict)``; ``model_dump(mode="json")``
-gives the dict back. Every text in it may come from a user or a model and is escaped when it is rendered.
+``report_data`` and ``clause_result`` make records of plain dicts and check them. Every text in a record may
+come from a user or a model and is escaped when it is rendered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import msgspec
 
-from constraintlang_runtime.verdicts import VerdictName
+from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.verdicts import Verdict, VerdictName
+
+RecordT = TypeVar("RecordT", bound="Record")
 
 
-class Record(BaseModel):
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the report's records: frozen, unknown keys rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class ClauseResult(BaseModel):
-    """One verdict: the keys of ``Verdict.to_dict()``; the first nine are required, further keys are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
+class ClauseResult(Record, frozen=True, kw_only=True):
+    """One verdict: the keys of ``Verdict.to_dict()``; the first nine are required."""
 
     clause: str
     domain: str | None
@@ -40,15 +39,17 @@ class ClauseResult(BaseModel):
     hard: bool = False
     soft: bool = False
     confidence: float = 0.95
+    alpha: float | None = None
     method: str = ""
     quantity: str = ""
     samples: int | None = None
     unavailable: int = 0
     text: str = ""
+    id: str = ""
     note: str = ""
 
 
-class SampleText(Record):
+class SampleText(Record, frozen=True, kw_only=True):
     """One completion, with the score that judged it; ``violates`` is None when no clause judged it."""
 
     prompt: str
@@ -58,7 +59,7 @@ class SampleText(Record):
     violates: bool | None = None
 
 
-class SystemReport(Record):
+class SystemReport(Record, frozen=True, kw_only=True):
     """One row of the comparison: a model, or a model with a decoding rule, on the same held-out prompts.
 
     Units: ``utility_loss`` and ``compliant_loss`` in nats per token (all rows; rows that obey the policy);
@@ -75,7 +76,7 @@ class SystemReport(Record):
     samples: tuple[SampleText, ...] = ()
 
 
-class CurvePoint(Record):
+class CurvePoint(Record, frozen=True, kw_only=True):
     """One point of a training curve; ``domain`` names the line, ``lower`` and ``upper`` its interval."""
 
     step: float
@@ -85,14 +86,14 @@ class CurvePoint(Record):
     upper: float | None = None
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """A mark on the step axis, such as the start of a round."""
 
     step: float
     label: str
 
 
-class ReportData(Record):
+class ReportData(Record, frozen=True, kw_only=True):
     """A whole report.
 
     ``headline`` names the system whose verdicts stand on top (default: the last), ``baseline`` the one it is
@@ -105,7 +106,7 @@ class ReportData(Record):
 
     title: str
     policy_text: str
-    systems: tuple[SystemReport, ...] = Field(min_length=1)
+    systems: Annotated[tuple[SystemReport, ...], msgspec.Meta(min_length=1)]
     headline: str | None = None
     baseline: str | None = None
     readings: dict[str, str] = {}
@@ -116,15 +117,14 @@ class ReportData(Record):
     provenance: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def _names_exist(self) -> ReportData:
+    def __post_init__(self) -> None:
+        """Check the names of systems."""
         names = [system.name for system in self.systems]
         if len(set(names)) < len(names):
             raise ValueError(f"got system names {names}; expected each name once")
         for role, name in (("headline", self.headline), ("baseline", self.baseline)):
             if name is not None and name not in names:
                 raise ValueError(f"got {role} {name!r}; expected the name of a system: {', '.join(names)}")
-        return self
 
     def system(self, name: str | None, default: int) -> SystemReport:
         """The system of this name, or the one at index ``default`` when there is no name."""
@@ -132,5 +132,33 @@ class ReportData(Record):
 
 
 def report_data(data: ReportData | Mapping[str, Any]) -> ReportData:
-    """``data`` checked; raises pydantic's ValidationError (a ValueError) naming each wrong key."""
-    return data if isinstance(data, ReportData) else ReportData.model_validate(data)
+    """``data`` checked.
+
+    Raises: DataError naming the first wrong key and its place.
+    """
+    return data if isinstance(data, ReportData) else _checked(data, ReportData)
+
+
+def clause_result(verdict: Verdict | ClauseResult | Mapping[str, Any]) -> ClauseResult:
+    """A verdict as the report shows it.
+
+    Raises: DataError naming the first wrong key.
+    """
+    if isinstance(verdict, ClauseResult):
+        return verdict
+    return _checked(verdict.to_dict() if isinstance(verdict, Verdict) else verdict, ClauseResult)
+
+
+def plain(record: Record) -> Any:
+    """A record as JSON values; nan and infinity become None."""
+    return msgspec.json.decode(msgspec.json.encode(record))
+
+
+def _checked(data: Mapping[str, Any], kind: type[RecordT]) -> RecordT:
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"this cannot be reported: {error}",
+            help="pass what `constraintc eval` of this version writes, or the fields of `ReportData`",
+        ) from error

@@ -48,7 +48,7 @@ class Pair:
 def write_html(data: ReportData | Mapping[str, Any], path: str | Path) -> Path:
     """Render ``data`` and write the page atomically; returns the path.
 
-    Raises: ValueError (pydantic) for a wrong key or value; OSError when the folder cannot be written.
+    Raises: DataError for a wrong key or value; OSError when the folder cannot be written.
     """
     return write_text_atomic(render_html(data), path)
 
@@ -56,7 +56,7 @@ def write_html(data: ReportData | Mapping[str, Any], path: str | Path) -> Path:
 def render_html(data: ReportData | Mapping[str, Any]) -> str:
     """The page as text. The same data gives the same bytes: no time, no random name.
 
-    Raises: ValueError (pydantic) for a wrong key or value.
+    Raises: DataError for a wrong key or value.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .data import ReportData, report_data
+from .data import ReportData, plain, report_data
 
 
 def write_json(data: ReportData | Mapping[str, Any], path: str | Path) -> Path:
     """Write ``data`` as indented UTF-8 JSON with sorted keys; nan and infinity become null.
 
-    Raises: ValueError (pydantic) for a wrong key or value; OSError when the folder cannot be written.
+    Raises: DataError for a wrong key or value; OSError when the folder cannot be written.
     """
-    plain = json.loads(
-        report_data(data).model_dump_json()
-    )  # pydantic writes nan as null, json.dumps would not
-    return write_text_atomic(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+    values = plain(report_data(data))
+    return write_text_atomic(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
 
 
 def write_text_atomic(text: str, path: str | Path) -> Path:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from constraintlang_runtime.verdicts import Verdict, VerdictName
 
-from .data import ClauseResult, SystemReport
+from .data import ClauseResult, SystemReport, clause_result
 from .words import SYMBOLS, amount, duration, interval, is_soft, limit, loss, percent
 
 STYLES: dict[VerdictName, str] = {
@@ -32,10 +32,10 @@ def verdict_table(
     """One row per clause: clause, domain, kind, n, estimate, interval, bound, verdict.
 
     Takes ``Verdict`` records, their dicts or ``ClauseResult``; print it with ``rich.console.Console``.
-    Raises: ValueError (pydantic) when a dict lacks a key of the contract.
+    Raises: DataError when a dict lacks a key of the contract.
     """
     table = Table(title=_plain(title), box=ROUNDED, title_justify="left", header_style="bold", expand=False)
-    clauses = [_result(verdict) for verdict in verdicts]
+    clauses = [clause_result(verdict) for verdict in verdicts]
     # a clause without a label is named by its text, which already says its domain and kind
     labelled = any(clause.clause != clause.text for clause in clauses)
     table.add_column("clause", overflow="fold", min_width=8, ratio=3)
@@ -116,12 +116,6 @@ def _cell(clause: ClauseResult | None) -> Text:
     bound = Text(f"\n{side} {amount(clause, value, 'up' if at_most else 'down')}\n", style="dim")
     verdict = Text(f"{SYMBOLS[clause.verdict]} {clause.verdict}", style=STYLES[clause.verdict])
     return Text.assemble(amount(clause, clause.estimate), bound, verdict)
-
-
-def _result(verdict: Verdict | ClauseResult | Mapping[str, Any]) -> ClauseResult:
-    if isinstance(verdict, ClauseResult):
-        return verdict
-    return ClauseResult.model_validate(verdict.to_dict() if isinstance(verdict, Verdict) else dict(verdict))
 
 
 def _plain(title: str | None) -> Text | None:
