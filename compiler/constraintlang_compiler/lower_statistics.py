@@ -69,7 +69,7 @@ def lower_comparison(
         raise Rejection(
             "PC202",
             "an expectation cannot be compared with `==` or `!=`: no number of samples decides equality",
-            help="give a range, as in `mean(words) in [90, 110]`",
+            help="give a range, as in `mean(toxicity) in [0.05, 0.15]`",
             span=span,
         )
     form = linear_form(left, rows=rows).plus(linear_form(right, rows=rows, base_of=left), Fraction(-1))
@@ -156,6 +156,7 @@ def _mean(
             "probability instead, as in `P(words < 20) <= 5%`",
             span=span,
         )
+    decimal_text(target)  # what people are shown must be short enough to be written, too
     end = round_outwards(end, up=not upper)
     other = interval.high if upper else interval.low
     width = None if other is None else round_outwards(abs(other - end), up=True)

@@ -10,18 +10,28 @@ from constraintlang.diagnostics import Diagnostic
 from constraintlang.source import SourceFile, Span
 
 _HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # some editors end a line here, we do not
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def check_characters(source: SourceFile, comments: Iterable[Span]) -> list[Diagnostic]:
-    """PC106 for every suspicious character outside comments.
+def check_characters(
+    source: SourceFile, comments: Iterable[Span], known: Iterable[Diagnostic] = ()
+) -> list[Diagnostic]:
+    """PC106 for every suspicious character outside comments, and for hidden line ends anywhere.
 
-    Letters of one foreign script in quotes are welcome; a word that mixes Latin with look-alikes is not.
+    Letters of one foreign script in quotes are welcome; a word that mixes Latin with look-alikes is not. What
+    is underlined by an error in ``known`` is not mentioned again.
     """
-    if source.text.isascii():
+    if source.text.isascii() and not _BREAKS.search(source.text):
         return []
     skipped = [(span.start, span.end) for span in comments]
+    errors = {d.span.start for d in known if d.code == "PC007"}
     found = []
+    for match in _BREAKS.finditer(source.text):
+        message = (
+            f"the character U+{ord(match[0]):04X} ends a line for some editors, and does not end one here"
+        )
+        found.append(_warning(match.span(), message, "remove it"))
     for match in _HIDDEN.finditer(source.text):
         if not _inside(match.start(), skipped):
             code = f"U+{ord(match[0]):04X}"
@@ -35,7 +45,7 @@ def check_characters(source: SourceFile, comments: Iterable[Span]) -> list[Diagn
         if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}:
             message = f"the word `{match[0]}` mixes Latin letters with others that look like them"
             found.append(_warning(match.span(), message, "write the whole word in one script"))
-    return found
+    return [d for d in found if not errors & set(range(d.span.start, d.span.end))]
 
 
 def _inside(offset: int, spans: list[tuple[int, int]]) -> bool:

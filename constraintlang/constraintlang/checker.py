@@ -51,7 +51,7 @@ def check_source(source: SourceFile | str) -> CheckResult:
     parsed = parse_detailed(source)
     report = Report(list(parsed.diagnostics))
     comments = [c.span for c in parsed.policy.comments if c.text]
-    report.diagnostics.extend(check_characters(source, comments))
+    report.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
     declarations = collect(
         parsed.policy, report, prelude=load_prelude(v.EDITIONS[-1]), lost_names=parsed.lost_names
     )

@@ -123,7 +123,8 @@ class _Collector:
     def may_name(self, name: str, span: Span) -> bool:
         if name in v.RESERVED_NAMES:
             message = f"`{name}` has a meaning of its own in the language and cannot be declared"
-            self.report.error("PC112", span, message, "choose another name")
+            self.report.error("PC112", span, message, f"choose another name, for example `my_{name}`")
+            self.found.quiet.add(name)
             return False
         if not self.is_new("name", name, span):
             return False
@@ -271,7 +272,12 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
     call = entry.value
     if not isinstance(call, n.Call):
         message = "a backend is written like a call"
-        report.error("PC117", call.span, message, 'for example `backend = regex(re"[0-9]{16}")`')
+        help = "for example " + (
+            f"`backend = {v.BACKENDS['classifier'].example}`"
+            if type in v.CONTINUOUS
+            else '`backend = regex(re"[0-9]{16}")`'
+        )
+        report.error("PC117", call.span, message, help)
         return None
     shape = v.BACKENDS.get(call.function)
     if shape is None:
@@ -286,13 +292,12 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
     for argument, kind in zip(call.arguments, shape.arguments, strict=False):
         _check_argument(argument, kind, call.function, report, help)
     seen: set[str] = set()
-    for name, argument in call.keywords:
+    for index, (name, argument) in enumerate(call.keywords):
+        place = call.key_spans[index] if index < len(call.key_spans) else argument.span
         if name in seen:
-            report.error("PC111", argument.span, f"`{name}` is already set", "remove one of the two")
+            report.error("PC111", place, f"`{name}` is already set", "remove one of the two")
         elif name not in shape.keywords:
-            report.unknown_word(
-                argument.span, f"setting of `{call.function}`", name, shape.keywords or ["(none)"]
-            )
+            report.unknown_word(place, f"setting of `{call.function}`", name, shape.keywords or ["(none)"])
         else:
             _check_argument(argument, shape.keywords[name], call.function, report, help)
         seen.add(name)

@@ -42,6 +42,7 @@ class Kinds:
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
         self.inside_temporal = False
+        self.told_of_rows = False
 
     # ------------------------------------------------------------ formulas
     def formula(self, node: n.Formula) -> Level:
@@ -143,7 +144,7 @@ class Kinds:
         for operand in operands:
             terms.append(self._expr(operand))
         levels = {t.level for t in terms} - {"const"}
-        if "error" in levels:
+        if "error" in levels or self._turns_back(operands, operators):
             return "error"
         equality = any(op in ("==", "!=") for op in operators)
         parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
@@ -167,13 +168,26 @@ class Kinds:
             return "error"
         return level
 
+    def _turns_back(self, operands: Sequence[n.Expr], operators: Sequence[str]) -> bool:
+        """PC004 for a chain such as `toxicity > 0.1 < 0.2`, which does not say what it seems to."""
+        directions = {op[0] for op in operators} & {"<", ">"}
+        if len(directions) < 2:
+            return False
+        self.report.error(
+            "PC004",
+            operands[0].span.to(operands[-1].span),
+            "the comparisons of this chain point in different directions",
+            "write a range such as `0.1 < toxicity < 0.2`, or two comparisons joined by `and`",
+        )
+        return True
+
     def _statistic_comparison(self, span: Span, terms: list[Term], equality: bool, level: Level) -> Level:
         if equality:
             self.report.error(
                 "PC202",
                 span,
                 "no number of samples decides whether a statistic is exactly equal to a number",
-                "ask for a range, for example `mean(words) in [90, 110]`",
+                "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`",
             )
             return "error"
         if sum(t.num_statistics for t in terms) > 1:
@@ -238,8 +252,10 @@ class Kinds:
             return CONST
         if found.kind in ("rows", "base"):
             if not self.preserve:
-                message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
-                self.report.error("PC225", node.span, message, _BASE_HELP)
+                if not self.told_of_rows:
+                    message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
+                    self.report.error("PC225", node.span, message, _BASE_HELP)
+                self.told_of_rows = True  # once for `perplexity` and the `base` that it is compared with
                 return ERROR
             is_rows = found.kind == "rows"
             return Term("rows" if is_rows else "base", num_statistics=int(is_rows))

@@ -11,6 +11,8 @@ from constraintlang.source import Span
 
 NEWLINE = "_NL"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+PARTNER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
+MAX_LOOKAHEAD = 100  # tokens; without an end, many wrong brackets on one line would take quadratic time
 CLOSING = {closing: opening for opening, closing in OPENING.items()}
 _TEMPORAL = frozenset(
     ["UNTIL", "WEAK_UNTIL", "RELEASE", "BEFORE", "GLOBALLY", "EVENTUALLY", "NEXT", "WEAK_NEXT", "OVER"]
@@ -99,9 +101,9 @@ class _Splitter:
             if token.type == NEWLINE:
                 self.newline(index, token)
             elif token.type == "RBRACE":
-                self.closing_brace(token)
+                self.closing_brace(index, token)
             elif token.type in CLOSING:
-                self.closing_bracket(token)
+                self.closing_bracket(index, token)
             else:
                 self.other(token)
         self.end_of_item()
@@ -129,9 +131,9 @@ class _Splitter:
             return
         self.end_of_item()
 
-    def closing_brace(self, token: Token) -> None:
+    def closing_brace(self, index: int, token: Token) -> None:
         if any(b.type == "LBRACE" for b in self.brackets):
-            self.closing_bracket(token)
+            self.closing_bracket(index, token)
             return
         self.end_of_item()  # reports what is still open
         if self.groups:
@@ -140,10 +142,14 @@ class _Splitter:
         else:
             self.unmatched(token)
 
-    def closing_bracket(self, token: Token) -> None:
+    def closing_bracket(self, index: int, token: Token) -> None:
         opening = CLOSING[token.type]
         if not any(b.type == opening for b in self.brackets):
-            self.unmatched(token)
+            if self.brackets and not self.is_closed_on_its_line(index, self.brackets[-1]):
+                self.mistaken(self.brackets.pop(), token)
+            else:
+                self.current.broken |= bool(self.brackets)
+                self.unmatched(token)
             return
         while self.brackets[-1].type != opening:
             self.unclosed(self.brackets.pop(), before=token)
@@ -199,6 +205,13 @@ class _Splitter:
             return second == "NAME" and third == "LBRACE"
         return first in _ITEM_WORDS or (first == "NAME" and second == "COLON")
 
+    def is_closed_on_its_line(self, index: int, opening: Token) -> bool:
+        """Whether the right partner of a bracket follows before the end of the line."""
+        for token in self.tokens[index + 1 : index + 1 + MAX_LOOKAHEAD]:
+            if token.type in (NEWLINE, OPENING[opening.type]):
+                return token.type != NEWLINE
+        return False
+
     def add(self, chunk: Chunk) -> None:
         body = self.groups[-1].body if self.groups else self.top
         assert body is not None
@@ -218,7 +231,7 @@ class _Splitter:
 
     def unclosed(self, opening: Token, before: Token | None = None) -> None:
         labels = (Label(span_of(before), "this closes another bracket"),) if before is not None else ()
-        closing = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}[opening.type]
+        closing = PARTNER[opening.type]
         self.diagnostics.append(
             Diagnostic(
                 "PC002",
@@ -227,6 +240,20 @@ class _Splitter:
                 f"this `{opening}` is never closed",
                 help=f"add `{closing}` where the part that it opens ends",
                 labels=labels,
+            )
+        )
+
+    def mistaken(self, opening: Token, closing: Token) -> None:
+        right = PARTNER[opening.type]
+        self.current.broken = True
+        self.diagnostics.append(
+            Diagnostic(
+                "PC003",
+                "error",
+                span_of(closing),
+                f"`{closing}` does not close `{opening}`",
+                help=f"write `{right}`",
+                labels=(Label(span_of(opening), "opened here"),),
             )
         )
 

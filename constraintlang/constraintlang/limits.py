@@ -16,6 +16,7 @@ MAX_NESTING = 200
 MAX_DIGITS = 100
 MAX_NAME = 200
 _LONE_RETURN = re.compile(r"\r(?!\n)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def limit(span: Span, message: str, help: str) -> Diagnostic:
@@ -42,6 +43,10 @@ def text_limits(text: str) -> Diagnostic | None:
         return Diagnostic(
             "PC007", "error", Span(*lone.span()), message, help="save the file with LF line ends"
         )
+    half = _SURROGATE.search(text)
+    if half is not None:
+        message = "half of a surrogate pair is no character"
+        return Diagnostic("PC007", "error", Span(*half.span()), message, help="remove it")
     return None
 
 

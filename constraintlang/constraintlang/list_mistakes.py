@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from constraintlang.places import sentence
+from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 
 _VALUES = ("NAME", "NUMBER", "INT", "PERCENT", "STRING", "REGEX")

@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_name("grammar_table.json")
 
 @dataclass(frozen=True)
 class Machine:
-    """A parser, and for each of its states the place in the grammar that it stands for (see ``places.py``)."""
+    """A parser, and for each of its states the place in the grammar that it stands for (see ``sentences.py``)."""
 
     lark: lark.Lark
     places: dict[int, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from constraintlang import wording
 from constraintlang.layout import CLAUSE_WORDS, DANGLING
-from constraintlang.places import sentence
+from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 
 _NUMBERS = ("INT", "NUMBER", "PERCENT")

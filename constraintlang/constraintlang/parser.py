@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from lark.exceptions import UnexpectedToken
@@ -123,6 +123,9 @@ class _Reader:
             self.lost_labels.add(str(first))
         elif second is not None and second.type == "NAME":
             self.lost_names.add(str(second))
+            # `attribute self-harm: score` loses both halves.
+            rest = takewhile(lambda t: t.type != "COLON", tokens[2:])
+            self.lost_names.update(str(t) for t in rest if t.type == "NAME" and first.type == "ATTRIBUTE")
         elif first.type == "IMPORT":
             self.lost_names.update(str(t) for t in tokens if t.type == "NAME")
 

@@ -9,6 +9,7 @@ from typing import Any
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
+from constraintlang.wording import OTHER_NAMES
 
 
 @dataclass
@@ -34,8 +35,10 @@ class Report:
     ) -> None:
         """Add the error for a word that is not in a closed list."""
         known = list(known)
-        near = closest(name, known)
+        near = OTHER_NAMES.get(name, OTHER_NAMES.get(name.lower()))
+        near = near if near in known else closest(name, known)
         choices = ", ".join(f"`{k}`" for k in known)
         help = f"write `{near}`" if near else f"known are {choices}"
-        label = f"a similar one exists: `{near}`" if near else None
+        alike = near is not None and closest(name, [near]) is not None
+        label = f"a similar one exists: `{near}`" if alike else None
         self.error(code, span, f"no {what} is called `{name}`", help, label=label)

@@ -58,6 +58,10 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
         value = _number(clause.value, declarations, report, "weight", v.WEIGHT)
         return scope if value is None else replace(scope, weight=(value, clause.span))
     if isinstance(clause, n.PriorityClause):
+        if not v.PRIORITY.accepts(Decimal(clause.value)):
+            help = "a small number does: a lower one is never traded for a higher one"
+            report.error("PC209", clause.span, f"`priority` takes {v.PRIORITY.words}", help)
+            return scope
         return replace(scope, priority=clause.value)
     if isinstance(clause, n.ConfidenceClause):
         value = _number(clause.value, declarations, report, "confidence", v.CONFIDENCE)
@@ -77,7 +81,8 @@ def _number(
     value = fold(node, declarations.values.fractions)
     decimal = None if value is None else exact_decimal(value)
     if decimal is None or not allowed.accepts(decimal):
-        report.error("PC209", node.span, f"`{what}` takes {allowed.words}", "write a number in that range")
+        help = allowed.suggestion(decimal)
+        report.error("PC209", node.span, f"`{what}` takes {allowed.words}", help)
         return None
     return decimal
 
@@ -88,16 +93,16 @@ def _plain_names(node: n.Expr) -> list[str]:
 
 def _settings(clause: n.UnderClause, report: Report) -> dict[str, tuple[Decimal, Span]]:
     found: dict[str, tuple[Decimal, Span]] = {}
-    for key, scalar in clause.settings:
+    for index, (key, scalar) in enumerate(clause.settings):
+        place = clause.key_spans[index] if index < len(clause.key_spans) else scalar.span
         allowed = v.UNDER.get(key)
         if allowed is None:
-            report.unknown_word(scalar.span, "setting of `under`", key, v.UNDER)
+            report.unknown_word(place, "setting of `under`", key, v.UNDER)
         elif key in found:
-            report.error("PC114", scalar.span, f"`{key}` is given twice", "keep one of the two")
+            report.error("PC114", place, f"`{key}` is given twice", "keep one of the two")
         elif not isinstance(scalar.value, Decimal) or not allowed.accepts(scalar.value):
-            report.error(
-                "PC209", scalar.span, f"`{key}` takes {allowed.words}", "write a number in that range"
-            )
+            help = allowed.suggestion(scalar.value if isinstance(scalar.value, Decimal) else None)
+            report.error("PC209", scalar.span, f"`{key}` takes {allowed.words}", help)
         else:
             found[key] = (scalar.value, scalar.span)
     return found

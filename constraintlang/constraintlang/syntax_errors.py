@@ -7,7 +7,7 @@ from constraintlang import operator_mistakes as operators
 from constraintlang import word_mistakes as words
 from constraintlang import wording
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.places import sentence
+from constraintlang.sentences import sentence
 from constraintlang.situations import Mistake, Situation
 
 
@@ -85,13 +85,16 @@ MISTAKES: tuple[Mistake, ...] = (
         "a < 1 for toxigen", "a < 1 for domain=x or y", "P(a > 1 | fr) < 1", "a < 1 for not x",
     )),
     Mistake("PC001", lists.wrong_enclosure, (
-        "a < 1 for domain={x, y}", "a < 1 for lang in en", "a in 3", "a in {1, 2}", "tag lang in [en]", "eventually[3] a",
+        "a < 1 for domain={x, y}", "a < 1 for lang in en", "a in 3", "a in {1, 2}", "tag lang in [en]",
+        "eventually[3] a",
     )),
     Mistake("PC001", lists.comma_between_conditions, (
         "a < 1 for domain=x, lang=en", "a < b, b < 2", "a < 1, b < 2", "a in [0, 1], b",
     )),
     Mistake("PC001", lists.comma_at_the_end, ("tag lang in {en, de,}", "f(a,) < 1", "a in [1,]")),
-    Mistake("PC001", lists.empty_brackets, ("tag lang in {}", "domain x { }", "()", "attribute a: flag {\n}", "a < ()")),
+    Mistake("PC001", lists.empty_brackets, (
+        "tag lang in {}", "domain x { }", "()", "attribute a: flag {\n}", "a < ()",
+    )),
     Mistake("PC001", lists.missing_operator, ("a 0.1", "a < 1 b < 1", "mean(a) 0.1", "a < 1 (b < 1)", "2 a < 1")),
     Mistake("PC001", lists.missing_comma, ("tag lang in {en de}", "a < 1 for x in {1 2}")),
 )  # fmt: skip

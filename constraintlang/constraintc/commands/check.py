@@ -9,6 +9,7 @@ from collections import Counter
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.sources import read_argument
+from constraintlang.diagnostics import PolicyError
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.front import check_and_lower
 
@@ -41,16 +42,18 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         try:
             source = read_argument(name)
+            found = check_and_lower(source).diagnostics
+        except PolicyError as error:  # no UTF-8, or too large
+            source, found = error.source, error.diagnostics
         except SourceError as error:
             print_error(error.message, error.help)
             unreadable += 1
             continue
-        outcome = check_and_lower(source)
-        counts.update(diagnostic.severity for diagnostic in outcome.diagnostics)
+        counts.update(diagnostic.severity for diagnostic in found)
         if args.format == "json":
-            findings.extend(diagnostic.to_json(source) for diagnostic in outcome.diagnostics)
+            findings.extend(diagnostic.to_json(source) for diagnostic in found)
         else:
-            print_diagnostics(outcome.diagnostics, source, sys.stdout)
+            print_diagnostics(found, source, sys.stdout)
     if args.format == "json":
         print_json(findings)
     else:

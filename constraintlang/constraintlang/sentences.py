@@ -10,7 +10,9 @@ from __future__ import annotations
 _ITEM = "write a statement such as `toxicity < 0.1`, or a declaration such as `let cap = 0.1`"
 _COMPLETE = "the item is complete here: what follows belongs on a line of its own"
 _CONDITION = "write a condition, for example `toxicity < 0.1` or `not slur`"
-_AFTER_CONDITION = "after a condition come `and`, `or`, `implies`, a clause such as `for domain=chat`, or the end of the line"
+_AFTER_CONDITION = (
+    "after a condition: `and`, `or`, `implies`, a clause such as `for domain=chat` or the end of the line"
+)
 _AFTER_CLAUSE = "after a clause comes another one, such as `confidence 0.95`, or the end of the line"
 _OPERAND = "write a number, the name of an attribute or constant, or a calculation in brackets"
 _AFTER_OPERAND = "compare it, for example `toxicity < 0.1`; calculate with `+`, `-`, `*`, `/`"
