@@ -15,7 +15,7 @@ from constraintlang.syntax_errors import GENERAL_EXAMPLES, MISTAKES
 
 HERE = Path(__file__).parent
 TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|[A-Za-z_]\w*|\d+(?:\.\d+)?%?|[<>=!]=|#[^\n]*|\s+|.', re.DOTALL)
-WORDS = r"""
+_WORDS = r"""
 a toxicity words sentences slur cap 0 1 0.5 2% 99999999999999999999 1e5 1e-9 0.1e101 < <= > >= == != = ( ) [ ] { }
 , : . @ | + - * / and or not implies until weak_until release before globally eventually next weak_next over last true
 false for per under weight priority confidence because require prefer preserve always edition import as let attribute
@@ -23,7 +23,8 @@ in domain tag group test given on mean P median min max quantile cvar base inf p
 flag lower_is_better backend levels tags source classifier lexicon regex length python logprob sequence tokens turns
 pass fail holds violated tolerance temperature samples "x" re"a|b" re"(" "\u0041" "\q" # & && || ! ~ ; => =< <> % ** ^
 \ ' ` $ ? if then unless between percent // /* -> ``` &lt; 1_000 0,1
-""".split()
+"""
+WORDS = tuple(_WORDS.split())
 SIGNS = "\u202e\u2066\u200b\ufeff\u00a0\u00ad\u2028\u0085\x00\x0b\x0c\r\x1b\t\x7fäтß\u0301\U0001f600\ud800≤“”’−×٣²ªⅧ中"
 KINDS = (
     ("<", "<=", ">", ">=", "==", "!="),

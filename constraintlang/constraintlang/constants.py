@@ -109,20 +109,21 @@ class LetValues:
 
     def _visit(self, root: str) -> None:
         # Depth first with a stack of our own: a chain of lets may be longer than Python's.
-        path: list[str] = []
+        path: dict[str, None] = {}  # in order, and quick to search
         stack: list[tuple[str, bool]] = [(root, False)]
         while stack:
             name, done = stack.pop()
             if done:
-                path.pop()
+                path.popitem()
                 self._evaluate(name)
                 continue
             if name in self.fractions or name in self.failed:
                 continue
             if name in path:
-                self._cycle(path[path.index(name) :])
+                names = list(path)
+                self._cycle(names[names.index(name) :])
                 continue
-            path.append(name)
+            path[name] = None
             stack.append((name, True))
             for used in names_in(self.lets[name].value):
                 if len(used.parts) == 1 and used.parts[0] in self.lets:

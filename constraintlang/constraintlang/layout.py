@@ -12,6 +12,8 @@ from constraintlang.source import Span
 NEWLINE = "_NL"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 PARTNER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
+MAX_ERRORS = 1_000
+"""After so many errors nothing more is read or checked."""
 MAX_LOOKAHEAD = 100  # tokens; without an end, many wrong brackets on one line would take quadratic time
 CLOSING = {closing: opening for opening, closing in OPENING.items()}
 _TEMPORAL = frozenset(
@@ -98,6 +100,8 @@ class _Splitter:
 
     def run(self) -> None:
         for index, token in enumerate(self.tokens):
+            if len(self.diagnostics) > MAX_ERRORS:
+                break
             if token.type == NEWLINE:
                 self.newline(index, token)
             elif token.type == "RBRACE":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.layout import OPENING, span_of
+from constraintlang.layout import MAX_ERRORS, OPENING, span_of
 from constraintlang.source import Span
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -15,6 +15,7 @@ MAX_LINE = 100_000
 MAX_NESTING = 200
 MAX_DIGITS = 100
 MAX_NAME = 200
+MAX_TOKENS = 1_000_000
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -50,8 +51,17 @@ def text_limits(text: str) -> Diagnostic | None:
     return None
 
 
+def too_many_errors(span: Span) -> Diagnostic:
+    """The error that ends the list of errors."""
+    message = f"there are more than {MAX_ERRORS} errors, and what follows is not checked"
+    return limit(span, message, "correct the first errors and check again")
+
+
 def token_limits(tokens: Sequence[Any]) -> Diagnostic | None:
-    """The first bracket, number or name that is beyond a limit."""
+    """The first token that is beyond a limit."""
+    if len(tokens) > MAX_TOKENS:
+        message = f"the file has more than {MAX_TOKENS} words and signs"
+        return limit(span_of(tokens[-1]), message, "split the policy into several files")
     depth = 0
     for token in tokens:
         kind = token.type

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import Any
 
 from lark.exceptions import UnexpectedToken
@@ -18,8 +18,15 @@ from msgspec.structs import replace
 from constraintlang import nodes as n
 from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
-from constraintlang.layout import Chunk, span_of, split
-from constraintlang.limits import MAX_NESTING, limit, text_limits, token_limits
+from constraintlang.layout import MAX_ERRORS, Chunk, span_of, split
+from constraintlang.limits import (
+    MAX_NESTING,
+    MAX_TOKENS,
+    limit,
+    text_limits,
+    token_limits,
+    too_many_errors,
+)
 from constraintlang.machine import load_machine, write_table
 from constraintlang.situations import Situation
 from constraintlang.source import SourceFile, Span
@@ -68,7 +75,7 @@ class _Reader:
     parser: _ItemParser = field(default_factory=lambda: _ItemParser())
 
     def read(self) -> ParseResult:
-        tokens = list(load_machine().lark.lex(self.source.text))
+        tokens = list(islice(load_machine().lark.lex(self.source.text), MAX_TOKENS + 1))
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
@@ -78,6 +85,11 @@ class _Reader:
         chunks, bracket_errors = split(tokens)
         self.diagnostics.extend(bracket_errors)
         items = self.items(chunks)
+        if len(self.diagnostics) > MAX_ERRORS:
+            found = sort_diagnostics(self.diagnostics)[:MAX_ERRORS]
+            return ParseResult(
+                n.Policy(comments=comments, span=whole), [*found, too_many_errors(found[-1].span)]
+            )
         return ParseResult(
             n.Policy(items=items, comments=comments, span=whole),
             sort_diagnostics(self.diagnostics),
@@ -89,6 +101,8 @@ class _Reader:
         # Groups nest at most MAX_NESTING deep (see token_limits), so this recursion is bounded.
         found = []
         for chunk in chunks:
+            if len(self.diagnostics) > MAX_ERRORS:
+                break
             item = self.group(chunk) if chunk.body is not None else self.item(chunk.tokens, chunk)
             if item is not None:
                 found.append(item)

@@ -17,9 +17,12 @@ class Report:
     """The findings so far."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    num_errors: int = 0
+    """Errors added by ``error``."""
 
     def error(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
         """Add an error; every error says what to write instead."""
+        self.num_errors += 1
         self.diagnostics.append(Diagnostic(code, "error", span, message, help=help, **rest))
 
     def warning(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:

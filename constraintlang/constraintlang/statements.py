@@ -112,7 +112,7 @@ def check_statement(
     statement: n.Statement, outer: Scope, declarations: Declarations, report: Report
 ) -> CheckedStatement | None:
     """The statement with everything filled in, or None when something is wrong with it."""
-    errors_before = sum(d.is_error for d in report.diagnostics)
+    errors_before = report.num_errors
     scope = enter(outer, statement.clauses, declarations, report)
     own = enter(Scope(), statement.clauses, declarations, Report())
     level = Kinds(declarations, report, preserve=statement.strength == "preserve").formula(statement.formula)
@@ -124,7 +124,7 @@ def check_statement(
     reading: Reading = {"dist": "distribution", "rows": "rows"}.get(level, "pointwise")  # type: ignore[assignment]
     if level not in ("error", "const"):
         _clauses_fit(statement, own, reading, report)
-    if level == "error" or sum(d.is_error for d in report.diagnostics) > errors_before:
+    if level == "error" or report.num_errors > errors_before:
         return None
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report)

@@ -14,9 +14,9 @@ from constraintlang.sentences import SENTENCES, key_of, sentence
 MACHINE = build_machine()
 STATES = MACHINE.lark.parser.parser._parse_table.states
 SAMPLES = {
-    "NAME": "a", "INT": "1", "NUMBER": "0.5", "PERCENT": "5%", "STRING": '"x"', "REGEX": 're"x"', "CMP": "<", "ADD": "+",
-    "MUL": "*", "_NL": "\n", "UNKNOWN": "$", "BAD_STRING": '"x', "EQUAL": "=", "COLON": ":", "LBRACE": "{", "RBRACE": "}",
-    "COMMA": ",", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "VBAR": "|", "DOT": ".", "AT": "@",
+    "NAME": "a", "INT": "1", "NUMBER": "0.5", "PERCENT": "5%", "STRING": '"x"', "REGEX": 're"x"', "CMP": "<",
+    "ADD": "+", "MUL": "*", "_NL": "\n", "UNKNOWN": "$", "BAD_STRING": '"x', "EQUAL": "=", "COLON": ":", "LBRACE": "{",
+    "RBRACE": "}", "COMMA": ",", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "VBAR": "|", "DOT": ".", "AT": "@",
 }  # fmt: skip
 # Where a text of a sentence can stand, when it is no item by itself.
 FRAMES = (
