@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import lark
+from lark.lexer import BasicLexer, LexerThread, Token
 from lark.parsers.lalr_analysis import IntParseTable
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
@@ -26,6 +28,14 @@ class Machine:
 
     lark: lark.Lark
     places: dict[int, str]
+
+    @cached_property
+    def _lexer(self) -> BasicLexer:
+        return BasicLexer(self.lark.lexer_conf)
+
+    def tokens(self, text: str) -> Iterator[Token]:
+        """The tokens of a text; every text has some. Unlike ``Lark.lex``, which builds a lexer for each call."""
+        return LexerThread.from_text(self._lexer, text).lex(None)
 
 
 class _KeepAll:

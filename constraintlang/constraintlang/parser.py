@@ -75,7 +75,7 @@ class _Reader:
     parser: _ItemParser = field(default_factory=lambda: _ItemParser())
 
     def read(self) -> ParseResult:
-        tokens = list(islice(load_machine().lark.lex(self.source.text), MAX_TOKENS + 1))
+        tokens = list(islice(load_machine().tokens(self.source.text), MAX_TOKENS + 1))
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))

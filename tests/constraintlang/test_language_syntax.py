@@ -120,8 +120,8 @@ def test_tables_and_grammar_parse_alike(monkeypatch):
 @given(policies)
 def test_parsing_item_by_item_accepts_what_the_whole_grammar_accepts(policy):
     machine = build_machine_once()
-    run = machine.parse_interactive()
-    tokens = [t for t in machine.lex(format_policy(policy)) if t.type != "COMMENT"]
+    run = machine.lark.parse_interactive()
+    tokens = [t for t in machine.tokens(format_policy(policy)) if t.type != "COMMENT"]
     for token in tokens:
         run.feed_token(token)
     run.feed_eof(tokens[-1] if tokens else None)
@@ -129,7 +129,7 @@ def test_parsing_item_by_item_accepts_what_the_whole_grammar_accepts(policy):
 
 @cache
 def build_machine_once():
-    return build_machine().lark
+    return build_machine()
 
 
 # ---------------------------------------------------------------- recovery
