@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.layout import MAX_ERRORS
+from constraintlang.situations import shown
 from constraintlang.source import SourceFile, Span
 
 _HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -24,7 +28,7 @@ def check_characters(
     """
     if source.text.isascii() and not _BREAKS.search(source.text):
         return []
-    skipped = [(span.start, span.end) for span in comments]
+    skipped = sorted((span.start, span.end) for span in comments)
     errors = {d.span.start for d in known if d.code == "PC007"}
     found = []
     for match in _BREAKS.finditer(source.text):
@@ -43,13 +47,19 @@ def check_characters(
             continue
         scripts = {unicodedata.name(char, "").split(" ")[0] for char in match[0]}
         if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}:
-            message = f"the word `{match[0]}` mixes Latin letters with others that look like them"
+            message = f"the word `{shown(match[0])}` mixes Latin letters with others that look like them"
             found.append(_warning(match.span(), message, "write the whole word in one script"))
-    return [d for d in found if not errors & set(range(d.span.start, d.span.end))]
+    found = [d for d in found if errors.isdisjoint(range(d.span.start, d.span.end))]
+    if len(found) > MAX_ERRORS:
+        message = f"there are {len(found) - MAX_ERRORS} more characters like those above"
+        found[MAX_ERRORS:] = [_warning((found[MAX_ERRORS].span.start,) * 2, message, "remove them")]
+    return found
 
 
 def _inside(offset: int, spans: list[tuple[int, int]]) -> bool:
-    return any(start <= offset < end for start, end in spans)
+    """Whether an offset lies in one of the spans, which are sorted and do not overlap."""
+    index = bisect_right(spans, (offset, sys.maxsize)) - 1
+    return index >= 0 and spans[index][0] <= offset < spans[index][1]
 
 
 def _warning(place: tuple[int, int], message: str, help: str) -> Diagnostic:

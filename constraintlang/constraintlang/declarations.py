@@ -24,6 +24,7 @@ class Declarations:
     lets: dict[str, n.Let] = field(default_factory=dict)
     domains: dict[str, n.Domain] = field(default_factory=dict)
     tags: dict[str, n.Tag] = field(default_factory=dict)
+    tag_values: dict[str, dict[str, None]] = field(default_factory=dict)
     tag_keys: set[str] = field(default_factory=set)
     labels: dict[str, n.Statement] = field(default_factory=dict)
     quiet: set[str] = field(default_factory=set)
@@ -101,6 +102,7 @@ class _Collector:
         elif isinstance(item, n.Tag):
             if self.is_new("tag", item.key, item.name_span or item.span):
                 self.found.tags[item.key] = item
+                self.found.tag_values[item.key] = dict.fromkeys(str(s.value) for s in item.values)
                 self.found.tag_keys.add(item.key)
         elif isinstance(item, n.Group) and item.name:
             self.is_new("group", item.name, item.name_span or item.span)

@@ -83,9 +83,18 @@ class Chunk:
 
 def split(tokens: Sequence[Token]) -> tuple[list[Chunk], list[Diagnostic]]:
     """Cut a token sequence into chunks and report brackets that do not match."""
-    splitter = _Splitter(tokens)
+    splitter = _Splitter(_single_newlines(tokens))
     splitter.run()
     return splitter.top, splitter.diagnostics
+
+
+def _single_newlines(tokens: Sequence[Token]) -> list[Token]:
+    """Of several newlines in a row the first: whoever looks for the next line takes one step."""
+    kept: list[Token] = []
+    for token in tokens:
+        if token.type != NEWLINE or not kept or kept[-1].type != NEWLINE:
+            kept.append(token)
+    return kept
 
 
 class _Splitter:

@@ -16,7 +16,7 @@ from typing import Any
 
 import lark
 from lark.lexer import BasicLexer, LexerThread, Token
-from lark.parsers.lalr_analysis import IntParseTable
+from lark.parsers.lalr_analysis import IntParseTable, Shift
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
 TABLE = Path(__file__).with_name("grammar_table.json")
@@ -36,6 +36,30 @@ class Machine:
     def tokens(self, text: str) -> Iterator[Token]:
         """The tokens of a text; every text has some. Unlike ``Lark.lex``, which builds a lexer for each call."""
         return LexerThread.from_text(self._lexer, text).lex(None)
+
+    def accepted(self, stack: list[int]) -> frozenset[str]:
+        """The terminals that may come next; like lark's ``accepts``, which builds nodes to find out."""
+        table = self.lark.parser.parser._parse_table
+        end = table.end_states["start"]
+        return frozenset(
+            kind
+            for kind in table.states[stack[-1]]
+            if kind.isupper() and _is_shifted(table.states, stack, kind, end)
+        )
+
+
+def _is_shifted(states: Any, stack: list[int], kind: str, end: int) -> bool:
+    """Whether the reductions that a terminal brings about end in a shift."""
+    stack = list(stack)
+    while (action := states[stack[-1]].get(kind)) is not None:
+        if action[0] is Shift:
+            return True
+        rule = action[1]
+        del stack[len(stack) - len(rule.expansion) :]
+        stack.append(states[stack[-1]][rule.origin.name][1])
+        if kind == "$END" and stack[-1] == end:
+            return True
+    return False
 
 
 class _KeepAll:

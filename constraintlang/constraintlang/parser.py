@@ -187,8 +187,11 @@ class _ItemParser:
             items = run.feed_eof(tokens[-1])
         except UnexpectedToken:
             # If what came before already makes no sense, one message is enough.
+            if found:
+                return None, found[:1]
             place = self.machine.places[run.parser_state.position]
-            return None, found[:1] or [explain(Situation(tokens, index, frozenset(run.accepts()), place))]
+            expected = self.machine.accepted(run.parser_state.state_stack)
+            return None, [explain(Situation(tokens, index, expected, place))]
         if found:
             return None, found
         item = items[0]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
 from constraintlang.printer import format_scalar
 from constraintlang.report import Report
+from constraintlang.situations import shown
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
+
+MAX_CHOICES = 8
 
 
 def check_domain(root: n.DomainPredicate, declarations: Declarations, report: Report) -> None:
@@ -30,10 +35,10 @@ def _check_pair(
     if key in declarations.quiet:
         return
     if key == "domain":
-        known = [*declarations.domains] or None
+        known: Collection[str] | None = declarations.domains or None
         what = "domain"
     elif key in declarations.tags:
-        known = [str(s.value) for s in declarations.tags[key].values]
+        known = declarations.tag_values[key]
         what = f"value of the tag `{key}`"
     else:
         if declarations.tag_keys and key not in declarations.tag_keys:
@@ -46,12 +51,12 @@ def _check_pair(
             _unknown(value.span, what, format_scalar(value), known, report)
 
 
-def _unknown(span: Span, what: str, written: str, known: list[str], report: Report) -> None:
+def _unknown(span: Span, what: str, written: str, known: Collection[str], report: Report) -> None:
     near = closest(written.strip('"'), known)
-    help = (
-        f"write `{near}`"
-        if near
-        else f"known are {', '.join(f'`{k}`' for k in sorted(known))}; or declare it"
-    )
+    choices = [f"`{shown(name)}`" for name in sorted(known)[:MAX_CHOICES]]
+    if len(known) > MAX_CHOICES:
+        choices.append(f"{len(known) - MAX_CHOICES} more")
+    help = f"write `{near}`" if near else f"known are {', '.join(choices)}; or declare it"
+    written = shown(written)
     label = f"a similar one exists: `{near}`" if near else None
     report.error("PC102", span, f"no {what} is called `{written}`", help, label=label)
