@@ -7,13 +7,13 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from constraintlang import PolicyError, SourceFile, format_policy, parse
 from constraintlang.catalogue import PAGES
 from constraintlang.diagnostics import Diagnostic
 from constraintlang_compiler.catalogue import OWN_PAGES
 from constraintlang_compiler.emit import canonical_policy
-from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_compiler.sources import decode_source
@@ -30,8 +30,16 @@ class TooSlow(Exception):
     """An input took longer than it may."""
 
 
-def judge(content: bytes | str) -> str:
-    """Check one input against every property and say how it ended: unreadable, rejected or accepted.
+@dataclass(frozen=True)
+class Verdict:
+    """How an input ended, ``unreadable``, ``rejected`` or ``accepted``, and the codes of its findings."""
+
+    ending: str
+    codes: frozenset[str]
+
+
+def judge(content: bytes | str) -> Verdict:
+    """Check one input against every property.
 
     Raises: AssertionError with the property that fails; TooSlow; whatever escapes from the code under test.
     """
@@ -42,21 +50,20 @@ def judge(content: bytes | str) -> str:
             except PolicyError as error:
                 for diagnostic in error.diagnostics:
                     well_formed(diagnostic, error.source)
-                return "unreadable"
-            except SourceError:
-                return "unreadable"
+                return Verdict("unreadable", frozenset(d.code for d in error.diagnostics))
         else:
             source = SourceFile(content, "fuzz.policy")
         front = check_and_lower(source)
         for diagnostic in front.diagnostics:
             well_formed(diagnostic, source)
+        codes = frozenset(d.code for d in front.diagnostics)
         has_errors = any(d.is_error for d in front.diagnostics)
         assert (front.lowered is None) == has_errors, "a policy is rejected exactly when it has errors"
         _round_trip(source)
         if front.lowered is None:
-            return "rejected"
+            return Verdict("rejected", codes)
         _same_meaning(source)
-        return "accepted"
+        return Verdict("accepted", codes)
 
 
 def well_formed(diagnostic: Diagnostic, source: SourceFile) -> None:
@@ -70,7 +77,8 @@ def well_formed(diagnostic: Diagnostic, source: SourceFile) -> None:
         assert not text.endswith("."), f"final stop: {text}"
         assert not (INTERNAL.search(text) and not INTERNAL.search(written)), f"internal word: {text}"
     assert "\n" not in diagnostic.message, f"several lines: {diagnostic.message!r}"
-    assert len(diagnostic.message) < 1000, f"a message of {len(diagnostic.message)} characters"
+    for text in (diagnostic.message, diagnostic.help or "", diagnostic.label or ""):
+        assert len(text) < 1000, f"{len(text)} characters: {text[:100]}"
     shown = diagnostic.render(source)
     assert not CONTROL.search(shown), f"control characters in {shown!r}"
     json.dumps(diagnostic.to_json(source)).encode()

@@ -6,6 +6,7 @@ Only this module and ``machine.py`` import lark.
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, field
 from itertools import islice, pairwise, takewhile
 from typing import Any
@@ -72,7 +73,7 @@ class _Reader:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     lost_names: set[str] = field(default_factory=set)
     lost_labels: set[str] = field(default_factory=set)
-    parser: _ItemParser = field(default_factory=lambda: _ItemParser())
+    parser: _ItemParser = field(default_factory=lambda: _item_parser())
 
     def read(self) -> ParseResult:
         tokens = list(islice(load_machine().tokens(self.source.text), MAX_TOKENS + 1))
@@ -165,7 +166,7 @@ class _Reader:
 
 
 class _ItemParser:
-    """Parses one item after the other with a builder of its own, so that threads share nothing but tables."""
+    """Parses one item after the other with a builder of its own."""
 
     def __init__(self) -> None:
         self.builder = Builder()
@@ -199,6 +200,18 @@ class _ItemParser:
             message = f"the item is nested more than {MAX_NESTING} levels deep"
             return None, [limit(item.span, message, "name parts with `let` or split the statement")]
         return item, []
+
+
+_of_thread = threading.local()
+
+
+def _item_parser() -> _ItemParser:
+    """The parser of this thread, which shares the tables with others and nothing else."""
+    machine = load_machine()
+    found: _ItemParser | None = getattr(_of_thread, "parser", None)
+    if found is None or found.machine is not machine:
+        found = _of_thread.parser = _ItemParser()
+    return found
 
 
 def _layout_trivia(source: SourceFile, comments: list[Any]) -> tuple[n.Comment, ...]:

@@ -229,7 +229,7 @@ def found_phrase(terminal: str, text: str) -> str:
     if terminal == "UNKNOWN":
         return character_phrase(text)
     shown = text if len(text) <= 40 else text[:37] + "..."
-    return f"the text {shown}" if terminal in ("STRING", "BAD_STRING") else f"`{shown}`"
+    return f"the text `{shown}`" if terminal in ("STRING", "BAD_STRING") else f"`{shown}`"
 
 
 def character_phrase(char: str) -> str:
