@@ -6,7 +6,8 @@ import re
 import sys
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.layout import MAX_ERRORS
@@ -30,30 +31,37 @@ def check_characters(
         return []
     skipped = sorted((span.start, span.end) for span in comments)
     errors = {d.span.start for d in known if d.code == "PC007"}
-    found = []
-    for match in _BREAKS.finditer(source.text):
-        message = (
-            f"the character U+{ord(match[0]):04X} ends a line for some editors, and does not end one here"
-        )
-        found.append(_warning(match.span(), message, "remove it"))
-    for match in _HIDDEN.finditer(source.text):
+    found = (
+        _warning(place, message, help)
+        for place, message, help in _suspicious(source.text, skipped)
+        if errors.isdisjoint(range(*place))
+    )
+    first = list(islice(found, MAX_ERRORS + 1))
+    if len(first) > MAX_ERRORS:
+        place = first[-1].span.start, first[-1].span.start
+        first[-1] = _warning(place, "there are more characters like the ones before", "remove them")
+    return first
+
+
+def _suspicious(text: str, skipped: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], str, str]]:
+    """Each suspicious place, what is wrong there, and what to do."""
+    for match in _BREAKS.finditer(text):
+        code = f"U+{ord(match[0]):04X}"
+        message = f"the character {code} ends a line for some editors, and does not end one here"
+        yield match.span(), message, "remove it"
+    for match in _HIDDEN.finditer(text):
         if not _inside(match.start(), skipped):
             code = f"U+{ord(match[0]):04X}"
             name = unicodedata.name(match[0], "no name").lower()
             message = f"the character {code} ({name}) cannot be seen, but changes the text"
-            found.append(_warning(match.span(), message, "remove it"))
-    for match in _WORD.finditer(source.text):
+            yield match.span(), message, "remove it"
+    for match in _WORD.finditer(text):
         if match[0].isascii() or _inside(match.start(), skipped):
             continue
         scripts = {unicodedata.name(char, "").split(" ")[0] for char in match[0]}
         if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}:
             message = f"the word `{shown(match[0])}` mixes Latin letters with others that look like them"
-            found.append(_warning(match.span(), message, "write the whole word in one script"))
-    found = [d for d in found if errors.isdisjoint(range(d.span.start, d.span.end))]
-    if len(found) > MAX_ERRORS:
-        message = f"there are {len(found) - MAX_ERRORS} more characters like those above"
-        found[MAX_ERRORS:] = [_warning((found[MAX_ERRORS].span.start,) * 2, message, "remove them")]
-    return found
+            yield match.span(), message, "write the whole word in one script"
 
 
 def _inside(offset: int, spans: list[tuple[int, int]]) -> bool:

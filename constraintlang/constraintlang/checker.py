@@ -11,8 +11,6 @@ from constraintlang.characters import check_characters
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
-from constraintlang.layout import MAX_ERRORS
-from constraintlang.limits import too_many_errors
 from constraintlang.parser import parse_detailed
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
@@ -72,15 +70,11 @@ class _Statements:
         self.report = report
         self.lost_labels = lost_labels
         self.found: list[CheckedStatement] = []
-        self.stopped = False
 
     def items(self, items: Sequence[n.Item], scope: Scope) -> None:
         # Groups nest at most 200 deep, and a level takes one frame here.
         for item in items:
-            if self.report.num_errors > MAX_ERRORS:
-                if not self.stopped:
-                    self.report.diagnostics.append(too_many_errors(item.span))
-                self.stopped = True
+            if self.report.is_full:
                 return
             if isinstance(item, n.Group):
                 self.items(item.items, enter(scope, item.clauses, self.declarations, self.report))

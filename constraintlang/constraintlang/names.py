@@ -11,6 +11,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.declarations import Declarations
 from constraintlang.printer import format_number
 from constraintlang.report import Report
+from constraintlang.situations import shown
 from constraintlang.suggestions import closest
 
 
@@ -46,7 +47,7 @@ def unknown_attribute(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> None:
     """Report PC101, with the most similar name there is."""
-    written = ".".join(name.parts)
+    written = shown(".".join(name.parts))
     known = [*declarations.attributes, *declarations.lets, *v.ROWS_QUANTITIES]
     near = closest(written, known)
     if near is None:

@@ -214,14 +214,17 @@ def _item_parser() -> _ItemParser:
     return found
 
 
+_EMPTY_LINES = re.compile(r"\n[ \t\r]*\n[ \t\r\n]*")
+
+
 def _layout_trivia(source: SourceFile, comments: list[Any]) -> tuple[n.Comment, ...]:
-    """Comments and runs of empty lines in order; what the formatter preserves."""
+    """Comments and runs of empty lines, one for each run, in order; what the formatter preserves."""
     text = source.text
     found = []
     for token in comments:
         line_start = text.rfind("\n", 0, token.start_pos) + 1
         own_line = not text[line_start : token.start_pos].strip()
         found.append(n.Comment(text=str(token).rstrip(), own_line=own_line, span=span_of(token)))
-    for match in re.finditer(r"\n[ \t\r]*(?=\n)", text):
+    for match in _EMPTY_LINES.finditer(text):
         found.append(n.Comment(text="", span=Span(match.start() + 1, match.start() + 1)))
     return tuple(sorted(found, key=lambda c: c.span.start))

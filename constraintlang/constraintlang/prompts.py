@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from heapq import nsmallest
 
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
@@ -53,7 +54,7 @@ def _check_pair(
 
 def _unknown(span: Span, what: str, written: str, known: Collection[str], report: Report) -> None:
     near = closest(written.strip('"'), known)
-    choices = [f"`{shown(name)}`" for name in sorted(known)[:MAX_CHOICES]]
+    choices = [f"`{shown(name)}`" for name in nsmallest(MAX_CHOICES, known)]
     if len(known) > MAX_CHOICES:
         choices.append(f"{len(known) - MAX_CHOICES} more")
     help = f"write `{near}`" if near else f"known are {', '.join(choices)}; or declare it"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from constraintlang.diagnostics import Diagnostic
+from constraintlang.layout import MAX_ERRORS
+from constraintlang.limits import too_many_errors
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.wording import OTHER_NAMES
@@ -18,12 +20,20 @@ class Report:
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     num_errors: int = 0
-    """Errors added by ``error``."""
+    """Errors given to ``error``; from a limit on they are counted only."""
 
     def error(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
         """Add an error; every error says what to write instead."""
         self.num_errors += 1
-        self.diagnostics.append(Diagnostic(code, "error", span, message, help=help, **rest))
+        if self.num_errors <= MAX_ERRORS:
+            self.diagnostics.append(Diagnostic(code, "error", span, message, help=help, **rest))
+        elif self.num_errors == MAX_ERRORS + 1:
+            self.diagnostics.append(too_many_errors(span))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many errors that checking ends."""
+        return self.num_errors > MAX_ERRORS
 
     def warning(self, code: str, span: Span, message: str, help: str, **rest: Any) -> None:
         """Add a warning."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-MAX_CANDIDATES = 2_000
+MAX_CANDIDATES = 500
 """Names that are looked at, so that many errors in a file of many names take bounded time."""
 
 
