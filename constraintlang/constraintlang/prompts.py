@@ -54,10 +54,13 @@ def _check_pair(
 
 def _unknown(span: Span, what: str, written: str, known: Collection[str], report: Report) -> None:
     near = closest(written.strip('"'), known)
-    choices = [f"`{shown(name)}`" for name in nsmallest(MAX_CHOICES, known)]
-    if len(known) > MAX_CHOICES:
-        choices.append(f"{len(known) - MAX_CHOICES} more")
-    help = f"write `{near}`" if near else f"known are {', '.join(choices)}; or declare it"
-    written = shown(written)
+    help = f"write `{near}`" if near else f"known are {_choices(known)}; or declare it"
     label = f"a similar one exists: `{near}`" if near else None
-    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label)
+    report.error("PC102", span, f"no {what} is called `{shown(written)}`", help, label=label)
+
+
+def _choices(known: Collection[str]) -> str:
+    """The first names in alphabetical order, and how many more there are."""
+    first = [f"`{shown(name)}`" for name in nsmallest(MAX_CHOICES, known)]
+    rest = [f"{len(known) - MAX_CHOICES} more"] if len(known) > MAX_CHOICES else []
+    return ", ".join(first + rest)

@@ -114,7 +114,8 @@ def check_statement(
     """The statement with everything filled in, or None when something is wrong with it."""
     errors_before = report.num_errors
     scope = enter(outer, statement.clauses, declarations, report)
-    own = enter(Scope(), statement.clauses, declarations, Report())
+    settings = [clause for clause in statement.clauses if not isinstance(clause, n.ForClause)]
+    own = enter(Scope(), settings, declarations, Report())
     level = Kinds(declarations, report, preserve=statement.strength == "preserve").formula(statement.formula)
     if level == "const":
         message = "this statement names no attribute: it says nothing about the model"

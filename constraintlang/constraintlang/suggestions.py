@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-MAX_CANDIDATES = 500
-"""Names that are looked at, so that many errors in a file of many names take bounded time."""
+MAX_CANDIDATES, MAX_COMPARED = 500, 50
+"""Names that are looked at and compared, so that many errors in a file of many names take bounded time."""
 
 
 def edit_distance(left: str, right: str) -> int:
@@ -39,10 +39,12 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     # Cheap bounds first: a letter that only one of the two has takes an edit.
     near = [
         candidate
-        for candidate in islice(dict.fromkeys(known), MAX_CANDIDATES)
+        for candidate in dict.fromkeys(islice(known, MAX_CANDIDATES))
         if abs(len(candidate) - len(name)) <= limit and len(letters - set(candidate.lower())) <= limit
     ]
-    ranked = sorted((edit_distance(name_lower, candidate.lower()), candidate) for candidate in near)
+    ranked = sorted(
+        (edit_distance(name_lower, candidate.lower()), candidate) for candidate in near[:MAX_COMPARED]
+    )
     # A one-letter name is at distance 1 of every other one: that is no likeness.
     if ranked and ranked[0][0] <= limit and ranked[0][0] < max(len(name), len(ranked[0][1])):
         return ranked[0][1]

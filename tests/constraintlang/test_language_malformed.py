@@ -12,6 +12,7 @@ from policy_oracle import well_formed
 
 from constraintc.main import main
 from constraintlang import PolicyError, SourceFile, format_policy, parse
+from constraintlang.layout import MAX_ERRORS
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.sources import decode_source
 
@@ -207,6 +208,20 @@ GENERATED = {
     "latin_1": ('toxicity < 0.1 because "café"'.encode("latin-1"), "PC007", None),
     "truncated_utf_8": ('toxicity < 0.1 because "é'.encode()[:-1], "PC007", None),
     "null_bytes": (b"\x00" * 3_000, "PC007", "\x00"),
+    "newlines_in_a_bracket": ("(" + "\n" * 300_000, "PC002", "("),
+    "newlines_and_spaces": (" \n" * 500_000 + "toxicity <", "PC005", "<"),
+    "brackets_and_newlines": ("(\n" * 190 + "\n" * 100_000, "PC002", "("),
+    "comments_in_a_bracket": ("(" + "# x\n" * 20_000, "PC002", "("),
+    "labels_all_equal": ("cap: words < 9\n" * 3_000, "PC109", "cap"),
+    "names_all_wrong": ("".join(f"n{i} < 1\n" for i in range(3_000)), "PC101", "n0"),
+    "values_all_wrong": (
+        f"tag t in {{{', '.join(f'v{i}' for i in range(5_000))}}}\n"
+        + "".join(f"words < 9 for t=w{i}\n" for i in range(1_100)), "PC102", "w0",
+    ),
+    "fields_all_wrong": ("attribute a: flag {" + "\n".join(f"b{i} = c" for i in range(2_000)) + "}", "PC115", "b0"),
+    "tests_all_wrong": ('test "t" {\n' + "".join(f"pass on c{i}\n" for i in range(3_000)) + "}", "PC701", "c0"),
+    "a_name_of_20000_parts": ("a" + ".b" * 20_000 + " < 1", "PC101", None),
+    "a_sum_of_190_large_numbers": ("toxicity < " + "*".join(["9e99"] * 190), "PC010", None),
     "half_a_surrogate_pair": ("toxicity < 0.1 # \ud800", "PC007", "\ud800"),
 }  # fmt: skip
 
@@ -253,6 +268,24 @@ def test_malformed_without_a_file(name):
         well_formed(diagnostic, source)
     tree, _ = parse(source)
     format_policy(tree)
+
+
+def test_the_number_of_tokens_is_limited(monkeypatch):
+    for module in ("limits", "parser"):
+        monkeypatch.setattr(f"constraintlang.{module}.MAX_TOKENS", 300)
+    assert findings("words < 9\n" * 75)[1] == []
+    _, errors = findings("words < 9\n" * 76)
+    assert [(d.code, d.message) for d in errors] == [("PC010", "the file has more than 300 words and signs")]
+
+
+def test_after_a_thousand_errors_the_list_ends():
+    _, errors = findings("toxicity =< 1\n" * 5_000)
+    assert len(errors) == MAX_ERRORS + 1
+    assert "more than 1000 errors" in errors[-1].message
+    source = SourceFile('words < 9 because "' + "\u200b" * 5_000 + '"')
+    warnings = [d for d in check_and_lower(source).diagnostics if d.code == "PC106"]
+    assert len(warnings) == MAX_ERRORS + 1
+    assert "there are more" in warnings[-1].message
 
 
 def test_what_is_written_beside_a_mistake_is_still_checked():
