@@ -8,6 +8,7 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from constraintlang import nodes
+from constraintlang.base_model import on_base
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 
 ATTRIBUTES = {
@@ -166,4 +167,164 @@ distribution_atoms: st.SearchStrategy[nodes.Formula] = st.one_of(
 distribution_formulas: st.SearchStrategy[nodes.Formula] = st.one_of(
     distribution_atoms,
     st.builds(nodes.And, operands=st.lists(distribution_atoms, min_size=2, max_size=3).map(tuple)),
+)
+
+# ------------------------------------------------------------------ several statistics, conditions, both models
+langs = st.sampled_from(["en", "de"])
+conditions: st.SearchStrategy[nodes.DomainPredicate] = st.recursive(
+    langs.map(lambda lang: nodes.DomainEquals(key="lang", value=nodes.Scalar(value=lang, kind="name"))),
+    lambda inner: st.builds(nodes.DomainNot, operand=inner),
+    max_leaves=2,
+)
+levels = st.sampled_from(["0.5", "0.8", "0.25", "0.9"]).map(lambda t: nodes.Number(value=Decimal(t)))
+
+
+simple_events: st.SearchStrategy[nodes.Formula] = st.recursive(
+    st.one_of(
+        st.builds(
+            lambda name, op, number: nodes.Compare(operands=(name, number), operators=(op,)),
+            names(NUMERIC),
+            st.sampled_from(["<", "<=", ">", ">="]),
+            numbers,
+        ),
+        st.sampled_from(FLAGS).map(lambda name: nodes.Flag(name=nodes.Name(parts=(name,)))),
+    ),
+    lambda inner: st.one_of(
+        st.builds(nodes.Not, operand=inner),
+        st.builds(nodes.Or, operands=st.lists(inner, min_size=2, max_size=2).map(tuple)),
+    ),
+    max_leaves=2,
+)
+simple_terms: st.SearchStrategy[nodes.Expr] = st.one_of(
+    names(BOUNDED),
+    names(NUMERIC),
+    st.builds(
+        lambda factor, name, offset: nodes.Arithmetic(
+            op="-", left=nodes.Arithmetic(op="*", left=factor, right=name), right=offset
+        ),
+        numbers,
+        names(BOUNDED),
+        numbers,
+    ),
+)
+
+
+def _apply(function: str, argument: nodes.Expr, level: nodes.Expr, given: object, base: bool) -> nodes.Expr:
+    arguments = (argument, level) if function in ("quantile", "cvar") else (argument,)
+    node = nodes.Apply(function=function, arguments=arguments, given=given)  # type: ignore[arg-type]
+    return on_base(node) if base else node
+
+
+any_statistic: st.SearchStrategy[nodes.Expr] = st.one_of(
+    st.builds(
+        _apply,
+        st.sampled_from(["mean", "median", "quantile", "cvar"]),
+        simple_terms,
+        levels,
+        st.none() | conditions,
+        st.booleans(),
+    ),
+    st.builds(_apply, st.just("P"), simple_events, levels, st.none() | conditions, st.booleans()),
+)
+any_side = st.one_of(
+    any_statistic,
+    st.builds(_linear, any_statistic, factors, numbers, st.integers(0, 5)),
+    st.builds(nodes.Arithmetic, op=st.sampled_from("+-"), left=any_statistic, right=any_statistic),
+)
+any_comparisons: st.SearchStrategy[nodes.Formula] = st.one_of(
+    st.builds(lambda a, op, b: nodes.Compare(operands=(a, b), operators=(op,)), any_side, order, numbers),
+    st.builds(lambda a, op, b: nodes.Compare(operands=(a, b), operators=(op,)), any_side, order, any_side),
+    st.builds(
+        lambda a, op, b: nodes.Compare(operands=(a, on_base(a)), operators=(op,)),
+        any_statistic,
+        order,
+        st.none(),
+    ),
+    st.builds(nodes.InRange, operand=any_side, low=numbers, high=numbers),
+)
+any_demands: st.SearchStrategy[nodes.Formula] = st.recursive(
+    any_comparisons,
+    lambda inner: st.one_of(
+        st.builds(nodes.Not, operand=inner),
+        st.builds(nodes.And, operands=st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(nodes.Or, operands=st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(nodes.Implies, left=inner, right=inner),
+    ),
+    max_leaves=4,
+)
+
+
+# Few attributes and thresholds, so that each law meets them often, also exactly.
+tenths = st.integers(0, 10).map(lambda k: nodes.Number(value=Decimal(k) / 10))
+plain_statistic: st.SearchStrategy[nodes.Expr] = st.one_of(
+    st.builds(
+        _apply,
+        st.sampled_from(["mean", "median", "quantile", "cvar"]),
+        names(("toxicity",)),
+        levels,
+        st.none() | conditions,
+        st.just(False),
+    ),
+    st.builds(
+        _apply,
+        st.just("P"),
+        st.builds(
+            lambda number: nodes.Compare(
+                operands=(nodes.Name(parts=("toxicity",)), number), operators=(">",)
+            ),
+            tenths,
+        ),
+        levels,
+        st.none() | conditions,
+        st.just(False),
+    ),
+)
+plain_demands = st.builds(
+    lambda left, op, number: nodes.Compare(operands=(left, number), operators=(op,)),
+    plain_statistic,
+    order,
+    tenths,
+)
+relative_demands = st.builds(
+    lambda left, op, factor, offset: nodes.Compare(
+        operands=(
+            left,
+            nodes.Arithmetic(
+                op="-",
+                left=nodes.Arithmetic(op="*", left=factor, right=on_base(left)),
+                right=offset,
+            ),
+        ),
+        operators=(op,),
+    ),
+    plain_statistic,
+    order,
+    st.sampled_from(["0.5", "1", "2"]).map(lambda t: nodes.Number(value=Decimal(t))),
+    st.sampled_from(["0", "0.1"]).map(lambda t: nodes.Number(value=Decimal(t))),
+)
+conditional_means = st.builds(
+    _apply, st.just("mean"), names(("toxicity",)), levels, st.none() | conditions, st.just(False)
+)
+plain_differences = st.builds(
+    lambda sides, op: nodes.Compare(operands=sides, operators=(op,)),
+    st.tuples(plain_statistic, plain_statistic) | st.tuples(conditional_means, conditional_means),
+    order,
+)
+
+
+def tagged_laws(
+    scores: st.SearchStrategy[dict] = known_scores, weights: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[list[tuple[Fraction, dict, dict]]]:
+    """Laws whose prompts have the tag ``lang``, or none."""
+    tags = st.sampled_from([{"lang": "en"}, {"lang": "de"}, {}])
+    rows = st.tuples(st.integers(1, 9) if weights is None else weights, scores, tags)
+    return st.lists(rows, min_size=1, max_size=5).map(
+        lambda rows: [(Fraction(w, sum(r[0] for r in rows)), row, tags) for w, row, tags in rows]
+    )
+
+
+# Laws whose masses and values often equal the levels and thresholds above.
+toxicity_laws = tagged_laws(
+    st.sampled_from(["0", "0.1", "0.3", "0.5", "1"]).map(lambda text: {"toxicity": Decimal(text)}),
+    st.sampled_from([1, 1, 1, 2]),
 )

@@ -33,10 +33,9 @@ from constraintlang_compiler.artifact_format import (
     assemble,
     semantics_json,
 )
-from constraintlang_compiler.canonical import Json, canonical_bytes, record_json, sha256_of
+from constraintlang_compiler.canonical import Json, canonical_bytes, clause_id, record_json, sha256_of
 from constraintlang_compiler.errors import ArtifactError
 from constraintlang_compiler.ir import Clause, PolicyIR
-from constraintlang_compiler.lower import clause_id
 
 IR_NAME, MAP_NAME, SOURCE_NAME = "policy.ir.json", "policy.map.json", "policy.source.policy"
 FileT = TypeVar("FileT", IRFile, MapFile)
@@ -132,7 +131,9 @@ def compiled(
     """A compiled policy from its IR and the positions of the statements of each clause."""
     semantic_hash = sha256_of(semantics_json(ir))
     clauses = tuple(
-        ClauseMap(id=clause.id, label=clause.label, text=clause.text, statements=positions)
+        ClauseMap(
+            id=clause.id, label=clause.label, text=clause.text, stratum=clause.stratum, statements=positions
+        )
         for clause, positions in zip(ir.clauses, statements, strict=True)
     )
     name = Path(source.name.replace("\\", "/")).name

@@ -8,7 +8,7 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from constraintlang.version import VERSION as TOOL_VERSION
-from constraintlang_compiler.canonical import Json, record_json
+from constraintlang_compiler.canonical import NAMES, Json, record_json
 from constraintlang_compiler.ir import (
     END,
     AttributeRecord,
@@ -75,6 +75,7 @@ class ClauseMap(Record, frozen=True, kw_only=True):
     id: Hash
     label: str | None
     text: str
+    stratum: dict[str, str]
     statements: Annotated[tuple[Position, ...], Meta(min_length=1)]
 
 
@@ -91,7 +92,7 @@ class MapFile(Record, frozen=True, kw_only=True):
 def semantics_json(ir: PolicyIR) -> Json:
     """The hashed part of the IR as plain JSON values."""
     attributes: list[Json] = [record_json(attribute) for attribute in ir.attributes]
-    clauses: list[Json] = [record_json(clause, exclude={"label", "text"}) for clause in ir.clauses]
+    clauses: list[Json] = [record_json(clause, exclude=NAMES) for clause in ir.clauses]
     return {"edition": ir.edition, "attributes": attributes, "clauses": clauses}
 
 
@@ -108,6 +109,7 @@ def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
         Clause(
             label=names.label,
             text=names.text,
+            stratum=names.stratum,
             **asdict(clause),
         )
         for clause, names in zip(semantics.clauses, map_file.clauses, strict=True)

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from constraintlang_compiler.ir import (
     All,
     Any,
     AttributeRef,
+    Bound,
+    Choice,
     Clause,
+    Combination,
     Comparison,
+    Condition,
     FlagRef,
+    Hinge,
     Indicator,
+    Part,
     Predicate,
     Product,
     Quotient,
+    Share,
     Sum,
     Term,
     Value,
 )
 
 
-def score_key(reference: AttributeRef) -> str:
+def score_key(reference: AttributeRef | FlagRef) -> str:
     """The name under which the scores of an attribute are passed: ``toxicity``, or ``toxicity@base``."""
     return reference.name if reference.model == "self" else f"{reference.name}@base"
 
 
 def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
-    """The score keys that the sample clauses read, sorted; utility clauses read none."""
+    """The score keys that the clauses read, sorted; utility clauses read none.
+
+    What is read on the base model's own responses has the plain name: those are scored like the model's own.
+    """
     keys: set[str] = set()
     for clause in clauses:
-        if isinstance(clause.statistic, Indicator):
-            _of_predicate(clause.statistic.predicate, keys)
-        elif isinstance(clause.statistic, Value):
-            _of_term(clause.statistic.term, keys)
+        match clause.statistic:
+            case Indicator(predicate=predicate):
+                _of_predicate(predicate, keys)
+            case Value(term=term) | Hinge(term=term):
+                _of_term(term, keys)
+            case Combination(parts=parts):
+                _of_parts(parts, keys)
+            case Choice(operands=operands):
+                for bound in bounds_in(operands):
+                    _of_parts(bound.parts, keys)
     return tuple(sorted(keys))
+
+
+def bounds_in(conditions: Iterable[Condition]) -> Iterator[Bound]:
+    """The bounds that conditions are made of, in order."""
+    for condition in conditions:
+        if isinstance(condition, Bound):
+            yield condition
+        else:
+            yield from bounds_in(condition.operands)
 
 
 def keys_of(predicate: Predicate) -> tuple[str, ...]:
@@ -42,6 +67,14 @@ def keys_of(predicate: Predicate) -> tuple[str, ...]:
     keys: set[str] = set()
     _of_predicate(predicate, keys)
     return tuple(sorted(keys))
+
+
+def _of_parts(parts: Iterable[Part], keys: set[str]) -> None:
+    for part in parts:
+        if isinstance(part.quantity, Share):
+            _of_predicate(part.quantity.predicate, keys)
+        else:
+            _of_term(part.quantity.term, keys)
 
 
 def _of_term(term: Term, keys: set[str]) -> None:
@@ -58,8 +91,8 @@ def _of_term(term: Term, keys: set[str]) -> None:
 
 def _of_predicate(predicate: Predicate, keys: set[str]) -> None:
     match predicate:
-        case FlagRef(name=name):
-            keys.add(name)
+        case FlagRef():
+            keys.add(score_key(predicate))
         case Comparison(left=left, right=right):
             _of_term(left, keys)
             _of_term(right, keys)

@@ -15,6 +15,8 @@ import rfc8785
 
 Json: TypeAlias = "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
+NAMES = ("label", "text", "stratum")  # what names a clause to people; all else is what it means
+
 
 def canonical_bytes(value: Json) -> bytes:
     """The one JSON spelling of a value: keys sorted by UTF-16 code units, no white space, UTF-8.
@@ -35,6 +37,11 @@ def record_json(record: msgspec.Struct, *, exclude: Collection[str] = ()) -> dic
     """A record as plain JSON values, without the fields named."""
     fields: dict[str, Json] = msgspec.to_builtins(record)
     return {name: value for name, value in fields.items() if name not in exclude}
+
+
+def clause_id(clause: msgspec.Struct) -> str:
+    """The hash of what a clause means: its canonical JSON without what only names it to people."""
+    return sha256_of(record_json(clause, exclude=("id", *NAMES)))
 
 
 def sort_key(record: msgspec.Struct) -> bytes:

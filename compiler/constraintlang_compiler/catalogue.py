@@ -25,6 +25,17 @@ OWN_PAGES = {
         "mean(words) >= 20",
         "P(words < 20) <= 5%",
     ),
+    "PC603": Page(
+        "PC603",
+        "a statement is verified, but training does not act on it",
+        "Training moves the model towards bounds on expectations: violation rates, means, chances, quantiles, the "
+        "cvar from above, means and chances relative to the base model. A choice between requirements, a "
+        "comparison of different statistics, the cvar from below, and a quantile or cvar relative to the base "
+        "model have no such form. They compile and are verified with confidence bounds; to train towards them, "
+        "add a statement with a number.",
+        "cvar(words, 0.9) >= 40",
+        "quantile(words, 0.9) >= 40",
+    ),
 }
 
 

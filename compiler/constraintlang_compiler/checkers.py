@@ -32,13 +32,15 @@ from constraintlang_compiler.ir import (
     Comparison,
     Const,
     FlagRef,
+    Hinge,
     Indicator,
     Literally,
     Op,
     Predicate,
     Product,
+    Quantity,
     Quotient,
-    RowsLoss,
+    Share,
     Sum,
     Term,
     Value,
@@ -81,24 +83,34 @@ def evaluate_predicate(predicate: Predicate, scores: Scores) -> Floats:
 
 
 def statistics(clauses: Sequence[Clause], scores: Scores) -> Floats:
-    """The statistics of the clauses, small is good.
+    """The statistics of the clauses, small is good; of a hinge whose eta is not chosen yet, the term.
 
     Shapes: each score [n]; result [n, K], column k for ``clauses[k]``; ``nan`` where unknown.
-    Raises: TargetError for a utility clause, which is no property of a response; KeyError for a missing
-    attribute.
+    Raises: TargetError for a clause that is about no single response; KeyError for a missing attribute.
     """
     num_responses = _length(scores)
     result = np.empty((num_responses, len(clauses)), dtype=np.float64)
     for column, clause in enumerate(clauses):
         statistic = clause.statistic
-        if isinstance(statistic, RowsLoss):
+        if not isinstance(statistic, (Indicator, Value, Hinge)):
             raise TargetError(
-                f"got the utility clause `{clause.name}`, expected clauses about single responses",
+                f"got the {clause.kind} clause `{clause.name}`, expected clauses about single responses",
                 help="pass `sample_clauses(ir)`",
             )
         with _quiet():
             result[:, column] = _statistic(statistic, scores, num_responses)
     return result
+
+
+def quantity_values(quantity: Quantity, scores: Scores) -> Floats:
+    """What a quantity is taken of, for every response: truth values, or the values of the term.
+
+    Shapes: each score [n]; result [n], ``nan`` where unknown.
+    Raises: as ``evaluate_term``.
+    """
+    if isinstance(quantity, Share):
+        return evaluate_predicate(quantity.predicate, scores)
+    return evaluate_term(quantity.term, scores)
 
 
 def validate_scores(
@@ -144,9 +156,11 @@ def _quiet() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _statistic(statistic: Indicator | Value, scores: Scores, num_responses: int) -> Floats:
+def _statistic(statistic: Indicator | Value | Hinge, scores: Scores, num_responses: int) -> Floats:
     if isinstance(statistic, Indicator):
         return _predicate(statistic.predicate, scores, num_responses)
+    if isinstance(statistic, Hinge):
+        return _term(statistic.term, scores, num_responses)
     high = np.inf if statistic.high is None else float(statistic.high)
     # A sum such as 0.3 - 0.1 - 0.2 may leave the range by a rounding error; the range is exact.
     return np.clip(_term(statistic.term, scores, num_responses), 0.0, high)
@@ -185,8 +199,8 @@ def _predicate(predicate: Predicate, scores: Scores, num_responses: int) -> Floa
     match predicate:
         case Literally(value=value):
             return np.full(num_responses, float(value))
-        case FlagRef(name=name, negated=negated):
-            flag = _scores_of(scores, name)
+        case FlagRef(negated=negated):
+            flag = _scores_of(scores, score_key(predicate))
             return _truth((flag == 0) if negated else (flag != 0), np.isnan(flag))
         case Comparison():
             return _comparison(predicate, scores, num_responses)

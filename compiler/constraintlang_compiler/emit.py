@@ -11,9 +11,23 @@ from fractions import Fraction
 
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe
-from constraintlang_compiler.ir import AttributeRecord, Backend, Clause, Indicator, PolicyIR, RowsLoss
+from constraintlang_compiler.hinges import quantile_bound
+from constraintlang_compiler.ir import (
+    AnyOf,
+    AttributeRecord,
+    Backend,
+    Choice,
+    Clause,
+    Combination,
+    Hinge,
+    Indicator,
+    PolicyIR,
+    RowsLoss,
+    Value,
+)
 from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.render import negation, predicate_text, term_text, written_term
+from constraintlang_compiler.render_parts import comparison_text, condition_text
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -33,6 +47,8 @@ def canonical_statement(clause: Clause) -> str:
     words.append(_formula(clause))
     if clause.domain is not None:
         words.append(f"for {describe(clause.domain)}")
+    if clause.per:
+        words.append("per " + ", ".join(clause.per))
     settings = dict(sorted(clause.sampling.items()))
     if clause.kind == "violation" and clause.bound != "0":
         settings["tolerance"] = clause.bound
@@ -48,29 +64,45 @@ def canonical_statement(clause: Clause) -> str:
 
 def _formula(clause: Clause) -> str:
     statistic = clause.statistic
-    if isinstance(statistic, RowsLoss):
-        sign = bound_sign(at_least=clause.at_least, strict=clause.strict)
-        return f"mean({statistic.quantity}) {sign} {_utility_bound(clause)}"
-    mirrored = clause.shown.scale == -1
-    if clause.kind == "violation":
-        assert isinstance(statistic, Indicator)
-        formula = predicate_text(negation(statistic.predicate))
-        return f"always {formula}" if clause.bound == "0" else formula
-    sign = bound_sign(at_least=mirrored, strict=clause.strict)
-    bound = decimal_text(Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound))
-    if isinstance(statistic, Indicator):
-        event = negation(statistic.predicate) if mirrored else statistic.predicate
-        return f"P({predicate_text(event)}) {sign} {bound}"
-    return f"mean({term_text(written_term(statistic, clause.shown))}) {sign} {bound}"
+    sign = bound_sign(at_least=clause.shown.scale == -1, strict=clause.strict)
+    match statistic:
+        case RowsLoss(quantity=quantity):
+            sign = bound_sign(at_least=clause.at_least, strict=clause.strict)
+            return f"mean({quantity}) {sign} {_against(clause.base_factor, Fraction(clause.bound))}"
+        case Combination(parts=parts):
+            return comparison_text(parts, clause.bound, strict=clause.strict)
+        case Choice(operands=operands):
+            return condition_text(AnyOf(operands=operands))
+        case Hinge(term=term, level=level):
+            return f"cvar({term_text(term)}, {level}) {sign} {clause.bound}"
+        case Indicator(predicate=predicate) if clause.kind == "violation":
+            formula = predicate_text(negation(predicate))
+            return f"always {formula}" if clause.bound == "0" else formula
+        case Indicator() if clause.kind == "quantile":
+            found = quantile_bound(clause)
+            sign = bound_sign(at_least=found.at_least, strict=found.strict)
+            level, threshold = decimal_text(found.level), decimal_text(found.threshold)
+            return f"quantile({term_text(found.term)}, {level}) {sign} {threshold}"
+        case Indicator(predicate=predicate):
+            event = negation(predicate) if clause.shown.scale == -1 else predicate
+            return f"P({predicate_text(event)}) {sign} {_against(clause.base_factor, _shown_bound(clause))}"
+        case Value():
+            written = term_text(written_term(statistic, clause.shown))
+            return f"mean({written}) {sign} {_against(clause.base_factor, _shown_bound(clause))}"
 
 
-def _utility_bound(clause: Clause) -> str:
-    if clause.base_factor is None:
-        return clause.bound
-    base = "base" if clause.base_factor == "1" else f"{clause.base_factor} * base"
-    if clause.bound == "0":
+def _shown_bound(clause: Clause) -> Fraction:
+    return Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound)
+
+
+def _against(factor: str | None, number: Fraction) -> str:
+    """The right side of a comparison: a number, or a multiple of ``base`` plus a number."""
+    if factor is None:
+        return decimal_text(number)
+    base = "base" if factor == "1" else f"{factor} * base"
+    if number == 0:
         return base
-    return f"{base} - {clause.bound[1:]}" if clause.bound.startswith("-") else f"{base} + {clause.bound}"
+    return f"{base} {'-' if number < 0 else '+'} {decimal_text(abs(number))}"
 
 
 def _attribute(attribute: AttributeRecord) -> str:

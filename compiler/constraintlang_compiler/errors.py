@@ -1,14 +1,13 @@
 """The exceptions that a Python caller of the compiler sees.
 
 ConstraintLangError             root of the whole project (defined by the language)
-├── PolicyError                 the policy is wrong; carries every diagnostic (defined by the language)
-(3) └── CompilerFailure             what the caller, not the policy, got wrong
-    ├── SourceError             a policy file is missing or unreadable
-    (2) ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new
-      (2) ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target
-          (2)
-    └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range
-    (4)
+├── PolicyError                 the policy is wrong; carries every diagnostic (defined by the language) (3)
+└── CompilerFailure             what the caller, not the policy, got wrong
+    ├── SourceError             a policy file is missing or unreadable (2)
+    ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new (2)
+    ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target (2)
+    ├── StratumError            the data have no strata, or too many, for a statement with `per` (2)
+    └── ScoreRangeError         a score is unknown where it must be known, or outside its declared range (4)
 
 The number is the exit code of a command that ends with the error.
 
@@ -20,7 +19,15 @@ from __future__ import annotations
 from constraintlang.diagnostics import PolicyError
 from constraintlang.errors import ConstraintLangError
 
-__all__ = ["ArtifactError", "CompilerFailure", "PolicyError", "ScoreRangeError", "SourceError", "TargetError"]
+__all__ = [
+    "ArtifactError",
+    "CompilerFailure",
+    "PolicyError",
+    "ScoreRangeError",
+    "SourceError",
+    "StratumError",
+    "TargetError",
+]
 
 
 class CompilerFailure(ConstraintLangError):
@@ -44,6 +51,10 @@ class ArtifactError(CompilerFailure):
 
 class TargetError(CompilerFailure):
     """Clauses, samples or indexes do not fit the target of the auxiliary model."""
+
+
+class StratumError(CompilerFailure):
+    """The data have no strata, or too many, for a statement with ``per``."""
 
 
 class ScoreRangeError(CompilerFailure):

@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from constraintlang_compiler.attributes import bounds_in
+from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe, domain_name
-from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
+from constraintlang_compiler.hinges import quantile_bound
+from constraintlang_compiler.ir import (
+    AnyOf,
+    Choice,
+    Clause,
+    Combination,
+    Hinge,
+    Indicator,
+    RowsLoss,
+    Value,
+)
 from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.planning import samples_needed
 from constraintlang_compiler.render import negation, number_text, predicate_text, term_text, written_term
+from constraintlang_compiler.render_parts import comparison_text, condition_text
 
-READINGS = {
-    "violation": "pointwise",
-    "mean": "mean",
-    "probability": "probability",
-    "utility": "utility",
-}
+READINGS: dict[str, str] = {"violation": "pointwise"}  # every other kind is called what it is
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ def explain_clause(clause: Clause) -> Explanation:
     return Explanation(
         name=clause.name,
         text=clause.text,
-        reading="hard" if clause.hard else READINGS[clause.kind],
+        reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
         demand=_demand(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
         evidence=_evidence(clause, num_samples),
@@ -51,59 +59,98 @@ def _prompts(clause: Clause) -> str:
         "responses" if clause.domain is None else f"responses to prompts with {describe(clause.domain)}"
     )
     settings = ", ".join(f"{name}={value}" for name, value in sorted(clause.sampling.items()))
-    return f"{responses} (sampled under {settings})" if settings else responses
+    responses = f"{responses} (sampled under {settings})" if settings else responses
+    return f"{responses} of each {' and '.join(clause.per)}" if clause.per else responses
 
 
-def _relation(clause: Clause, *, mirrored: bool) -> str:
-    if mirrored:
-        return "above" if clause.strict else "at least"
-    return "below" if clause.strict else "at most"
+def _relation(*, at_least: bool, strict: bool) -> str:
+    if at_least:
+        return "above" if strict else "at least"
+    return "below" if strict else "at most"
+
+
+def _shown(clause: Clause) -> Fraction:
+    return Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound)
 
 
 def _bound(clause: Clause) -> str:
-    shown = Fraction(clause.shown.offset) + clause.shown.scale * Fraction(clause.bound)
-    return number_text(shown, percent=isinstance(clause.statistic, Indicator))
+    """The number, or the multiple of the base model's, on the other side of the comparison."""
+    match clause.statistic:
+        case RowsLoss():
+            return _relative(clause.base_factor, Fraction(clause.bound), percent=False)
+        case Indicator() if clause.kind == "quantile":
+            return number_text(quantile_bound(clause).threshold, percent=False)
+        case Hinge():
+            return number_text(Fraction(clause.bound), percent=False)
+        case Indicator():
+            return _relative(clause.base_factor, _shown(clause), percent=True)
+        case _:
+            return _relative(clause.base_factor, _shown(clause), percent=False)
+
+
+def _relative(base_factor: str | None, number: Fraction, *, percent: bool) -> str:
+    if base_factor is None:
+        return number_text(number, percent=percent)
+    factor = Fraction(base_factor)
+    base = "that of the reference model"
+    text = base if factor == 1 else f"{number_text(factor, percent=False)} times {base}"
+    if number == 0:
+        return text
+    return f"{text} {'plus' if number > 0 else 'minus'} {number_text(abs(number), percent=percent)}"
 
 
 def _quantity(clause: Clause) -> str:
     match clause.statistic:
+        case Indicator() if clause.kind == "quantile":
+            found = quantile_bound(clause)
+            level = number_text(found.level, percent=True)
+            return f"the {level} quantile of `{term_text(found.term)}` over {_prompts(clause)}"
         case Indicator(predicate=predicate):
             event = predicate if clause.shown.scale == 1 else negation(predicate)
             return f"the share of {_prompts(clause)} with `{predicate_text(event)}`"
         case Value():
             term = term_text(written_term(clause.statistic, clause.shown))
             return f"the average of `{term}` over {_prompts(clause)}"
+        case Hinge(term=term, level=level):
+            worst = number_text(1 - Fraction(level), percent=True)
+            return f"the average of `{term_text(term)}` over the {worst} of {_prompts(clause)} where it is largest"
         case RowsLoss(quantity=quantity):
             rows = "your rows" if clause.domain is None else f"your rows with {describe(clause.domain)}"
             return f"the model's {quantity} on {rows}"
+        case Combination() | Choice():
+            return f"over {_prompts(clause)}"
+
+
+def _at_least(clause: Clause) -> bool:
+    if clause.kind == "utility":
+        return clause.at_least
+    if clause.kind == "quantile" and isinstance(clause.statistic, Indicator):
+        return quantile_bound(clause).at_least
+    return clause.shown.scale == -1
+
+
+def _is_strict(clause: Clause) -> bool:
+    if clause.kind == "quantile" and isinstance(clause.statistic, Indicator):
+        return quantile_bound(clause).strict
+    return clause.strict
 
 
 def _demand(clause: Clause) -> str:
-    if clause.hard:
-        assert isinstance(clause.statistic, Indicator)
-        return f"None of the {_prompts(clause)} may have `{predicate_text(clause.statistic.predicate)}`."
-    if clause.kind == "violation":
-        assert isinstance(clause.statistic, Indicator)
-        event = predicate_text(clause.statistic.predicate)
+    statistic = clause.statistic
+    if isinstance(statistic, Indicator) and clause.hard:
+        return f"None of the {_prompts(clause)} may have `{predicate_text(statistic.predicate)}`."
+    if isinstance(statistic, Indicator) and clause.kind == "violation":
+        event = predicate_text(statistic.predicate)
         return f"Of the {_prompts(clause)}, at most {_bound(clause)} may have `{event}` (the tolerance)."
-    quantity = _quantity(clause)
-    if clause.kind == "utility":
-        relation = _relation(clause, mirrored=clause.at_least)
-        return f"{_capital(quantity)} must be {relation} {_utility_bound(clause)}."
-    relation = _relation(clause, mirrored=clause.shown.scale == -1)
-    return f"{_capital(quantity)} must be {relation} {_bound(clause)}."
-
-
-def _utility_bound(clause: Clause) -> str:
-    offset = Fraction(clause.bound)
-    if clause.base_factor is None:
-        return number_text(offset, percent=False)
-    factor = Fraction(clause.base_factor)
-    base = "that of the reference model"
-    text = base if factor == 1 else f"{number_text(factor, percent=False)} times {base}"
-    if offset == 0:
-        return text
-    return f"{text} {'plus' if offset > 0 else 'minus'} {number_text(abs(offset), percent=False)}"
+    quantity = _capital(_quantity(clause))
+    if isinstance(statistic, Combination):
+        text = comparison_text(statistic.parts, clause.bound, strict=clause.strict)
+        return f"{quantity}, it must be true that `{text}`."
+    if isinstance(statistic, Choice):
+        alternatives = ", or ".join(f"`{condition_text(part)}`" for part in statistic.operands)
+        return f"{quantity}, it must be true that {alternatives}."
+    relation = _relation(at_least=_at_least(clause), strict=_is_strict(clause))
+    return f"{quantity} must be {relation} {_bound(clause)}."
 
 
 def _standing(clause: Clause) -> str:
@@ -123,10 +170,16 @@ def _falsified_by(clause: Clause) -> str:
         return "A measurement on the other side of the bound breaks it."
     if clause.kind == "violation":
         return f"It is broken when the share is above {_bound(clause)} at {level} confidence."
-    if clause.shown.scale == -1:
-        side = "at most" if clause.strict else "below"
-    else:
-        side = "at least" if clause.strict else "above"
+    if clause.kind == "choice":
+        return f"It is broken when every alternative is, at {level} confidence together."
+    if isinstance(clause.statistic, Combination):
+        return f"It is broken when the measured values contradict it at {level} confidence."
+    side = {
+        (True, True): "at most",
+        (True, False): "below",
+        (False, True): "at least",
+        (False, False): "above",
+    }[_at_least(clause), _is_strict(clause)]
     return f"It is broken when the measured value is {side} {_bound(clause)} at {level} confidence."
 
 
@@ -134,6 +187,12 @@ def _evidence(clause: Clause, num_samples: int | None) -> str:
     level = number_text(Fraction(clause.confidence), percent=True)
     if clause.kind == "utility":
         return "It is measured on the rows themselves, against the reference model on the same rows."
+    if clause.base_factor is not None or _reads_base(clause):
+        return "It is measured against the reference model's own responses to the same prompts."
+    if isinstance(clause.statistic, (Combination, Choice)):
+        return (
+            "Every statistic in it gets a bound of its own, and all of them hold at this confidence together."
+        )
     if clause.hard:
         return (
             "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
@@ -151,7 +210,7 @@ def _evidence(clause: Clause, num_samples: int | None) -> str:
         return "It cannot hold: the bound lies outside the range of what is measured."
     if bound == 0:
         return "No number of samples proves it, because the bound is the best possible value."
-    if isinstance(clause.statistic, Value) and clause.statistic.high is None:
+    if isinstance(clause.statistic, (Value, Hinge)) and clause.statistic.high is None:
         return "The range is open: no number of samples gives an exact bound, only an asymptotic one."
     return "It holds for every law of responses: the bound is not below what is possible."
 
@@ -160,21 +219,46 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _reads_base(clause: Clause) -> bool:
+    match clause.statistic:
+        case Combination(parts=parts):
+            return any(part.model == "base" for part in parts)
+        case Choice(operands=operands):
+            return any(part.model == "base" for bound in bounds_in(operands) for part in bound.parts)
+        case _:
+            return False
+
+
 def clause_columns(clause: Clause) -> tuple[str, str, str, str]:
     """Name, kind, demand and domain of a clause, short, for one row of a table."""
-    sign = bound_sign(at_least=False, strict=clause.strict)
+    sign = bound_sign(at_least=_at_least(clause), strict=_is_strict(clause))
     match clause.statistic:
-        case Indicator(predicate=predicate):
+        case Indicator() if clause.kind == "quantile":
+            found = quantile_bound(clause)
+            demand = f"quantile({term_text(found.term)}, {decimal_text(found.level)}) {sign} {_bound(clause)}"
+        case Indicator(predicate=predicate) if clause.base_factor is None:
+            sign = bound_sign(at_least=False, strict=clause.strict)
             demand = (
                 f"P({predicate_text(predicate)}) {sign} {number_text(Fraction(clause.bound), percent=True)}"
             )
+        case Indicator(predicate=predicate):
+            event = predicate if clause.shown.scale == 1 else negation(predicate)
+            demand = f"P({predicate_text(event)}) {sign} {_bound(clause)}"
         case Value():
-            side = bound_sign(at_least=clause.shown.scale == -1, strict=clause.strict)
             demand = (
-                f"mean({term_text(written_term(clause.statistic, clause.shown))}) {side} {_bound(clause)}"
+                f"mean({term_text(written_term(clause.statistic, clause.shown))}) {sign} {_bound(clause)}"
             )
+        case Hinge(term=term, level=level):
+            demand = f"cvar({term_text(term)}, {level}) {sign} {_bound(clause)}"
         case RowsLoss(quantity=quantity):
-            demand = f"{quantity} {_relation(clause, mirrored=clause.at_least)} {_utility_bound(clause)}"
+            relation = _relation(at_least=clause.at_least, strict=clause.strict)
+            demand = f"{quantity} {relation} {_bound(clause)}"
+        case Combination(parts=parts):
+            demand = comparison_text(parts, clause.bound, strict=clause.strict)
+        case Choice(operands=operands):
+            demand = condition_text(AnyOf(operands=operands))
     kind = "hard" if clause.hard else clause.kind
     strength = "" if clause.strength == "require" else f" ({clause.strength})"
-    return clause.name, kind + strength, demand, domain_name(clause.domain) or "every prompt"
+    domain = domain_name(clause.domain) or "every prompt"
+    per = f" per {', '.join(clause.per)}" if clause.per else ""
+    return clause.name, kind + strength, demand, domain + per

@@ -36,7 +36,7 @@ def check_and_lower(source: SourceFile) -> Front:
         except PolicyError as error:
             found.extend(error.diagnostics)
         else:
-            found.extend(check_constant_conditions(result.policy, lowered))
+            found.extend([*lowered.warnings, *check_constant_conditions(result.policy, lowered)])
     diagnostics = tuple(sort_diagnostics(found))
     if any(d.is_error for d in diagnostics):
         return Front(None, None, diagnostics)

@@ -81,10 +81,11 @@ class Comparison(Variant, frozen=True, kw_only=True, tag="comparison"):
 
 
 class FlagRef(Variant, frozen=True, kw_only=True, tag="flag"):
-    """An attribute of type flag, true where its score is not 0."""
+    """An attribute of type flag, true where its score is not 0; ``model`` as in ``AttributeRef``."""
 
     name: str
     negated: bool = False
+    model: Literal["self", "base"] = "self"
 
 
 class All(Variant, frozen=True, kw_only=True, tag="all"):
@@ -145,13 +146,94 @@ class Value(Variant, frozen=True, kw_only=True, tag="value"):
     high: DecimalText | None = None
 
 
+class Hinge(Variant, frozen=True, kw_only=True, tag="hinge"):
+    """The conditional value at risk of ``term``: the mean of its worst share ``1 - level``.
+
+    For every number eta it is at most ``eta + E[(term - eta)+] / (1 - level)``, and equal for the best one, so
+    training bounds the mean of the hinge ``f = (term - eta)+ >= 0`` at an eta of its own choice.
+    The term lies in ``[low, high]``; None is an open end.
+    """
+
+    term: Term
+    level: DecimalText
+    low: DecimalText | None = None
+    high: DecimalText | None = None
+
+
 class RowsLoss(Variant, frozen=True, kw_only=True, tag="rows"):
     """A property of the model on the user's rows, not of its samples; perplexity is exp of the mean NLL."""
 
     quantity: Literal["perplexity", "accuracy"]
 
 
-Statistic = Indicator | Value | RowsLoss
+# ------------------------------------------------------------ quantities: a law of the responses -> number
+class Share(Variant, frozen=True, kw_only=True, tag="share"):
+    """The chance that a response fulfils the predicate."""
+
+    predicate: Predicate
+
+
+class Summary(Variant, frozen=True, kw_only=True, tag="summary"):
+    """The mean, a quantile or the conditional value at risk of a term that lies in ``[low, high]``."""
+
+    function: Literal["mean", "quantile", "cvar"]
+    term: Term
+    level: DecimalText | None = None  # None for the mean
+    low: DecimalText | None = None
+    high: DecimalText | None = None
+
+
+Quantity = Share | Summary
+
+
+class Part(Record, frozen=True, kw_only=True):
+    """``factor * quantity``, over the responses of one model to the prompts of the clause that are in ``given``."""
+
+    factor: DecimalText
+    quantity: Quantity
+    given: DomainPredicate | None = None
+    model: Literal["self", "base"] = "self"
+
+
+class Combination(Variant, frozen=True, kw_only=True, tag="combination"):
+    """The sum of the parts; verified, never trained on."""
+
+    parts: tuple[Part, ...]
+
+
+class Bound(Variant, frozen=True, kw_only=True, tag="bound"):
+    """The sum of the parts is at most (below, when strict) a number."""
+
+    parts: tuple[Part, ...]
+    bound: DecimalText
+    strict: bool
+
+
+class AllOf(Variant, frozen=True, kw_only=True, tag="all"):
+    """Every condition is met."""
+
+    operands: tuple[Condition, ...]
+
+
+class AnyOf(Variant, frozen=True, kw_only=True, tag="any"):
+    """At least one condition is met."""
+
+    operands: tuple[Condition, ...]
+
+
+Condition = Bound | AllOf | AnyOf
+
+
+class Choice(Variant, frozen=True, kw_only=True, tag="choice"):
+    """One of several conditions on the distribution; verified, never trained on. The clause's bound is 0."""
+
+    operands: tuple[Condition, ...]
+
+
+Statistic = Indicator | Value | Hinge | RowsLoss | Combination | Choice
+ClauseKind = Literal[
+    "violation", "mean", "probability", "quantile", "cvar", "difference", "choice", "utility"
+]
 
 
 class Shown(Record, frozen=True, kw_only=True):
@@ -162,24 +244,29 @@ class Shown(Record, frozen=True, kw_only=True):
 
 
 class ClauseMeaning(Record, frozen=True, kw_only=True):
-    """One verifiable expectation ``E[statistic] < or <= bound`` over a domain.
+    """One verifiable demand over a domain: ``E[statistic] < or <= bound``, where the statistic is of one response.
 
     ``kind`` is what the user wrote: ``violation`` (pointwise: the rate of ``not phi``; bound is the
-    tolerance), ``mean``, ``probability``, ``utility``. ``hard`` is ``always``: bound 0, no mass at all on
-    violations. For ``utility`` the bound is relative: ``factor * base + offset`` with ``bound = offset``, and
-    ``at_least`` says that large is good.
+    tolerance), ``mean``, ``probability``, ``quantile`` (the statistic is the indicator of the values beyond the
+    threshold), ``cvar`` (of a hinge; the bound is that of the cvar), ``difference`` (of several quantities),
+    ``choice``, ``utility``. ``hard`` is ``always``: bound 0, no mass at all on violations.
+    With ``base_factor`` the bound is relative: with S the quantity as shown, on the base model, it is
+    ``bound + shown.scale * base_factor * S``. For ``utility`` it is ``factor * base + offset`` with
+    ``bound = offset``, and ``at_least`` says that large is good.
+    A clause with ``per`` speaks of every stratum by itself, one for each value of these keys that the data have.
     """
 
     id: Hash  # of the canonical JSON of this record with the id left out
-    kind: Literal["violation", "mean", "probability", "utility"]
+    kind: ClauseKind
     strength: Literal["require", "prefer", "preserve"] = "require"
     domain: DomainPredicate | None = None
+    per: tuple[str, ...] = ()
     statistic: Statistic
     bound: DecimalText
     strict: bool
     hard: bool = False
     shown: Shown = Shown()
-    base_factor: DecimalText | None = None  # utility only
+    base_factor: DecimalText | None = None
     at_least: bool = False  # utility only
     weight: DecimalText = "1"
     priority: SafeInt = 0
@@ -188,10 +275,11 @@ class ClauseMeaning(Record, frozen=True, kw_only=True):
 
 
 class Clause(ClauseMeaning, frozen=True, kw_only=True):
-    """A clause, and what people call it."""
+    """A clause, and what people call it; ``stratum`` is the one of a statement with ``per`` that it speaks of."""
 
     label: str | None
     text: str  # canonical source text of the statement, without its label
+    stratum: dict[str, str] = {}
 
     @property
     def name(self) -> str:

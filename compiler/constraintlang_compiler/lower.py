@@ -8,36 +8,34 @@ texts. Law kept: a law of the responses satisfies the statement exactly when it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 
 from msgspec.structs import replace
 
 from constraintlang import nodes
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 from constraintlang.diagnostics import Diagnostic, PolicyError
+from constraintlang.printer import plain_text
 from constraintlang.source import SourceFile
 from constraintlang_compiler.attributes import attributes_needed
-from constraintlang_compiler.canonical import record_json, sha256_of
+from constraintlang_compiler.canonical import clause_id
 from constraintlang_compiler.decimals import MAX_DIGITS, TooManyDigits, decimal_text
+from constraintlang_compiler.expectation import Expectation
 from constraintlang_compiler.ir import (
     AttributeRecord,
     Backend,
+    Choice,
     Clause,
+    Combination,
     DomainPredicate,
     Indicator,
-    Op,
     PolicyIR,
 )
-from constraintlang_compiler.lower_domains import both, lower_domain, scalar_text
-from constraintlang_compiler.lower_statistics import Expectation, lower_comparison
-from constraintlang_compiler.lower_terms import lower_predicate
-from constraintlang_compiler.operators import MIRRORED, NEGATED, OP_OF
+from constraintlang_compiler.lower_demands import demands
+from constraintlang_compiler.lower_domains import both, lower_domain
 from constraintlang_compiler.rejection import Rejection
-
-UNHASHED = {"id", "label", "text"}  # what names a clause to people; everything else is what it means
+from constraintlang_compiler.strata import in_stratum, is_possible, stratum_suffix
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Lowered:
 
     ir: PolicyIR
     origins: tuple[tuple[int, ...], ...]
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 NO_SOURCE = SourceFile("")
@@ -68,11 +67,15 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
     """
     attributes = {name: _attribute(info) for name, info in policy.attributes.items()}
     diagnostics: list[Diagnostic] = []
+    warnings: list[Diagnostic] = []
     found: dict[str, list[tuple[int, Clause]]] = {}
     for index, statement in enumerate(policy.statements):
         try:
-            for clause in _clauses(statement, attributes):
-                found.setdefault(clause.id, []).append((index, clause))
+            for part, demand in enumerate(demands(statement, attributes)):
+                if demand.untrained is not None:
+                    warnings.append(_untrained(statement, demand.untrained))
+                for clause in _clauses(statement, demand, part):
+                    found.setdefault(clause.id, []).append((index, clause))
         except Rejection as rejection:
             diagnostics.append(_diagnostic(rejection))
         except (RecursionError, TooManyDigits) as error:
@@ -94,18 +97,20 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
         )
         for same in found.values()
     ]
-    merged.sort(key=lambda pair: (pair[0].kind == "utility", pair[0].priority, pair[0].id))
+    merged.sort(key=lambda pair: (_order(pair[0]), pair[0].priority, pair[0].id))
     clauses = tuple(clause for clause, _ in merged)
     used = sorted({name.removesuffix("@base") for name in attributes_needed(clauses)})
     ir = PolicyIR(
         edition=policy.edition, attributes=tuple(attributes[name] for name in used), clauses=clauses
     )
-    return Lowered(ir, tuple(tuple(origins) for _, origins in merged))
+    return Lowered(ir, tuple(tuple(origins) for _, origins in merged), tuple(dict.fromkeys(warnings)))
 
 
-def clause_id(clause: Clause) -> str:
-    """The hash of what the clause means: its canonical JSON without id, label and text."""
-    return sha256_of(record_json(clause, exclude=UNHASHED))
+def _order(clause: Clause) -> int:
+    """What training acts on comes first, the user's rows last: see ``scopes``."""
+    if clause.kind == "utility":
+        return 2
+    return int(isinstance(clause.statistic, (Combination, Choice)))
 
 
 def _attribute(info: AttributeInfo) -> AttributeRecord:
@@ -126,106 +131,70 @@ def _end(value: Decimal | None) -> str | None:
 def _backend(call: nodes.Call) -> Backend:
     return Backend(
         kind=call.function,  # type: ignore[arg-type]  # the checker admits only these kinds
-        arguments=tuple(scalar_text(argument) for argument in call.arguments),
-        keywords={key: scalar_text(value) for key, value in sorted(call.keywords)},
+        arguments=tuple(plain_text(argument) for argument in call.arguments),
+        keywords={key: plain_text(value) for key, value in sorted(call.keywords)},
     )
 
 
-def _clauses(statement: CheckedStatement, attributes: Mapping[str, AttributeRecord]) -> list[Clause]:
-    span = statement.span or nodes.NO_SPAN
-    if statement.per:
-        raise Rejection(
-            "PC120",
-            "`per` is not compiled in this version",
-            help="write one statement for each value, as in `for lang=en`",
-            span=span,
-        )
+def _untrained(statement: CheckedStatement, reason: str) -> Diagnostic:
+    return Diagnostic(
+        "PC603",
+        "warning",
+        statement.span or nodes.NO_SPAN,
+        f"this is verified, but training does not act on it: {reason}",
+        help="add a statement that training acts on, such as a mean, a chance or a quantile with a number",
+    )
+
+
+def _clauses(statement: CheckedStatement, demand: Expectation, part: int) -> list[Clause]:
+    """The clauses of a demand: one, or one for each stratum whose values are declared."""
     domain = None if statement.domain is None else lower_domain(statement.domain)
-    if statement.reading == "pointwise":
-        tolerance = Fraction(statement.tolerance if statement.tolerance is not None else Decimal(0))
-        violation = Indicator(predicate=lower_predicate(statement.formula, negated=True))
-        return [
-            _clause(
-                statement, domain, "violation", Expectation("probability", violation, tolerance, False), 0
-            )
-        ]
-    rows = statement.reading == "rows"
-    unique: dict[str, Clause] = {}
-    for left, op, right in _conjuncts(statement.formula, negated=False):
-        expectation = lower_comparison(
-            left, op, right, rows=rows, attributes=attributes, span=left.span.to(right.span)
-        )
-        clause = _clause(statement, domain, expectation.kind, expectation, len(unique))
-        unique.setdefault(clause.id, clause)
-    return list(unique.values())
+    strata: list[dict[str, str]] = [{}]
+    for key, values in statement.per.items():
+        if values is not None:
+            strata = [{**stratum, key: value} for stratum in strata for value in values]
+    open_keys = tuple(sorted(key for key, values in statement.per.items() if values is None))
+    possible = [stratum for stratum in strata if is_possible(domain, stratum)]
+    return [_clause(statement, domain, demand, part, stratum, open_keys) for stratum in possible or strata]
 
 
 def _clause(
     statement: CheckedStatement,
     domain: DomainPredicate | None,
-    kind: str,
-    expectation: Expectation,
+    demand: Expectation,
     part: int,
+    stratum: dict[str, str],
+    open_keys: tuple[str, ...],
 ) -> Clause:
-    scopes = [scope for scope in (domain, expectation.given) if scope is not None]
+    own = in_stratum(domain, stratum)
+    scopes = [scope for scope in (own, demand.given) if scope is not None]
     suffix = "" if part == 0 else f"[{part + 1}]"
+    suffix += stratum_suffix(stratum)
     # E[f] <= 0 with f >= 0 leaves no mass on f > 0, whichever way it is written; a preference stays soft.
-    is_indicator = isinstance(expectation.statistic, Indicator)
-    hard = (
-        is_indicator and expectation.bound == 0 and not expectation.strict and statement.strength != "prefer"
-    )
+    is_indicator = isinstance(demand.statistic, Indicator)
+    is_zero = demand.bound == 0 and demand.base_factor is None
     draft = Clause(
         id="",
         label=None if statement.label is None else statement.label + suffix,
         text=statement.text if statement.label is not None or not suffix else f"{statement.text} {suffix}",
-        kind=kind,  # type: ignore[arg-type]  # one of the four kinds by construction
+        stratum=stratum,
+        kind=demand.kind,
         strength=statement.strength,
         domain=both(scopes) if scopes else None,
-        statistic=expectation.statistic,
-        bound=decimal_text(expectation.bound),
-        strict=expectation.strict,
-        hard=hard,
-        shown=expectation.shown,
-        base_factor=None if expectation.base_factor is None else decimal_text(expectation.base_factor),
-        at_least=expectation.at_least,
+        per=open_keys,
+        statistic=demand.statistic,
+        bound=decimal_text(demand.bound),
+        strict=demand.strict,
+        hard=is_indicator and is_zero and not demand.strict and statement.strength != "prefer",
+        shown=demand.shown,
+        base_factor=None if demand.base_factor is None else decimal_text(demand.base_factor),
+        at_least=demand.at_least,
         weight=decimal_text(statement.weight),
         priority=statement.priority,
         confidence=decimal_text(statement.confidence),
         sampling={name: decimal_text(value) for name, value in sorted(statement.sampling.items())},
     )
     return replace(draft, id=clause_id(draft))
-
-
-def _conjuncts(formula: nodes.Formula, *, negated: bool) -> list[tuple[nodes.Expr, Op, nodes.Expr]]:
-    """The comparisons whose conjunction the formula is, with ``not`` pushed into the comparators."""
-    match formula:
-        case nodes.Not(operand=inner):
-            return _conjuncts(inner, negated=not negated)
-        case nodes.And(operands=parts) if not negated:
-            return [link for part in parts for link in _conjuncts(part, negated=False)]
-        case nodes.Or(operands=parts) if negated:
-            return [link for part in parts for link in _conjuncts(part, negated=True)]
-        case nodes.Implies(left=premise, right=conclusion) if negated:
-            return _conjuncts(premise, negated=False) + _conjuncts(conclusion, negated=True)
-        case nodes.InRange(operand=operand, low=low, high=high) if not negated:
-            return [(operand, "ge", low), (operand, "le", high)]
-        case nodes.Compare(operands=operands, operators=operators) if not negated or len(operators) == 1:
-            links = list(zip(operands, operators, operands[1:], strict=False))
-            return [
-                _link(left, NEGATED[OP_OF[op]] if negated else OP_OF[op], right) for left, op, right in links
-            ]
-        case _:
-            raise Rejection(
-                "PC120",
-                "requirements on the distribution can be joined by `and` only",
-                help="write the alternatives as separate policies, or move the choice inside one `P(...)`",
-                span=formula.span,
-            )
-
-
-def _link(left: nodes.Expr, op: Op, right: nodes.Expr) -> tuple[nodes.Expr, Op, nodes.Expr]:
-    # A plain number on the left reads better, and `base` resolves, with the statistic on the left.
-    return (right, MIRRORED[op], left) if isinstance(left, nodes.Number) else (left, op, right)
 
 
 def _diagnostic(rejection: Rejection) -> Diagnostic:

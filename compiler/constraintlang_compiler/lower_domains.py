@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 from constraintlang import nodes
+from constraintlang.printer import plain_text
 from constraintlang_compiler.canonical import sort_key
-from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.ir import DomainAll, DomainAny, DomainIs, DomainNot, DomainPredicate
-
-
-def scalar_text(scalar: nodes.Scalar) -> str:
-    """A scalar as a tag value: names and strings as written, numbers in canonical notation."""
-    if isinstance(scalar.value, bool):
-        return "true" if scalar.value else "false"
-    return decimal_text(scalar.value) if isinstance(scalar.value, Decimal) else scalar.value
 
 
 def lower_domain(predicate: nodes.DomainPredicate) -> DomainPredicate:
     """The canonical form: ``and``/``or`` flattened, sorted, without repetition; double negation removed."""
     match predicate:
         case nodes.DomainEquals(key=key, value=value):
-            return DomainIs(key=key, values=(scalar_text(value),))
+            return DomainIs(key=key, values=(plain_text(value),))
         case nodes.DomainIn(key=key, values=values):
-            return DomainIs(key=key, values=tuple(sorted({scalar_text(value) for value in values})))
+            return DomainIs(key=key, values=tuple(sorted({plain_text(value) for value in values})))
         case nodes.DomainNot(operand=operand):
             inner = lower_domain(operand)
             return inner.operand if isinstance(inner, DomainNot) else DomainNot(operand=inner)

@@ -6,12 +6,14 @@ Does not decide directions or bounds; that is ``lower_statistics``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-
-from msgspec.structs import asdict
+from typing import Literal
 
 from constraintlang import nodes
+from constraintlang.base_model import own, reads_base
+from constraintlang.constants import fold
+from constraintlang_compiler.expectation import finite
 from constraintlang_compiler.ir import DomainPredicate, Predicate, Term
 from constraintlang_compiler.lower_domains import lower_domain
 from constraintlang_compiler.lower_terms import lower_predicate, lower_term
@@ -22,19 +24,32 @@ ROWS_QUANTITIES = ("perplexity", "accuracy")
 
 @dataclass(frozen=True)
 class Mean:
-    """``mean(term | given)`` over the responses."""
+    """``mean(term | given)`` over the responses of the model, or of the base model."""
 
     term: Term
     given: DomainPredicate | None
+    on_base: bool = False
 
 
 @dataclass(frozen=True)
 class Probability:
-    """``P(predicate | given)`` over the responses; ``negation`` is that of the predicate."""
+    """``P(predicate | given)``; ``negation`` is that of the predicate."""
 
     predicate: Predicate
     negation: Predicate
     given: DomainPredicate | None
+    on_base: bool = False
+
+
+@dataclass(frozen=True)
+class Tail:
+    """``quantile(term, level | given)`` or ``cvar(term, level | given)``."""
+
+    function: Literal["quantile", "cvar"]
+    term: Term
+    level: Fraction
+    given: DomainPredicate | None
+    on_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class Rows:
     on_base: bool
 
 
-Symbol = Mean | Probability | Rows
+Symbol = Mean | Probability | Tail | Rows
 
 
 @dataclass(frozen=True)
@@ -72,9 +87,8 @@ def linear_form(expr: nodes.Expr, *, rows: bool, base_of: nodes.Expr | None = No
     """A distribution-level expression as a linear form.
 
     ``rows`` says that the statement speaks of the user's rows (``perplexity``, ``accuracy``); ``base_of`` is
-    what the bare name ``base`` repeats on the reference model.
-    Raises: Rejection (PC120) for what is not linear or no known statistic, (PC120) for the reference model's
-    samples.
+    what the bare name ``base`` repeats on the reference model there.
+    Raises: Rejection (PC120) for what is not linear or no known statistic.
     """
     match expr:
         case nodes.Number(value=value):
@@ -93,50 +107,41 @@ def linear_form(expr: nodes.Expr, *, rows: bool, base_of: nodes.Expr | None = No
             if op == "/" and not right.coefficients and right.constant != 0:
                 return left.times(1 / right.constant)
             raise _not_linear(expr)
-        case nodes.Name(parts=("base",), model=None):
-            if rows and base_of is not None:
-                return _on_base(linear_form(base_of, rows=True))
-            raise _base_of_samples(expr)
+        case nodes.Name(parts=("base",), model=None) if base_of is not None:
+            return _on_base(linear_form(base_of, rows=True))
         case nodes.Name(parts=(quantity,), model=model) if rows and quantity in ROWS_QUANTITIES:
-            return LinearForm({Rows(quantity, model == "base"): Fraction(1)}, Fraction(0))
+            return _one(Rows(quantity, model == "base"))
         case nodes.Apply(function="mean", arguments=(argument,), given=None) if rows:
             return linear_form(argument, rows=True, base_of=base_of)  # type: ignore[arg-type]
-        case nodes.Apply(function="mean" | "P", arguments=(argument,), given=given):
-            if _reads_base(argument):
-                raise _base_of_samples(expr)
+        case nodes.Apply(function=function, arguments=(argument, *level), given=given):
+            on_base = reads_base(argument)
+            argument = own(argument)
             domain = None if given is None else lower_domain(given)
-            if expr.function == "mean":
-                symbol: Symbol = Mean(lower_term(argument), domain)  # type: ignore[arg-type]
-            else:
-                symbol = Probability(
-                    lower_predicate(argument),  # type: ignore[arg-type]
-                    lower_predicate(argument, negated=True),  # type: ignore[arg-type]
-                    domain,
-                )
-            return LinearForm({symbol: Fraction(1)}, Fraction(0))
+            if function == "P":
+                negation = lower_predicate(argument, negated=True)
+                return _one(Probability(lower_predicate(argument), negation, domain, on_base))
+            term = lower_term(argument)
+            if function == "mean":
+                return _one(Mean(term, domain, on_base))
+            if function == "median":
+                return _one(Tail("quantile", term, Fraction(1, 2), domain, on_base))
+            if function in ("quantile", "cvar"):
+                share = fold(level[0], {})  # type: ignore[arg-type]
+                assert share is not None
+                tail: Literal["quantile", "cvar"] = "quantile" if function == "quantile" else "cvar"
+                return _one(Tail(tail, term, finite(share, level[0].span), domain, on_base))
+            raise _not_linear(expr)
         case _:
             raise _not_linear(expr)
 
 
+def _one(symbol: Symbol) -> LinearForm:
+    return LinearForm({symbol: Fraction(1)}, Fraction(0))
+
+
 def _on_base(form: LinearForm) -> LinearForm:
-    moved = {
-        Rows(symbol.quantity, True) if isinstance(symbol, Rows) else symbol: coefficient
-        for symbol, coefficient in form.coefficients.items()
-    }
+    moved = {replace(symbol, on_base=True): coefficient for symbol, coefficient in form.coefficients.items()}
     return LinearForm(moved, form.constant)
-
-
-def _reads_base(node: nodes.Node) -> bool:
-    """Whether a formula or an expression mentions the reference model anywhere."""
-    if isinstance(node, nodes.Name):
-        return node.model == "base" or node.parts == ("base",)
-    children = (value for value in asdict(node).values() if isinstance(value, (nodes.Node, tuple)))
-    return any(
-        _reads_base(child)
-        for value in children
-        for child in (value if isinstance(value, tuple) else (value,))
-        if isinstance(child, nodes.Node)
-    )
 
 
 def _not_linear(expr: nodes.Expr) -> Rejection:
@@ -144,14 +149,5 @@ def _not_linear(expr: nodes.Expr) -> Rejection:
         "PC120",
         "this is not a number times `mean(...)` or `P(...)` plus a number",
         help="compare one statistic with a number, as in `mean(toxicity) <= 0.1`",
-        span=expr.span,
-    )
-
-
-def _base_of_samples(expr: nodes.Expr) -> Rejection:
-    return Rejection(
-        "PC120",
-        "a statistic of the reference model's own responses is not compiled in this version",
-        help="measure it once with `constraintc eval` on the reference model and write the number",
         span=expr.span,
     )

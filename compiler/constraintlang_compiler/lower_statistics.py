@@ -1,54 +1,40 @@
-"""One distribution-level comparison becomes one canonical expectation ``E[f] <= bound`` with ``f >= 0``.
+"""One distribution-level comparison becomes one canonical demand, an expectation ``E[f] <= bound`` where it can.
 
-Law kept: over every law of the responses on which each attribute stays in its declared range, the comparison
-is true exactly when the expectation meets its bound. All arithmetic is exact; factors and offsets move to the
+Law kept: over every law of the responses on finitely many scores, each attribute in its declared range, the
+comparison is true exactly when the demand is met. All arithmetic is exact; factors and offsets move to the
 constant side: ``2 * mean(x) + 1 <= 3`` is ``mean(x) <= 1``. When the quotient is no finite decimal (``3 *
 mean(x) <= 1``) a mean keeps its factor (``E[3 x] <= 1``); a probability cannot and is rejected (PC223).
-Several means of one scope are one mean, because expectation is linear.
+Several means of one scope are one mean, because expectation is linear. What has several different statistics
+is a combination (``lower_combinations``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
-from math import gcd, lcm
 from typing import Literal
 
 from constraintlang import nodes
 from constraintlang.source import Span
 from constraintlang_compiler.canonical import sort_key
-from constraintlang_compiler.decimals import decimal_text, is_finite_decimal, round_outwards
+from constraintlang_compiler.decimals import decimal_text, round_outwards
+from constraintlang_compiler.expectation import Expectation, finite
 from constraintlang_compiler.intervals import term_interval
-from constraintlang_compiler.ir import (
-    AttributeRecord,
-    DomainPredicate,
-    Indicator,
-    Op,
-    RowsLoss,
-    Shown,
-    Statistic,
-    Value,
+from constraintlang_compiler.ir import AttributeRecord, Bound, Indicator, Op, RowsLoss, Shown, Value
+from constraintlang_compiler.lower_combinations import bound_of, combination, scale_of
+from constraintlang_compiler.lower_linear import (
+    LinearForm,
+    Mean,
+    Probability,
+    Rows,
+    Symbol,
+    Tail,
+    linear_form,
 )
-from constraintlang_compiler.lower_linear import LinearForm, Mean, Probability, Rows, linear_form
+from constraintlang_compiler.lower_tails import lower_cvar, lower_quantile
 from constraintlang_compiler.lower_terms import add, const, multiply, negate_term
 from constraintlang_compiler.rejection import Rejection
-
-PLAIN = Shown()
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """``E[statistic] <= bound`` (``<`` when strict) over ``given``, and how to show it."""
-
-    kind: Literal["mean", "probability", "utility"]
-    statistic: Statistic
-    bound: Fraction
-    strict: bool
-    shown: Shown = PLAIN
-    given: DomainPredicate | None = None
-    base_factor: Fraction | None = None
-    at_least: bool = False
 
 
 def lower_comparison(
@@ -60,11 +46,48 @@ def lower_comparison(
     attributes: Mapping[str, AttributeRecord],
     span: Span,
 ) -> Expectation:
-    """``left op right`` between distribution-level numbers as an expectation with a bound.
+    """``left op right`` between distribution-level numbers as a demand.
 
-    Raises: Rejection PC210 (the side that the bound needs is open), PC120 (not one statistic, or samples of
-    the reference model), PC202 (``==``, ``!=``), PC223 (the bound is no finite decimal).
+    Raises: Rejection PC210 (the side that the bound needs is open), PC120 (no statistic), PC202 (``==``,
+    ``!=``), PC223 (the bound is no finite decimal), PC226 (nothing is said about the model).
     """
+    form = _difference(left, op, right, rows, span)
+    upper, strict = op in ("lt", "le"), op in ("lt", "gt")  # form op 0
+    if rows and form.coefficients and all(isinstance(symbol, Rows) for symbol in form.coefficients):
+        return _utility(form, upper, strict, span)
+    own = {symbol: factor for symbol, factor in form.coefficients.items() if not symbol.on_base}
+    relative = _multiple_of_base(form)
+    if relative is not None:
+        alone = LinearForm(own, form.constant)
+        if all(isinstance(symbol, Mean) for symbol in own) and len({symbol.given for symbol in own}) == 1:  # type: ignore[union-attr]
+            return _mean(alone, upper, strict, attributes, span, relative)
+        ((symbol, _), *others) = own.items()
+        if isinstance(symbol, Probability) and not others:
+            return _probability(symbol, alone, upper, strict, span, relative)
+        if isinstance(symbol, Tail) and not others and relative == 0:
+            return _tail(symbol, alone, upper, strict, attributes, span)
+    return combination(form, upper, strict, attributes, span)
+
+
+def lower_bound(
+    left: nodes.Expr,
+    op: Op,
+    right: nodes.Expr,
+    *,
+    rows: bool,
+    attributes: Mapping[str, AttributeRecord],
+    span: Span,
+) -> Bound:
+    """``left op right`` as one alternative of a choice.
+
+    Raises: Rejection PC120 (quantities of the user's rows), PC202, PC226, as ``lower_comparison``.
+    """
+    form = _difference(left, op, right, rows, span)
+    return bound_of(form, op in ("lt", "le"), op in ("lt", "gt"), attributes, span)
+
+
+def _difference(left: nodes.Expr, op: Op, right: nodes.Expr, rows: bool, span: Span) -> LinearForm:
+    """``left - right`` as a linear form; it says something about the model."""
     if op in ("eq", "ne"):
         raise Rejection(
             "PC202",
@@ -72,21 +95,34 @@ def lower_comparison(
             help="give a range, as in `mean(toxicity) in [0.05, 0.15]`",
             span=span,
         )
-    form = linear_form(left, rows=rows).plus(linear_form(right, rows=rows, base_of=left), Fraction(-1))
-    upper, strict = op in ("lt", "le"), op in ("lt", "gt")  # form op 0
-    symbols = tuple(form.coefficients)
-    if rows and symbols and all(isinstance(symbol, Rows) for symbol in symbols):
-        return _utility(form, upper, strict, span)
-    if symbols and all(isinstance(symbol, Mean) for symbol in symbols):
-        return _mean(form, upper, strict, attributes, span)
-    if len(symbols) == 1 and isinstance(symbols[0], Probability):
-        return _probability(symbols[0], form, upper, strict, span)
-    raise Rejection(
-        "PC120",
-        "this comparison does not have exactly one statistic",
-        help="compare one statistic with a number; probabilities of different events need a statement each",
-        span=span,
-    )
+    form = linear_form(left, rows=rows)
+    form = form.plus(linear_form(right, rows=rows, base_of=left if rows else None), Fraction(-1))
+    if all(symbol.on_base for symbol in form.coefficients):
+        raise Rejection(
+            "PC226",
+            "this comparison says nothing about the model: no statistic of it is left",
+            help="compare a statistic of the model with a number or with `base`",
+            span=span,
+        )
+    return form
+
+
+def _multiple_of_base(form: LinearForm) -> Fraction | None:
+    """The c >= 0 with which the form is ``own part - c * the same on the base model + constant``; else None."""
+    own: dict[Symbol, Fraction] = {}
+    base: dict[Symbol, Fraction] = {}
+    for symbol, factor in form.coefficients.items():
+        if symbol.on_base:
+            base[replace(symbol, on_base=False)] = -factor
+        else:
+            own[symbol] = factor
+    if not base:
+        return Fraction(0)
+    if set(base) != set(own):
+        return None
+    ratios = {base[symbol] / own[symbol] for symbol in own}
+    ratio = next(iter(ratios))
+    return ratio if len(ratios) == 1 and ratio > 0 else None
 
 
 def _utility(form: LinearForm, upper: bool, strict: bool, span: Span) -> Expectation:
@@ -107,40 +143,60 @@ def _utility(form: LinearForm, upper: bool, strict: bool, span: Span) -> Expecta
     return Expectation(
         kind="utility",
         statistic=RowsLoss(quantity=quantity),
-        bound=_decimal(-form.constant / factor, span),
+        bound=finite(-form.constant / factor, span),
         strict=strict,
-        base_factor=None if base is None else _decimal(-base / factor, span),
+        base_factor=None if base is None else finite(-base / factor, span),
         at_least=upper != (factor > 0),
     )
 
 
-def _probability(symbol: Probability, form: LinearForm, upper: bool, strict: bool, span: Span) -> Expectation:
+def _probability(
+    symbol: Probability, form: LinearForm, upper: bool, strict: bool, span: Span, relative: Fraction
+) -> Expectation:
     factor = form.coefficients[symbol]
-    bound = _decimal(-form.constant / factor, span)
+    bound = finite(-form.constant / factor, span)
+    base_factor = finite(relative, span) if relative else None
     if upper == (factor > 0):
+        statistic = Indicator(predicate=symbol.predicate)
         return Expectation(
-            "probability", Indicator(predicate=symbol.predicate), bound, strict, given=symbol.given
+            "probability", statistic, bound, strict, given=symbol.given, base_factor=base_factor
         )
     # P(phi) >= c  iff  P(not phi) <= 1 - c
     shown = Shown(offset="1", scale=-1)
-    return Expectation(
-        "probability", Indicator(predicate=symbol.negation), 1 - bound, strict, shown, symbol.given
-    )
+    statistic = Indicator(predicate=symbol.negation)
+    return Expectation("probability", statistic, 1 - bound, strict, shown, symbol.given, base_factor)
+
+
+def _tail(
+    symbol: Tail,
+    form: LinearForm,
+    upper: bool,
+    strict: bool,
+    attributes: Mapping[str, AttributeRecord],
+    span: Span,
+) -> Expectation:
+    factor = form.coefficients[symbol]
+    threshold = finite(-form.constant / factor, span)
+    at_most = upper == (factor > 0)
+    if symbol.function == "quantile":
+        return lower_quantile(symbol, threshold, at_most=at_most, strict=strict)
+    if at_most:
+        return lower_cvar(symbol, threshold, strict=strict, attributes=attributes)
+    return combination(form, upper, strict, attributes, span)
 
 
 def _mean(
-    form: LinearForm, upper: bool, strict: bool, attributes: Mapping[str, AttributeRecord], span: Span
+    form: LinearForm,
+    upper: bool,
+    strict: bool,
+    attributes: Mapping[str, AttributeRecord],
+    span: Span,
+    relative: Fraction,
 ) -> Expectation:
     means = {symbol: factor for symbol, factor in form.coefficients.items() if isinstance(symbol, Mean)}
-    scopes = {symbol.given for symbol in means}
-    if len(scopes) != 1:
-        raise Rejection(
-            "PC120",
-            "these means are taken over different prompts",
-            help="bound each mean in a statement of its own",
-            span=span,
-        )
-    scale = _scale(means, form.constant)
+    given = next(iter(means)).given
+    ordered = [means[mean] for mean in sorted(means, key=lambda mean: sort_key(mean.term))]
+    scale = scale_of(ordered, form.constant)
     if scale < 0:
         upper = not upper
     target = -form.constant / scale
@@ -169,33 +225,6 @@ def _mean(
         bound=target - end if upper else end - target,
         strict=strict,
         shown=Shown(offset=decimal_text(end), scale=1 if upper else -1),
-        given=next(iter(scopes)),
+        given=given,
+        base_factor=finite(relative, span) if relative else None,
     )
-
-
-def _scale(means: Mapping[Mean, Fraction], constant: Fraction) -> Fraction:
-    """The divisor that makes every factor and the constant a finite decimal.
-
-    It is the factor of the first mean in canonical order when that works: this mean then stands alone. Else
-    it is the number that leaves coprime integers, with the sign of that factor.
-    """
-    ordered = [means[mean] for mean in sorted(means, key=lambda mean: sort_key(mean.term))]
-    for factor in ordered:
-        if all(is_finite_decimal(value / factor) for value in [*ordered, constant]):
-            return factor if factor * ordered[0] > 0 else -factor
-    values = [*ordered, constant]
-    divisor = Fraction(
-        gcd(*(value.numerator for value in values)), lcm(*(value.denominator for value in values))
-    )
-    return divisor if ordered[0] > 0 else -divisor
-
-
-def _decimal(value: Fraction, span: Span) -> Fraction:
-    if not is_finite_decimal(value):
-        raise Rejection(
-            "PC223",
-            f"the bound of this statement is {value}, which has no finite decimal form",
-            help="divide both sides yourself and write the bound as a decimal",
-            span=span,
-        )
-    return value

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 from constraintlang import nodes
 from constraintlang_compiler.canonical import sort_key
@@ -90,33 +91,28 @@ def negate_term(term: Term) -> Term:
     return multiply([const(-1), term])
 
 
-def lower_term(expr: nodes.Expr, *, base_of: nodes.Expr | None = None, on_base: bool = False) -> Term:
+def lower_term(expr: nodes.Expr) -> Term:
     """An expression over one response as a canonical term.
 
-    ``base_of`` is the left side of the comparison: what the bare name ``base`` stands for, scored by the
-    reference model. ``on_base`` reads every attribute on the reference model.
-    Raises: Rejection for ``base`` with nothing on its left and for a statistic inside a term.
+    Raises: Rejection for a bare ``base``, which the checker writes out, and for a statistic inside a term.
     """
     match expr:
         case nodes.Number(value=value):
             return const(value)
         case nodes.Name(parts=("base",), model=None):
-            if base_of is None:
-                raise Rejection(
-                    "PC120",
-                    "`base` has no left side to repeat",
-                    help="write the attribute with its model, as in `1.5 * reference_perplexity@base`",
-                    span=expr.span,
-                )
-            return lower_term(base_of, on_base=True)
+            raise Rejection(
+                "PC120",
+                "`base` has no left side to repeat",
+                help="write the attribute with its model, as in `1.5 * reference_perplexity@base`",
+                span=expr.span,
+            )
         case nodes.Name(parts=parts, model=model):
-            is_base = on_base or model == "base"
-            return AttributeRef(name=".".join(parts), model="base" if is_base else "self")
+            return AttributeRef(name=".".join(parts), model="base" if model == "base" else "self")
         case nodes.Negate(operand=operand):
-            return negate_term(lower_term(operand, base_of=base_of, on_base=on_base))
+            return negate_term(lower_term(operand))
         case nodes.Arithmetic(op=op, left=left_expr, right=right_expr):
-            left = lower_term(left_expr, base_of=base_of, on_base=on_base)
-            right = lower_term(right_expr, base_of=base_of, on_base=on_base)
+            left = lower_term(left_expr)
+            right = lower_term(right_expr)
             if op == "+":
                 return add([left, right])
             if op == "-":
@@ -188,7 +184,7 @@ def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predica
             links = []
             for left, operator, right in zip(operands, operators, operands[1:], strict=False):
                 op = NEGATED[OP_OF[operator]] if negated else OP_OF[operator]
-                links.append(comparison(op, lower_term(left), lower_term(right, base_of=left)))
+                links.append(comparison(op, lower_term(left), lower_term(right)))
             return disjunction(links) if negated else conjunction(links)
         case nodes.InRange(operand=operand, low=low, high=high):
             chain = nodes.Compare(operands=(low, operand, high), operators=("<=", "<="), span=formula.span)
@@ -214,8 +210,5 @@ def lower_predicate(formula: nodes.Formula, *, negated: bool = False) -> Predica
 
 
 def _flag(name: nodes.Name, negated: bool) -> Predicate:
-    dotted = ".".join(name.parts)
-    if name.model == "base":
-        reference = AttributeRef(name=dotted, model="base")
-        return Comparison(op="eq" if negated else "ne", left=reference, right=const(0))
-    return FlagRef(name=dotted, negated=negated)
+    model: Literal["self", "base"] = "base" if name.model == "base" else "self"
+    return FlagRef(name=".".join(name.parts), negated=negated, model=model)

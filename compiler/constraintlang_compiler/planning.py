@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil, expm1, log1p
 
-from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
+from constraintlang_compiler.ir import Choice, Clause, Combination, Hinge, Indicator, RowsLoss, Value
 
 
 def clean_samples_needed(bound: float, confidence: float) -> int:
@@ -46,13 +46,17 @@ def samples_needed(clause: Clause) -> int | None:
     """
     bound = float(clause.bound)
     match clause.statistic:
-        case RowsLoss():
+        case RowsLoss() | Combination() | Choice():
             return None
         case Indicator():
             share = bound
+        case Hinge(level=level, low=low, high=high):
+            # All responses at the low end but a share p at the high one: cvar = low + (high - low) p / (1 - level).
+            ends = None if low is None or high is None or low == high else (float(low), float(high))
+            share = 0.0 if ends is None else (1 - float(level)) * (bound - ends[0]) / (ends[1] - ends[0])
         case Value(high=high):
             # E[f] > bound with f <= high needs P(f > 0) > bound / high.
             share = bound / float(high) if high is not None and float(high) > 0 else 0.0
-    if not 0.0 < share < 1.0:
+    if clause.base_factor is not None or not 0.0 < share < 1.0:
         return None
     return clean_samples_needed(share, float(clause.confidence))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from msgspec.structs import replace
+
 from constraintlang_compiler.decimals import MAX_DIGITS, decimal_text
 from constraintlang_compiler.ir import (
     All,
@@ -80,8 +82,9 @@ def predicate_text(predicate: Predicate) -> str:
     match predicate:
         case Literally(value=value):
             return "true" if value else "false"
-        case FlagRef(name=name, negated=negated):
-            return f"not {name}" if negated else name
+        case FlagRef(name=name, negated=negated, model=model):
+            shown = name if model == "self" else f"{name}@base"
+            return f"not {shown}" if negated else shown
         case Comparison(op=op, left=left, right=right):
             return f"{term_text(left)} {SIGN_OF[op]} {term_text(right)}"
         case All(operands=operands):
@@ -100,8 +103,8 @@ def negation(predicate: Predicate) -> Predicate:
     match predicate:
         case Literally(value=value):
             return Literally(value=not value)
-        case FlagRef(name=name, negated=negated):
-            return FlagRef(name=name, negated=not negated)
+        case FlagRef(negated=negated):
+            return replace(predicate, negated=not negated)
         case Comparison(op=op, left=left, right=right):
             return Comparison(op=NEGATED[op], left=left, right=right)
         case All(operands=operands):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from constraintlang_compiler.domains import matches
-from constraintlang_compiler.ir import Clause, PolicyIR
+from constraintlang_compiler.ir import Choice, Clause, Combination, Hinge, Indicator, PolicyIR, Value
 
 
 def sample_clauses(ir: PolicyIR) -> tuple[Clause, ...]:
-    """The clauses about responses, in order; utility clauses, which speak of the user's rows, are left out.
+    """The clauses with a statistic of one response, in order: what training acts on.
 
-    INVARIANT: utility clauses come last in ``ir.clauses``, so an index into the result is an index into
-    ``ir.clauses``.
+    INVARIANT: they come first in ``ir.clauses``, so an index into the result is an index into ``ir.clauses``.
     """
-    return tuple(clause for clause in ir.clauses if clause.kind != "utility")
+    return tuple(clause for clause in ir.clauses if isinstance(clause.statistic, (Indicator, Value, Hinge)))
+
+
+def compared_clauses(ir: PolicyIR) -> tuple[Clause, ...]:
+    """The clauses about responses that are verified only: comparisons of statistics, and choices."""
+    return tuple(clause for clause in ir.clauses if isinstance(clause.statistic, (Combination, Choice)))
 
 
 def utility_clauses(ir: PolicyIR) -> tuple[Clause, ...]:

@@ -253,8 +253,8 @@ _ALL = (
         "this parses, but this release does not compile it",
         """The whole language can be written and formatted. What this release cannot train and verify is
         refused, never skipped; the help says what to write in the meantime.""",
-        "quantile(toxicity, 0.95) <= 0.3",
-        "P(toxicity > 0.3) <= 5%",
+        "max(toxicity) <= 0.3",
+        "always toxicity <= 0.3",
     ),
     _page(
         "PC121",
@@ -278,6 +278,15 @@ _ALL = (
         "A continuous score or a statistic is almost never exactly equal to a number. Ask for a range.",
         "mean(toxicity) == 0.1",
         "mean(toxicity) in [0.05, 0.15]",
+    ),
+    _page(
+        "PC204",
+        "a multiple of the base model's value may be negative",
+        """Twice as good means something for a quantity that starts at 0, such as a score, a count or a
+        chance. An attribute whose declared range goes below 0, or has no lower end, is compared with the base
+        model by a difference.""",
+        'attribute mood: real in [-1, 1] { backend = python("acme:mood") }\nmean(mood) >= 1.1 * base',
+        'attribute mood: real in [-1, 1] { backend = python("acme:mood") }\nmean(mood) >= base + 0.1',
     ),
     _page(
         "PC205",
@@ -367,6 +376,24 @@ _ALL = (
         "`quantile` and `cvar` take an attribute and a level, every other statistic takes one argument.",
         "mean(toxicity, words) < 0.1",
         "mean(toxicity) < 0.1",
+    ),
+    _page(
+        "PC228",
+        "the base model gives the same text the same score",
+        """In a statement about single responses, `base` and `@base` score the same text under the base model,
+        as its perplexity does. A classifier, a word list, a pattern or a length looks at the text alone, so
+        both sides would be equal. What the base model itself writes is reached by a statistic.""",
+        "words <= 1.2 * base",
+        "mean(words) <= 1.2 * base",
+    ),
+    _page(
+        "PC229",
+        "one statistic reads two models",
+        """A statistic is taken over the responses of one model: plain names read the responses of the model,
+        `@base` those of the base model. Compare two statistics, or judge single texts by a pointwise
+        statement.""",
+        "mean(toxicity - toxicity@base) <= 0",
+        "mean(toxicity) <= mean(toxicity@base)",
     ),
     _page(
         "PC404",

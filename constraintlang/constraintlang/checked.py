@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -31,10 +32,12 @@ class AttributeInfo:
 class CheckedStatement:
     """A well-typed statement.
 
-    ``formula`` has every ``let`` replaced by its number. ``text`` is the canonical source of the statement
+    ``formula`` has every ``let`` replaced by its number and, outside rows, every ``base`` written out as
+    ``@base``. ``text`` is the canonical source of the statement
     without its label. ``reading`` is ``pointwise`` (kind Seq->Bool, judged by its violation rate against
     ``tolerance``; tolerance is 0 under ``always``), ``distribution`` (kind Dist->Bool) or ``rows``
-    (``preserve`` on the user's rows).
+    (``preserve`` on the user's rows). ``per`` maps the keys of its strata to their declared values, None when these
+    are found in the data.
     """
 
     formula: Formula
@@ -49,7 +52,7 @@ class CheckedStatement:
     weight: Decimal = Decimal(1)
     priority: int = 0
     sampling: dict[str, Decimal] = field(default_factory=dict)
-    per: tuple[str, ...] = ()
+    per: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     because: str | None = None
     span: Span | None = None
 

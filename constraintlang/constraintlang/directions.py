@@ -40,7 +40,7 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
 
 
 def _judge(node: n.Compare, side: n.Expr, goes_up: bool, declarations: Declarations, report: Report) -> None:
-    if isinstance(side, n.Apply) and side.function == "mean":
+    if isinstance(side, n.Apply) and side.function in v.OF_NUMBERS:
         side = side.arguments[0]  # type: ignore[assignment]
     if not isinstance(side, n.Name) or len(side.parts) != 1:
         return

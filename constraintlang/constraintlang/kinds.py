@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
+from constraintlang.base_model import reads_base, same_text_fits, scaling_fits
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.mixtures import Level, report_mixed, report_units
-from constraintlang.names import resolve
+from constraintlang.names import Meaning, resolve
+from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.units import Unit, multiply, unit_of
@@ -30,7 +32,7 @@ class Term:
 
 ERROR = Term("error")
 CONST = Term("const")
-_BASE_HELP = "write `preserve mean(perplexity) <= 1.02 * base`"
+_BASE_HELP = "write `mean(toxicity) <= 0.9 * base`, or `preserve mean(perplexity) <= 1.02 * base`"
 
 
 class Kinds:
@@ -41,8 +43,8 @@ class Kinds:
         self.report = report
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
+        self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
         self.inside_temporal = False
-        self.told_of_rows = False
 
     # ------------------------------------------------------------ formulas
     def formula(self, node: n.Formula) -> Level:
@@ -52,9 +54,11 @@ class Kinds:
         if isinstance(node, n.Flag):
             return self._flag(node)
         if isinstance(node, n.Compare):
-            return self._comparison(node.span, node.operands, node.operators)
+            repeated = (None, *range(len(node.operators)))
+            return self._comparison(node.span, node.operands, node.operators, repeated)
         if isinstance(node, n.InRange):
-            return self._comparison(node.span, (node.low, node.operand, node.high), ("<=", "<="))
+            operands = (node.low, node.operand, node.high)
+            return self._comparison(node.span, operands, ("<=", "<="), repeated=(1, None, 1))
         if isinstance(node, n.Not):
             return self._alternative("not", node.span, [node.operand])
         if isinstance(node, n.And):
@@ -75,15 +79,9 @@ class Kinds:
 
     def _alternative(self, word: str, span: Span, operands: Sequence[n.Formula]) -> Level:
         level = self._junction(word, span, operands)
-        if level in ("dist", "rows") and not (word == "not" and _is_single_comparison(operands[0])):
-            help = {
-                "not": "turn the comparison round instead",
-                "or": "put the choice inside one `P(...)`, or write separate policies",
-                "implies": "put the condition inside one `P(...)`, or move it to `for`",
-            }[word]
-            self.report.error(
-                "PC120", span, f"`{word}` between conditions on the distribution {NOT_COMPILED}", help
-            )
+        if level == "rows" and not (word == "not" and _is_single_comparison(operands[0])):
+            help = "turn the comparison round instead" if word == "not" else "write a policy for each case"
+            self.report.error("PC120", span, f"`{word}` between conditions on your rows {NOT_COMPILED}", help)
             return "error"
         return level
 
@@ -105,8 +103,8 @@ class Kinds:
         found = resolve(node.name, self.declarations, self.report, as_flag=True)
         if found is None:
             return "error"
-        if node.name.model is not None:
-            return self._other_model(node.name)
+        if not self._model_fits(node.name, found):
+            return "error"
         if found.attribute is not None and found.attribute.type == "flag":
             return "seq"
         example = "0.1" if found.attribute is None or found.attribute.type in v.CONTINUOUS else "10"
@@ -139,7 +137,14 @@ class Kinds:
         return "error"
 
     # ------------------------------------------------------------ comparisons
-    def _comparison(self, span: Span, operands: Sequence[n.Expr], operators: Sequence[str]) -> Level:
+    def _comparison(
+        self,
+        span: Span,
+        operands: Sequence[n.Expr],
+        operators: Sequence[str],
+        repeated: Sequence[int | None],
+    ) -> Level:
+        """The level of a comparison; ``base`` in operand i stands for operand ``repeated[i]``."""
         terms: list[Term] = []
         for operand in operands:
             terms.append(self._expr(operand))
@@ -149,13 +154,27 @@ class Kinds:
         equality = any(op in ("==", "!=") for op in operators)
         parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
         if "base" in levels:
-            return self._against_base(span, parts, terms)
+            for term, left, (_, place) in zip(terms, repeated, parts, strict=True):
+                if term.level == "base" and (left is None or terms[left].level in ("const", "base")):
+                    message = "`base` stands for the left side of a comparison: there is none to repeat here"
+                    self.report.error("PC225", place, message, _BASE_HELP)
+                    return "error"
+                same_text = term.level == "base" and self.statistic is None and "seq" in levels
+                if same_text and not same_text_fits(operands[left or 0], self.declarations, self.report):
+                    return "error"
+            levels -= {"base"}
+            parts = [part for part in parts if part[0] != "base"]
         if len(levels) > 1:
             report_mixed(self.report, parts)
             return "error"
         level: Level = next(iter(levels), "const")
         if not self._same_units(operands, terms):
             return "error"
+        if any(reads_base(operand) for operand in operands):
+            for operand, left in zip(operands, repeated, strict=True):
+                whole = None if left is None else operands[left]
+                if not scaling_fits(operand, whole, self.declarations, self.report):
+                    return "error"
         if level in ("dist", "rows"):
             return self._statistic_comparison(span, terms, equality, level)
         if equality and any(t.continuous for t in terms):
@@ -190,32 +209,15 @@ class Kinds:
                 "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`",
             )
             return "error"
-        if sum(t.num_statistics for t in terms) > 1:
+        if level == "rows" and sum(t.num_statistics for t in terms) > 1:
             self.report.error(
                 "PC120",
                 span,
-                f"a comparison of two statistics {NOT_COMPILED}",
-                "compare each statistic with a number, in a statement of its own",
+                f"a comparison of two quantities of your rows {NOT_COMPILED}",
+                "compare each of them with a number or with `base`, in a statement of its own",
             )
             return "error"
         return level
-
-    def _against_base(self, span: Span, parts: list[tuple[Level, Span]], terms: list[Term]) -> Level:
-        levels = [level for level, _ in parts]
-        base_span = next(s for level, s in parts if level == "base")
-        if levels == ["rows", "base"]:
-            return "rows"
-        if set(levels) & {"seq", "dist"}:
-            self.report.error(
-                "PC120",
-                base_span,
-                f"a threshold relative to the base model on responses {NOT_COMPILED}",
-                "write the number that the base model reaches, or compare `mean(perplexity)` on your rows",
-            )
-        else:
-            message = "`base` stands for the left side of a comparison, and there is none to repeat here"
-            self.report.error("PC225", base_span, message, _BASE_HELP)
-        return "error"
 
     def _same_units(self, operands: Sequence[n.Expr], terms: list[Term]) -> bool:
         with_unit = [(o, t) for o, t in zip(operands, terms, strict=True) if t.unit is not None]
@@ -245,19 +247,17 @@ class Kinds:
         name = ".".join(node.parts)
         if found is None:
             return ERROR
-        if node.model is not None:
-            self._other_model(node)
+        if not self._model_fits(node, found):
             return ERROR
         if found.kind == "let":
             return CONST
         if found.kind in ("rows", "base"):
-            if not self.preserve:
-                if not self.told_of_rows:
-                    message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
-                    self.report.error("PC225", node.span, message, _BASE_HELP)
-                self.told_of_rows = True  # once for `perplexity` and the `base` that it is compared with
+            if found.kind == "rows" and not self.preserve:
+                message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
+                self.report.error("PC225", node.span, message, _BASE_HELP)
                 return ERROR
-            is_rows = found.kind == "rows"
+            self.models.update({"base"} if found.kind == "base" else ())
+            is_rows = found.kind == "rows" and node.model is None
             return Term("rows" if is_rows else "base", num_statistics=int(is_rows))
         attribute = found.attribute
         assert attribute is not None
@@ -273,18 +273,22 @@ class Kinds:
             return ERROR
         return Term("seq", unit_of(attribute), attribute.type in v.CONTINUOUS)
 
-    def _other_model(self, node: n.Name) -> Level:
+    def _model_fits(self, node: n.Name, found: Meaning) -> bool:
+        """Whether the model after ``@`` exists and has a score of its own here."""
+        name = ".".join(node.parts)
+        if found.kind == "attribute":
+            self.models.add(node.model)
+        if node.model is None or (node.model == "base" and found.kind == "rows"):
+            return True
         if node.model != "base":
             message = f"no model is called `{node.model}`"
-            self.report.error("PC115", node.span, message, f"write `{'.'.join(node.parts)}@base`")
-        else:
-            self.report.error(
-                "PC120",
-                node.span,
-                f"a score read on the base model {NOT_COMPILED}",
-                "compare with a number, or keep utility with `preserve mean(perplexity) <= 1.02 * base`",
-            )
-        return "error"
+            self.report.error("PC115", node.span, message, f"write `{name}@base`")
+            return False
+        if found.kind != "attribute":
+            message = f"`{name}` is the same for every model"
+            self.report.error("PC225", node.span, message, f"write `{name}`")
+            return False
+        return self.statistic is not None or same_text_fits(node, self.declarations, self.report)
 
     def _arithmetic(self, node: n.Arithmetic) -> Term:
         left, right = self._expr(node.left), self._expr(node.right)
@@ -298,7 +302,8 @@ class Kinds:
         if len(levels) > 1:
             if "base" in levels:
                 place = node.left if left.level == "base" else node.right
-                self._against_base(node.span, [("base", place.span)], [])
+                message = "`base` stands for the whole left side of a comparison and adds to numbers only"
+                self.report.error("PC225", place.span, message, _BASE_HELP)
             else:
                 report_mixed(self.report, [(left.level, node.left.span), (right.level, node.right.span)])
             return ERROR
@@ -348,19 +353,18 @@ class Kinds:
             plain = f"{wanted} argument{'s' if wanted > 1 else ''}"
             self.report.error("PC227", node.span, f"`{function}` takes {plain}", f"write it like `{example}`")
             return ERROR
-        self.statistic = function
+        self.statistic, self.models = function, set()
         inner = self._argument(node)
         self.statistic = None
-        if node.given is not None:
-            self.report.error(
-                "PC120",
-                node.span,
-                f"a conditional statistic {NOT_COMPILED}",
-                "move the condition on the prompts to `for`",
-            )
+        if self.models == {None, "base"}:
+            message = "one statistic reads both models, and each of them writes responses of its own"
+            help = "compare two statistics, as in `mean(toxicity) <= mean(toxicity@base)`"
+            self.report.error("PC229", node.span, message, help)
             return ERROR
+        if node.given is not None:
+            check_domain(node.given, self.declarations, self.report)
         in_range = wanted == 1 or self._check_level(node)
-        if function not in v.COMPILED_STATISTICS:
+        if function in v.INSTEAD_OF:
             self.report.error("PC120", node.span, f"`{function}` {NOT_COMPILED}", v.INSTEAD_OF[function])
             return ERROR
         if inner.level == "error" or not in_range:
@@ -370,6 +374,10 @@ class Kinds:
             self.report.error("PC226", node.span, message, "name an attribute inside it")
             return ERROR
         if inner.level in ("rows", "base"):
+            if inner.level == "rows" and node.given is not None:
+                message = f"a condition on a quantity of your rows {NOT_COMPILED}"
+                self.report.error("PC120", node.span, message, "move the condition to `for`")
+                return ERROR
             if function != "mean" or inner.level == "base":
                 self.report.error("PC225", node.span, f"`{function}` cannot be taken of this", _BASE_HELP)
                 return ERROR

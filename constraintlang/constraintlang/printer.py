@@ -187,6 +187,13 @@ def format_scalar(scalar: n.Scalar) -> str:
     return _quoted(value)
 
 
+def plain_text(scalar: n.Scalar) -> str:
+    """A bare value as tags of prompts and arguments of backends carry it: without quotes, numbers in full."""
+    if isinstance(scalar.value, bool):
+        return "true" if scalar.value else "false"
+    return format_number(scalar.value) if isinstance(scalar.value, Decimal) else scalar.value
+
+
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     for char, escape in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):

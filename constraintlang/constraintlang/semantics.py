@@ -1,26 +1,39 @@
 """The reference meaning of checked formulas: slow, exact and obviously right; the judge in property tests.
 
 L0: a score is a number or unknown (None). L1: a formula over one response is true, false or unknown
-(strong Kleene). L3: a statistic over a finite law of (probability, scores) is a number or unknown.
-All arithmetic is in fractions.
+(strong Kleene). L3: a statistic over a finite law of (probability, scores, tags of the prompt) is a number or
+unknown. All arithmetic is in fractions.
 It does not sample, bound or approximate anything, and it knows only what this release compiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from constraintlang import nodes as n
+from constraintlang import tails
+from constraintlang.base_model import own, reads_base
 from constraintlang.checked import CheckedStatement
+from constraintlang.constants import fold
+from constraintlang.printer import plain_text
 
 Scores = Mapping[str, Decimal | None]
-Law = Sequence[tuple[Fraction, Scores]]
+Tags = Mapping[str, str]
+Law = Sequence[tuple[Fraction, Scores] | tuple[Fraction, Scores, Tags]]
+"""Probabilities, scores of the response, and the tags of its prompt where a statement asks for them."""
 Truth = bool | None
 
 
 # ---------------------------------------------------------------- one response
+def score_key(name: n.Name) -> str:
+    """Where the score of a name is found: ``a``, or ``a@base`` for the same text under the base model."""
+    return ".".join(name.parts) + ("" if name.model is None else f"@{name.model}")
+
+
 def number(expr: n.Expr, scores: Scores) -> Fraction | None:
     """The value of an expression on one response; None when a score is unknown or a division is by zero.
 
@@ -30,7 +43,7 @@ def number(expr: n.Expr, scores: Scores) -> Fraction | None:
     if isinstance(expr, n.Number):
         return Fraction(expr.value)
     if isinstance(expr, n.Name):
-        score = scores.get(".".join(expr.parts))
+        score = scores.get(score_key(expr))
         return None if score is None else Fraction(score)
     if isinstance(expr, n.Negate):
         operand = number(expr.operand, scores)
@@ -48,7 +61,7 @@ def evaluate(formula: n.Formula, scores: Scores) -> Truth:
     if isinstance(formula, n.Truth):
         return formula.value
     if isinstance(formula, n.Flag):
-        score = scores.get(".".join(formula.name.parts))
+        score = scores.get(score_key(formula.name))
         return None if score is None else score != 0
     if isinstance(formula, n.Compare):
         values = [number(operand, scores) for operand in formula.operands]
@@ -122,53 +135,97 @@ def _arithmetic(op: str, left: Fraction | None, right: Fraction | None) -> Fract
 
 
 # ---------------------------------------------------------------- a law of responses
-def statistic(expr: n.Expr, law: Law) -> Fraction | None:
-    """The value of an expression over a law; unknown on any response with mass makes a mean unknown.
+def statistic(expr: n.Expr, law: Law, base: Law | None = None) -> Fraction | None:
+    """The value of an expression over a law; an unknown number on a response with mass makes it unknown.
 
-    ``P`` is unknown when unknown responses could change it; see ``probability_bounds``.
+    A statistic whose argument reads ``@base`` is taken over ``base``, the base model's own responses. ``P`` is
+    unknown when unknown responses could change it; see ``probability_bounds``. A statistic of nothing, because no
+    prompt fulfils its condition, is unknown.
     """
     if isinstance(expr, n.Number):
         return Fraction(expr.value)
     if isinstance(expr, n.Negate):
-        operand = statistic(expr.operand, law)
+        operand = statistic(expr.operand, law, base)
         return None if operand is None else -operand
     if isinstance(expr, n.Arithmetic):
-        return _arithmetic(expr.op, statistic(expr.left, law), statistic(expr.right, law))
-    if isinstance(expr, n.Apply) and expr.function == "mean":
-        total = Fraction(0)
-        for probability, scores in law:
-            value = number(expr.arguments[0], scores)  # type: ignore[arg-type]
-            if probability and value is None:
-                return None
-            total += probability * (value or 0)
-        return total
-    if isinstance(expr, n.Apply) and expr.function == "P":
-        low, high = probability_bounds(expr.arguments[0], law)  # type: ignore[arg-type]
+        return _arithmetic(expr.op, statistic(expr.left, law, base), statistic(expr.right, law, base))
+    if not isinstance(expr, n.Apply):
+        raise ValueError(f"{type(expr).__name__} is no statistic of this release")
+    argument: Any = expr.arguments[0]
+    rows = law
+    if reads_base(argument):
+        if base is None:
+            raise ValueError(
+                "the statement speaks of the base model's responses, and no law of them is given"
+            )
+        argument, rows = own(argument), base
+    if expr.given is not None:
+        rows = where(rows, expr.given)
+    if not rows:
+        return None
+    if expr.function == "P":
+        low, high = probability_bounds(argument, rows)
         return low if low == high else None
-    raise ValueError(f"{type(expr).__name__} is no statistic of this release")
+    values = [(row[0], number(argument, row[1])) for row in rows if row[0]]
+    known = [(probability, value) for probability, value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    if expr.function == "mean":
+        return sum((probability * value for probability, value in known), Fraction(0))
+    if expr.function == "median":
+        return tails.quantile(known, Fraction(1, 2))
+    if expr.function in ("quantile", "cvar"):
+        level = fold(expr.arguments[1], {})  # type: ignore[arg-type]
+        assert level is not None
+        return tails.quantile(known, level) if expr.function == "quantile" else tails.cvar(known, level)
+    raise ValueError(f"`{expr.function}` is no statistic of this release")
+
+
+def where(law: Law, condition: n.DomainPredicate) -> Law:
+    """The law given that the prompt fulfils a condition; empty when no prompt with mass does."""
+    kept = [row for row in law if row[0] and in_domain(condition, row[2] if len(row) > 2 else {})]
+    mass = sum((row[0] for row in kept), Fraction(0))
+    return [(row[0] / mass, *row[1:]) for row in kept]
+
+
+def in_domain(condition: n.DomainPredicate, tags: Tags) -> bool:
+    """Whether a prompt with these tags fulfils a condition; a missing tag equals nothing."""
+    if isinstance(condition, n.DomainNot):
+        return not in_domain(condition.operand, tags)
+    if isinstance(condition, n.DomainAnd):
+        return all(in_domain(operand, tags) for operand in condition.operands)
+    if isinstance(condition, n.DomainOr):
+        return any(in_domain(operand, tags) for operand in condition.operands)
+    values = (condition.value,) if isinstance(condition, n.DomainEquals) else condition.values
+    return tags.get(condition.key) in [plain_text(value) for value in values]
 
 
 def probability_bounds(formula: n.Formula, law: Law) -> tuple[Fraction, Fraction]:
     """The chance that a formula is true, and that it is not false; equal when nothing is unknown."""
-    true = sum((p for p, scores in law if evaluate(formula, scores) is True), Fraction(0))
-    false = sum((p for p, scores in law if evaluate(formula, scores) is False), Fraction(0))
-    total = sum((p for p, _ in law), Fraction(0))
+    true = sum((row[0] for row in law if evaluate(formula, row[1]) is True), Fraction(0))
+    false = sum((row[0] for row in law if evaluate(formula, row[1]) is False), Fraction(0))
+    total = sum((row[0] for row in law), Fraction(0))
     return true, total - false
 
 
-def evaluate_distribution(formula: n.Formula, law: Law) -> Truth:
+def evaluate_distribution(formula: n.Formula, law: Law, base: Law | None = None) -> Truth:
     """Whether a law satisfies a formula on the distribution: True, False, or None for unknown."""
     if isinstance(formula, n.Truth):
         return formula.value
     if isinstance(formula, n.Compare):
-        return _chain([statistic(operand, law) for operand in formula.operands], formula.operators)
+        return _chain([statistic(operand, law, base) for operand in formula.operands], formula.operators)
     if isinstance(formula, n.InRange):
         parts = (formula.low, formula.operand, formula.high)
-        return _chain([statistic(e, law) for e in parts], ("<=", "<="))
+        return _chain([statistic(e, law, base) for e in parts], ("<=", "<="))
     if isinstance(formula, n.Not):
-        return kleene_not(evaluate_distribution(formula.operand, law))
+        return kleene_not(evaluate_distribution(formula.operand, law, base))
     if isinstance(formula, n.And):
-        return kleene_and([evaluate_distribution(operand, law) for operand in formula.operands])
+        return kleene_and([evaluate_distribution(operand, law, base) for operand in formula.operands])
+    if isinstance(formula, n.Or):
+        return kleene_or([evaluate_distribution(operand, law, base) for operand in formula.operands])
+    if isinstance(formula, n.Implies):
+        premise = kleene_not(evaluate_distribution(formula.left, law, base))
+        return kleene_or([premise, evaluate_distribution(formula.right, law, base)])
     raise ValueError(f"{type(formula).__name__} has no truth value on a distribution in this release")
 
 
@@ -176,11 +233,24 @@ def violation_rate(statement: CheckedStatement, law: Law) -> Fraction:
     """The mass of the responses that do not satisfy a pointwise statement; unknown counts as violated."""
     if statement.reading != "pointwise":
         raise ValueError(f"only pointwise statements have a violation rate, this one is {statement.reading}")
-    return sum((p for p, scores in law if evaluate(statement.formula, scores) is not True), Fraction(0))
+    return sum((row[0] for row in law if evaluate(statement.formula, row[1]) is not True), Fraction(0))
 
 
-def statement_holds(statement: CheckedStatement, law: Law) -> bool:
+def strata(statement: CheckedStatement, law: Law) -> list[n.DomainPredicate]:
+    """The conditions of the strata of a statement with ``per``: values as declared, else as found in the law."""
+    found: list[tuple[n.DomainPredicate, ...]] = [()]
+    for key, declared in statement.per.items():
+        values = declared or sorted({row[2][key] for row in law if len(row) > 2 and key in row[2]})
+        conditions = [n.DomainEquals(key=key, value=n.Scalar(value=value, kind="string")) for value in values]
+        found = [(*parts, condition) for parts in found for condition in conditions]
+    return [n.DomainAnd(operands=parts) for parts in found]
+
+
+def statement_holds(statement: CheckedStatement, law: Law, base: Law | None = None) -> bool:
     """Whether a law, already restricted to the domain, satisfies a statement; unknown fails closed.
+
+    A statement with ``per`` holds when it holds in every stratum; one without prompts is vacuous, and so is a key
+    of which no prompt has a value.
 
     >>> from constraintlang import check_source
     >>> statement = check_source("toxicity < 0.1").require().statements[0]
@@ -190,9 +260,17 @@ def statement_holds(statement: CheckedStatement, law: Law) -> bool:
     >>> statement_holds(statement, [(Fraction(9, 10), good), (Fraction(1, 10), bad)])
     False
     """
+    if statement.per:
+        whole = replace(statement, per={})
+        conditions = strata(statement, law)
+        return bool(conditions) and all(
+            bool(part) and statement_holds(whole, part, None if base is None else where(base, condition))
+            for condition in conditions
+            for part in [where(law, condition)]
+        )
     if statement.reading == "pointwise":
         assert statement.tolerance is not None
         return violation_rate(statement, law) <= Fraction(statement.tolerance)
     if statement.reading == "distribution":
-        return evaluate_distribution(statement.formula, law) is True
+        return evaluate_distribution(statement.formula, law, base) is True
     raise ValueError("a statement about the user's rows is judged on rows, not on a law of responses")

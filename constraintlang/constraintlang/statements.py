@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
+from constraintlang.base_model import write_out
 from constraintlang.checked import CheckedStatement, Reading
 from constraintlang.constants import exact_decimal, fold, number_node, substitute
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
-from constraintlang.kinds import NOT_COMPILED, Kinds
-from constraintlang.printer import format_number, format_statement
+from constraintlang.kinds import Kinds
+from constraintlang.printer import format_number, format_statement, plain_text
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
@@ -31,6 +32,7 @@ class Scope:
     priority: int = 0
     confidence: Decimal = v.DEFAULT_CONFIDENCE
     because: str | None = None
+    per: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
 
 
 def enter(scope: Scope, clauses: Sequence[n.Clause], declarations: Declarations, report: Report) -> Scope:
@@ -68,9 +70,20 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
         return scope if value is None else replace(scope, confidence=value)
     if isinstance(clause, n.BecauseClause):
         return replace(scope, because=clause.reason)
-    help = "write one statement for each value, for example `for lang=en`"
-    report.error("PC120", clause.span, f"`per` {NOT_COMPILED}", help)
-    return scope
+    return replace(scope, per={key: _strata(key, clause, declarations, report) for key in clause.keys})
+
+
+def _strata(
+    key: str, clause: n.PerClause, declarations: Declarations, report: Report
+) -> tuple[str, ...] | None:
+    """The declared values of a key of ``per``; None when they are found in the data."""
+    if clause.keys.count(key) > 1:
+        report.error("PC114", clause.span, f"`{key}` is given twice", "keep one of the two")
+    if key in declarations.tags:
+        return tuple(sorted({plain_text(value) for value in declarations.tags[key].values}))
+    if declarations.tag_keys and key not in declarations.tag_keys | declarations.quiet:
+        report.unknown_word(clause.span, "tag", key, sorted(declarations.tag_keys), "PC102")
+    return None
 
 
 def _number(
@@ -145,10 +158,12 @@ def check_statement(
         weight=scope.weight[0] if scope.weight and statement.strength == "prefer" else Decimal(1),
         priority=scope.priority,
         sampling={k: value for k, (value, _) in sorted(scope.settings.items()) if k != "tolerance"},
+        per=scope.per,
         because=scope.because,
         span=statement.span,
     )
-    return replace(checked, text=canonical_text(checked))
+    text = canonical_text(checked)
+    return replace(checked, text=text, formula=formula if reading == "rows" else write_out(formula))
 
 
 def _tolerance(statement: n.Statement, scope: Scope, own: Scope, report: Report) -> Decimal:
@@ -198,6 +213,8 @@ def canonical_text(checked: CheckedStatement) -> str:
     clauses: list[n.Clause] = []
     if checked.domain is not None:
         clauses.append(n.ForClause(predicate=checked.domain))
+    if checked.per:
+        clauses.append(n.PerClause(keys=tuple(checked.per)))
     settings = dict(checked.sampling)
     if checked.reading == "pointwise" and not checked.always and checked.tolerance != v.DEFAULT_TOLERANCE:
         assert checked.tolerance is not None

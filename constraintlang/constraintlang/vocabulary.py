@@ -17,15 +17,14 @@ PROBABILITY = "P"
 STATISTICS = {"mean": 1, "median": 1, "min": 1, "max": 1, "quantile": 2, "cvar": 2, PROBABILITY: 1}
 """Statistics and how many arguments each takes; the second one is a level between 0 and 1."""
 
-COMPILED_STATISTICS = ("mean", PROBABILITY)
+OF_NUMBERS = tuple(name for name in STATISTICS if name != PROBABILITY)
 INSTEAD_OF = {
-    "median": "bound the chance of a large value, for example `P(toxicity > 0.1) <= 50%`",
-    "quantile": "a quantile bound is a bound on a chance: write `P(toxicity > 0.3) <= 5%`",
-    "cvar": "bound the mean or a chance, for example `P(toxicity > 0.4) <= 10%`",
     "min": "bound every response, for example `always words >= 1`",
     "max": "bound every response, for example `always toxicity < 0.5`",
 }
 """What this release compiles in the place of a statistic that it does not."""
+MODEL_BACKENDS = ("logprob",)
+"""Backends whose score of a text depends on a model, so that the base model may give another one."""
 
 RESERVED_NAMES = frozenset([*STATISTICS, *ROWS_QUANTITIES, "base", "inf"])
 EDITIONS = (1,)

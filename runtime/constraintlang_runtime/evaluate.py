@@ -25,6 +25,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.supported import check_supported
 from constraintlang_runtime.verification import Evidence, UtilityEvidence, Verdict, verify
 
 Progress = Callable[[str, int, int], None]
@@ -86,6 +87,7 @@ def evaluate(
     Raises: ConfigError when a utility clause lacks rows or a base model, DataError for a clause without prompts.
     """
     started = time.perf_counter()
+    check_supported(policy.ir)
     clauses = sample_clauses(policy.ir)
     evidence: dict[str, Evidence | UtilityEvidence] = {}
     records: list[dict[str, Any]] = []

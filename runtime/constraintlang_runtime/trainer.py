@@ -38,6 +38,7 @@ from constraintlang_runtime.rounds import (
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.supported import check_supported
 
 logger = logging.getLogger(__name__)
 CORPUS_SCORED = 1024  # rows of a group that are scored to estimate the pull of the corpus
@@ -77,6 +78,7 @@ class ConstraintTrainer(Trainer):
         progress: Callable[[str, int, int], None] | None = None,
         **trainer_options: Any,
     ) -> None:
+        check_supported(policy.ir)
         self.policy = policy
         self.constraint = args
         self.progress = progress

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from constraintlang_compiler.ir import ClauseKind
+
 VerdictName = Literal["holds", "violated", "inconclusive", "vacuous", "error"]
 Direction = Literal["at_most", "at_least"]
 
@@ -21,7 +23,7 @@ class Verdict:
 
     clause: str
     domain: str | None  # the value of `domain=`, else the predicate's text; None when unscoped
-    kind: Literal["violation", "mean", "probability", "quantile", "cvar", "difference", "utility"]
+    kind: ClauseKind
     n: int
     estimate: float | None
     lower: float | None

@@ -135,6 +135,8 @@ def verify_clause(
         raise ValueError(
             f"clause `{clause.name}` is about the model's rows: use verify_utility or verify_accuracy"
         )
+    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or clause.base_factor is not None:
+        raise ValueError(f"clause `{clause.name}` ({clause.kind}) is not verified by this release")
     if unavailable < 0:
         raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
     indicator = isinstance(clause.statistic, ir.Indicator)

@@ -148,12 +148,30 @@ def test_the_canonical_policy_has_the_same_hash_and_is_a_fixed_point() -> None:
         "P(toxicity > 0.3 implies slur) > 12.5% for not (a=1 or b in {x, 'y'})".replace("'", '"'),
         "preserve mean(perplexity) < 30",
         "preserve mean(accuracy) >= 0.5 * base + 1%",
+        "quantile(2 * toxicity - 0.1, 0.95) > 0.3 per lang, topic",
+        "cvar(toxicity, 0.9 | lang=fr) < 0.4",
+        "cvar(words, 0.9) >= 40",
+        "mean(1 - toxicity) >= 0.9 * base + 0.01",
+        "P(slur) < base - 1%",
+        "P(slur@base or toxicity@base > 0.5) + mean(toxicity) <= 0.5",
+        "median(words | lang=fr) <= 1.2 * median(words | lang=en) + 3",
+        "mean(toxicity) < 0.1 or (P(slur) < 1% or median(words) > 3) and cvar(words, 0.5) in [1, 9]",
+        "not slur@base or toxicity < 0.1",
     ],
 )
-def test_canonical_statements_mean_the_same(statement: str) -> None:
+def test_canonical_statements_mean_the_same(statement: str, tmp_path: Path) -> None:
     header = "attribute slur: flag\n"
     policy = compiled(header + statement)
     assert compiled(canonical_policy(policy.ir)).semantic_hash == policy.semantic_hash
+    assert CompiledPolicy.load(policy.save(tmp_path)).ir == policy.ir
+
+
+def test_strata_are_in_the_map_and_not_in_the_hash(tmp_path: Path) -> None:
+    policy = compiled("tag lang in {en, fr}\nfair: toxicity < 0.1 per lang")
+    loaded = CompiledPolicy.load(policy.save(tmp_path))
+    assert sorted(clause.stratum["lang"] for clause in loaded.ir.clauses) == ["en", "fr"]
+    by_hand = "tag lang in {en, fr}\ntoxicity < 0.1 for lang=en\ntoxicity < 0.1 for lang=fr"
+    assert compiled(by_hand).semantic_hash == policy.semantic_hash
 
 
 # ------------------------------------------------------------------ rejection

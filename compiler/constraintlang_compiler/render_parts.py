@@ -1,0 +1,103 @@
+"""Quantities of a law, sums of them and conditions on them as policy text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from constraintlang_compiler.domains import describe
+from constraintlang_compiler.ir import (
+    All,
+    AllOf,
+    Any,
+    AttributeRef,
+    Bound,
+    Comparison,
+    Condition,
+    Const,
+    FlagRef,
+    Literally,
+    Part,
+    Predicate,
+    Quotient,
+    Share,
+    Term,
+)
+from constraintlang_compiler.operators import bound_sign
+from constraintlang_compiler.render import predicate_text, term_text
+
+
+def quantity_text(part: Part) -> str:
+    """The quantity of a part, without its factor.
+
+    >>> quantity_text(Part(factor="1", quantity=Share(predicate=FlagRef(name="slur")), model="base"))
+    'P(slur@base)'
+    """
+    quantity = part.quantity
+    given = "" if part.given is None else f" | {describe(part.given)}"
+    if isinstance(quantity, Share):
+        predicate = quantity.predicate if part.model == "self" else _predicate_on_base(quantity.predicate)
+        return f"P({predicate_text(predicate)}{given})"
+    term = quantity.term if part.model == "self" else _term_on_base(quantity.term)
+    level = "" if quantity.level is None else f", {quantity.level}"
+    return f"{quantity.function}({term_text(term)}{level}{given})"
+
+
+def comparison_text(parts: Sequence[Part], bound: str, *, strict: bool) -> str:
+    """``sum of parts <= bound`` with every part on the side where its factor is positive."""
+    plus = [part for part in parts if not part.factor.startswith("-")]
+    minus = [replace(part, factor=part.factor[1:]) for part in parts if part.factor.startswith("-")]
+    at_least = not plus
+    number = Decimal(bound).copy_negate() if at_least else Decimal(bound)
+    left, right = (minus, []) if at_least else (plus, minus)
+    return f"{_sum(left, Decimal(0))} {bound_sign(at_least=at_least, strict=strict)} {_sum(right, number)}"
+
+
+def condition_text(condition: Condition) -> str:
+    """A condition as policy text; the operands of ``and`` and ``or`` that need brackets have them."""
+    if isinstance(condition, Bound):
+        return comparison_text(condition.parts, condition.bound, strict=condition.strict)
+    word = " and " if isinstance(condition, AllOf) else " or "
+    return word.join(
+        condition_text(operand) if isinstance(operand, Bound) else f"({condition_text(operand)})"
+        for operand in condition.operands
+    )
+
+
+def _sum(parts: Sequence[Part], number: Decimal) -> str:
+    texts = [
+        quantity_text(part) if part.factor == "1" else f"{part.factor} * {quantity_text(part)}"
+        for part in parts
+    ]
+    if not texts:
+        return format(number, "f")
+    text = " + ".join(texts)
+    if not number:
+        return text
+    return f"{text} {'-' if number < 0 else '+'} {format(abs(number), 'f')}"
+
+
+def _term_on_base(term: Term) -> Term:
+    match term:
+        case Const():
+            return term
+        case AttributeRef():
+            return replace(term, model="base")
+        case Quotient(numerator=numerator, denominator=denominator):
+            return Quotient(numerator=_term_on_base(numerator), denominator=_term_on_base(denominator))
+        case _:
+            return replace(term, terms=tuple(_term_on_base(part) for part in term.terms))
+
+
+def _predicate_on_base(predicate: Predicate) -> Predicate:
+    match predicate:
+        case Literally():
+            return predicate
+        case FlagRef():
+            return replace(predicate, model="base")
+        case Comparison(left=left, right=right):
+            return replace(predicate, left=_term_on_base(left), right=_term_on_base(right))
+        case All(operands=operands) | Any(operands=operands):
+            return replace(predicate, operands=tuple(_predicate_on_base(part) for part in operands))
