@@ -48,6 +48,6 @@ def _refused(scalar: nodes.Scalar, reason: str) -> Diagnostic:
         message = "this pattern repeats more than 1000 times, counting repetitions inside each other"
         help = "repeat less, or without an upper end: `a+`, `a{3,}`"
     else:
-        message = f"this is no regular expression: {shown(reason)}"
+        message = f"this is no regular expression ({shown(reason)})"
         help = "write it in RE2 syntax; a sign with a meaning of its own needs a backslash, as in `\\(`"
     return Diagnostic("PC122", "error", scalar.span, message, help=help)
