@@ -95,9 +95,9 @@ _ALL = (
     _page(
         "PC010",
         "a limit is exceeded",
-        """A file holds at most 4 MiB, a line 100,000 characters, a name 200 characters, a number 100 digits, and
-        nothing nests more than 200 deep. The limits keep a policy that nobody trusts from taking the machine's
-        time.""",
+        """A file holds at most 4 MiB and a million words and signs, a line 100,000 characters, a name 200
+        characters, a number 100 digits, and nothing nests more than 200 deep; after 1,000 errors the list of them
+        ends. The limits keep a policy that nobody trusts from taking the machine's time.""",
         "toxicity < 0.1e200",
         "toxicity < 0.1",
     ),
