@@ -1,5 +1,6 @@
 """Policies with the mistakes that people make: each file of ``malformed/``, and what would be too large for a file."""
 
+import json
 import random
 import resource
 import subprocess
@@ -281,6 +282,13 @@ def test_after_a_thousand_errors_the_list_ends():
     _, errors = findings("toxicity =< 1\n" * 5_000)
     assert len(errors) == MAX_ERRORS + 1
     assert "more than 1000 errors" in errors[-1].message
+    for text in (
+        "cap: words < 9\n" * 3_000,
+        "attribute a: flag {" + "\n".join(f"b{i} = c" for i in range(2_000)) + "}",
+    ):
+        _, errors = findings(text)
+        assert len(errors) == MAX_ERRORS + 1
+        assert sum("more than 1000 errors" in d.message for d in errors) == 1
     source = SourceFile('words < 9 because "' + "\u200b" * 5_000 + '"')
     warnings = [d for d in check_and_lower(source).diagnostics if d.code == "PC106"]
     assert len(warnings) == MAX_ERRORS + 1
@@ -290,6 +298,14 @@ def test_after_a_thousand_errors_the_list_ends():
 def test_what_is_written_beside_a_mistake_is_still_checked():
     source, errors = findings((FOLDER / "three_mistakes.policy").read_bytes())
     assert [source.position(d.span.start)[0] for d in errors] == [2, 3, 4]
+
+
+def test_one_unreadable_file_among_others(tmp_path, capsys):
+    (tmp_path / "a.policy").write_bytes(b"words < 9 \xff")
+    (tmp_path / "b.policy").write_text("words =< 9")
+    assert main(["check", "--format", "json", str(tmp_path / "a.policy"), str(tmp_path / "b.policy")]) == 3
+    found = [(entry["code"], entry["line"], entry["column"]) for entry in json.loads(capsys.readouterr().out)]
+    assert found == [("PC007", 1, 11), ("PC004", 1, 7)]
 
 
 # ---------------------------------------------------------------- the command, under limits of the system

@@ -10,6 +10,7 @@ from lark.parsers.lalr_analysis import Shift
 from constraintlang.machine import build_machine, load_machine
 from constraintlang.parser import _ItemParser, parse
 from constraintlang.sentences import SENTENCES, key_of, sentence
+from constraintlang.syntax_errors import MISTAKES
 
 MACHINE = build_machine()
 STATES = MACHINE.lark.parser.parser._parse_table.states
@@ -117,6 +118,21 @@ def test_every_state_explains_every_token_that_it_refuses():
                 assert not re.search(r"\b(?:NAME|LPAR|RPAR|CMP|VBAR|_NL|UNKNOWN)\b|\$END", diagnostic.message)
                 assert 0 <= diagnostic.span.start <= diagnostic.span.end <= tokens[-1].end_pos
     assert num_refused > 15_000
+
+
+def test_what_is_accepted_is_what_lark_says():
+    machine = load_machine()
+    seen = set()
+    for text in (text for mistake in MISTAKES for text in mistake.examples):
+        run = machine.lark.parse_interactive()
+        for token in machine.tokens(text):
+            if token.type not in run.accepts():
+                break
+            run.feed_token(token)
+            accepted = machine.accepted(run.parser_state.state_stack)
+            assert accepted == run.accepts()
+            seen.add(accepted)
+    assert len(seen) > 30
 
 
 def test_the_sentence_is_that_of_the_place():
