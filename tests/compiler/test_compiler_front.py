@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import rfc8785
 from hypothesis import given, settings
@@ -103,3 +105,18 @@ def test_keys_that_code_points_and_code_units_order_differently() -> None:
         canonical_bytes({"a": [2**53]})
     with pytest.raises(TypeError, match="float"):
         canonical_bytes({"a": [1.0]})
+
+
+def test_four_times_the_statements_take_about_four_times_the_time() -> None:
+    def seconds(count: int) -> float:
+        text = "".join(
+            f"s{i}: P(toxicity > 0.5 or words > {i}) < 1% for lang=en\nu{i}: words < {i + 9}\n"
+            for i in range(count)
+        )
+        source = SourceFile("edition 1\n" + text)
+        started = time.process_time()
+        assert len(compile_source(source).ir.clauses) == 2 * count
+        return time.process_time() - started
+
+    seconds(10)
+    assert min(seconds(1_200), seconds(1_200)) < 8 * min(seconds(300), seconds(300))
