@@ -2,7 +2,8 @@
 
 Every input follows from the seed and its number. The counts are written to a log after every 1,000 inputs; a run that
 is started again with the same log goes on where it stopped. A failure does not stop the run: it is listed with its
-number, from which ``--show`` makes the input again.
+number, from which ``--show`` makes the input again. A later run judges the listed inputs once more, with the code as it
+is then; those that pass stand under ``repaired``.
 
     python benchmarks/language/fuzz.py --inputs 1000000 --seed 1
     python benchmarks/language/fuzz.py --seed 1 --show 4711
@@ -45,6 +46,10 @@ def run(num_inputs: int, seed: int, log: Path, arguments: list[str]) -> dict[str
         if state["seed"] != seed:
             raise SystemExit(f"{log} is of seed {state['seed']}, not {seed}: choose another --log")
     state["about"] = about("fuzz.py", arguments, seed)
+    again = state["failures"]
+    state["failures"] = [failure for failure in again if not passes(seed, failure["input"])]
+    state.setdefault("repaired", []).extend(failure for failure in again if failure not in state["failures"])
+    save(state, log)
     while state["inputs"] < num_inputs:
         started = time.process_time()
         for index in range(state["inputs"], min(state["inputs"] + EVERY, num_inputs)):
@@ -78,6 +83,15 @@ def one(state: dict[str, Any], seed: int, index: int) -> None:
         state["slowest"] = [index, round(seconds, 3)]
 
 
+def passes(seed: int, index: int) -> bool:
+    """Whether an input meets every property now."""
+    try:
+        judge(fuzz_input(seed, index))
+    except Exception:
+        return False
+    return True
+
+
 def count(counts: dict[str, int], key: str) -> None:
     """Add one."""
     counts[key] = counts.get(key, 0) + 1
@@ -103,7 +117,11 @@ def main() -> int:
         print(repr(fuzz_input(args.seed, args.show)))
         return 0
     state = run(args.inputs, args.seed, args.log, sys.argv[1:])
-    print(json.dumps({key: state[key] for key in ("inputs", "endings", "failures", "slowest")}, indent=1))
+    print(
+        json.dumps(
+            {key: state[key] for key in ("inputs", "endings", "failures", "repaired", "slowest")}, indent=1
+        )
+    )
     return 1 if state["failures"] else 0
 
 

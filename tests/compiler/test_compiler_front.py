@@ -64,6 +64,14 @@ def test_a_bad_pattern_is_found_beside_other_errors_and_where_nothing_uses_it() 
         ("1 < 0.5 < toxicity", [("PC226", "1 < 0.5 < toxicity")]),
         ("toxicity < 0.1 or true", [("PC226", "toxicity < 0.1 or true")]),
         ("P(toxicity < 0.5 and false) < 1%", [("PC226", "P(toxicity < 0.5 and false) < 1%")]),
+        (
+            "P(toxicity > 0.5 > 0.6) < 2 * P(toxicity > 0.1)",
+            [("PC226", "P(toxicity > 0.5 > 0.6) < 2 * P(toxicity > 0.1)")],
+        ),
+        (
+            "P(words > 9 or true) < 1 or mean(toxicity) < 0.1",
+            [("PC226", "P(words > 9 or true) < 1 or mean(toxicity) < 0.1")],
+        ),
         # Numbers that are short enough in the policy and too long in its clauses.
         (LETS, [("PC223", "small / 2")]),
         ("2 * mean(toxicity) < 1e-99", [("PC010", "2 * mean(toxicity) < 1e-99")]),
