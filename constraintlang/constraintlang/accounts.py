@@ -16,8 +16,9 @@ from constraintlang.printer import format_number
 from constraintlang.prompts import selects
 from constraintlang.reasons import Reason, reasons
 from constraintlang.semantics import Law, Scores, evaluate, score_key, violation_rate
-from constraintlang.tree import names_in, speaks_of_parts
+from constraintlang.tree import names_in, speaks_of_order
 
+ORDER_NOTE = "it speaks of the order within a response, which no score of the whole decides"
 Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
 _VERDICTS: dict[bool | None, Verdict] = {True: "satisfied", False: "violated", None: "unknown"}
 
@@ -50,7 +51,7 @@ class Account:
 def scores_read(policy: CheckedPolicy, *, of_law: bool = False) -> list[str]:
     """The scores that the statements about single responses read, in order; ``of_law``: the others', too."""
     readings = ("pointwise", "distribution") if of_law else ("pointwise",)
-    statements = [statement for statement in policy.statements if statement.reading in readings]
+    statements = [s for s in policy.statements if s.reading in readings and not speaks_of_order(s.formula)]
     keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
     return list(dict.fromkeys(keys))
 
@@ -71,6 +72,9 @@ def accounts(
     for statement in policy.statements:
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
             continue
+        if speaks_of_order(statement.formula):
+            found.append(Account(statement, "not judged", note=ORDER_NOTE))
+            continue
         if statement.reading != "pointwise":
             whom = (
                 "all responses together" if statement.reading == "distribution" else "the model on your rows"
@@ -82,10 +86,7 @@ def accounts(
         if reason.truth is None:
             missing = [score_key(name) for name in names_in(statement.formula)]
             missing = [key for key in dict.fromkeys(missing) if scores.get(key) is None]
-            if speaks_of_parts(statement.formula):
-                missing = []
-                note = "what `over` says is not judged here; `constraintc eval` does"
-            note = note or "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
+            note = "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
         found.append(Account(statement, _VERDICTS[reason.truth], reason, note))
     return found
 
@@ -97,7 +98,7 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
     """
     found = []
     for statement in policy.statements:
-        if statement.reading == "rows":
+        if statement.reading == "rows" or speaks_of_order(statement.formula):
             continue
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
             continue
@@ -110,9 +111,6 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
         if statement.reading == "distribution":
             reason = reasons(statement.formula, on_law(law), policy.attributes)
             found.append(Account(statement, _VERDICTS[reason.truth], reason))
-            continue
-        if speaks_of_parts(statement.formula):
-            found.append(Account(statement, "not judged", note="it speaks of the parts of responses"))
             continue
         rate, tolerance = violation_rate(statement, law), statement.tolerance or Decimal(0)
         verdict: Verdict = "satisfied" if rate <= Fraction(tolerance) else "violated"

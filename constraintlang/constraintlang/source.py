@@ -42,11 +42,15 @@ class SourceFile:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
-    def line(self, number: int) -> str:
-        """The text of a line (counted from 1) without its newline."""
+    def line_span(self, number: int) -> Span:
+        """A line (counted from 1) without its newline."""
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
-        return self.text[start:] if end < 0 else self.text[start:end]
+        return Span(start, len(self.text) if end < 0 else end)
+
+    def line(self, number: int) -> str:
+        """The text of a line (counted from 1) without its newline."""
+        return self.extract(self.line_span(number))
 
     def whole_line(self, span: Span) -> Span:
         """``span`` with the rest of its lines and the newline, when nothing but space stands beside it."""

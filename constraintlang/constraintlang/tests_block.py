@@ -18,7 +18,7 @@ from constraintlang.scores import score_problem
 from constraintlang.semantics import score_key
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
-from constraintlang.tree import names_in
+from constraintlang.tree import names_in, speaks_of_order
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class _Block:
             span = statement.span or n.NO_SPAN
             inside = group is None or (group.start <= span.start and span.end <= group.end)
             touched = not self.stubs or not self.stubs.keys().isdisjoint(_keys(statement))
-            if inside and touched and statement.reading in wanted and self.in_domain(statement, tags):
+            judged = statement.reading in wanted and not speaks_of_order(statement.formula)
+            if inside and touched and judged and self.in_domain(statement, tags):
                 found.append(index)
         return found
 
@@ -196,7 +197,9 @@ class _Block:
         """Whether the outcome can judge the statement; else PC705."""
         statement = self.statements[index]
         message = None
-        if statement.reading == "rows":
+        if speaks_of_order(statement.formula):
+            message = "this statement speaks of the order within a response, which no score stands for"
+        elif statement.reading == "rows":
             message = "this statement speaks of the model on your rows, which no stub stands for"
         elif statement.reading == "distribution" and item.outcome in ON_ONE_RESPONSE:
             message = f"`{item.outcome}` judges one response, and this statement speaks of all of them"

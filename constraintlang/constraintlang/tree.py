@@ -31,11 +31,6 @@ def descendants(root: n.Node) -> Iterator[n.Node]:
         stack.extend(children(node))
 
 
-def speaks_of_parts(formula: n.Node) -> bool:
-    """Whether a formula says something about the parts of a response (``over``)."""
-    return any(isinstance(node, n.Over) for node in descendants(formula))
-
-
 def dotted(name: n.Name) -> str:
     """A name as it is written, without the model."""
     return ".".join(name.parts)
@@ -49,6 +44,12 @@ def tree_depth(root: n.Node) -> int:
         deepest = max(deepest, depth)
         stack.extend((child, depth + 1) for child in children(node))
     return deepest
+
+
+def speaks_of_order(root: n.Node) -> bool:
+    """Whether a formula reads positions within a response, so that scores of the whole do not decide it."""
+    order = (n.Over, n.Temporal, n.TemporalBinary, n.Last)
+    return any(isinstance(node, order) for node in descendants(root))
 
 
 def names_in(root: n.Node) -> list[n.Name]:

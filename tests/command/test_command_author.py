@@ -550,3 +550,11 @@ def test_control_characters_do_not_reach_the_terminal(capsys: Captured, write: W
     for verb in (["test"], ["why", "--text", "\x1b[31m a b c d e"], ["test", "--format", "junit"]):
         _, out, err = run(capsys, verb[0], path, *verb[1:])
         assert "\x1b" not in out + err
+
+
+def test_fmt_of_some_lines(capsys: Captured, write: Write) -> None:
+    path = write("a<1\nb<2\n")
+    assert run(capsys, "fmt", "--lines", "2:2", path)[0] == ExitCode.OK
+    assert Path(path).read_text(encoding="utf-8") == "a<1\nb < 2\n"
+    for wrong in ("2", "0:3", "3:2", "a:b"):
+        assert run(capsys, "fmt", "--lines", wrong, path)[0] == ExitCode.USAGE

@@ -245,7 +245,7 @@ def written(formula: object, rng: object) -> str:
     return f"({text})" if rng.random() < 0.5 else text  # type: ignore[attr-defined]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(seq_formulas | dist_formulas, min_size=1, max_size=3), st.randoms(), st.booleans())
 def test_safe_fixes_keep_the_semantic_hash(formulas: list, rng: object, with_edition: bool) -> None:  # type: ignore[type-arg]
     head = DECLARATIONS if with_edition else DECLARATIONS.removeprefix("edition 1\n")

@@ -33,7 +33,7 @@ LOGICS = (CRISP, smooth(), smooth(3))
 EVERYTHING = "toxicity + empathy < 2 and words + sentences < 9 and slur and refusal and ssn\n"
 ATTRIBUTES = check_source(DECLARATIONS + EVERYTHING).require().attributes
 every_logic = pytest.mark.parametrize("logic", LOGICS, ids=["crisp", "smooth", "blunt"])
-many = settings(max_examples=30, deadline=None)
+many = settings(max_examples=20, deadline=None)
 
 
 def margin_of(formula, values, logic=CRISP, attributes=ATTRIBUTES, scales=None):
