@@ -185,7 +185,8 @@ class _Block:
             span = statement.span or n.NO_SPAN
             inside = group is None or (group.start <= span.start and span.end <= group.end)
             touched = not self.stubs or not self.stubs.keys().isdisjoint(_keys(statement))
-            judged = statement.reading in wanted and not speaks_of_order(statement.formula)
+            ordered = item.text is None and speaks_of_order(statement.formula)
+            judged = statement.reading in wanted and not ordered
             if inside and touched and judged and self.in_domain(statement, tags):
                 found.append(index)
         return found
@@ -197,7 +198,7 @@ class _Block:
         """Whether the outcome can judge the statement; else PC705."""
         statement = self.statements[index]
         message = None
-        if speaks_of_order(statement.formula):
+        if item.text is None and speaks_of_order(statement.formula):
             message = "this statement speaks of the order within a response, which no score stands for"
         elif statement.reading == "rows":
             message = "this statement speaks of the model on your rows, which no stub stands for"
