@@ -17,7 +17,7 @@ from constraintlang.printer import format_formula
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
-from constraintlang.temporal import level_fits, temporal_kind
+from constraintlang.temporal import base_fits, level_fits, temporal_kind
 from constraintlang.units import Unit, multiply, unit_of
 
 NOT_COMPILED = "parses but is not compiled by this release"
@@ -46,8 +46,8 @@ class Kinds:
         self.report = report
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
-        self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
         self.over: str | None = None  # the level whose parts are being read
+        self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
 
     # ------------------------------------------------------------ formulas
     def formula(self, node: n.Formula) -> Level:
@@ -232,6 +232,8 @@ class Kinds:
                 message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
                 self.report.error("PC225", node.span, message, _BASE_HELP)
                 return ERROR
+            if found.kind == "base" and not base_fits(self, node):
+                return ERROR
             self.models.update({"base"} if found.kind == "base" else ())
             is_rows = found.kind == "rows" and node.model is None
             return Term("rows" if is_rows else "base", num_statistics=int(is_rows))
@@ -258,6 +260,8 @@ class Kinds:
             self.models.add(node.model)
         if node.model is None or (node.model == "base" and found.kind == "rows"):
             return True
+        if node.model == "base" and not base_fits(self, node):
+            return False
         if node.model != "base":
             message = f"no model is called `{node.model}`"
             self.report.error("PC115", node.span, message, f"write `{name}@base`")

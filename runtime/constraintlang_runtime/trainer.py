@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.scopes import sample_clauses, utility_clauses
+from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.baselines.filtering import compliant_rows
@@ -39,7 +42,7 @@ from constraintlang_runtime.rounds import (
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
-from constraintlang_runtime.supported import check_supported
+from constraintlang_runtime.settling import settle, untrained_clauses
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class ConstraintTrainer(Trainer):
         progress: Callable[[str, int, int], None] | None = None,
         **trainer_options: Any,
     ) -> None:
-        check_supported(policy.ir)
+        untrained_clauses(policy.ir)
         self.policy = policy
         self.constraint = args
         self.progress = progress
@@ -107,7 +110,10 @@ class ConstraintTrainer(Trainer):
                 )
             )
         )
-        check_scopes(policy.ir, [row.tags for row in prompt_source])
+        tags = [row.tags for row in prompt_source]
+        self.policy = policy = replace(policy, ir=expand_strata(policy.ir, tags))
+        self.clauses = sample_clauses(policy.ir)
+        check_scopes(policy.ir, tags)
         self.groups, row_groups = make_groups(
             policy.ir, rows, prompt_source, args,
             score=lambda clauses, chosen: score_rows(
@@ -214,6 +220,11 @@ class ConstraintTrainer(Trainer):
             found = measure(
                 self.model, self.processing_class, self.pool, group, self.constraint,
                 count=count, seed=seed, progress=self.progress,
+            )  # fmt: skip
+            found = settle(
+                group, [self.clauses[i] for i in group.indexes], found,
+                partial(score_rows, self.pool, rows=found.rows, tokenizer=self.processing_class),
+                first=number == 0, starts=starts,
             )  # fmt: skip
             logs: dict[str, float] = {}
             if group.is_active and not starts:

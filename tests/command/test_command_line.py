@@ -257,6 +257,14 @@ def test_emitted_canonical_text_compiles_to_the_same_hash(
     assert len(hashes) == 1
 
 
+def test_emitted_automata(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    text = "edition 1\nalways over sentences (globally toxicity < 0.2)\n"
+    code, out, _ = run(capsys, "compile", write(text), "--emit", "dfa")
+    assert code == ExitCode.OK
+    (automaton,) = json.loads(out)["traces"].values()
+    assert automaton["table"] == [[0, 1], [1, 1]]
+
+
 def test_compile_with_nothing_to_do(capsys: pytest.CaptureFixture[str], write: Write) -> None:
     code, _, err = run(capsys, "compile", write(GOOD))
     assert code == ExitCode.USAGE

@@ -7,6 +7,7 @@ import pytest
 from constraintlang import check_source
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
+from constraintlang.tree import names_in
 
 FLAG = 'attribute slur: flag { backend = lexicon("l.txt") }\n'
 REAL = 'attribute grade: real in [0, 20] { backend = python("acme:grade") }\n'
@@ -282,6 +283,27 @@ def test_readings():
     assert only("mean(toxicity) < 0.1").tolerance is None
     assert only("preserve mean(perplexity) <= 1.02 * base").reading == "rows"
     assert only("preserve mean(toxicity) < 0.1").reading == "distribution"
+
+
+def test_strata_and_their_values():
+    assert only("toxicity < 0.1").per == {}
+    open_ = only("toxicity < 0.1 for a=b per lang, topic under samples=2")
+    assert open_.per == {"lang": None, "topic": None}
+    assert open_.text == "toxicity < 0.1 for a=b per lang, topic under samples=2"
+    assert only("tag lang in {en, de, en}\ntoxicity < 0.1 per lang").per == {"lang": ("de", "en")}
+    grouped = "edition 1\ngroup g per lang {\n  a: toxicity < 1\n  b: words < 9 per topic\n}"
+    a, b = check_source(grouped).require().statements
+    assert (a.per, b.per) == ({"lang": None}, {"topic": None})
+
+
+def test_base_is_written_out_for_the_compiler_and_kept_in_the_text():
+    statement = only("mean(toxicity | lang=en) <= 0.5 * base")
+    assert statement.text == "mean(toxicity | lang=en) <= 0.5 * base"
+    assert (
+        statement.formula == only("mean(toxicity | lang=en) <= 0.5 * mean(toxicity@base | lang=en)").formula
+    )
+    rows = only("preserve mean(perplexity) <= 1.02 * base")
+    assert any(name.parts == ("base",) for name in names_in(rows.formula))
 
 
 def test_constants_become_numbers():

@@ -90,6 +90,70 @@ test "t" {{
     assert statuses(text) == ["passed", "passed", "passed", "failed", *["passed"] * 5]
 
 
+def test_tails_differences_and_choices_are_judged_on_samples() -> None:
+    low, high = ", ".join(["0.1"] * 200), ", ".join(["0.9"] * 200)
+    few = ", ".join(["20"] * 200)
+    text = f"""edition 1
+tail: quantile(toxicity, 0.9) < 0.5
+worst: cvar(toxicity, 0.9) <= 0.5
+gap: mean(toxicity) - P(words > 10) <= 0.2
+either: mean(toxicity) < 0.3 or P(words > 10) >= 90%
+test "low" {{
+  given toxicity = [{low}]
+  holds on tail
+  holds on worst
+  given words = [{few}]
+  holds on gap
+  holds on either
+}}
+test "high" {{
+  given toxicity = [{high}]
+  violated on tail
+  violated on worst
+  given words = [{few.replace("20", "1")}]
+  violated on gap
+  violated on either
+}}
+test "few" {{
+  given toxicity = [0.1, 0.1]
+  inconclusive on tail
+  inconclusive on worst
+}}
+"""
+    assert statuses(text) == ["passed"] * 10
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("mean(toxicity) <= 0.9 * base", "the base model"),
+        ("mean(toxicity) <= mean(toxicity@base) + 0.1", "the base model"),
+        ("mean(toxicity) < 0.5 per lang", "the values of a tag"),
+        ("mean(toxicity) < 0.5 for domain=chat per topic", "the values of a tag"),
+        ("mean(toxicity | lang=a) <= mean(toxicity) + 0.1", "the tags"),
+        ("over sentences (globally toxicity < 0.5)", "the parts"),
+        ("preserve perplexity <= 1.02 * base", "your rows"),
+    ],
+)
+def test_what_given_scores_do_not_decide_is_refused(statement: str, missing: str) -> None:
+    policy = policy_of(
+        'edition 1\ntag lang in {a, b}\ndomain chat { source = dataset("x/y", split="test"), tags = {topic} }\n'
+        + statement
+    )
+    with pytest.raises(ConfigError, match=missing):
+        verdicts_on(policy.statements[0], policy.attributes, [{"toxicity": Decimal(0)}])
+
+
+def test_tails_need_as_many_responses_to_each_prompt() -> None:
+    policy = policy_of("quantile(toxicity, 0.9) < 0.5")
+    sample = [{"toxicity": Decimal("0.1")}] * 300
+    prompts = [str(i // 3) for i in range(300)]
+    (found,) = verdicts_on(policy.statements[0], policy.attributes, sample, prompts)
+    assert (found.n, found.samples, found.verdict) == (100, 3, "holds")
+    with pytest.raises(ConfigError, match="as many responses"):
+        verdicts_on(policy.statements[0], policy.attributes, sample[1:], prompts[1:])
+
+
 def test_a_sample_needs_every_score() -> None:
     text = 'both: P(toxicity > 0.5 or words > 3) < 90%\ntest "t" {\n  given toxicity = [0, 1]\n  holds on both\n}\n'
     (case,) = runner_of(text).run()[0].cases
