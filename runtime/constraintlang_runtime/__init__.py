@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from constraintlang_runtime.config import ConstraintConfig as ConstraintConfig
+    from constraintlang_runtime.integrations.callback import ConstraintCallback as ConstraintCallback
     from constraintlang_runtime.integrations.policy import Policy as Policy
     from constraintlang_runtime.integrations.reward import PolicyReward as PolicyReward
     from constraintlang_runtime.integrations.testing import assert_satisfies as assert_satisfies
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # Imported on first use: what a program does not touch costs it nothing, torch least of all.
 _HOMES = {
+    "ConstraintCallback": "integrations.callback",
     "ConstraintConfig": "config",
     "ConstraintTrainer": "trainer",
     "Policy": "integrations.policy",

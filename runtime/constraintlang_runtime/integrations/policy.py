@@ -22,9 +22,9 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
-from constraintlang_runtime.supported import check_supported
 
 if TYPE_CHECKING:
+    from constraintlang_runtime.integrations.callback import ConstraintCallback
     from constraintlang_runtime.integrations.reward import PolicyReward
 
 ScorerLike = Scorer | str
@@ -49,7 +49,6 @@ class Policy:
     """
 
     def __init__(self, compiled: CompiledPolicy, pool: ScoringPool) -> None:
-        check_supported(compiled.ir)
         self.compiled = compiled
         self.pool = pool
         self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
@@ -180,6 +179,12 @@ class Policy:
                 raise ConfigError(f"the policy has no clause `{name}`; it has {', '.join(names)}")
         chosen = range(len(names)) if clause is None else [names.index(clause)]
         return PolicyReward(self, tuple(chosen), weights or {}, adaptive=adaptive)
+
+    def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
+        """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""
+        from constraintlang_runtime.integrations.callback import ConstraintCallback
+
+        return ConstraintCallback(self, prompts, **settings)
 
     def reward_funcs(self) -> list[PolicyReward]:
         """One reward function per clause, so that TRL logs each under the clause's name."""
