@@ -56,3 +56,14 @@ def names_in(root: n.Node) -> list[n.Name]:
     """Every name below ``root``, in source order."""
     found = [node for node in descendants(root) if isinstance(node, n.Name)]
     return sorted(found, key=lambda name: name.span.start)
+
+
+def overs_in(root: n.Node) -> list[n.Over]:
+    """Every ``over`` below ``root``."""
+    return [node for node in descendants(root) if isinstance(node, n.Over)]
+
+
+def whole_names_in(root: n.Node) -> list[n.Name]:
+    """The names that are read on the whole response: those outside ``over``, in source order."""
+    inside = {id(name) for over in overs_in(root) for name in names_in(over)}
+    return [name for name in names_in(root) if id(name) not in inside]

@@ -343,6 +343,31 @@ def test_why_of_one_response(capsys: Captured, write: Write) -> None:
     assert run(capsys, "why", path, "--only", "short", "--text", "a b")[0] == ExitCode.OK
 
 
+def test_why_and_try_judge_order_on_texts(
+    capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        'edition 1\nattribute slur: flag { backend = regex(re"darn") }\n'
+        'attribute sorry: flag { backend = regex(re"(?i)sorry") }\n'
+        "order: words < 9 and over sentences (sorry before slur)\n"
+        "warm: over sentences (eventually toxicity < 0.5)\n"
+    )
+    code, out, _ = run(capsys, "why", path, "--only", "order", "--text", "Oh darn. Sorry.")
+    assert code == ExitCode.VIOLATED
+    assert "    over sentences (sorry before slur)              false          ?  <- fails\n" in out
+    assert run(capsys, "why", path, "--only", "order", "--text", "Sorry. Oh darn.")[0] == ExitCode.OK
+    code, out, _ = run(capsys, "why", path, "--only", "order", "--scores", "words=3")
+    assert code == ExitCode.FAILED
+    assert "order: not judged, it speaks of the order" in out
+    code, out, _ = run(capsys, "why", path, "--only", "warm", "--text", "Hello.")
+    assert code == ExitCode.FAILED
+    assert "add --scorer toxicity=PATH[#LABEL]" in out
+    monkeypatch.setattr("sys.stdin", io.StringIO("Oh darn. Sorry.\nSorry. Oh darn.\n"))
+    code, out, _ = run(capsys, "try", path, "--only", "order", "--format", "json")
+    verdicts = [json.loads(line)["statements"][0]["verdict"] for line in out.splitlines()[:2]]
+    assert (code, verdicts) == (ExitCode.VIOLATED, ["violated", "satisfied"])
+
+
 def test_a_violated_preference_is_no_failure(capsys: Captured, write: Write) -> None:
     code, out, _ = run(capsys, "why", write(POLICY), "--only", "calm", "--text", "LOUD")
     assert code == ExitCode.OK

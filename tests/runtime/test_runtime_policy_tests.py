@@ -178,6 +178,36 @@ def test_verdicts_on_samples_never_contradict_the_law_they_are(formula: n.Formul
 
 
 # ------------------------------------------------------------------ single responses
+ORDER = HEAD + (
+    'attribute sorry: flag { backend = regex(re"(?i)sorry") }\n'
+    "order: over sentences (sorry before slur)\nquiet: over turns (globally loud < 0.5)\n"
+    "few: always words < 9 and over sentences (weak_next[2, 2] false)\n"
+)
+
+
+def test_order_is_judged_on_the_parts_of_a_text(tmp_path: Path) -> None:
+    text = ORDER + (
+        'test "t" {\n  pass "Sorry. Oh darn!" on order\n  fail "Oh darn! Sorry." on order\n  pass "" on order\n'
+        '  fail "A. B. C." on few\n  pass "A. B." on few\n  given words = 9\n  fail "A. B." on few\n'
+        '  pass "User: LOUD\\nBot: ok" on quiet\n}\n'
+    )
+    assert statuses(text) == ["passed"] * 6 + ["skipped"]
+    (tmp_path / "words.tsv").write_text("LOUD\t0.6\n", encoding="utf-8")
+    *_, last = runner_of(text, tmp_path, live=True).run()[0].cases
+    assert last.status == "failed"
+    assert "`quiet` is violated" in last.message
+
+
+def test_mutants_of_order_are_judged_on_the_same_parts() -> None:
+    cases = 'test "t" {\n  pass "Sorry. Oh darn!" on order\n  fail "Oh darn! Sorry." on order\n}\n'
+    runner = runner_of(ORDER + cases)
+    found = mutate(runner, runner.run())
+    assert (found.num_mutants, found.survivors) == (1, ())
+    weak = runner_of(ORDER + 'test "t" {\n  pass "Hello." on order\n}\n')
+    (survivor,) = mutate(weak, weak.run()).survivors
+    assert survivor.change == "the sides of `before` exchanged"
+
+
 def test_scores_of_texts_without_files_or_models(tmp_path: Path) -> None:
     text = HEAD + (
         "a: always not slur\nb: always words < 3\nc: always loud < 0.5\n"
@@ -269,6 +299,10 @@ def changes(text: str) -> list[tuple[str, str]]:
             ("words > 1", "`>` read as `<=`"),
             ("1", "the threshold 1 read as 0"), ("1", "the threshold 1 read as 2"),
         ]),
+        ("over sentences (eventually slur)", [("eventually slur", "`eventually` read as `globally`")]),
+        ("over sentences (next (last before not slur))", [
+            ("last before not slur", "the sides of `before` exchanged"), ("not slur", "`not` left out"),
+        ]),
         ("preserve mean(perplexity) <= 1.02 * base", [("mean(perplexity) <= 1.02 * base", "`<=` read as `>`")]),
     ],
 )  # fmt: skip
@@ -282,7 +316,7 @@ def test_every_mutant_is_another_statement_that_evaluates(formula: n.Formula, re
     policy = policy_of(DECLARATIONS + format_formula(formula))
     (statement,) = policy.statements
     found = list(mutants(statement, policy.attributes))
-    assert found
+    assert found or isinstance(statement.formula, n.Flag)
     for mutant in found:
         assert mutant.statement.formula != statement.formula
         for scores in responses:
