@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from constraintlang import nodes as n
+from constraintlang.diagnostics import Label
 from constraintlang.report import Report
 from constraintlang.tree import descendants, dotted, names_in
 
@@ -146,6 +147,11 @@ class LetValues:
             first.span,
             f"the constant `{first.name}` is defined by itself: {shown}",
             "give one of them a number",
+            labels=tuple(
+                Label(let.span, "by way of this")
+                for let in sorted((self.lets[name] for name in names), key=lambda let: let.span.start)
+                if let is not first
+            ),
         )
 
     def _evaluate(self, name: str) -> None:

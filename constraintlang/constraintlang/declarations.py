@@ -190,7 +190,7 @@ class _Collector:
         self.found.domains = file.domains | self.found.domains
         self.found.tag_keys |= file.tag_keys
         for key, tag in file.tags.items():
-            self.declare_tag(key, tag)
+            self.declare_tag(key, n.Tag(key=key, values=tag.values))  # its place is in another file
 
     def bring(self, qualified: str, name: str, span: Span, file: Declarations) -> None:
         if not self.is_new("name", qualified, span):
@@ -206,7 +206,7 @@ class _Collector:
         known = self.found.tags.get(key)
         if known is not None:
             new = tuple(s for s in tag.values if str(s.value) not in {str(k.value) for k in known.values})
-            tag = n.Tag(key=key, values=(*known.values, *new), name_span=known.name_span, span=known.span)
+            tag = n.Tag(key=key, values=(*known.values, *new))
         self.found.tags[key] = tag
 
     def domain_fields(self, item: n.Domain) -> None:

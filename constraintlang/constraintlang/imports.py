@@ -18,7 +18,7 @@ from constraintlang.parser import MAX_BYTES, parse_detailed
 from constraintlang.places import Place, Refusal, find_place, key_of
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
-from constraintlang.source import SourceFile
+from constraintlang.source import SourceFile, Span
 
 MAX_FILES = 100
 MAX_DEPTH = 20
@@ -33,15 +33,21 @@ class Library:
     texts: dict[str, str] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
     """What is wrong in imported files; each finding carries its file."""
+    places: dict[str, Span] = field(default_factory=dict)
+    """For each file by its name, the import in the file that is checked by which it came."""
 
 
 @dataclass(frozen=True)
 class Importer:
-    """Reads the imports of one file; ``chain`` are the (key, name) of the files that are being read."""
+    """Reads the imports of one file; ``chain`` are the (key, name) of the files that are being read.
+
+    ``entry`` is the import in the file that is checked by which this file came; None is that file itself.
+    """
 
     library: Library
     source: SourceFile
     chain: tuple[tuple[str | None, str], ...]
+    entry: Span | None = None
 
     @classmethod
     def of(cls, source: SourceFile, library: Library) -> Importer:
@@ -82,6 +88,8 @@ class Importer:
             report.error("PC107", item.span, f"cannot read `{place.name}`: {why}", "correct the file")
             return None
         library.texts[place.key] = text
+        entry = self.entry or item.span
+        library.places[place.name] = entry
         if sum(map(len, library.texts.values())) > MAX_BYTES:
             message = "the imported files are larger than 4 MiB together"
             report.error("PC010", item.span, message, "import less, or smaller files")
@@ -90,7 +98,7 @@ class Importer:
         parsed = parse_detailed(source)
         inner = Report(list(parsed.diagnostics), source)
         inner.diagnostics.extend(check_characters(source, [c.span for c in parsed.policy.comments if c.text]))
-        importer = Importer(library, source, (*self.chain, (place.key, place.name)))
+        importer = Importer(library, source, (*self.chain, (place.key, place.name)), entry)
         found = collect(
             parsed.policy,
             inner,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
 from constraintlang.fixes import Edit, Fix
 from constraintlang.layout import CONTINUING, OPENING, Chunk, span_of, split
+from constraintlang.memory import Memory
 from constraintlang.source import SourceFile, Span
 from constraintlang.syntax_errors import Situation, explain
 from constraintlang.tree import tree_depth
@@ -59,12 +61,45 @@ def parse(source: SourceFile | str) -> tuple[n.Policy, list[Diagnostic]]:
     return result.policy, result.diagnostics
 
 
-def parse_detailed(source: SourceFile) -> ParseResult:
+def parse_detailed(source: SourceFile, memory: Memory | None = None) -> ParseResult:
     """``parse``, and the names that later stages must not complain about."""
     too_large = _size_limits(source.text)
     if too_large is not None:
         return ParseResult(n.Policy(span=Span(0, len(source.text))), [too_large])
-    return _Reader(source).read()
+    return _Reader(source, memory).read()
+
+
+def tokens_of(text: str, memory: Memory | None = None) -> list[Any]:
+    """The tokens of a text with comments and newlines; every text has some.
+
+    INVARIANT: no token goes over the end of a line, so each line can be read alone.
+    """
+    if memory is None:
+        return list(_machine().lex(text))
+    memory.begin("line")
+    tokens, start = [], 0
+    for line in text.split("\n"):
+        shape = memory.recall("line", line, 0, partial(_shape, line))
+        tokens += [Token(kind, word, start + first, end_pos=start + end) for kind, word, first, end in shape]
+        start += len(line) + 1
+        if start <= len(text):
+            tokens.append(Token("_NL", "\n", start - 1, end_pos=start))
+    return tokens
+
+
+def _shape(line: str) -> tuple[tuple[str, str, int, int], ...]:
+    return tuple((t.type, str(t), t.start_pos, t.end_pos) for t in _machine().lex(line))
+
+
+def accepted_after(tokens: Sequence[Any]) -> frozenset[str]:
+    """What may follow the first tokens of an item; empty when they already begin none."""
+    run = _ItemParser().started()
+    try:
+        for token in tokens:
+            run.feed_token(token)
+    except UnexpectedToken:
+        return frozenset()
+    return frozenset(run.accepts())
 
 
 # ---------------------------------------------------------------- the machine
@@ -132,11 +167,6 @@ def _load(data: Any, memo: Any) -> lark.Lark:
     return lark.Lark._load_from_dict(data, {int(k): v for k, v in memo.items()})
 
 
-def tokens_of(text: str) -> list[Any]:
-    """The tokens of a text, comments and newlines among them; every text has some reading as tokens."""
-    return list(_machine().lex(text))
-
-
 # ---------------------------------------------------------------- limits
 def _limit(span: Span, message: str, help: str) -> Diagnostic:
     return Diagnostic("PC010", "error", span, message, help=help)
@@ -186,13 +216,16 @@ def _digits(text: str) -> int:
 @dataclass
 class _Reader:
     source: SourceFile
+    memory: Memory | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
     lost_names: set[str] = field(default_factory=set)
     lost_labels: set[str] = field(default_factory=set)
     parser: _ItemParser = field(default_factory=lambda: _ItemParser())
 
     def read(self) -> ParseResult:
-        tokens = tokens_of(self.source.text)
+        tokens = tokens_of(self.source.text, self.memory)
+        if self.memory is not None:
+            self.memory.begin("item")
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
@@ -233,13 +266,24 @@ class _Reader:
     def item(self, tokens: list[Any], chunk: Chunk) -> Any:
         item = None
         if not chunk.broken:
-            item, found = self.parser.parse(tokens)
+            item, found = self.remembered(tokens, chunk)
             self.diagnostics.extend(found)
         if item is None:
             self.remember_lost(tokens)
-        else:
-            self.warn_of_joined_lines(tokens, chunk)
         return item
+
+    def remembered(self, tokens: list[Any], chunk: Chunk) -> tuple[Any, tuple[Diagnostic, ...]]:
+        if self.memory is None or chunk.body is not None:  # the text of a group is not that of its head
+            return self.parsed(tokens, chunk)
+        start = tokens[0].start_pos
+        key = (self.source.text[start : tokens[-1].end_pos], len(tokens), tuple(chunk.joined_at))
+        return self.memory.recall("item", key, start, lambda: self.parsed(tokens, chunk))
+
+    def parsed(self, tokens: list[Any], chunk: Chunk) -> tuple[Any, tuple[Diagnostic, ...]]:
+        item, found = self.parser.parse(tokens)
+        if item is not None:
+            found = [*found, *self.joined_lines(tokens, chunk)]
+        return item, tuple(found)
 
     def remember_lost(self, tokens: list[Any]) -> None:
         first, second = tokens[0], tokens[1] if len(tokens) > 1 else None
@@ -250,7 +294,7 @@ class _Reader:
         elif first.type == "IMPORT":
             self.lost_names.update(str(t) for t in tokens if t.type == "NAME")
 
-    def warn_of_joined_lines(self, tokens: list[Any], chunk: Chunk) -> None:
+    def joined_lines(self, tokens: list[Any], chunk: Chunk) -> Iterator[Diagnostic]:
         for start, end in pairwise([*chunk.joined_at, len(tokens)]):
             line = tokens[start:end]
             if not any(t.type in ("CMP", "IN") for t in line):
@@ -264,16 +308,14 @@ class _Reader:
                 fix = Fix(
                     (Edit(gap, ""), Edit(Span(line[0].start_pos, line[0].start_pos), f"{operator} ")), "safe"
                 )
-            self.diagnostics.append(
-                Diagnostic(
-                    "PC014",
-                    "warning",
-                    span_of(line[0]).to(span_of(line[-1])),
-                    "this line continues the statement above it, yet it could stand alone",
-                    help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
-                    labels=(Label(span_of(operator), "the statement goes on after this"),),
-                    fix=fix,
-                )
+            yield Diagnostic(
+                "PC014",
+                "warning",
+                span_of(line[0]).to(span_of(line[-1])),
+                "this line continues the statement above it, yet it could stand alone",
+                help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
+                labels=(Label(span_of(operator), "the statement goes on after this"),),
+                fix=fix,
             )
 
 
@@ -285,13 +327,18 @@ class _ItemParser:
         self.machine = _machine()
         self.callbacks = self.machine._parse_tree_builder.create_callback(self.builder)
 
+    def started(self) -> Any:
+        """A parser in front of an item."""
+        run = self.machine.parse_interactive()
+        conf = run.parser_state.parse_conf
+        run.parser_state.parse_conf = ParseConf(conf.parse_table, self.callbacks, conf.start)
+        return run
+
     def parse(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The node of one item, or None and the reasons."""
         found: list[Diagnostic] = []
         self.builder.diagnostics = found
-        run = self.machine.parse_interactive()
-        conf = run.parser_state.parse_conf
-        run.parser_state.parse_conf = ParseConf(conf.parse_table, self.callbacks, conf.start)
+        run = self.started()
         index = 0
         try:
             for token in tokens:

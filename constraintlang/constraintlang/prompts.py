@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
+from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
 from constraintlang.printer import format_scalar
 from constraintlang.report import Report
@@ -45,12 +46,16 @@ def _check_pair(
 ) -> None:
     if key in declarations.quiet:
         return
+    labels: tuple[Label, ...] = ()
     if key == "domain":
         known = [*declarations.domains] or None
         what = "domain"
     elif key in declarations.tags:
-        known = [str(s.value) for s in declarations.tags[key].values]
+        tag = declarations.tags[key]
+        known = [str(s.value) for s in tag.values]
         what = f"value of the tag `{key}`"
+        if tag.span != n.NO_SPAN:
+            labels = (Label(tag.span, "all of its values are declared here"),)
     else:
         if declarations.tag_keys and key not in declarations.tag_keys:
             head = Span(span.start, span.start + len(key))
@@ -59,10 +64,12 @@ def _check_pair(
     for value in values:
         written = str(value.value)
         if known is not None and written not in known and written not in declarations.quiet:
-            _unknown(value.span, what, format_scalar(value), known, report)
+            _unknown(value.span, what, format_scalar(value), known, report, labels)
 
 
-def _unknown(span: Span, what: str, written: str, known: list[str], report: Report) -> None:
+def _unknown(
+    span: Span, what: str, written: str, known: list[str], report: Report, labels: tuple[Label, ...] = ()
+) -> None:
     near = closest(written.strip('"'), known)
     help = (
         f"write `{near}`"
@@ -71,4 +78,5 @@ def _unknown(span: Span, what: str, written: str, known: list[str], report: Repo
     )
     label = f"a similar one exists: `{near}`" if near else None
     fix = replacing(span, format_scalar(n.Scalar(value=near, kind="name"))) if near else None
-    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label, fix=fix)
+    message = f"no {what} is called `{written}`"
+    report.error("PC102", span, message, help, label=label, labels=labels, fix=fix)

@@ -23,7 +23,10 @@ from constraintlang_compiler.front import check_and_lower
 
 GOOD = "edition 1\ncap: always toxicity < 0.5 for domain=chat\n"
 THREE_MISTAKES = "edition 1\ncap: toxcity < 0.1\nbad: mean(toxicity) == 0.1\nodd: words < 10 and\n"
-KEYS = {"code", "severity", "message", "help", "file", "line", "column", "end_line", "end_column", "fix"}
+KEYS = {
+    *("code", "severity", "message", "help", "file", "line", "column", "end_line", "end_column"),
+    *("label", "labels", "notes", "fix"),
+}
 OWN_VERBS = ("init", "check", "compile", "explain", "env")
 Write = Callable[[str], str]
 

@@ -76,4 +76,7 @@ def test_metadata(wheel: zipfile.ZipFile) -> None:
         line.startswith("Requires-Dist: torch") and "extra ==" not in line for line in metadata.splitlines()
     )
     assert "Apache License" in wheel.read(f"{root}/licenses/LICENSE").decode()
-    assert "constraintc = constraintc.main:entry_point" in wheel.read(f"{root}/entry_points.txt").decode()
+    entry_points = wheel.read(f"{root}/entry_points.txt").decode()
+    assert "constraintc = constraintc.main:entry_point" in entry_points
+    assert "[pygments.lexers]\npolicy = constraintc.pygments_lexer:PolicyLexer" in entry_points
+    assert "Requires-Dist: pygls<3,>=2.1; extra == 'lsp'" in metadata
