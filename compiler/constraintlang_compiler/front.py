@@ -10,9 +10,11 @@ from constraintlang import check_source
 from constraintlang.checked import CheckedPolicy
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
 from constraintlang.source import SourceFile
+from constraintlang_compiler.constant_conditions import check_constant_conditions
 from constraintlang_compiler.data_files import data_files
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.lower import Lowered, lower_with_origins
+from constraintlang_compiler.patterns import check_patterns
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,20 @@ def check_and_lower(source: SourceFile, *, allow_path: bool = False, judge_tests
     INVARIANT: a source without errors here compiles.
     """
     result = check_source(source, allow_path=allow_path, judge_tests=judge_tests)
-    if result.policy is None:
-        return Front(None, None, tuple(result.diagnostics))
-    files, found = data_files(result.policy.attributes.values(), source, allow_path=allow_path)
+    attributes = () if result.policy is None else result.policy.attributes.values()
+    found = [*result.diagnostics, *check_patterns(result.tree, attributes)]
     lowered = None
-    try:
-        lowered = lower_with_origins(result.policy, source)
-    except PolicyError as error:
-        found.extend(error.diagnostics)
-    else:
-        found.extend(lowered.warnings)
-    diagnostics = tuple(sort_diagnostics([*result.diagnostics, *found]))
+    files: Mapping[str, Path] = {}
+    if result.policy is not None:
+        files, missing = data_files(attributes, source, allow_path=allow_path)
+        found.extend(missing)
+        try:
+            lowered = lower_with_origins(result.policy, source)
+        except PolicyError as error:
+            found.extend(error.diagnostics)
+        else:
+            found.extend([*lowered.warnings, *check_constant_conditions(result.policy, lowered)])
+    diagnostics = tuple(sort_diagnostics(found))
     if any(finding.is_error for finding in diagnostics):
         return Front(None, None, diagnostics)
     return Front(result.policy, lowered, diagnostics, files)

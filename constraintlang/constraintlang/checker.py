@@ -64,7 +64,7 @@ def check_source(
     parsed = parse_detailed(source)
     report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
-    report.diagnostics.extend(check_characters(source, comments))
+    report.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
     library = Library(allow_path)
     declarations = collect(
         parsed.policy,
@@ -94,6 +94,8 @@ class _Statements:
     def items(self, items: Sequence[n.Item], scope: Scope, group: Span | None = None) -> None:
         # Groups nest at most 200 deep, and a level takes one frame here.
         for item in items:
+            if self.report.is_full:
+                return
             if isinstance(item, n.Group):
                 inner = enter(scope, item.clauses, self.declarations, self.report)
                 self.items(item.items, inner, item.span)

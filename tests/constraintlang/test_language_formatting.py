@@ -10,7 +10,7 @@ from policy_strategies import policies
 
 from constraintlang import PolicyError, SourceFile, format_policy, formatting, parse, printer
 from constraintlang.formatting import UnsoundFormat, format_lines, format_source
-from constraintlang.parser import tokens_of
+from constraintlang.machine import tokens_of
 from constraintlang.wrapping import wrap
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "policies").glob("*.policy"))

@@ -10,7 +10,8 @@ from typing import Any
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.sources import add_allow_path, read_argument
-from constraintlang.diagnostics import sort_diagnostics
+from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
+from constraintlang.source import SourceFile
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.fixing import findings_of
 from constraintlang_compiler.front import check_and_lower
@@ -62,16 +63,13 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         try:
             source = read_argument(name)
+            found = _findings(source, args)
+        except PolicyError as error:  # no UTF-8, or too large
+            source, found = error.source, error.diagnostics
         except SourceError as error:
             print_error(error.message, error.help)
             unreadable += 1
             continue
-        front = check_and_lower(source, allow_path=args.allow_path)
-        found = findings_of(source, front, style=args.style)
-        if args.sat:
-            from constraintlang_compiler.analysis.sat import analyse
-
-            found = tuple(sort_diagnostics([*found, *analyse(front, num_prompts=args.num_prompts)]))
         counts.update(diagnostic.severity for diagnostic in found)
         fixes.update(diagnostic.fix.applicability for diagnostic in found if diagnostic.fix)
         if args.format == "json":
@@ -90,6 +88,16 @@ def run(args: argparse.Namespace) -> int:
     if counts["error"]:
         return ExitCode.REJECTED
     return ExitCode.FINDINGS if args.deny == "warnings" and counts["warning"] else ExitCode.OK
+
+
+def _findings(source: SourceFile, args: argparse.Namespace) -> tuple[Diagnostic, ...]:
+    front = check_and_lower(source, allow_path=args.allow_path)
+    found = findings_of(source, front, style=args.style)
+    if not args.sat:
+        return found
+    from constraintlang_compiler.analysis.sat import analyse
+
+    return tuple(sort_diagnostics([*found, *analyse(front, num_prompts=args.num_prompts)]))
 
 
 def _summary(counts: Counter[str]) -> str:
