@@ -9,6 +9,15 @@ from constraintlang.pages import Page
 from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
 
 OWN_PAGES = {
+    "PC122": Page(
+        "PC122",
+        "a pattern that is no regular expression",
+        "Patterns are written in RE2 syntax, whose engine takes time in proportion to the text and never more. "
+        "Look-around, back-references and possessive repetition need backtracking and do not exist there; a "
+        "pattern may repeat at most 1000 times, counting repetitions inside each other.",
+        'attribute twice: flag { backend = regex(re"(\\w+) \\1") }\nnot twice',
+        'attribute twice: flag { backend = regex(re"very very|really really") }\nnot twice',
+    ),
     "PC210": Page(
         "PC210",
         "a mean is bounded from the side on which its range is open",

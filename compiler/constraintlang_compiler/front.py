@@ -21,9 +21,11 @@ from constraintlang_compiler.allows import (
     judged_by_check,
     read_allows,
 )
+from constraintlang_compiler.constant_conditions import check_constant_conditions
 from constraintlang_compiler.data_files import data_files
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.lower import Lowered, lower_with_origins
+from constraintlang_compiler.patterns import check_patterns
 
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -72,17 +74,19 @@ def check_and_lower(source: SourceFile, *, allow_path: bool = False, judge_tests
     INVARIANT: a source without errors here compiles.
     """
     result = check_source(source, allow_path=allow_path, judge_tests=judge_tests)
+    attributes = () if result.policy is None else result.policy.attributes.values()
+    patterns = check_patterns(result.tree, attributes)
     if result.policy is None:
-        return _front(result, None, [])
-    files, found = data_files(result.policy.attributes.values(), source, allow_path=allow_path)
+        return _front(result, None, patterns)
+    files, found = data_files(attributes, source, allow_path=allow_path)
     lowered = None
     try:
         lowered = lower_with_origins(result.policy, source)
     except PolicyError as error:
         found.extend(error.diagnostics)
     else:
-        found.extend(lowered.warnings)
-    return _front(result, lowered, found, files)
+        found.extend([*lowered.warnings, *check_constant_conditions(result.policy, lowered)])
+    return _front(result, lowered, [*patterns, *found], files)
 
 
 def _front(
@@ -112,9 +116,10 @@ class Findings:
 def findings(source: SourceFile, memory: Memory, *, allow_path: bool = False) -> Findings:
     """What ``check_and_lower`` finds, at the cost of what changed since the last call with this memory."""
     result = check_source(source, memory, allow_path=allow_path)
-    found: list[Diagnostic] = []
+    attributes = () if result.policy is None else result.policy.attributes.values()
+    found = check_patterns(result.tree, attributes)
     if result.policy is not None:
-        _, found = data_files(result.policy.attributes.values(), source, allow_path=allow_path)
+        found += data_files(attributes, source, allow_path=allow_path)[1]
         memory.begin("lowered")
         lowered = [
             d for statement in result.policy.statements for d in _of_lowering(statement, result, memory)
@@ -137,8 +142,10 @@ def _of_lowering(statement: CheckedStatement, result: CheckResult, memory: Memor
     """What lowering says of a statement."""
 
     def lower() -> tuple[Diagnostic, ...]:
+        policy = policy_of(result.declarations, [statement])
         try:
-            return lower_alone(statement, result).warnings
+            lowered = lower_with_origins(policy, result.source)
+            return (*lowered.warnings, *check_constant_conditions(policy, lowered))
         except PolicyError as error:
             return error.diagnostics
 

@@ -21,7 +21,7 @@ from constraintlang.source import SourceFile
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.automata_work import AutomataWork
 from constraintlang_compiler.canonical import clause_id
-from constraintlang_compiler.decimals import decimal_text
+from constraintlang_compiler.decimals import MAX_DIGITS, TooManyDigits, decimal_text
 from constraintlang_compiler.expectation import Expectation
 from constraintlang_compiler.ir import (
     AttributeRecord,
@@ -83,10 +83,15 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
         except Rejection as rejection:
             work.refused(rejection)
             diagnostics.append(_diagnostic(rejection))
-        except RecursionError:
+        except (RecursionError, TooManyDigits) as error:
             span = statement.span or nodes.NO_SPAN
-            message = "this statement is nested too deeply"
-            help_text = "split it, or name parts of it with `let`"
+            message, help_text = (
+                "this statement is nested too deeply",
+                "split it, or name parts of it with `let`",
+            )
+            if isinstance(error, TooManyDigits):
+                message = f"the numbers of this statement amount to one of more than {MAX_DIGITS} digits"
+                help_text = "calculate with shorter numbers"
             diagnostics.append(_diagnostic(Rejection("PC010", message, help=help_text, span=span)))
     if diagnostics:
         raise PolicyError(diagnostics, source)

@@ -76,7 +76,7 @@ def check_source(
     parsed = parse_detailed(source, memory)
     report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
-    report.diagnostics.extend(check_characters(source, comments))
+    report.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
     library = Library(allow_path)
     declarations = collect(
         parsed.policy,
@@ -119,6 +119,8 @@ class _Statements:
     def items(self, items: Sequence[n.Item], scope: Scope, group: Span | None = None) -> None:
         # Groups nest at most 200 deep, and a level takes one frame here.
         for item in items:
+            if self.report.is_full:
+                return
             if isinstance(item, n.Group):
                 self.groups.append(item)
                 inner = enter(scope, item.clauses, self.declarations, self.report)

@@ -213,8 +213,8 @@ class _Renderer:
 
     def render_line(self, number: int, marks: list[_Mark], width: int) -> list[str]:
         marks = sorted(marks, key=lambda m: (m.start, m.end))
-        text = visible(self.source.line(number))
-        text, marks = _cut(text, marks)
+        text, marks = _cut(self.source.line(number), marks)
+        text = visible(text)
         bar = self.paint(_BLUE, "|")
         margin = " " * width
         out = [f"{self.paint(_BLUE, str(number).rjust(width))} {bar} {text}".rstrip()]

@@ -14,7 +14,8 @@ from constraintlang import vocabulary as v
 from constraintlang.characters import check_characters
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.parser import MAX_BYTES, parse_detailed
+from constraintlang.limits import MAX_BYTES
+from constraintlang.parser import parse_detailed
 from constraintlang.places import Place, Refusal, find_place, key_of
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
@@ -97,7 +98,8 @@ class Importer:
         source = SourceFile(text, place.name, place.path.parent)
         parsed = parse_detailed(source)
         inner = Report(list(parsed.diagnostics), source)
-        inner.diagnostics.extend(check_characters(source, [c.span for c in parsed.policy.comments if c.text]))
+        comments = [c.span for c in parsed.policy.comments if c.text]
+        inner.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
         importer = Importer(library, source, (*self.chain, (place.key, place.name)), entry)
         found = collect(
             parsed.policy,

@@ -116,7 +116,7 @@ class Kinds:
         for operand in operands:
             terms.append(self.expression(operand))
         levels = {t.level for t in terms} - {"const"}
-        if "error" in levels:
+        if "error" in levels or self._turns_back(operands, operators):
             return "error"
         equality = any(op in ("==", "!=") for op in operators)
         parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
@@ -155,6 +155,19 @@ class Kinds:
             return "error"
         return level
 
+    def _turns_back(self, operands: Sequence[n.Expr], operators: Sequence[str]) -> bool:
+        """PC004 for a chain such as `toxicity > 0.1 < 0.2`, which does not say what it seems to."""
+        directions = {op[0] for op in operators} & {"<", ">"}
+        if len(directions) < 2:
+            return False
+        self.report.error(
+            "PC004",
+            operands[0].span.to(operands[-1].span),
+            "the comparisons of this chain point in different directions",
+            "write a range such as `0.1 < toxicity < 0.2`, or two comparisons joined by `and`",
+        )
+        return True
+
     def _statistic_comparison(
         self, span: Span, operands: Sequence[n.Expr], terms: list[Term], equality: bool, level: Level
     ) -> Level:
@@ -163,7 +176,7 @@ class Kinds:
                 "PC202",
                 span,
                 "no number of samples decides whether a statistic is exactly equal to a number",
-                "ask for a range, for example `mean(words) in [90, 110]`",
+                "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`",
                 fix=_range_fix(span, operands),
             )
             return "error"

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Span:
+
+class Span(Struct, frozen=True, gc=False):
     """A half-open range of character offsets ``[start, end)`` in one source text."""
 
     start: int
@@ -49,8 +50,8 @@ class SourceFile:
         return Span(start, len(self.text) if end < 0 else end)
 
     def line(self, number: int) -> str:
-        """The text of a line (counted from 1) without its newline."""
-        return self.extract(self.line_span(number))
+        """The text of a line (counted from 1) without its line end."""
+        return self.extract(self.line_span(number)).removesuffix("\r")
 
     def whole_line(self, span: Span) -> Span:
         """``span`` with the rest of its lines and the newline, when nothing but space stands beside it."""

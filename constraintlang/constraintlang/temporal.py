@@ -84,12 +84,12 @@ def _over(kinds: Kinds, node: n.Over) -> Level:
         message = f"responses have no parts called `{node.level}`"
         help = f"write `over {near}`" if near else f"known are {choices}"
         kinds.report.error("PC115", node.level_span or node.span, message, help)
-    errors_before = sum(d.is_error for d in kinds.report.diagnostics)
+    errors_before = kinds.report.num_errors
     # A wrong level is said once: the attributes below are then read where they can be.
     kinds.over = node.level if known else v.WHOLE
     level = kinds.formula(node.operand)
     kinds.over = None
-    if not known or level == "error" or sum(d.is_error for d in kinds.report.diagnostics) > errors_before:
+    if not known or level == "error" or kinds.report.num_errors > errors_before:
         return "error"
     # Also a formula without attributes says something: how many parts there are.
     return _no_distribution(kinds, [level], [node.operand]) or "seq"

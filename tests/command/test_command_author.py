@@ -583,3 +583,17 @@ def test_fmt_of_some_lines(capsys: Captured, write: Write) -> None:
     assert Path(path).read_text(encoding="utf-8") == "a<1\nb < 2\n"
     for wrong in ("2", "0:3", "3:2", "a:b"):
         assert run(capsys, "fmt", "--lines", wrong, path)[0] == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("verb", ["fmt", "fix", "test"])
+def test_a_file_that_is_no_utf8_does_not_keep_the_others_from_it(
+    capsys: Captured, write: Write, tmp_path: Path, verb: str
+) -> None:
+    broken, other = tmp_path / "broken.policy", write("toxicity =< 0.1\nwords < 9\n")
+    broken.write_bytes(b"words < 9 \xff")
+    code, out, err = run(capsys, verb, str(broken), other)
+    assert code == ExitCode.REJECTED
+    assert "error[PC007]: the byte 0xff is no UTF-8 text" in err
+    assert broken.read_bytes() == b"words < 9 \xff"
+    assert other in out + err
+    assert ("toxicity <= 0.1" in Path(other).read_text(encoding="utf-8")) == (verb == "fix")

@@ -12,7 +12,7 @@ from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.selection import Selection, add_selection_arguments, selection_of
 from constraintc.sources import add_allow_path, read_argument
-from constraintlang.diagnostics import Diagnostic
+from constraintlang.diagnostics import Diagnostic, PolicyError
 from constraintlang.source import SourceFile
 from constraintlang_compiler.allows import Allowed
 from constraintlang_compiler.errors import SourceError
@@ -97,6 +97,9 @@ def _check(args: argparse.Namespace, selection: Selection) -> int:
     for name in args.files:
         try:
             source = read_argument(name)
+        except PolicyError as error:  # no UTF-8, or too large
+            checked.append(Checked(error.source, [d for d in error.diagnostics if selection.shows(d)], ()))
+            continue
         except SourceError as error:
             print_error(error.message, error.help)
             unreadable.append(error.message)
