@@ -199,29 +199,3 @@ def control_group(group: Group, measurement: Measurement) -> None:
 def keep_samples(group: Group, rows: Sequence[TokenRow], limit: int) -> None:
     """Add sampled rows to the store and drop the oldest above ``limit``."""
     group.store = [*group.store, *(row for row in rows if row.completion)][-limit:]
-
-
-def round_record(group: Group, statistics: Floats, number: int, logs: dict[str, float]) -> dict[str, Any]:
-    """One log record per group, with a family of keys per clause."""
-    record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
-    states = (
-        {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
-        if group.target is not None and group.controllers
-        else {}
-    )
-    for column, clause in enumerate(group.clauses):
-        values = statistics[:, column]
-        prefix = f"constraint/{clause.name}"
-        record |= {
-            f"{prefix}/value": float(values.mean()),
-            f"{prefix}/standard_error": float(values.std() / max(1, len(values)) ** 0.5),
-            f"{prefix}/samples": len(values),
-            f"{prefix}/bound": float(clause.bound),
-        }
-        if column in states:
-            record |= {
-                f"{prefix}/dual": states[column].dual,
-                f"{prefix}/weight": states[column].weight,
-                f"{prefix}/set_point": states[column].set_point,
-            }
-    return {**record, "round": number}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
+from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
@@ -33,12 +36,10 @@ from constraintlang_runtime.rounds import (
     control_group,
     keep_samples,
     measure,
-    round_record,
     score_rows,
     start_controllers,
 )
 from constraintlang_runtime.sampling import derived_seed
-from constraintlang_runtime.saving import SavingTrainer
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.settling import settle, untrained_clauses
@@ -46,7 +47,7 @@ from constraintlang_runtime.settling import settle, untrained_clauses
 logger = logging.getLogger(__name__)
 
 
-class ConstraintTrainer(SavingTrainer):
+class ConstraintTrainer(Trainer):
     """Fine-tune a causal LM on rows while a token-level KL regularizer pulls it to the policy's projection.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
@@ -161,6 +162,15 @@ class ConstraintTrainer(SavingTrainer):
         self.loss_is_scaled_for_ga = True
 
     # ------------------------------------------------------------------------------------------ set-up
+    def _start_anchor(self, model: Any, preserves: bool) -> Anchor | None:
+        """The start model as a reference, when the settings need it."""
+        constrained = self.constraint.method == "constraint"
+        if not constrained or not (preserves or self.constraint.anchor == "start"):
+            return None
+        if hasattr(model, "disable_adapter"):
+            return Anchor(model, disable_adapter=True)
+        return Anchor.frozen_copy(model)
+
     def _stage(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
         return None if progress is None else lambda done, total: progress(what, done, total)
@@ -223,7 +233,17 @@ class ConstraintTrainer(SavingTrainer):
                 logs |= self._fit(group, found, seed, starts)
             if group.is_active and self.constraint.prefixes != "corpus":
                 keep_samples(group, found.rows, self.constraint.anchor_samples)
-            self.log(round_record(group, found.statistics, number, logs))
+            self._log_round(group, found.statistics, number, logs)
+
+    def _take_anchor(self) -> None:
+        """Set p_ref: the start model, a frozen copy of the model as it is now, or the live model."""
+        kind = self.constraint.anchor
+        if kind == "start":
+            self.anchor = self.start_anchor
+        elif kind == "current":
+            self.anchor = Anchor(self.model)
+        else:
+            self.anchor = Anchor.frozen_copy(self.model)
 
     def _fit(self, group: Group, found: Any, seed: int, starts: bool) -> dict[str, float]:
         assert self.anchor is not None
@@ -249,6 +269,33 @@ class ConstraintTrainer(SavingTrainer):
             set_exponent(group, config.potential_exponent or by_rule)
             logs |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
         return logs
+
+    def _log_round(
+        self, group: Group, statistics: np.ndarray[Any, Any], number: int, logs: dict[str, float]
+    ) -> None:
+        """One log record per group, with a family of keys per clause."""
+        record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
+        states = (
+            {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
+            if group.target is not None and group.controllers
+            else {}
+        )
+        for column, clause in enumerate(group.clauses):
+            values = statistics[:, column]
+            prefix = f"constraint/{clause.name}"
+            record |= {
+                f"{prefix}/value": float(values.mean()),
+                f"{prefix}/standard_error": float(values.std() / max(1, len(values)) ** 0.5),
+                f"{prefix}/samples": len(values),
+                f"{prefix}/bound": float(clause.bound),
+            }
+            if column in states:
+                record |= {
+                    f"{prefix}/dual": states[column].dual,
+                    f"{prefix}/weight": states[column].weight,
+                    f"{prefix}/set_point": states[column].set_point,
+                }
+        self.log({**record, "round": number})
 
     # ------------------------------------------------------------------------------------------ loss
     def get_batch_samples(
@@ -361,6 +408,55 @@ class ConstraintTrainer(SavingTrainer):
         super()._run_epoch(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ checkpoints
+    def _get_output_dir(self, trial: Any) -> str:
+        """Checkpoints are written in a staging folder and renamed when whole."""
+        return str(Path(super()._get_output_dir(trial)) / checkpoint.STAGING)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """transformers' checkpoint plus ours, published in one step: a killed run never leaves a half checkpoint."""
+        staging = Path(self._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        super()._save_checkpoint(model, trial)
+        if not self.args.should_save:
+            return
+        frozen = self.anchor is not None and self.constraint.anchor in ("tuned", "previous")
+        if frozen:
+            assert self.anchor is not None
+            self.anchor.model.save_pretrained(staging / name / "anchor")
+        sums = {key: values for key, values in self._term_sums.items()}
+        checkpoint.save_groups(
+            staging / name, self.groups,
+            {"semantic_hash": self.policy.semantic_hash, "has_anchor": self.anchor is not None, "term_sums": sums},
+        )  # fmt: skip
+        checkpoint.publish(staging / name, staging.parent / name)
+        shutil.rmtree(staging, ignore_errors=True)
+        self._drop_old(staging.parent)
+
+    def _drop_old(self, output_dir: Path) -> None:
+        limit = self.args.save_total_limit
+        found = sorted(
+            (p for p in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.split("-")[-1].isdigit()),
+            key=lambda path: int(path.name.split("-")[-1]),
+        )
+        for path in found[: -limit if limit else None] if limit else []:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Weights by transformers, then the constraint's own state."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder = Path(resume_from_checkpoint)
+        extra = checkpoint.load_groups(folder, self.groups, self.args.device)
+        if extra["semantic_hash"] != self.policy.semantic_hash:
+            raise ConfigError(
+                f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
+                help="resume with the policy of the run, or start a new output folder",
+            )
+        self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+        if extra["has_anchor"]:
+            self._restore_anchor(folder / "anchor")
+
     def restore_finished(self, folder: Path) -> None:
         """Take the state of a checkpoint of the last step: what a run killed before its final save still needs.
 
@@ -374,6 +470,15 @@ class ConstraintTrainer(SavingTrainer):
     def run_last_round(self) -> None:
         """The measurement after the last step."""
         self.run_round(self.round_length * (-(-self.constraint.max_steps // self.round_length)))
+
+    def _restore_anchor(self, folder: Path) -> None:
+        if self.constraint.anchor in ("start", "current"):
+            self._take_anchor()
+            return
+        frozen = Anchor.frozen_copy(self.model)
+        loaded = type(self.model).from_pretrained(folder)
+        frozen.model.load_state_dict(loaded.state_dict())
+        self.anchor = frozen
 
 
 class _Rounds(TrainerCallback):
