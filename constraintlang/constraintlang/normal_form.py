@@ -76,14 +76,17 @@ def on_response(scores: Scores | Response) -> Valuation:
     parts = scores.parts if isinstance(scores, Response) else {}
 
     def truth_of(formula: n.Formula) -> Truth:
-        if not isinstance(formula, n.Over):
-            return evaluate(formula, scores)
-        trace = parts.get(formula.level)
-        if trace is None:
-            return None
-        return trace_values.holds(formula.operand, len(trace), lambda atom, i: evaluate(atom, trace[i]))
+        if isinstance(formula, n.Over):
+            trace = parts.get(formula.level)
+            if trace is None:
+                return None
+            return trace_values.holds(formula.operand, len(trace), lambda atom, i: evaluate(atom, trace[i]))
+        if isinstance(formula, n.Not | n.And | n.Or | n.Implies):
+            return truth(normal_form(formula), valuation)
+        return evaluate(formula, scores)
 
-    return Valuation(lambda expr: number(expr, scores), truth_of)
+    valuation = Valuation(lambda expr: number(expr, scores), truth_of)
+    return valuation
 
 
 def truth_on_response(formula: n.Formula, scores: Scores | Response) -> Truth:

@@ -182,7 +182,8 @@ class _Block:
         wanted = ("pointwise",) if item.outcome in ON_ONE_RESPONSE else ("pointwise", "distribution")
         group, found = self.found.group, []
         for index, statement in enumerate(self.statements):
-            if _order_beyond(item, statement):
+            overs = overs_in(statement.formula)
+            if overs and (item.outcome in ON_A_SAMPLE or any(over.level == "tokens" for over in overs)):
                 continue
             span = statement.span or n.NO_SPAN
             inside = group is None or (group.start <= span.start and span.end <= group.end)
@@ -202,8 +203,10 @@ class _Block:
         message = None
         if item.text is None and speaks_of_order(statement.formula):
             message = "this statement speaks of the order within a response, which no score stands for"
-        elif beyond := _order_beyond(item, statement):
-            message = beyond
+        elif item.outcome in ON_A_SAMPLE and overs_in(statement.formula):
+            message = (
+                "this statement speaks of the order within a response, which no stub of a sample stands for"
+            )
         elif statement.reading == "rows":
             message = "this statement speaks of the model on your rows, which no stub stands for"
         elif statement.reading == "distribution" and item.outcome in ON_ONE_RESPONSE:
@@ -240,15 +243,3 @@ class _Block:
 def _keys(statement: CheckedStatement) -> set[str]:
     """The scores of the whole response that a statement reads."""
     return {score_key(name) for name in whole_names_in(statement.formula)}
-
-
-def _order_beyond(item: n.Expect, statement: CheckedStatement) -> str | None:
-    """Why a text does not decide what a statement says of order; None where it does."""
-    overs = overs_in(statement.formula)
-    if overs and item.outcome in ON_A_SAMPLE:
-        return (
-            "this statement speaks of the order within a response, which the scores of a sample do not tell"
-        )
-    if any(over.level == "tokens" for over in overs):
-        return "this statement speaks of the tokens of a response, which depend on a tokenizer"
-    return None

@@ -13,7 +13,7 @@ from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
 from constraintlang.normal_form import on_response, truth_on_response
 from constraintlang.reasons import Reason, reasons
 from constraintlang.semantics import Response, Truth, score_key
-from constraintlang.tree import whole_names_in
+from constraintlang.tree import overs_in, whole_names_in
 from constraintlang_runtime.errors import RuntimeFailure
 from constraintlang_runtime.text_parts import score_parts
 
@@ -136,6 +136,11 @@ class Runner:
         if met is not None:
             message = "" if met else f"expected `{case.outcome}`, but {_opposite(case.outcome, findings)}"
             return CaseResult(case, "passed" if met else "failed", message, findings, (response,))
+        tokens = [f.statement for f in findings if f.truth is None and _reads_tokens(f.statement)]
+        if tokens and not refused and not failed:
+            named = _listed([s.label or s.text for s in tokens])
+            message = f"{named} about tokens, which depend on a tokenizer: `constraintc eval` judges that"
+            return CaseResult(case, "skipped", message, findings)
         if refused and not failed:
             message = f"{_listed(refused)} not given: add a `given`, or score the text with --live"
             return CaseResult(case, "skipped", message, findings)
@@ -180,6 +185,10 @@ class Runner:
         truths = [f.truth for f in result.findings]
         truths[position] = truth_on_response(mutant.formula, result.responses[0])
         return met_by_truths(case.outcome, truths) is True
+
+
+def _reads_tokens(statement: CheckedStatement) -> bool:
+    return any(over.level == "tokens" for over in overs_in(statement.formula))
 
 
 def _sample(case: Case) -> tuple[Scores, ...]:

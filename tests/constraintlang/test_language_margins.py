@@ -27,7 +27,7 @@ from constraintlang.printer import format_formula
 from constraintlang.reasons import failing_atoms, reasons
 from constraintlang.scales import scales_of
 from constraintlang.scores import score_problem
-from constraintlang.semantics import evaluate, evaluate_distribution
+from constraintlang.semantics import Response, evaluate, evaluate_distribution
 
 LOGICS = (CRISP, smooth(), smooth(3))
 EVERYTHING = "toxicity + empathy < 2 and words + sentences < 9 and slur and refusal and ssn\n"
@@ -455,3 +455,14 @@ def test_what_is_read_is_shown():
     assert leaf.values == (("mean(toxicity) * 2", Fraction(1, 2)), ("mean(toxicity)", Fraction(1, 4)))
     assert leaf.margin == (Fraction(3, 10) - Fraction(1, 2)) / 2
     assert format_formula(second.formula) == leaf.text
+
+
+def test_order_of_unknown_parts_is_unknown_within_a_formula() -> None:
+    text = 'edition 1\nattribute calm: flag { backend = regex(re"calm") }\nwords < 9 and over turns (last before calm)'
+    (statement,) = check_source(text).require().statements
+    for words, value in ((3, None), (9, False)):
+        root = reasons(statement.formula, on_response({"words": Decimal(words)}), ATTRIBUTES)
+        assert (root.truth, root.parts[1].truth) == (value, None)
+    known = Response({"words": Decimal(3)}, {"turns": [{"calm": Decimal(1)}]})
+    root = reasons(statement.formula, on_response(known), ATTRIBUTES)
+    assert (root.truth, root.parts[1].truth) == (False, False)

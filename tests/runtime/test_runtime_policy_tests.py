@@ -198,6 +198,21 @@ def test_order_is_judged_on_the_parts_of_a_text(tmp_path: Path) -> None:
     assert "`quiet` is violated" in last.message
 
 
+def test_tokens_are_not_judged_without_a_tokenizer() -> None:
+    tokens = 'attribute leak: flag { backend = regex(re"x"), levels = {sequence, tokens} }\n'
+    text = (
+        HEAD
+        + tokens
+        + (
+            "pan: over tokens (globally not leak)\nlate: words > 9 and over tokens (globally not leak)\n"
+            'test "t" {\n  pass "abc" on pan\n  fail "abc" on late\n}\n'
+        )
+    )
+    first, second = runner_of(text).run()[0].cases
+    assert (first.status, second.status) == ("skipped", "passed")
+    assert first.message.startswith("`pan` is about tokens, which depend on a tokenizer")
+
+
 def test_mutants_of_order_are_judged_on_the_same_parts() -> None:
     cases = 'test "t" {\n  pass "Sorry. Oh darn!" on order\n  fail "Oh darn! Sorry." on order\n}\n'
     runner = runner_of(ORDER + cases)

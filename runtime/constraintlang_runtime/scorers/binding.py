@@ -53,8 +53,10 @@ def bind_scorers(
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
-    on_base = [key for key in attributes_needed(policy.clauses) if key.endswith("@base")]
-    names = [*(attribute.name for attribute in policy.attributes), *on_base]
+    own = [attribute.name for attribute in policy.attributes]
+    needed = attributes_needed(policy.clauses)
+    on_base = [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
+    names = [*own, *on_base]
     for name in [*options, *ready]:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
