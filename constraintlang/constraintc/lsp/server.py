@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lsprotocol import types
@@ -72,6 +74,10 @@ class PolicyServer(LanguageServer):
 
     def check(self, uri: str) -> None:
         """Send the findings of a file."""
+        with _no_collection():
+            self._check(uri)
+
+    def _check(self, uri: str) -> None:
         self.due.pop(uri, None)
         document, positions = self.opened(uri)
         version = self.workspace.get_text_document(uri).version
@@ -87,6 +93,16 @@ class PolicyServer(LanguageServer):
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Cyclic garbage is not looked for while somebody waits: a look at all that is remembered takes long."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def build_server() -> PolicyServer:
     """A server with every request that it answers."""
     server = PolicyServer()
@@ -100,6 +116,7 @@ def serve() -> bool:
     """Answer on standard input and output until the editor leaves; whether it said so before, as it should."""
     logging.basicConfig(level=logging.WARNING)  # to standard error
     server = build_server()
+    gc.freeze()  # what is loaded by now stays
     # Standard output belongs to the protocol: whatever is printed by mistake must not get between its messages.
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     with contextlib.redirect_stdout(sys.stderr):
