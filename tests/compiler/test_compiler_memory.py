@@ -117,6 +117,24 @@ def test_what_statements_depend_on(old: str, new: str) -> None:
     assert old in text
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "domain talk { tags = {topic} }\n"),  # the first declaration makes the others unknown
+        ("", "tag topic in {a}\n"),
+        ("domain talk { tags = {lang} }\ndomain chat { tags = {lang} }\n", "domain talk { tags = {lang} }\n"),
+        ("", "attribute words: count in [0, x]\n"),  # a declaration that fails hides the prelude's
+        ("", "attribute words\n"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["domain=chat", 'domain="ch\\u0061t"', "lang=en"])
+def test_what_scopes_depend_on(before: str, after: str, scope: str) -> None:
+    text = f"edition 1\n{{}}always words < 9 for {scope}\n"
+    memory = Memory()
+    same_with_and_without(text.format(before), memory)
+    same_with_and_without(text.format(after), memory)
+
+
 def test_only_what_changed_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from constraintlang import checker, parser
     from constraintlang_compiler import front
@@ -174,7 +192,7 @@ def test_a_declaration_costs_the_statements_that_name_it(monkeypatch: pytest.Mon
         ("let cap", "let zz\nlet cap", ""),
         ("cap = 0.5", "cap = 0.6", "a"),
         ("tag lang in {en, de}", "tag lang in {en}", "c"),
-        ("domain chat {", "domain talk { }\ndomain chat {", ""),
+        ("domain chat {", "domain talk { tags = {topic} }\ndomain chat {", ""),
         ("attribute own: flag", "attribute own: flg", "d"),
         ("tags = {topic}", "tags = {topics}", "d"),
     ]:
