@@ -77,7 +77,9 @@ def check_source(
     report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
     report.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
-    library = Library(allow_path)
+    library = Library(allow_path, memory=memory)
+    if memory is not None:
+        memory.begin("file")
     declarations = collect(
         parsed.policy,
         report,
@@ -90,7 +92,7 @@ def check_source(
         statements.memory = StatementMemory(memory, source, declarations, library.texts)
     statements.items(parsed.policy.items, Scope())
     tests = check_tests(statements.tests, statements.found, declarations, parsed.lost_labels, report)
-    policy = policy_of(declarations, statements.found, tests)
+    policy = _checked(declarations, statements.found, statements.used, tests)
     if judge_tests:
         report_contradictions(policy, report)
     diagnostics = tuple(sort_diagnostics([*report.diagnostics, *library.findings]))
@@ -114,6 +116,7 @@ class _Statements:
         self.found: list[CheckedStatement] = []
         self.tests: list[FoundTest] = []
         self.groups: list[n.Group] = []  # those around the present item
+        self.used: set[str] = set()  # the names in the statements without errors
         self.memory: StatementMemory | None = None
 
     def items(self, items: Sequence[n.Item], scope: Scope, group: Span | None = None) -> None:
@@ -135,21 +138,37 @@ class _Statements:
 
     def statement(self, item: n.Statement, scope: Scope) -> CheckedStatement | None:
         if self.memory is None:
-            return check_statement(item, scope, self.declarations, self.report)
+            checked = check_statement(item, scope, self.declarations, self.report)
+            self.used.update(() if checked is None else used_names([checked]))
+            return checked
 
         def check() -> Outcome:
             report = replace(self.report, diagnostics=[])
-            return check_statement(item, scope, self.declarations, report), tuple(report.diagnostics)
+            checked = check_statement(item, scope, self.declarations, report)
+            names = () if checked is None else used_names([checked])
+            return checked, tuple(report.diagnostics), names
 
-        checked, found = self.memory.recall(item, self.groups, check)
+        checked, found, names = self.memory.recall(item, self.groups, check)
         self.report.diagnostics.extend(found)
+        self.used.update(names)
         return checked
 
 
-def policy_of(
-    declarations: Declarations, statements: Sequence[CheckedStatement], tests: tuple[PolicyTest, ...] = ()
-) -> CheckedPolicy:
+def used_names(statements: Sequence[CheckedStatement]) -> tuple[str, ...]:
+    """The names that some statements use, without the model."""
+    return tuple(dict.fromkeys(dotted(name) for s in statements for name in names_in(s.formula)))
+
+
+def policy_of(declarations: Declarations, statements: Sequence[CheckedStatement]) -> CheckedPolicy:
     """The checked policy of some statements: with the attributes that they use, and no others."""
-    used = {dotted(name) for s in statements for name in names_in(s.formula)}
+    return _checked(declarations, statements, set(used_names(statements)), ())
+
+
+def _checked(
+    declarations: Declarations,
+    statements: Sequence[CheckedStatement],
+    used: set[str],
+    tests: tuple[PolicyTest, ...],
+) -> CheckedPolicy:
     attributes = {name: info for name, info in declarations.attributes.items() if name in used}
     return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements), tests)

@@ -15,7 +15,8 @@ from constraintlang.characters import check_characters
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.limits import MAX_BYTES
-from constraintlang.parser import parse_detailed
+from constraintlang.memory import Memory
+from constraintlang.parser import ParseResult, parse_detailed
 from constraintlang.places import Place, Refusal, find_place, key_of
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
@@ -36,6 +37,13 @@ class Library:
     """What is wrong in imported files; each finding carries its file."""
     places: dict[str, Span] = field(default_factory=dict)
     """For each file by its name, the import in the file that is checked by which it came."""
+    memory: Memory | None = None
+
+    def parsed(self, source: SourceFile) -> ParseResult:
+        """The tree of an imported file; of one with the same text as in an earlier check, that of then."""
+        if self.memory is None:
+            return parse_detailed(source)
+        return self.memory.recall("file", source.text, 0, lambda: parse_detailed(source))
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Importer:
             report.error("PC010", item.span, message, "import less, or smaller files")
             return None
         source = SourceFile(text, place.name, place.path.parent)
-        parsed = parse_detailed(source)
+        parsed = library.parsed(source)
         inner = Report(list(parsed.diagnostics), source)
         comments = [c.span for c in parsed.policy.comments if c.text]
         inner.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))

@@ -78,18 +78,32 @@ def tokens_of(text: str, memory: Memory | None = None, most: int | None = None) 
     if memory is None:
         return list(islice(load_machine().tokens(text), most))
     memory.begin("line")
-    tokens, start = [], 0
+    tokens: list[Any] = []
+    start = 0
     for line in text.split("\n"):
-        shape = memory.recall("line", line, 0, partial(_shape, line))
-        tokens += [Token(kind, word, start + first, end_pos=start + end) for kind, word, first, end in shape]
+        tokens += memory.recall("line", line, 0, partial(_Line, line)).at(start)
         start += len(line) + 1
         if start <= len(text):
             tokens.append(Token("_NL", "\n", start - 1, end_pos=start))
     return tokens
 
 
-def _shape(line: str) -> tuple[tuple[str, str, int, int], ...]:
-    return tuple((t.type, str(t), t.start_pos, t.end_pos) for t in load_machine().tokens(line))
+class _Line:
+    """The tokens of one line, made again only when it begins elsewhere than before."""
+
+    def __init__(self, text: str) -> None:
+        self.shape = [(t.type, str(t), t.start_pos, t.end_pos) for t in load_machine().tokens(text)]
+        self.start = -1
+        self.tokens: list[Any] = []
+
+    def at(self, start: int) -> list[Any]:
+        """The tokens when the line begins at an offset; the list must not be changed."""
+        if start != self.start:
+            self.start = start
+            self.tokens = [
+                Token(kind, word, start + first, end_pos=start + end) for kind, word, first, end in self.shape
+            ]
+        return self.tokens
 
 
 def accepted_after(tokens: Sequence[Any]) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """What the check of a statement follows from, so that the statements that an edit does not touch are not checked.
 
-That is: its text, the heads of its groups, the attributes and constants that it names, and all else that is
-declared. A statement with an error is checked every time, because its message may speak of any declaration.
+That is: its text, the heads of its groups, and what the words in them mean in this file: attributes, constants,
+domains, tags, names that failed. A statement with an error is checked every time, because its message may speak of any
+declaration.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
@@ -18,10 +18,11 @@ from constraintlang.diagnostics import Diagnostic
 from constraintlang.memory import Memory, all_within
 from constraintlang.source import SourceFile, Span
 
-Outcome = tuple[CheckedStatement | None, tuple[Diagnostic, ...]]
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BY_NAME = ("attributes", "lets", "constants", "values")
-_OF_ERRORS = ("labels", "tested", "imports")
+Outcome = tuple[CheckedStatement | None, tuple[Diagnostic, ...], tuple[str, ...]]
+"""The statement, what was found in it, and the names that it uses."""
+_WORD = re.compile(r"[^\W\d]\w*")
+BY_WORD = ("attributes", "lets", "constants", "values", "domains", "tags", "tag_keys", "quiet")
+OF_ERRORS = ("labels", "tested", "imports")
 """What only tests and messages of errors speak of."""
 
 
@@ -33,25 +34,29 @@ class StatementMemory:
     ) -> None:
         self.memory = memory
         self.source = source
-        self.by_word: dict[str, list[Hashable]] = {}
+        self.by_word: dict[str, list[int]] = {}
         for name, info in declarations.attributes.items():
             self.declare(name, replace(info, span=None))
         for name in declarations.lets:
             self.declare(name, declarations.values.decimals.get(name))
         for name, value in declarations.constants.items():
             self.declare(name, value)
-        rest = (
-            (field, _frozen(value))
-            for field, value in vars(declarations).items()
-            if field not in _BY_NAME + _OF_ERRORS
-        )
-        names = tuple(declarations.attributes), tuple(declarations.lets), tuple(declarations.constants)
-        self.always = hash((*names, tuple(imported.items()), *rest))
+        for name in declarations.domains:
+            self.declare(name, "domain")
+        for name, tag in declarations.tags.items():
+            self.declare(name, tag)
+        for name in declarations.tag_keys:
+            self.declare(name, "key")
+        for name in declarations.quiet:
+            self.declare(name, "quiet")
+        # Where no domain or no tag is declared, every one is accepted.
+        any_declared = bool(declarations.domains), bool(declarations.tag_keys)
+        self.always = hash((declarations.edition, any_declared, tuple(imported.items())))
         memory.begin("statement")
 
     def declare(self, name: str, meaning: Hashable) -> None:
         """A name that a statement may use, found again by its last word."""
-        self.by_word.setdefault(name.rpartition(".")[2], []).append((name, meaning))
+        self.by_word.setdefault(name.rpartition(".")[2], []).append(hash((name, meaning)))
 
     def recall(self, item: n.Statement, groups: Sequence[n.Group], check: Callable[[], Outcome]) -> Outcome:
         """What ``check`` gives; ``groups`` are those around the statement, the outermost first."""
@@ -63,7 +68,9 @@ class StatementMemory:
             if group.clauses
         )
         text = self.source.extract(item.span)
-        named = self.named(_WORD.findall(" ".join([text, *(head for _, head in heads)])))
+        written = " ".join([text, *(head for _, head in heads)])
+        # A backslash may hide the letters of a name in quotes.
+        named = self.named(self.by_word if "\\" in written else _WORD.findall(written))
         key = (text, item.span.start - start, heads, named, self.always)
         place = Span(start, item.span.end)
 
@@ -76,9 +83,3 @@ class StatementMemory:
         """What the names among some words mean."""
         found = sorted(self.by_word.keys() & set(words))
         return tuple(meaning for word in found for meaning in self.by_word[word])
-
-
-def _frozen(value: Any) -> Hashable:
-    if isinstance(value, dict):
-        return tuple(value.items())
-    return frozenset(value) if isinstance(value, set) else value

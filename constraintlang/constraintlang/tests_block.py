@@ -42,8 +42,10 @@ def check_tests(
     none.
     """
     complete = not any(d.is_error for d in report.diagnostics)
+    keys: dict[int, set[str]] = {}
     return tuple(
-        _Block(block, statements, declarations, lost_labels, report, complete).check() for block in blocks
+        _Block(block, statements, declarations, lost_labels, report, complete, keys).check()
+        for block in blocks
     )
 
 
@@ -55,6 +57,7 @@ class _Block:
     lost_labels: frozenset[str]
     report: Report
     complete: bool
+    known_keys: dict[int, set[str]]
     stubs: dict[str, Stub] = field(default_factory=dict)
     unread: dict[str, n.Given] = field(default_factory=dict)
     fresh: dict[str, n.Given] = field(default_factory=dict)  # given since the last expectation
@@ -144,7 +147,7 @@ class _Block:
         judged = [i for i in indexes if self.in_domain(self.statements[i], tags) and self.fits(item, i)]
         if len(judged) < len(indexes) and item.on is not None and self.fits(item, indexes[0], quiet=True):
             self.warn(item, f"`{item.on}` does not speak of the prompts of this test")
-        names = {key for i in judged for key in _keys(self.statements[i])}
+        names = {key for i in judged for key in self.keys(i)}
         read = {key: stub for key, stub in self.stubs.items() if key in names}
         for key in read:
             self.unread.pop(key, None)
@@ -187,12 +190,19 @@ class _Block:
                 continue
             span = statement.span or n.NO_SPAN
             inside = group is None or (group.start <= span.start and span.end <= group.end)
-            touched = not self.stubs or not self.stubs.keys().isdisjoint(_keys(statement))
+            touched = not self.stubs or not self.stubs.keys().isdisjoint(self.keys(index))
             ordered = item.text is None and speaks_of_order(statement.formula)
             judged = statement.reading in wanted and not ordered
             if inside and touched and judged and self.in_domain(statement, tags):
                 found.append(index)
         return found
+
+    def keys(self, index: int) -> set[str]:
+        """The scores of the whole response that a statement reads."""
+        if index not in self.known_keys:
+            names = whole_names_in(self.statements[index].formula)
+            self.known_keys[index] = {score_key(name) for name in names}
+        return self.known_keys[index]
 
     def in_domain(self, statement: CheckedStatement, tags: dict[str, str]) -> bool:
         return statement.domain is None or selects(statement.domain, tags) is not False
@@ -238,8 +248,3 @@ class _Block:
             return True
         self.report.error("PC705", head, message, help)
         return False
-
-
-def _keys(statement: CheckedStatement) -> set[str]:
-    """The scores of the whole response that a statement reads."""
-    return {score_key(name) for name in whole_names_in(statement.formula)}

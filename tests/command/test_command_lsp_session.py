@@ -206,6 +206,49 @@ def test_semantic_tokens(opened: LspClient) -> None:
     }  # fmt: skip
 
 
+def test_a_name_of_an_imported_file_leads_there(session: LspClient, tmp_path: Path) -> None:
+    lists = tmp_path / "lists.policy"
+    lists.write_text("edition 1\nattribute rude: score in [0, 1]\n")
+    text = 'edition 1\nimport "lists.policy" as l\na: always l.rude < 0.1\n'
+    uri = (tmp_path / "my.policy").as_uri()
+    assert session.open(uri, text) == []
+    params = {"textDocument": {"uri": uri}, "position": place(text, "rude")}
+    (definition,) = session.request("textDocument/definition", params)
+    assert definition["uri"] == lists.as_uri()
+    assert definition["range"]["start"] == {"line": 1, "character": 0}
+    # What is saved elsewhere is seen here.
+    lists.write_text("edition 1\nattribute ruder: score in [0, 1]\n")
+    session.notify("textDocument/didSave", {"textDocument": {"uri": lists.as_uri()}})
+    assert [d["code"] for d in session.findings(uri, 1)] == ["PC101"]
+    session.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+
+def test_tests_are_run_from_above_their_block(opened: LspClient) -> None:
+    text = TEXT.replace("typo: mean(toxcity) < cap\n", "") + (
+        'test "rude" for domain=chat and lang=en {\n  given toxicity = 0.9\n  fail on polite\n}\n'
+        'test "sample" {\n  given grade = [1, 2, 9]\n  holds on easy\n}\n'
+    )
+    opened.change(URI, 2, text)
+    assert [d["severity"] for d in opened.findings(URI, 2)] == [4]
+    lenses = opened.request("textDocument/codeLens", {"textDocument": {"uri": URI}})
+    assert [(lens["command"]["title"], under(lens["range"], text)) for lens in lenses] == [
+        ("Run test", "test")
+    ] * 2
+    said = []
+    for lens in lenses:
+        command = {"command": lens["command"]["command"], "arguments": lens["command"]["arguments"]}
+        result = opened.request("workspace/executeCommand", command)
+        shown = opened.notification("window/showMessage")
+        assert shown["message"] == result
+        said.append((shown["type"], result))
+    assert said[0] == (3, "`rude`: 1 passed")
+    assert said[1][0] == 2
+    assert said[1][1].startswith("`sample`: 1 failed\nline ")
+    opened.change(URI, 3, text + "a <")
+    command = {"command": "constraintc.runTest", "arguments": [URI, "rude"]}
+    assert "has errors" in opened.request("workspace/executeCommand", command)
+
+
 # ------------------------------------------------------------------ what can be changed
 def test_completion(opened: LspClient) -> None:
     text = TEXT + "new: tox"

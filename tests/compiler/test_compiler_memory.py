@@ -11,10 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from constraintlang import check_source
+from constraintlang import check_source, checker, statement_memory
+from constraintlang.declarations import Declarations
 from constraintlang.memory import KEPT_TURNS, Memory
 from constraintlang.parser import tokens_of
 from constraintlang.source import SourceFile, Span
+from constraintlang.statements import check_statement
 from constraintlang_compiler.front import check_and_lower, findings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "policies"
@@ -115,6 +117,24 @@ def test_what_statements_depend_on(old: str, new: str) -> None:
     assert old in text
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "domain talk { tags = {topic} }\n"),  # the first declaration makes the others unknown
+        ("", "tag topic in {a}\n"),
+        ("domain talk { tags = {lang} }\ndomain chat { tags = {lang} }\n", "domain talk { tags = {lang} }\n"),
+        ("", "attribute words: count in [0, x]\n"),  # a declaration that fails hides the prelude's
+        ("", "attribute words\n"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["domain=chat", 'domain="ch\\u0061t"', "lang=en"])
+def test_what_scopes_depend_on(before: str, after: str, scope: str) -> None:
+    text = f"edition 1\n{{}}always words < 9 for {scope}\n"
+    memory = Memory()
+    same_with_and_without(text.format(before), memory)
+    same_with_and_without(text.format(after), memory)
+
+
 def test_only_what_changed_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from constraintlang import checker, parser
     from constraintlang_compiler import front
@@ -141,6 +161,45 @@ def test_only_what_changed_is_done_again(monkeypatch: pytest.MonkeyPatch) -> Non
         findings(SourceFile(edited), memory)
         assert counts["parsed"] == 1
         assert counts["checked"] == counts["lowered"] <= 1
+
+
+def test_every_field_of_declarations_is_thought_of() -> None:
+    names = {f.name for f in fields(Declarations)}
+    assert names == {*statement_memory.BY_WORD, *statement_memory.OF_ERRORS, "edition", "source"}
+
+
+def test_a_declaration_costs_the_statements_that_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    def check(item: Any, *rest: Any) -> Any:
+        checked.append(item.label)
+        return check_statement(item, *rest)
+
+    monkeypatch.setattr(checker, "check_statement", check)
+    lines = [
+        "edition 1\nlet cap = 0.5\ndomain chat { tags = {topic} }\ntag lang in {en, de}\nattribute own: flag",
+        "a: always toxicity < cap",
+        "b: always words < 9 for domain=chat",
+        "c: always words < 9 for lang=en",
+        "d: always own or words < 9 for topic=x",
+        'e: always words < 9 for domain="ch\\u0061t"',
+        "f: always sentences < 9",
+    ]
+    text, memory = "\n".join(lines), Memory()
+    findings(SourceFile(text), memory)
+    for old, new, again in [
+        ("let cap", "let zz = 1\nlet cap", ""),
+        ("let cap", "let zz\nlet cap", ""),
+        ("cap = 0.5", "cap = 0.6", "a"),
+        ("tag lang in {en, de}", "tag lang in {en}", "c"),
+        ("domain chat {", "domain talk { tags = {topic} }\ndomain chat {", ""),
+        ("attribute own: flag", "attribute own: flg", "d"),
+        ("tags = {topic}", "tags = {topics}", "d"),
+    ]:
+        checked.clear()
+        same_with_and_without(text.replace(old, new), memory)
+        remembered = checked[: len(checked) - 2 * 6]  # the two checks without a memory look at all six
+        assert "".join(sorted(set(remembered))).replace("e", "") == again, (old, new)
 
 
 def test_a_memory_does_not_grow() -> None:

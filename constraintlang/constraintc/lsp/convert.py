@@ -109,11 +109,9 @@ def to_diagnostic(
 def _in_imported(
     positions: Positions, found: Diagnostic, source: SourceFile, shown_at: Span
 ) -> types.Diagnostic:
-    name, related = Path(source.name).name, None
-    if source.folder is not None:
-        place = to_range(Positions(source.text, positions.encoding), found.span)
-        location = types.Location((source.folder / name).absolute().as_uri(), place)
-        related = [types.DiagnosticRelatedInformation(location, found.message)]
+    name = Path(source.name).name
+    places = to_locations(positions, source, found.span)
+    related = [types.DiagnosticRelatedInformation(place, found.message) for place in places]
     return types.Diagnostic(
         range=to_range(positions, shown_at),
         message=f"in `{name}`, line {source.position(found.span.start)[0]}: {found.text()}",
@@ -122,6 +120,14 @@ def _in_imported(
         source="constraintc",
         related_information=related,
     )
+
+
+def to_locations(positions: Positions, source: SourceFile, span: Span) -> list[types.Location]:
+    """A place in another file, counted as ``positions`` counts; none for a text that is no file."""
+    if source.folder is None:
+        return []
+    uri = (source.folder / Path(source.name).name).absolute().as_uri()
+    return [types.Location(uri, to_range(Positions(source.text, positions.encoding), span))]
 
 
 def to_code_action(uri: str, positions: Positions, action: Action) -> types.CodeAction:

@@ -8,7 +8,7 @@ from constraintc.lsp.document import Document
 from constraintc.lsp.occurrences import Occurrence
 from constraintlang import vocabulary as v
 from constraintlang.fixes import Edit
-from constraintlang.source import Span
+from constraintlang.source import SourceFile, Span
 from constraintlang.wording import KEYWORDS
 
 RENAMED = ("attribute", "constant", "domain", "tag", "value", "label", "group")
@@ -27,6 +27,15 @@ def same_name(document: Document, offset: int) -> list[Occurrence]:
         return []
     key = (found.kind, found.name, found.owner)
     return [one for one in document.occurrences if (one.kind, one.name, one.owner) == key]
+
+
+def imported_name(document: Document, offset: int) -> tuple[SourceFile, Span] | None:
+    """Where an imported file declares the attribute that is named under an offset; None for all else."""
+    found = document.occurrence_at(offset)
+    if found is None or found.kind != "attribute":
+        return None
+    info = document.declarations.attributes.get(found.name)
+    return None if info is None or info.source is None or info.span is None else (info.source, info.span)
 
 
 def renamable(document: Document, offset: int) -> Span:

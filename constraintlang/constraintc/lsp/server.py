@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lsprotocol import types
@@ -27,10 +29,13 @@ from constraintc.lsp.hints import hints
 from constraintc.lsp.hover import hover
 from constraintc.lsp.outline import outline
 from constraintc.lsp.positions import Positions
-from constraintc.lsp.rename import Refused, renamable, rename, same_name
+from constraintc.lsp.rename import Refused, imported_name, renamable, rename, same_name
+from constraintc.lsp.testing import run_test, test_blocks
+from constraintlang.source import Span
 
 SETTLE_SECONDS = 0.01
 """Changes that come closer together are checked once."""
+RUN_TEST = "constraintc.runTest"
 
 
 class PolicyServer(LanguageServer):
@@ -72,6 +77,10 @@ class PolicyServer(LanguageServer):
 
     def check(self, uri: str) -> None:
         """Send the findings of a file."""
+        with _no_collection():
+            self._check(uri)
+
+    def _check(self, uri: str) -> None:
         self.due.pop(uri, None)
         document, positions = self.opened(uri)
         version = self.workspace.get_text_document(uri).version
@@ -87,6 +96,16 @@ class PolicyServer(LanguageServer):
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Cyclic garbage is not looked for while somebody waits: a look at all that is remembered takes long."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def build_server() -> PolicyServer:
     """A server with every request that it answers."""
     server = PolicyServer()
@@ -100,6 +119,7 @@ def serve() -> bool:
     """Answer on standard input and output until the editor leaves; whether it said so before, as it should."""
     logging.basicConfig(level=logging.WARNING)  # to standard error
     server = build_server()
+    gc.freeze()  # what is loaded by now stays
     # Standard output belongs to the protocol: whatever is printed by mistake must not get between its messages.
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     with contextlib.redirect_stdout(sys.stderr):
@@ -116,6 +136,14 @@ def _synchronise(server: PolicyServer) -> None:
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: types.DidChangeTextDocumentParams) -> None:
         server.check_soon(params.text_document.uri)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def did_save(params: types.DidSaveTextDocumentParams) -> None:
+        # What was saved may be imported by the other open files.
+        for uri, document in list(server.documents.items()):
+            if uri != params.text_document.uri and document.result.imported_at:
+                server.documents[uri] = document.changed(document.text)
+                server.check_soon(uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
@@ -159,7 +187,11 @@ def _tell(server: PolicyServer) -> None:
     def on_definition(params: types.DefinitionParams) -> list[types.Location]:
         uri = params.text_document.uri
         document, positions = server.opened(uri)
-        found = same_name(document, convert.to_offset(positions, params.position))
+        offset = convert.to_offset(positions, params.position)
+        elsewhere = imported_name(document, offset)
+        if elsewhere is not None:
+            return convert.to_locations(positions, *elsewhere)
+        found = same_name(document, offset)
         return [types.Location(uri, convert.to_range(positions, one.span)) for one in found if one.defines]
 
     @server.feature(types.TEXT_DOCUMENT_REFERENCES)
@@ -173,6 +205,25 @@ def _tell(server: PolicyServer) -> None:
             for one in found
             if with_declaration or not one.defines
         ]
+
+    @server.feature(types.TEXT_DOCUMENT_CODE_LENS, types.CodeLensOptions(resolve_provider=False))
+    def on_code_lens(params: types.CodeLensParams) -> list[types.CodeLens]:
+        uri = params.text_document.uri
+        document, positions = server.opened(uri)
+        return [
+            types.CodeLens(
+                convert.to_range(positions, Span(test.span.start, test.span.start + len("test"))),
+                types.Command("Run test", RUN_TEST, arguments=[uri, test.name]),
+            )
+            for test in test_blocks(document)
+        ]
+
+    @server.command(RUN_TEST)
+    def on_run_test(uri: str, name: str) -> str:
+        ran = run_test(server.document(uri), name)
+        kind = types.MessageType.Info if ran.passed else types.MessageType.Warning
+        server.window_show_message(types.ShowMessageParams(kind, ran.text))
+        return ran.text
 
     @server.feature(types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
     def on_highlight(params: types.DocumentHighlightParams) -> list[types.DocumentHighlight]:
