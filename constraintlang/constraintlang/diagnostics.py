@@ -119,6 +119,8 @@ def visible(text: str) -> str:
 
     INVARIANT: what we print cannot move the cursor, colour the terminal or reorder the line.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char)[0] == "C" else char
         for char in text
