@@ -116,9 +116,9 @@ def _excerpt(dice: random.Random) -> str:
     """A policy of the corpus, a few lines of a long one, or two of them in one file."""
     text = _some_policy(dice)
     lines = text.split("\n")
-    if len(lines) > 8 and dice.random() < 0.96:
+    if len(lines) > 4 and dice.random() < 0.98:
         first = dice.randrange(len(lines))
-        text = "\n".join(lines[first : first + dice.randint(1, 8)])
+        text = "\n".join(lines[first : first + dice.randint(1, 4)])
     if dice.random() < 0.1:
         text += "\n" + _some_policy(dice)[:300]
     return text
@@ -226,7 +226,7 @@ def _repeat(text: str, dice: random.Random) -> str:
     tokens = _tokens(text)
     first = dice.randrange(len(tokens))
     part = tokens[first : first + dice.randint(1, 6)]
-    times = dice.choice((1, 2, 3, 20, 250))
+    times = dice.choice((1, 1, 2, 2, 3, 3, 20, 250))
     return "".join(tokens[:first] + part * times + tokens[first:])
 
 

@@ -137,6 +137,8 @@ def visible(text: str) -> str:
 
     INVARIANT: what we print cannot move the cursor, colour the terminal or reorder the line.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(char) else char for char in text
     )

@@ -24,6 +24,8 @@ from constraintlang.source import SourceFile, Span
 
 MAX_FILES = 100
 MAX_DEPTH = 20
+MAX_NAMES = 100_000
+"""Names that imports bring, each counted as often as it is brought."""
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Library:
     allow_path: bool = False
     declared: dict[str, Declarations | None] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    num_names: int = 0
     findings: list[Diagnostic] = field(default_factory=list)
     """What is wrong in imported files; each finding carries its file."""
     places: dict[str, Span] = field(default_factory=dict)
@@ -79,7 +82,19 @@ class Importer:
         if place.key not in self.library.declared:
             self.library.declared[place.key] = None
             self.library.declared[place.key] = self._read(place, item, report)
-        return self.library.declared[place.key]
+        found = self.library.declared[place.key]
+        return found if found is None or self._may_bring(found, item, report) else None
+
+    def _may_bring(self, file: Declarations, item: n.Import, report: Report) -> bool:
+        before = self.library.num_names
+        self.library.num_names += len(file.attributes) + len(file.values.decimals) + len(file.domains)
+        self.library.num_names += len(file.quiet) + sum(len(values) for values in file.tag_values.values())
+        if self.library.num_names <= MAX_NAMES:
+            return True
+        if before <= MAX_NAMES:
+            message = f"the imports bring more than {MAX_NAMES:,} names"
+            report.error("PC010", item.span, message, "import fewer files, and each of them once")
+        return False
 
     def _read(self, place: Place, item: n.Import, report: Report) -> Declarations | None:
         library = self.library

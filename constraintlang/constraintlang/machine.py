@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lark
-from lark.lexer import BasicLexer, LexerThread, Token
+from lark.lexer import BasicLexer, Token
 from lark.parsers.lalr_analysis import IntParseTable, Shift
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
@@ -34,8 +34,22 @@ class Machine:
         return BasicLexer(self.lark.lexer_conf)
 
     def tokens(self, text: str) -> Iterator[Token]:
-        """The tokens of a text; every text has some. Unlike ``Lark.lex``, which builds a lexer for each call."""
-        return LexerThread.from_text(self._lexer, text).lex(None)
+        """The tokens of a text; every text has some. Those of ``Lark.lex``, without lines and columns.
+
+        INVARIANT: every character belongs to a terminal (``UNKNOWN`` at the last), so nothing lies between two matches.
+        """
+        lexer = self._lexer
+        (pattern,) = lexer.scanner._mres
+        kinds: dict[str, str] = {}
+        for match in pattern.finditer(text):
+            kind = match.lastgroup
+            if kind in lexer.ignore_types:
+                continue
+            word = match[0]
+            if kind in lexer.callback:  # tells keywords from names
+                kind = kinds.get(word) or lexer.callback[kind](Token(kind, word)).type
+                kinds[word] = kind
+            yield Token(kind, word, match.start(), end_pos=match.end())
 
     def accepted(self, stack: list[int]) -> frozenset[str]:
         """The terminals that may come next; like lark's ``accepts``, which builds nodes to find out."""

@@ -105,6 +105,25 @@ def test_the_canonical_text_quotes_the_values_of_tags(value: str) -> None:
     assert again.semantic_hash == policy.semantic_hash
 
 
+def test_the_number_of_clauses_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("constraintlang_compiler.lower.MAX_CLAUSES", 4)
+    tags = "tag lang in {en, de}\n"
+    assert errors(tags + "mean(toxicity) < 0.5 per lang\nmean(toxicity) < 0.4 per lang\n") == []
+    text = tags + "".join(f"mean(toxicity) < 0.{i} per lang\n" for i in range(1, 6))
+    assert errors(text) == [("PC010", "mean(toxicity) < 0.3 per lang")]
+
+
+def test_the_number_of_imported_names_is_limited(tmp_path: Path) -> None:
+    (tmp_path / "big.policy").write_text("".join(f"let a{i} = 1\n" for i in range(2_000)))
+    for num_imports, expected in ((49, []), (2_000, [("PC010", 'import "big.policy" as i49')])):
+        text = "".join(f'import "big.policy" as i{i}\n' for i in range(num_imports)) + "words < 9\n"
+        source = SourceFile(text, "main.policy", tmp_path)
+        start = time.process_time()
+        found = [d for d in check_and_lower(source).diagnostics if d.is_error]
+        assert time.process_time() - start < 1
+        assert [(d.code, source.extract(d.span)) for d in found] == expected
+
+
 plain_values = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text()
 json_values: st.SearchStrategy[object] = st.deferred(
     lambda: (

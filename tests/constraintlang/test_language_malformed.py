@@ -212,6 +212,14 @@ GENERATED = {
     ),
     "fields_all_wrong": ("attribute a: flag {" + "\n".join(f"b{i} = c" for i in range(2_000)) + "}", "PC115", "b0"),
     "tests_all_wrong": ('test "t" {\n' + "".join(f"pass on c{i}\n" for i in range(3_000)) + "}", "PC703", "c0"),
+    "tests_of_everything": (
+        "edition 1\n" + "".join(f"s{i}: words < {i + 2}\n" for i in range(400))
+        + "".join(f'test "t{i}" {{\n given words = 1\n pass\n}}\n' for i in range(400)), "PC010", "pass",
+    ),
+    "strata_of_two_tags": (
+        "".join(f"tag {t} in {{{', '.join(f'v{i}' for i in range(3_000))}}}\n" for t in "tu")
+        + "mean(toxicity) < 0.5 per t, u", "PC010", "mean(toxicity) < 0.5 per t, u",
+    ),
     "a_name_of_20000_parts": ("a" + ".b" * 20_000 + " < 1", "PC101", None),
     "a_sum_of_190_large_numbers": ("toxicity < " + "*".join(["9e99"] * 190), "PC010", None),
     "half_a_surrogate_pair": ("toxicity < 0.1 # \ud800", "PC007", "\ud800"),

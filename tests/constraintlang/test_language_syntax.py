@@ -10,11 +10,13 @@ from importlib import resources
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lark.lexer import LexerThread
+from policy_mutations import bad_policies, fuzz_input, good_policies
 from policy_strategies import policies
 
 from constraintlang import SourceFile, check_source, format_policy, parse, printer
 from constraintlang.limits import MAX_LINE
-from constraintlang.machine import build_machine, table_text
+from constraintlang.machine import build_machine, load_machine, table_text
 from constraintlang.syntax_errors import GENERAL_EXAMPLES, MISTAKES
 from constraintlang.wording import expected_phrase, word
 
@@ -318,3 +320,14 @@ def test_import_loads_no_heavy_package():
     assert not heavy & loaded
     # The check can fail: what is imported is seen.
     assert "numpy" in modules_after("import constraintlang, numpy")
+
+
+def test_tokens_are_those_of_lark():
+    machine = load_machine()
+    texts = [*good_policies(), *bad_policies(), "a\t\r\n\n b  \n", "\ud800", ""]
+    texts += [text for text in (fuzz_input(5, i) for i in range(2_000)) if isinstance(text, str)]
+    for text in texts:
+        ours = [(t.type, str(t), t.start_pos, t.end_pos) for t in machine.tokens(text)]
+        lexer = LexerThread.from_text(machine._lexer, text)
+        assert ours == [(t.type, str(t), t.start_pos, t.end_pos) for t in lexer.lex(None)]
+    assert {"FOR", "NAME", "UNKNOWN", "BAD_STRING"} <= {t.type for t in machine.tokens('for a $ "x')}
