@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from constraintlang.checked import CheckedPolicy
+from constraintlang.checked import CheckedStatement
 from constraintlang.diagnostics import Diagnostic
 from constraintlang_compiler.attributes import bounds_in
 from constraintlang_compiler.ir import (
@@ -20,13 +20,15 @@ from constraintlang_compiler.ir import (
 from constraintlang_compiler.lower import Lowered
 
 
-def check_constant_conditions(policy: CheckedPolicy, lowered: Lowered) -> list[Diagnostic]:
+def check_constant_conditions(
+    statements: Sequence[CheckedStatement], lowered: Lowered
+) -> list[Diagnostic]:
     """PC226 for every statement with a condition that became ``true`` or ``false`` on the way to its clause."""
     found = []
     for clause, origins in zip(lowered.ir.clauses, lowered.origins, strict=True):
         if not any(isinstance(predicate, Literally) for predicate in _predicates(clause.statistic)):
             continue
-        for statement in (policy.statements[index] for index in origins):
+        for statement in (statements[index] for index in origins):
             message = "a condition here is true or false whatever the scores are"
             help = "remove what decides it: `true`, `false`, or a comparison of two numbers"
             found.append(Diagnostic("PC226", "error", statement.formula.span, message, help=help))

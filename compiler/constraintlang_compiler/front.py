@@ -85,7 +85,7 @@ def check_and_lower(source: SourceFile, *, allow_path: bool = False, judge_tests
     except PolicyError as error:
         found.extend(error.diagnostics)
     else:
-        found.extend([*lowered.warnings, *check_constant_conditions(result.policy, lowered)])
+        found.extend([*lowered.warnings, *check_constant_conditions(result.policy.statements, lowered)])
     return _front(result, lowered, [*patterns, *found], files)
 
 
@@ -142,10 +142,9 @@ def _of_lowering(statement: CheckedStatement, result: CheckResult, memory: Memor
     """What lowering says of a statement."""
 
     def lower() -> tuple[Diagnostic, ...]:
-        policy = policy_of(result.declarations, [statement])
         try:
-            lowered = lower_with_origins(policy, result.source)
-            return (*lowered.warnings, *check_constant_conditions(policy, lowered))
+            lowered = lower_alone(statement, result)
+            return (*lowered.warnings, *check_constant_conditions([statement], lowered))
         except PolicyError as error:
             return error.diagnostics
 

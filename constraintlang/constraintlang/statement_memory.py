@@ -21,7 +21,7 @@ from constraintlang.source import SourceFile, Span
 Outcome = tuple[CheckedStatement | None, tuple[Diagnostic, ...], tuple[str, ...]]
 """The statement, what was found in it, and the names that it uses."""
 _WORD = re.compile(r"[^\W\d]\w*")
-BY_WORD = ("attributes", "lets", "constants", "values", "domains", "tags", "tag_keys", "quiet")
+BY_WORD = ("attributes", "lets", "constants", "values", "domains", "tags", "tag_values", "tag_keys", "quiet")
 OF_ERRORS = ("labels", "tested", "imports")
 """What only tests and messages of errors speak of."""
 

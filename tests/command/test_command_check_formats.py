@@ -167,7 +167,7 @@ def test_github_commands(run: Run) -> None:
     code, out, err = run("--format", "github", mixed=MIXED, allowed=ALLOWED)
     found = [COMMAND.fullmatch(line) for line in out.splitlines()]
     assert [match and match.groups()[:7] for match in found] == [
-        ("error", "mixed.policy", "2", "6", "2", "22", "PC205"),
+        ("error", "mixed.policy", "2", "17", "2", "22", "PC205"),
         ("warning", "mixed.policy", "3", "5", "3", "25", "PC405"),
         ("notice", "mixed.policy", "4", "8", "4", "22", "PC404"),
     ]

@@ -42,6 +42,15 @@ def ir_of(text: str) -> PolicyIR:
     return compile_source(SourceFile(text)).ir
 
 
+def says_something(text: str) -> CompiledPolicy:
+    """The policy; skipped when its formula is true or false whatever the response."""
+    try:
+        return compile_source(SourceFile(text))
+    except PolicyError as error:
+        assume({d.code for d in error.diagnostics} != {"PC226"})
+        raise
+
+
 def clause_of(text: str) -> Clause:
     (clause,) = ir_of(text).clauses
     return clause
@@ -96,7 +105,7 @@ responses = st.builds(
 def test_clauses_mean_what_the_statement_means(formula: n.Formula, found: list[Response]) -> None:
     text = f"{DECLARATIONS}always {format_formula(formula)}\n"
     (statement,) = check_source(text).require().statements
-    clause = clause_of(text)
+    (clause,) = says_something(text).ir.clauses
     scores = {
         name: np.array([np.nan if r.scores[name] is None else float(r.scores[name]) for r in found])  # type: ignore[arg-type]
         for name in (*FLAGS, "toxicity")
@@ -110,8 +119,7 @@ def test_clauses_mean_what_the_statement_means(formula: n.Formula, found: list[R
 @settings(max_examples=35, deadline=None)
 @given(response_formulas(), st.sampled_from(["always {}", "{}", "P({}) <= 10%", "P({}) >= 90%", "prefer {}"]))
 def test_the_canonical_text_compiles_to_the_same_hash(formula: n.Formula, frame: str) -> None:
-    policy = compile_source(SourceFile(f"{DECLARATIONS}{frame.format(format_formula(formula))}\n"))
-    assume(not isinstance(policy.ir.clauses[0].statistic.predicate, Literally))  # type: ignore[union-attr]  # says nothing
+    policy = says_something(f"{DECLARATIONS}{frame.format(format_formula(formula))}\n")
     text = canonical_policy(policy.ir)
     again = compile_source(SourceFile(text))
     assert again.semantic_hash == policy.semantic_hash, text

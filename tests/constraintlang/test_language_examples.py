@@ -100,13 +100,13 @@ def test_json_holds_what_people_are_shown():
         assert text in shown
 
 
-def test_parts_of_the_main_place_stay_visible():
+def test_two_places_on_one_line():
     source = SourceFile("bad: toxicity < words", "a.policy")
     assert check_source(source).errors[0].render(source) == (
         "error[PC205]: the two sides have different units\n"
-        "  --> a.policy:1:6\n"
+        "  --> a.policy:1:17\n"
         "1 | bad: toxicity < words\n"
-        "  |      --------^^^----- in counts\n"
+        "  |      --------   ^^^^^ in counts\n"
         "  |      in score points\n"
         "  = help: compare quantities of one kind, or compare each with a number"
     )
