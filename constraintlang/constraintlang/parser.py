@@ -38,6 +38,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_LINE = 100_000
 MAX_NESTING = 200
 MAX_DIGITS = 100
+_NUMBERS = frozenset(["INT", "NUMBER", "PERCENT"])
 
 
 @dataclass
@@ -210,7 +211,7 @@ def _token_limits(tokens: list[Any]) -> Diagnostic | None:
                 return _limit(span_of(token), message, "name parts with `let` or split the statement")
         elif token.type in OPENING.values():
             depth = max(0, depth - 1)
-        elif token.type in ("INT", "NUMBER", "PERCENT") and _digits(token) > MAX_DIGITS:
+        elif token.type in _NUMBERS and _digits(token) > MAX_DIGITS:
             return _limit(
                 span_of(token), f"the number has more than {MAX_DIGITS} digits", "shorten the number"
             )
@@ -219,6 +220,8 @@ def _token_limits(tokens: list[Any]) -> Diagnostic | None:
 
 def _digits(text: str) -> int:
     """Digits of the number once it is written out, so that an exponent cannot hide a huge one."""
+    if len(text) < 10 and "e" not in text and "E" not in text:
+        return len(text)  # most numbers, and this is asked of all of them after every key press
     mantissa, _, exponent = re.sub("%", "", text).lower().partition("e")
     digits = len(mantissa.replace(".", ""))
     if not exponent:
