@@ -20,9 +20,7 @@ from constraintlang_compiler.ir import (
 from constraintlang_compiler.lower import Lowered
 
 
-def check_constant_conditions(
-    statements: Sequence[CheckedStatement], lowered: Lowered
-) -> list[Diagnostic]:
+def check_constant_conditions(statements: Sequence[CheckedStatement], lowered: Lowered) -> list[Diagnostic]:
     """PC226 for every statement with a condition that became ``true`` or ``false`` on the way to its clause."""
     found = []
     for clause, origins in zip(lowered.ir.clauses, lowered.origins, strict=True):

@@ -23,7 +23,7 @@ from constraintlang_compiler.emit_dfa import automata_json
 from constraintlang_compiler.errors import ArtifactError, PolicyError
 from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.front import check_and_lower
-from constraintlang_compiler.ir import Clause, Indicator, Literally, Over, PolicyIR
+from constraintlang_compiler.ir import Clause, Indicator, Over, PolicyIR
 from constraintlang_compiler.parts import PartScores
 from constraintlang_compiler.pipeline import CompiledPolicy, compile_source
 

@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from lsprotocol import types
@@ -35,6 +34,7 @@ from constraintlang.source import Span
 
 SETTLE_SECONDS = 0.01
 """Changes that come closer together are checked once."""
+IDLE_SECONDS = 1.0
 RUN_TEST = "constraintc.runTest"
 
 
@@ -49,6 +49,7 @@ class PolicyServer(LanguageServer):
         )
         self.documents: dict[str, Document] = {}
         self.due: dict[str, asyncio.TimerHandle] = {}
+        self.idle: asyncio.TimerHandle | None = None
         self.was_shut_down = False
 
     def document(self, uri: str) -> Document:
@@ -77,16 +78,15 @@ class PolicyServer(LanguageServer):
 
     def check(self, uri: str) -> None:
         """Send the findings of a file."""
-        with _no_collection():
-            self._check(uri)
-
-    def _check(self, uri: str) -> None:
         self.due.pop(uri, None)
         document, positions = self.opened(uri)
         version = self.workspace.get_text_document(uri).version
         places = document.result.imported_at
         found = [convert.to_diagnostic(uri, positions, d, places) for d in document.diagnostics]
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, version))
+        if self.idle is not None:
+            self.idle.cancel()
+        self.idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, gc.collect)
 
     def forget(self, uri: str) -> None:
         """A file is closed: nothing is said of it any more."""
@@ -94,16 +94,6 @@ class PolicyServer(LanguageServer):
             self.due.pop(uri).cancel()
         self.documents.pop(uri, None)
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Cyclic garbage is not looked for while somebody waits: a look at all that is remembered takes long."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def build_server() -> PolicyServer:
@@ -119,7 +109,9 @@ def serve() -> bool:
     """Answer on standard input and output until the editor leaves; whether it said so before, as it should."""
     logging.basicConfig(level=logging.WARNING)  # to standard error
     server = build_server()
-    gc.freeze()  # what is loaded by now stays
+    # Cyclic garbage is looked for when nobody waits, and not among what is loaded by now.
+    gc.disable()
+    gc.freeze()
     # Standard output belongs to the protocol: whatever is printed by mistake must not get between its messages.
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     with contextlib.redirect_stdout(sys.stderr):
