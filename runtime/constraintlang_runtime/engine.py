@@ -47,7 +47,8 @@ class ConstraintEngine:
     """The state of a constrained run; ``policy`` has its strata written out, ``max_steps`` are optimizer steps.
 
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
-    need it. ``log`` receives one record per group and round.
+    need it. ``log`` receives one record per group and round. ``keeps_start`` puts the start model into checkpoints, for
+    a caller that does not have it again when a run is resumed.
     """
 
     policy: CompiledPolicy
@@ -61,6 +62,7 @@ class ConstraintEngine:
     log: Callable[[dict[str, Any]], None] = lambda record: None
     anchor: Anchor | None = None
     start_anchor: Anchor | None = None
+    keeps_start: bool = False
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -232,7 +234,7 @@ class ConstraintEngine:
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
         """Write the engine's state into a folder of a checkpoint."""
-        if self.anchor is not None and self.config.anchor in ("tuned", "previous"):
+        if self.anchor is not None and self._keeps_anchor():
             assert self.anchor.weights is not None
             weights = {name: w.cpu().contiguous() for name, w in self.anchor.weights.items()}
             save_file(weights, folder / ANCHOR_FILE)
@@ -257,11 +259,16 @@ class ConstraintEngine:
                 help="resume with the policy of the run, or start a new output folder",
             )
         if extra["has_anchor"]:
-            if self.config.anchor in ("start", "current"):
-                self._take_anchor(model)
-            else:
+            if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
+            else:
+                self._take_anchor(model)
         return extra
+
+    def _keeps_anchor(self) -> bool:
+        return self.config.anchor in ("tuned", "previous") or (
+            self.config.anchor == "start" and self.keeps_start
+        )
 
 
 def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:

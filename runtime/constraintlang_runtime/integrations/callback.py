@@ -82,6 +82,7 @@ class ConstraintCallback(TrainerCallback):
             self._policy.compiled, rows, prompts, config, self._policy.pool, tokenizer,
             max_steps=state.max_steps, seed=args.seed,
         )  # fmt: skip
+        self.engine.keeps_start = True  # when a run is resumed, the model comes with the checkpoint's weights
         self.engine.log = lambda record: self._record(record, state)
         if self._rows is None:
             for group in self.engine.groups:

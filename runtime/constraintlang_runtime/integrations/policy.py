@@ -48,9 +48,10 @@ class Policy:
     [True, False]
     """
 
-    def __init__(self, compiled: CompiledPolicy, pool: ScoringPool) -> None:
+    def __init__(self, compiled: CompiledPolicy, scorers: Mapping[str, Scorer]) -> None:
         self.compiled = compiled
-        self.pool = pool
+        self.scorers = dict(scorers)
+        self.pool = ScoringPool(compiled.ir.attributes, self.scorers)
         self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
 
     @classmethod
@@ -88,7 +89,7 @@ class Policy:
         bound = bind_scorers(
             compiled.ir, named, ready, folder=folder, files=compiled.files, allow_path=allow_path
         )
-        return cls(compiled, ScoringPool(compiled.ir.attributes, bound))
+        return cls(compiled, bound)
 
     # ------------------------------------------------------------ judging texts
     def judge(
