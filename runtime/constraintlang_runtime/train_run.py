@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
@@ -144,7 +145,7 @@ def build(
         allow_path=settings.allow_path,
     )
     tokenizer = load_tokenizer(settings.model)
-    model = load_model(settings.model, tokenizer=tokenizer)
+    model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
     trainer = ConstraintTrainer(
         model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
         prompts=prompts, callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,

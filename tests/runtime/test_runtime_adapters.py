@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_models import SETTINGS, World
 
+from constraintc.main import main
 from constraintlang_runtime import ConstraintConfig, ConstraintTrainer, Policy
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import collate, encode_rows, load_rows, prediction_sites
@@ -105,3 +106,21 @@ def test_reading_an_anchor_leaves_the_students_gradient_alone(world: World) -> N
             logits.float().log_softmax(-1).square().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
     assert torch.equal(*gradients)
+
+
+def test_the_command_trains_and_judges_an_adapter(world: World, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    flags = world.flags(output, lora_r=4, lora_target_modules="q_proj,v_proj")
+    assert main(["train", *flags]) == 0
+    assert (output / "adapter_model.safetensors").exists()
+    assert not (output / "model.safetensors").exists()
+    judged = ["eval", str(world.policy), "--model", str(output), "--prompts", str(world.prompts)]
+    assert main([*judged, "--max_new_tokens", "5", "--output", str(tmp_path / "eval")]) in (0, 1)
+    assert (tmp_path / "eval" / "verdict.json").exists()
+
+
+def test_unknown_modules_are_an_error_that_lists_them(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *world.flags(tmp_path / "run", lora_r=4, lora_target_modules="c_attn")]) == 2
+    assert "the model's linear modules are down_proj, " in capsys.readouterr().err
