@@ -74,13 +74,13 @@ def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[Tok
 
 def measure(
     model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintSettings,
-    *, count: int, seed: int, progress: Progress | None = None,
+    *, count: int, seed: int, progress: Progress | None = None, logits_processor: Sequence[Any] = (),
 ) -> Measurement:  # fmt: skip
     """Sample ``count`` completions on the group's prompts and score them."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
     rows = sample(
         model, tokenizer, prompts, config.law, seed=derived_seed(seed, "tokens"),
-        batch_size=config.sampling_batch_size,
+        batch_size=config.sampling_batch_size, logits_processor=logits_processor,
         progress=None if progress is None else lambda done, total: progress("sampling", done, total),
     )  # fmt: skip
     scored = score_rows(

@@ -24,7 +24,9 @@ from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 
 if TYPE_CHECKING:
+    from constraintlang_runtime.decoding_masks import LanguageMask
     from constraintlang_runtime.integrations.callback import ConstraintCallback
+    from constraintlang_runtime.integrations.guide import Guide
     from constraintlang_runtime.integrations.reward import PolicyReward
 
 ScorerLike = Scorer | str
@@ -48,8 +50,11 @@ class Policy:
     [True, False]
     """
 
-    def __init__(self, compiled: CompiledPolicy, scorers: Mapping[str, Scorer]) -> None:
+    def __init__(
+        self, compiled: CompiledPolicy, scorers: Mapping[str, Scorer], *, folder: Path = Path()
+    ) -> None:
         self.compiled = compiled
+        self.folder = folder
         self.scorers = dict(scorers)
         self.pool = ScoringPool(compiled.ir.attributes, self.scorers)
         self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
@@ -89,7 +94,7 @@ class Policy:
         bound = bind_scorers(
             compiled.ir, named, ready, folder=folder, files=compiled.files, allow_path=allow_path
         )
-        return cls(compiled, bound)
+        return cls(compiled, bound, folder=folder)
 
     # ------------------------------------------------------------ judging texts
     def judge(
@@ -174,12 +179,31 @@ class Policy:
         """
         from constraintlang_runtime.integrations.reward import PolicyReward
 
-        names = [c.name for c in self.clauses]
-        for name in [*([clause] if clause else []), *(weights or {})]:
-            if name not in names:
-                raise ConfigError(f"the policy has no clause `{name}`; it has {', '.join(names)}")
-        chosen = range(len(names)) if clause is None else [names.index(clause)]
+        for name in weights or {}:
+            self._clause(name)
+        chosen = range(len(self.clauses)) if clause is None else [self.clauses.index(self._clause(clause))]
         return PolicyReward(self, tuple(chosen), weights or {}, adaptive=adaptive)
+
+    def logits_processor(
+        self, tokenizer: Any, *, clauses: Sequence[str] | None = None, end_tokens: Sequence[int] | None = None
+    ) -> LanguageMask:
+        """Hard masks for ``generate``: only tokens after which the response can still satisfy the wording clauses.
+
+        For clauses about regular expressions and word lists, however they tolerate violations otherwise; ``clauses``
+        picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
+        Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
+        """
+        from constraintlang_runtime.decoding_masks import language_mask
+
+        chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
+        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        return language_mask(self.compiled.ir, chosen, tokenizer, end_tokens=ends, folder=self.folder)
+
+    def guidance(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **settings: Any) -> Guide:
+        """A logits processor that makes a model obey the policy while it samples, untrained; see ``fit_guide``."""
+        from constraintlang_runtime.integrations.guide import fit_guide
+
+        return fit_guide(self, model, tokenizer, prompts, **settings)
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
         """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""
@@ -190,6 +214,13 @@ class Policy:
     def reward_funcs(self) -> list[PolicyReward]:
         """One reward function per clause, so that TRL logs each under the clause's name."""
         return [self.reward_func(clause.name) for clause in self.clauses]
+
+    def _clause(self, name: str) -> Clause:
+        for clause in self.clauses:
+            if clause.name == name:
+                return clause
+        names = ", ".join(clause.name for clause in self.clauses)
+        raise ConfigError(f"the policy has no clause `{name}`; it has {names}")
 
 
 def _is_about_one(clause: Clause) -> bool:
