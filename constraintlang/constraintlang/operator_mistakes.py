@@ -154,6 +154,9 @@ def number_form(s: Situation) -> Found | None:
         return Found(s.span(0, 1), "a number cannot begin with a point", help, fix)
     if s.type() == "DOT" and s.type(-1) in ("INT", "NUMBER"):
         return Found(s.span(-1, 0), "a number cannot end with a point or have two", "write it as `1.0`")
+    if s.text() == "%" and s.type() == "UNKNOWN" and s.type(-1) in _NUMBERS and s.touches(-1):
+        message = "a percentage has no exponent and no second `%`"
+        return Found(s.span(-1), message, "write it out, for example `0.05%`")
     if s.text() == "%" and s.type() == "UNKNOWN":
         number = s.text(-1) if s.type(-1) in _NUMBERS else s.text(1) if s.type(1) in _NUMBERS else "5"
         between = Span(s.span(-1, -1).end, s.span().start)

@@ -52,6 +52,7 @@ MISTAKES: tuple[Mistake, ...] = (
     )),
     Mistake("PC007", operators.number_form, (
         "a < .5", "a < 1.", "a < 1.2.3", "a < 5 %", "a < 0,1", "a < 1,000", "a < 1_000", "a < 1 under tolerance=%5",
+        "a < 1e-5%", "a < 5%%",
     )),
     Mistake("PC005", operators.nothing_follows, (
         "a <", "a < 1 and", "mean(a) + ", "a < 1 for", "a < 1 weight", "let x =", "always", "cap:", "not",
