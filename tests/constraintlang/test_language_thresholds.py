@@ -3,7 +3,7 @@
 import dataclasses
 from decimal import Decimal
 from fractions import Fraction
-from itertools import cycle
+from itertools import cycle, pairwise
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -105,7 +105,7 @@ def loosened(formula, steps, wanted=True):
             return formula
 
 
-steps = st.lists(st.integers(0, 3).map(lambda k: Decimal(k) / 10), min_size=1, max_size=6)
+steps = st.lists(st.integers(0, 6).map(lambda k: Decimal(k) / 10), min_size=1, max_size=6)
 
 
 @many
@@ -123,7 +123,7 @@ def test_11_a_looser_threshold_never_turns_holds_into_violated(formula, by, law,
     assert not statement_holds(tight, law) or statement_holds(pointwise(formula, high), law)
 
 
-@many
+@settings(max_examples=200, deadline=None)
 @given(dist_formulas, steps, laws())
 def test_11_on_the_distribution(formula, by, law):
     assert evaluate_distribution(formula, law) is not True or (
@@ -152,7 +152,7 @@ def margin_of(formula, values):
     return margin(normal_form(formula), CRISP, lambda atom: atom_margin(atom, valuation, scales, ATTRIBUTES))
 
 
-@many
+@settings(max_examples=200, deadline=None)
 @given(seq_formulas, known_scores)
 def test_12_strict_and_not_strict_differ_only_at_equality(formula, values):
     strict, slack = turned(formula, STRICT), turned(formula, SLACK)
@@ -250,8 +250,19 @@ terms = st.one_of(
 )
 
 
-@many
-@given(terms, levels, score_values | count_values, laws())
+@st.composite
+def round_laws(draw):
+    """Laws in twentieths, whose distribution functions often meet a level exactly."""
+    cuts = sorted(draw(st.sets(st.integers(1, 19), max_size=3)))
+    ends = [0, *cuts, 20]
+    return [(Fraction(high - low, 20), draw(known_scores)) for low, high in pairwise(ends)]
+
+
+twentieths = st.integers(1, 19).map(lambda k: Decimal(k) / 20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(terms, twentieths, score_values | count_values, round_laws())
 def test_15_a_quantile_bound_is_a_bound_on_a_chance(term, level, threshold, law):
     bound = literal(threshold)
     tail = compare(apply("quantile", term, literal(level)), "<=", bound)
