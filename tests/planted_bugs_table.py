@@ -40,6 +40,7 @@ def _plant(number: int, statement: str, test: str, bug: str, *edits: tuple[str, 
 _MARGINS = "constraintlang/test_language_margins.py::"
 _THRESHOLDS = "constraintlang/test_language_thresholds.py::"
 _STATISTICS = "constraintlang/test_language_statistics.py::"
+_LAWS = "constraintlang/test_language_laws.py::"
 _TEMPORAL = "constraintlang/test_language_temporal.py::"
 _EVIDENCE = "runtime/test_runtime_evidence.py::"
 _TRACES = "compiler/test_compiler_traces.py::"
@@ -202,7 +203,7 @@ _plant(
     15, "`quantile(a, q) <= t` says the same as `P(a <= t) >= q`.",
     _THRESHOLDS + "test_15_a_quantile_bound_is_a_bound_on_a_chance",
     "the level has to be passed, not reached",
-    (LANGUAGE + "tails.py", "if mass >= level:", "if mass > level or mass == 1:"),
+    (LANGUAGE + "tails.py", "if mass >= level:", "if mass > level:"),
 )  # fmt: skip
 _plant(
     15, "A quantile is the inverse of the distribution function.",
@@ -212,7 +213,7 @@ _plant(
 )  # fmt: skip
 _plant(
     16, "cvar lies between quantile or mean and the largest value; `cvar(a, q) <= t` implies `P(a > t) <= 1 - q`.",
-    _STATISTICS + "test_cvar_lies_between_quantile_or_mean_and_the_largest_value",
+    _LAWS + "test_16_cvar_lies_between_quantile_or_mean_and_the_largest_value",
     "the excess is multiplied by 1 - q",
     (LANGUAGE + "tails.py", "excess(law, eta) / (1 - level)", "excess(law, eta) * (1 - level)"),
 )  # fmt: skip
@@ -237,19 +238,19 @@ _plant(
 )  # fmt: skip
 _plant(
     19, "The order of the samples, and taking each twice, changes no value.",
-    _STATISTICS + "test_order_and_repetition_of_rows_change_nothing",
+    _LAWS + "test_19_neither_order_nor_repetition_of_the_samples_matters",
     "a quantile takes the rows as they come",
     (LANGUAGE + "tails.py", "in sorted(law, key=lambda entry: entry[1]):", "in law:"),
 )  # fmt: skip
 _plant(
     20, "The base model itself meets every bound relative to it, with equality.",
-    _STATISTICS + "test_the_base_itself_meets_every_bound_with_equality",
+    _LAWS + "test_20_the_base_model_itself_meets_every_bound_with_equality",
     "the first response of the base model is lost",
     (LANGUAGE + "semantics.py", "argument, rows = own(argument), base", "argument, rows = own(argument), base[1:]"),
 )  # fmt: skip
 _plant(
     21, "A statement with `per` holds exactly when it holds in every stratum.",
-    _STATISTICS + "test_a_stratified_statement_holds_when_every_stratum_does",
+    _LAWS + "test_21_a_stratified_statement_holds_when_every_stratum_does",
     "one stratum is enough",
     (LANGUAGE + "semantics.py", "return bool(conditions) and all(", "return bool(conditions) and any("),
 )  # fmt: skip

@@ -19,7 +19,7 @@ def test_parse_of_print_is_the_tree(policy):
     assert back == policy, text
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(statements)
 def test_parse_of_print_is_the_statement(statement):
     text = format_statement(statement)
