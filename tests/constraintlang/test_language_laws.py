@@ -68,7 +68,7 @@ def test_16_cvar_lies_between_quantile_or_mean_and_the_largest_value(
 
 
 # ---------------------------------------------------------------- 19: samples
-@many
+@settings(max_examples=200, deadline=None)
 @given(dist_statistics, conditions, tagged(), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_19_neither_order_nor_repetition_of_the_samples_matters(
     found: n.Apply, condition: Any, law: Law, times: int, seed: int
