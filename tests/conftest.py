@@ -17,6 +17,10 @@ install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES
 # The same examples everywhere, so that a red test is about the change; `--hypothesis-profile=search` looks further.
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.register_profile("search", derandomize=False, print_blob=True)
+# For `planted_bugs.py`: the first failure as it is.
+hypothesis.settings.register_profile(
+    "planted", derandomize=True, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
+)
 hypothesis.settings.load_profile("fixed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this

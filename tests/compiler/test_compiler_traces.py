@@ -77,7 +77,7 @@ def all_letters(formula: n.Formula) -> list[dict[str, Decimal | None]]:
 
 
 # ------------------------------------------------------------ 26: the same meaning
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trace_formulas)
 def test_accepts_what_the_reference_accepts_on_every_short_trace(formula: n.Formula) -> None:
     letters = all_letters(formula)
