@@ -158,7 +158,7 @@ _plant(
     11, "A looser bound never turns a verdict of holds into violated.",
     _EVIDENCE + "test_11_a_looser_bound_never_turns_holds_into_violated",
     "holds when the upper bound lies above the allowed one",
-    (RUNTIME + "verification.py", "if upper < bound or", "if upper > bound or"),
+    (RUNTIME + "deciding.py", "if upper < bound or", "if upper > bound or"),
 )  # fmt: skip
 _plant(
     11, "A looser bound never raises the penalty: a tighter one costs divergence.",
@@ -183,7 +183,7 @@ _plant(
     12, "Strict and not strict verdicts on samples differ only at equality.",
     _EVIDENCE + "test_12_strict_and_not_strict_differ_only_at_equality",
     "a strict bound may be reached",
-    (RUNTIME + "verification.py", "(upper == bound and not strict)", "upper == bound"),
+    (RUNTIME + "deciding.py", "(upper == bound and not strict)", "upper == bound"),
 )  # fmt: skip
 _plant(
     13, "`always a < c` implies the same of the mean, every quantile and cvar, and P(a >= c) = 0.",
@@ -259,7 +259,7 @@ _plant(
     21, "A stratum without prompts is vacuous, and the policy has not passed.",
     _EVIDENCE + "test_21_all_strata_hold_or_the_statement_does_not",
     "no prompts are as good as few",
-    (RUNTIME + "verification.py", "if n == 0:\n        return \"vacuous\"", "if n < 0:\n        return \"vacuous\""),
+    (RUNTIME + "deciding.py", "if n == 0:\n        return \"vacuous\"", "if n < 0:\n        return \"vacuous\""),
 )  # fmt: skip
 _plant(
     22, "The chance of a wrong `holds` is at most that allowed, jointly over all clauses; exact for rates.",

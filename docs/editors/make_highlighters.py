@@ -12,7 +12,7 @@ from pathlib import Path
 
 from constraintlang import layout, wording
 from constraintlang import vocabulary as v
-from constraintlang.parser import build_machine
+from constraintlang.machine import build_machine
 
 ROOT = Path(__file__).parents[2]
 TEXTMATE = ROOT / "docs" / "editors" / "vscode" / "syntaxes" / "policy.tmLanguage.json"
@@ -26,7 +26,7 @@ DECLARING = (wording.FIRST_WORDS - STRENGTH) | {"AS", "ON", "GIVEN"}
 ORDER = wording.KEYWORDS - STRENGTH - CLAUSES - LOGIC - CONSTANTS - DECLARING  # words of time
 
 # lark turns the `\n` of a pattern into a line end.
-TERMINALS = {t.name: t.pattern.value.replace("\n", r"\n") for t in build_machine().terminals}
+TERMINALS = {t.name: t.pattern.value.replace("\n", r"\n") for t in build_machine().lark.terminals}
 PUNCTUATION = r"[\]\[(){},:=|.@]"
 NAME = TERMINALS["NAME"]
 
