@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 from tiny_models import World, write_classifier, write_world
@@ -12,6 +13,15 @@ from tiny_models import World, write_classifier, write_world
 # Shapes and types of what computes are checked at every call of every test.
 TENSOR_MODULES = ("anchor", "auxiliary", "decoding", "fitting", "penalty", "projection", "regularizer")
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
+
+# The same examples everywhere, so that a red test is about the change; `--hypothesis-profile=search` looks further.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("search", derandomize=False, print_blob=True)
+# For `planted_bugs.py`: the first failure as it is.
+hypothesis.settings.register_profile(
+    "planted", derandomize=True, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
+)
+hypothesis.settings.load_profile("fixed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this
 

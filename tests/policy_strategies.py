@@ -337,3 +337,35 @@ def laws(draw, scores=known_scores):
 
     weights = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     return [(Fraction(w, sum(weights)), draw(scores)) for w in weights]
+
+
+# ---------------------------------------------------------------- terms and statistics
+seq_terms = st.one_of(
+    st.sampled_from([*SCORES, *COUNTS]).map(_name),
+    st.builds(
+        lambda op, a, b: n.Arithmetic(op=op, left=_name(a), right=_name(b)),
+        st.sampled_from("+-*"),
+        st.sampled_from(SCORES),
+        st.sampled_from(SCORES),
+    ),
+    st.builds(
+        lambda k, a: n.Arithmetic(op="*", left=_number(Decimal(k)), right=_name(a)),
+        st.integers(0, 3),
+        st.sampled_from(SCORES),
+    ),
+)
+"""Well-typed numbers of one response."""
+tail_levels = st.sampled_from(["0.25", "0.5", "0.8", "0.95"]).map(Decimal)
+dist_statistics = st.one_of(
+    seq_formulas.map(lambda f: n.Apply(function="P", arguments=(f,))),
+    st.builds(
+        lambda f, a: n.Apply(function=f, arguments=(a,)), st.sampled_from(["mean", "median"]), seq_terms
+    ),
+    st.builds(
+        lambda f, a, level: n.Apply(function=f, arguments=(a, _number(level))),
+        st.sampled_from(["quantile", "cvar"]),
+        seq_terms,
+        tail_levels,
+    ),
+)
+"""Well-typed numbers of a law of responses."""

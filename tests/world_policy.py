@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +39,16 @@ def low_mean(attribute: str, high: str | None) -> Clause:
 
 def _clause(text: str, kind: str, statistic: Indicator | Value, *, hard: bool = False) -> Clause:
     bound = "0" if hard else "0.1"
+    digest = hashlib.sha256(text.encode()).hexdigest()  # any id that is well formed
     return Clause(
-        id="", label=None, text=text, kind=kind, statistic=statistic, bound=bound, strict=False, hard=hard
+        id=f"sha256:{digest}",
+        label=None,
+        text=text,
+        kind=kind,
+        statistic=statistic,
+        bound=bound,
+        strict=False,
+        hard=hard,
     )
 
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from constraintlang_compiler.attributes import overs_of
-from constraintlang_compiler.canonical import canonical_bytes, record_json
-from constraintlang_compiler.ir import Clause, Indicator, Over
+from constraintlang_compiler.attributes import overs_of, predicates_of
+from constraintlang_compiler.ir import Clause, Over
 from constraintlang_compiler.ir_monitors import TraceAutomaton
 from constraintlang_compiler.monitors.budget import BudgetExceeded
 
@@ -18,53 +17,48 @@ _NAME = re.compile(r"[0-9a-f]{64}\.json")
 
 def monitors(clauses: Iterable[Clause]) -> dict[str, TraceAutomaton]:
     """The automaton of every ``over``, by its hash."""
-    return {over.monitor: _automaton(over) for over in _overs(clauses)}
+    from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+
+    return {over.monitor: trace_monitor(over.formula, over.empty).record() for over in _overs(clauses)}
 
 
 def write_monitors(folder: Path, clauses: Iterable[Clause], write: Callable[[Path, bytes], None]) -> None:
     """Write the files, and remove those of an earlier policy."""
-    found = {_file(folder, key): record for key, record in monitors(clauses).items()}
+    found: dict[Path, bytes] = {}
+    for over in _overs(clauses):
+        from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+
+        found[_file(folder, over.monitor)] = trace_monitor(over.formula, over.empty).content + b"\n"
     for old in (folder / FOLDER).glob("*.json"):
         if _NAME.fullmatch(old.name) and old not in found:
             old.unlink()
-    for path, record in found.items():
+    for path, content in found.items():
         path.parent.mkdir(exist_ok=True)
-        write(path, _content(record))
+        write(path, content)
 
 
 def monitor_problems(folder: Path, clauses: Iterable[Clause]) -> Iterator[str]:
     """What is wrong with the automata of a compiled policy: each is made again from its formula and compared."""
-    from constraintlang_compiler.monitors.trace_monitors import trace_monitor
-
     for over in _overs(clauses):
+        from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+
         path = _file(folder, over.monitor)
         try:
             monitor = trace_monitor(over.formula, over.empty)
         except BudgetExceeded as error:
             yield f"an automaton takes {error}"
             continue
+        content = monitor.content + b"\n"
         if monitor.hash != over.monitor:
             yield f"a formula has the automaton {monitor.hash}, the file says {over.monitor}"
         elif not path.is_file():
             yield f"`{FOLDER}/{path.name}` is missing"
-        elif path.read_bytes() != _content(monitor.record()):
+        elif path.stat().st_size != len(content) or path.read_bytes() != content:
             yield f"`{FOLDER}/{path.name}` is not the automaton of its formula"
 
 
 def _overs(clauses: Iterable[Clause]) -> Iterator[Over]:
-    for clause in clauses:
-        if isinstance(clause.statistic, Indicator):
-            yield from overs_of(clause.statistic.predicate)
-
-
-def _automaton(over: Over) -> TraceAutomaton:
-    from constraintlang_compiler.monitors.trace_monitors import trace_monitor
-
-    return trace_monitor(over.formula, over.empty).record()
-
-
-def _content(record: TraceAutomaton) -> bytes:
-    return canonical_bytes(record_json(record)) + b"\n"
+    return overs_of(predicate for clause in clauses for predicate in predicates_of(clause))
 
 
 def _file(folder: Path, key: str) -> Path:

@@ -65,48 +65,38 @@ def attributes_needed(clauses: Iterable[Clause]) -> tuple[str, ...]:
     return tuple(sorted(keys))
 
 
-def bounds_in(conditions: Iterable[Condition]) -> Iterator[Bound]:
-    """The bounds that conditions are made of, in order."""
-    for condition in conditions:
-        if isinstance(condition, Bound):
-            yield condition
-        else:
-            yield from bounds_in(condition.operands)
+def predicates_of(clause: Clause) -> Iterator[Predicate]:
+    """The predicates on one response that a clause is made of."""
+    parts: Iterable[Part] = ()
+    match clause.statistic:
+        case Indicator(predicate=predicate):
+            yield predicate
+        case Combination(parts=parts):
+            pass
+        case Choice(operands=operands):
+            parts = [part for bound in bounds_in(operands) for part in bound.parts]
+    for part in parts:
+        if isinstance(part.quantity, Share):
+            yield part.quantity.predicate
 
 
 def parts_needed(clauses: Iterable[Clause]) -> dict[Level, tuple[str, ...]]:
     """The levels that ``over`` speaks of, and the score keys that are read on the parts of each, sorted."""
     keys: dict[Level, set[str]] = {}
-    for clause in clauses:
-        for whole in _predicates(clause):
-            for over in overs_of(whole):
-                found = keys.setdefault(over.level, set())
-                for predicate in parts_predicates(over.formula):
-                    _of_predicate(predicate, found)
+    for over in overs_of(predicate for clause in clauses for predicate in predicates_of(clause)):
+        found = keys.setdefault(over.level, set())
+        for predicate in parts_predicates(over.formula):
+            _of_predicate(predicate, found)
     return {level: tuple(sorted(found)) for level, found in sorted(keys.items())}
 
 
-def _predicates(clause: Clause) -> Iterator[Predicate]:
-    """The predicates whose truth or chance a clause is about."""
-    match clause.statistic:
-        case Indicator(predicate=predicate):
+def overs_of(predicates: Iterable[Predicate]) -> Iterator[Over]:
+    """Every ``over`` in some predicates."""
+    for predicate in predicates:
+        if isinstance(predicate, Over):
             yield predicate
-        case Combination(parts=parts):
-            yield from (part.quantity.predicate for part in parts if isinstance(part.quantity, Share))
-        case Choice(operands=operands):
-            for bound in bounds_in(operands):
-                yield from (
-                    part.quantity.predicate for part in bound.parts if isinstance(part.quantity, Share)
-                )
-
-
-def overs_of(predicate: Predicate) -> Iterator[Over]:
-    """Every ``over`` in a predicate."""
-    if isinstance(predicate, Over):
-        yield predicate
-    elif isinstance(predicate, (All, Any)):
-        for operand in predicate.operands:
-            yield from overs_of(operand)
+        elif isinstance(predicate, (All, Any)):
+            yield from overs_of(predicate.operands)
 
 
 def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
@@ -122,6 +112,15 @@ def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
                 stack.append(operand)
             case Until(left=left, right=right) | Release(left=left, right=right):
                 stack.extend((left, right))
+
+
+def bounds_in(conditions: Iterable[Condition]) -> Iterator[Bound]:
+    """The bounds that conditions are made of, in order."""
+    for condition in conditions:
+        if isinstance(condition, Bound):
+            yield condition
+        else:
+            yield from bounds_in(condition.operands)
 
 
 def keys_of(predicate: Predicate) -> tuple[str, ...]:

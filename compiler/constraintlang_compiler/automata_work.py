@@ -5,8 +5,8 @@ from __future__ import annotations
 from constraintlang.checked import CheckedStatement
 from constraintlang.nodes import NO_SPAN, Over
 from constraintlang.tree import descendants
-from constraintlang_compiler.attributes import overs_of
-from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.attributes import overs_of, predicates_of
+from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_STEPS
 from constraintlang_compiler.rejection import Rejection
 
@@ -23,11 +23,10 @@ class AutomataWork:
 
     def spend(self, clause: Clause) -> None:
         """Count the automata of a clause."""
-        if isinstance(clause.statistic, Indicator):
-            for over in overs_of(clause.statistic.predicate):
-                from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+        for over in overs_of(predicates_of(clause)):
+            from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 
-                self._steps += trace_monitor(over.formula, over.empty).steps
+            self._steps += trace_monitor(over.formula, over.empty).steps
 
     def refused(self, rejection: Rejection) -> None:
         """Count an automaton that was given up."""

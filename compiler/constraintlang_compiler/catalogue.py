@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from constraintlang import catalogue
-from constraintlang.fixes import Applicability
 from constraintlang.pages import Page
-from constraintlang.source import SourceFile
 from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
-from constraintlang_compiler.fixing import findings_of
-from constraintlang_compiler.front import check_and_lower
 
 OWN_PAGES = {
+    "PC122": Page(
+        "PC122",
+        "a pattern that is no regular expression",
+        "Patterns are written in RE2 syntax, whose engine takes time in proportion to the text and never more. "
+        "Look-around, back-references and possessive repetition need backtracking and do not exist there; a "
+        "pattern may repeat at most 1000 times, counting repetitions inside each other.",
+        'attribute twice: flag { backend = regex(re"(\\w+) \\1") }\nnot twice',
+        'attribute twice: flag { backend = regex(re"very very|really really") }\nnot twice',
+    ),
     "PC210": Page(
         "PC210",
         "a mean is bounded from the side on which its range is open",
@@ -30,6 +37,23 @@ OWN_PAGES = {
         "must all be remembered are what makes automata large.",
         "over sentences (globally (words > 20 implies eventually[14, 40] words < 5))",
         "over sentences (globally (words > 20 implies eventually[0, 40] words < 5))",
+    ),
+    "PC410": Page(
+        "PC410",
+        "an `allow` that allows nothing",
+        "A comment `# allow PC405: why` keeps a warning or a note from being reported: behind an item it covers "
+        "the item, on a line of its own it covers the item that follows. This one covers nothing that has such "
+        "a finding, so that it would hide a later one that nobody has looked at.",
+        "mean(toxicity) < 0.1  # allow PC405: lower is better",
+        "mean(toxicity) < 0.1",
+    ),
+    "PC411": Page(
+        "PC411",
+        "an `allow` that has no effect",
+        "An `allow` names existing codes and gives the reason: `# allow PC405: why`, or "
+        "`# allow PC405, PC404: why`. Errors cannot be allowed, because what they speak of cannot be compiled.",
+        "mean(toxicity) > 0.1  # allow PC405",
+        "mean(toxicity) > 0.1  # allow PC405: the bait of a red team must be toxic",
     ),
     "PC603": Page(
         "PC603",
@@ -54,6 +78,7 @@ OWN_PAGES = {
 }
 
 
+@cache
 def all_pages() -> dict[str, Page]:
     """Every page by code, in the order of the codes."""
     return dict(sorted({**catalogue.PAGES, **OWN_PAGES, **ANALYSIS_PAGES}.items()))
@@ -65,10 +90,3 @@ def page(code: str) -> str:
     Raises: KeyError when there is no such code.
     """
     return all_pages()[code.upper()].text()
-
-
-def fix_of(page: Page) -> Applicability | None:
-    """How far the fix of the page's failing example can be trusted; None when it has none."""
-    source = SourceFile(page.failing)
-    findings = findings_of(source, check_and_lower(source), style=True)
-    return next((d.fix.applicability for d in findings if d.code == page.code and d.fix), None)

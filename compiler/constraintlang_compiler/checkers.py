@@ -106,14 +106,14 @@ def statistics(clauses: Sequence[Clause], scores: Scores, parts: Parts = NO_PART
     return result
 
 
-def quantity_values(quantity: Quantity, scores: Scores) -> Floats:
+def quantity_values(quantity: Quantity, scores: Scores, parts: Parts = NO_PARTS) -> Floats:
     """What a quantity is taken of, for every response: truth values, or the values of the term.
 
-    Shapes: each score [n]; result [n], ``nan`` where unknown.
-    Raises: as ``evaluate_term``.
+    Shapes: each score [n], the parts of n responses at each level; result [n], ``nan`` where unknown.
+    Raises: as ``evaluate_predicate``.
     """
     if isinstance(quantity, Share):
-        return evaluate_predicate(quantity.predicate, scores)
+        return evaluate_predicate(quantity.predicate, scores, parts)
     return evaluate_term(quantity.term, scores)
 
 

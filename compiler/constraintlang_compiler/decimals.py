@@ -5,28 +5,31 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 
-MAX_EXPONENT = (
-    400  # more digits than a float64 can tell apart; beyond it the plain notation only costs memory
-)
+MAX_DIGITS = 100  # as in a policy, so that every number of the IR can be written in one
 
 
-def decimal_text(value: Decimal | Fraction | int) -> str:
+class TooManyDigits(ValueError):
+    """A number that would be longer, written out, than a policy may write it."""
+
+
+def decimal_text(value: Decimal | Fraction | int, *, max_digits: int = MAX_DIGITS) -> str:
     """The plain notation without exponent, without trailing zeros and without negative zero.
 
-    Raises: ValueError when the number is not finite, is no finite decimal (1/3), or needs more than 400
-    digits on one side of the point.
+    Raises: ValueError when the number is not finite or is no finite decimal (1/3); TooManyDigits, which is one,
+    when it has more than ``max_digits`` digits written out.
 
     >>> decimal_text(Decimal("1.50")), decimal_text(Decimal("-0")), decimal_text(Fraction(1, 8))
     ('1.5', '0', '0.125')
     """
+    too_long = f"got a number of more than {max_digits} digits, expected at most {max_digits}"
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ValueError(f"got {value}, expected a finite number")
-        if value and abs(value.adjusted()) > MAX_EXPONENT:
-            raise ValueError(
-                f"got {value}, expected at most {MAX_EXPONENT} digits on either side of the point"
-            )
+        if value and abs(value.adjusted()) > max_digits:
+            raise TooManyDigits(too_long)
     numerator, denominator = Fraction(value).as_integer_ratio()
+    if max(numerator.bit_length(), denominator.bit_length()) > 4 * max_digits:
+        raise TooManyDigits(too_long)  # before the loops below, whose time grows with the digits
     twos, fives, rest = 0, 0, denominator
     while rest % 2 == 0:
         rest, twos = rest // 2, twos + 1
@@ -35,11 +38,10 @@ def decimal_text(value: Decimal | Fraction | int) -> str:
     if rest != 1:
         raise ValueError(f"got {numerator}/{denominator}, expected a finite decimal")
     places = max(twos, fives)
-    digits = abs(numerator) * 10**places // denominator
-    whole, fraction = divmod(digits, 10**places)
-    if places > MAX_EXPONENT + 100 or whole >= 10 ** (MAX_EXPONENT + 1):
-        raise ValueError(f"expected at most {MAX_EXPONENT} digits on either side of the point")
-    text = str(whole) if places == 0 else f"{whole}.{fraction:0{places}d}".rstrip("0").rstrip(".")
+    digits = str(abs(numerator) * 10**places // denominator).zfill(places + 1)
+    if len(digits) > max_digits:
+        raise TooManyDigits(too_long)
+    text = digits if places == 0 else f"{digits[:-places]}.{digits[-places:]}"
     return f"-{text}" if numerator < 0 else text
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
+from constraintlang.nodes import Scalar
+from constraintlang.printer import format_scalar
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.ir import DomainAll, DomainAny, DomainIs, DomainNot, DomainPredicate
 
@@ -81,6 +83,4 @@ def _text(predicate: DomainPredicate, inside: type | None) -> str:
 
 
 def _scalar(value: str) -> str:
-    if value.isascii() and value.isidentifier():
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return format_scalar(Scalar(value=value, kind="name"))

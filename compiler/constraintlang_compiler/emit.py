@@ -46,8 +46,7 @@ def canonical_policy(ir: PolicyIR) -> str:
 def _levels_read(ir: PolicyIR) -> dict[str, list[str]]:
     """The levels at which the clauses read each attribute."""
     read: dict[str, list[str]] = {attribute.name: [] for attribute in ir.attributes}
-    clauses = ir.clauses
-    for level, keys in (("sequence", attributes_needed(clauses)), *parts_needed(clauses).items()):
+    for level, keys in (("sequence", attributes_needed(ir.clauses)), *parts_needed(ir.clauses).items()):
         for key in keys:
             name = key.removesuffix("@base")
             if level not in read[name]:

@@ -3,7 +3,7 @@
 ConstraintLangError             root of the whole project (defined by the language)
 ├── PolicyError                 the policy is wrong; carries every diagnostic (defined by the language) (3)
 └── CompilerFailure             what the caller, not the policy, got wrong
-    ├── SourceError             a policy file is missing, unreadable, not UTF-8 or too large (2)
+    ├── SourceError             a policy file is missing or unreadable (2)
     ├── ArtifactError           a compiled directory is missing, incomplete, altered or too new (2)
     ├── LockError               a lock is missing, unreadable or too new (2)
     ├── TargetError             clauses, samples or indexes do not fit the auxiliary model's target (2)
@@ -44,7 +44,7 @@ class CompilerFailure(ConstraintLangError):
 
 
 class SourceError(CompilerFailure):
-    """A policy file is missing, unreadable, not UTF-8 or too large."""
+    """A policy file is missing or unreadable."""
 
 
 class ArtifactError(CompilerFailure):

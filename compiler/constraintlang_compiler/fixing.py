@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from constraintlang.diagnostics import Diagnostic, sort_diagnostics
-from constraintlang.fixes import Edit, apply_edits, compatible
+from constraintlang.diagnostics import Diagnostic
+from constraintlang.fixes import Applicability, Edit, apply_edits, compatible
+from constraintlang.pages import Page
 from constraintlang.parser import parse_detailed
 from constraintlang.source import SourceFile
 from constraintlang.style import check_style
@@ -77,12 +78,22 @@ def fix_source(
     return Fixed(source, tuple(made), findings_of(source, front, style=style))
 
 
+def with_style(source: SourceFile, front: Front) -> Front:
+    """``front`` with the findings of style among the others, less those that a comment allows."""
+    found = check_style(source, parse_detailed(source).policy)
+    return front.with_findings(found, lambda code: code.startswith("PC9"))
+
+
 def findings_of(source: SourceFile, front: Front, *, style: bool) -> tuple[Diagnostic, ...]:
     """The findings of a source, with ``style`` those of style among them."""
-    if not style:
-        return front.diagnostics
-    of_style = check_style(source, parse_detailed(source).policy)
-    return tuple(sort_diagnostics([*front.diagnostics, *of_style]))
+    return (with_style(source, front) if style else front).diagnostics
+
+
+def fix_of(page: Page) -> Applicability | None:
+    """How far the fix of the page's failing example can be trusted; None when it has none."""
+    source = SourceFile(page.failing)
+    findings = findings_of(source, check_and_lower(source), style=True)
+    return next((d.fix.applicability for d in findings if d.code == page.code and d.fix), None)
 
 
 def _together(findings: Sequence[Diagnostic], applicability: str, source: SourceFile) -> list[Diagnostic]:

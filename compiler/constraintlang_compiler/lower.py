@@ -8,6 +8,7 @@ texts. Law kept: a law of the responses satisfies the statement exactly when it 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,7 +22,7 @@ from constraintlang.source import SourceFile
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.automata_work import AutomataWork
 from constraintlang_compiler.canonical import clause_id
-from constraintlang_compiler.decimals import decimal_text
+from constraintlang_compiler.decimals import MAX_DIGITS, TooManyDigits, decimal_text
 from constraintlang_compiler.expectation import Expectation
 from constraintlang_compiler.ir import (
     AttributeRecord,
@@ -36,7 +37,7 @@ from constraintlang_compiler.ir import (
 from constraintlang_compiler.lower_demands import demands
 from constraintlang_compiler.lower_domains import both, lower_domain
 from constraintlang_compiler.rejection import Rejection
-from constraintlang_compiler.strata import in_stratum, is_possible, stratum_suffix
+from constraintlang_compiler.strata import MAX_STRATA, in_stratum, is_possible, stratum_suffix
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Lowered:
 
 
 NO_SOURCE = SourceFile("")
+MAX_CLAUSES = 100_000
 
 
 def lower(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) -> PolicyIR:
@@ -70,7 +72,7 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
     diagnostics: list[Diagnostic] = []
     warnings: list[Diagnostic] = []
     found: dict[str, list[tuple[int, Clause]]] = {}
-    work = AutomataWork()
+    work, sum_clauses = AutomataWork(), 0
     for index, statement in enumerate(policy.statements):
         try:
             work.require_left(statement)
@@ -80,14 +82,28 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
                 for clause in _clauses(statement, demand, part):
                     found.setdefault(clause.id, []).append((index, clause))
                     work.spend(clause)
+                    sum_clauses += 1
         except Rejection as rejection:
             work.refused(rejection)
             diagnostics.append(_diagnostic(rejection))
-        except RecursionError:
+        except (RecursionError, TooManyDigits) as error:
             span = statement.span or nodes.NO_SPAN
-            message = "this statement is nested too deeply"
-            help_text = "split it, or name parts of it with `let`"
+            message, help_text = (
+                "this statement is nested too deeply",
+                "split it, or name parts of it with `let`",
+            )
+            if isinstance(error, TooManyDigits):
+                message = f"the numbers of this statement amount to one of more than {MAX_DIGITS} digits"
+                help_text = "calculate with shorter numbers"
             diagnostics.append(_diagnostic(Rejection("PC010", message, help=help_text, span=span)))
+        if sum_clauses > MAX_CLAUSES:
+            message = (
+                f"the policy amounts to more than {MAX_CLAUSES:,} clauses, and what follows is not compiled"
+            )
+            span = statement.span or nodes.NO_SPAN
+            help_text = "use fewer statements with `per`, or keys with fewer values"
+            diagnostics.append(_diagnostic(Rejection("PC010", message, help=help_text, span=span)))
+            break
     if diagnostics:
         raise PolicyError(diagnostics, source)
     merged = [
@@ -150,6 +166,14 @@ def _untrained(statement: CheckedStatement, reason: str) -> Diagnostic:
 def _clauses(statement: CheckedStatement, demand: Expectation, part: int) -> list[Clause]:
     """The clauses of a demand: one, or one for each stratum whose values are declared."""
     domain = None if statement.domain is None else lower_domain(statement.domain)
+    num_strata = math.prod(len(values) for values in statement.per.values() if values is not None)
+    if num_strata > MAX_STRATA:
+        raise Rejection(
+            "PC010",
+            f"this statement is judged in {num_strata:,} strata, and {MAX_STRATA:,} are the most",
+            help="choose a key with fewer values, or fewer keys",
+            span=statement.span or nodes.NO_SPAN,
+        )
     strata: list[dict[str, str]] = [{}]
     for key, values in statement.per.items():
         if values is not None:

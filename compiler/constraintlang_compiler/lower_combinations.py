@@ -69,8 +69,10 @@ def bound_of(
         )
     sign = 1 if upper else -1
     parts = [(_part(symbol, attributes), sign * factor) for symbol, factor in form.coefficients.items()]
-    parts.sort(key=lambda pair: sort_key(pair[0]))
-    scale = abs(scale_of([factor for _, factor in parts], form.constant))
+    parts.sort(key=lambda pair: (pair[0].model == "base", sort_key(pair[0])))
+    # What is bounded from above gets the factor 1, where that leaves finite decimals.
+    factors = sorted((factor for _, factor in parts), key=lambda factor: factor < 0)
+    scale = abs(scale_of(factors, form.constant))
     return Bound(
         parts=tuple(
             Part(

@@ -92,7 +92,7 @@ def _difference(left: nodes.Expr, op: Op, right: nodes.Expr, rows: bool, span: S
         raise Rejection(
             "PC202",
             "an expectation cannot be compared with `==` or `!=`: no number of samples decides equality",
-            help="give a range, as in `mean(words) in [90, 110]`",
+            help="give a range, as in `mean(toxicity) in [0.05, 0.15]`",
             span=span,
         )
     form = linear_form(left, rows=rows)
@@ -212,6 +212,7 @@ def _mean(
             "probability instead, as in `P(words < 20) <= 5%`",
             span=span,
         )
+    decimal_text(target)  # what people are shown must be short enough to be written, too
     end = round_outwards(end, up=not upper)
     other = interval.high if upper else interval.low
     width = None if other is None else round_outwards(abs(other - end), up=True)

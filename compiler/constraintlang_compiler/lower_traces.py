@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from constraintlang import nodes
 from constraintlang_compiler.canonical import sort_key
 from constraintlang_compiler.ir import All, Any, Over, Predicate
@@ -129,8 +131,8 @@ def negated_trace(formula: TraceFormula) -> TraceFormula:
             return Literally(value=not value)
         case Now(predicate=Comparison(op=op, left=left, right=right)):
             return Now(predicate=Comparison(op=NEGATED[op], left=left, right=right))
-        case Now(predicate=FlagRef(name=name, negated=negated)):
-            return Now(predicate=FlagRef(name=name, negated=not negated))
+        case Now(predicate=FlagRef() as flag):
+            return Now(predicate=replace(flag, negated=not flag.negated))
         case Both(operands=operands) | Either(operands=operands):
             return join(map(negated_trace, operands), conjunctive=isinstance(formula, Either))
         case Eventually(operand=operand, low=low, high=high):

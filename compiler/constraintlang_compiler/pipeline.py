@@ -56,8 +56,8 @@ def compile_source(source: SourceFile, *, allow_path: bool = False) -> CompiledP
 def compile_path(path: str | os.PathLike[str], *, allow_path: bool = False) -> CompiledPolicy:
     """Compile a ``.policy`` file, or load a directory that ``constraintc compile`` wrote.
 
-    Raises: PolicyError (the policy is wrong), SourceError (no such file, not UTF-8, too large), ArtifactError
-    (the directory holds no compiled policy, or an altered one).
+    Raises: PolicyError (the policy is wrong, or no UTF-8), SourceError (no such file), ArtifactError (the directory
+    holds no compiled policy, or an altered one).
     """
     place = Path(path)
     if place.is_dir():

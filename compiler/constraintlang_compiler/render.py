@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
-from constraintlang_compiler.decimals import decimal_text
+from constraintlang_compiler.decimals import MAX_DIGITS, decimal_text
 from constraintlang_compiler.ir import (
     All,
     Any,
@@ -130,4 +130,7 @@ def written_term(value: Value, shown: Shown) -> Term:
 
 def number_text(value: Fraction, *, percent: bool) -> str:
     """A number for people: as a percentage where it is a share."""
-    return f"{decimal_text(value * 100)}%" if percent else decimal_text(value)
+    room = 2 * MAX_DIGITS  # a difference or a percentage has more digits than the numbers of the IR
+    return (
+        f"{decimal_text(value * 100, max_digits=room)}%" if percent else decimal_text(value, max_digits=room)
+    )

@@ -118,6 +118,8 @@ def _predicate_on_base(predicate: Predicate) -> Predicate:
 
 def _trace_on_base(formula: TraceFormula) -> TraceFormula:
     match formula:
+        case Literally():
+            return formula
         case Now(predicate=predicate):
             read = _predicate_on_base(predicate)
             assert isinstance(read, Comparison | FlagRef)
@@ -128,5 +130,3 @@ def _trace_on_base(formula: TraceFormula) -> TraceFormula:
             return replace(formula, operand=_trace_on_base(operand))
         case Until(left=left, right=right) | Release(left=left, right=right):
             return replace(formula, left=_trace_on_base(left), right=_trace_on_base(right))
-        case _:
-            return formula

@@ -16,16 +16,18 @@ MAX_STRATA = 1000
 Tags = Sequence[Mapping[str, object]]
 
 
-def expand_strata(ir: PolicyIR, prompt_tags: Tags, row_tags: Tags = ()) -> PolicyIR:
+def expand_strata(ir: PolicyIR, prompt_tags: Tags, row_tags: Tags | None = None) -> PolicyIR:
     """The policy with every open ``per`` replaced by one clause for each stratum of the data.
 
     Strata are the combinations of values that occur in the clause's domain, among the tags of the prompts, or of
-    the user's rows for a utility clause; data without one of the keys are in no stratum.
+    the user's rows for a utility clause (which is left as it is when no rows are given); data without one of the
+    keys are in no stratum.
     Raises: StratumError when no prompt has the keys, or when there are more than 1,000 strata.
     """
     clauses: list[Clause] = []
     for clause in ir.clauses:
-        clauses += _strata(clause, row_tags if clause.kind == "utility" else prompt_tags)
+        tags = row_tags if clause.kind == "utility" else prompt_tags
+        clauses += [clause] if tags is None else _strata(clause, tags)
     return replace(ir, clauses=tuple(clauses))
 
 

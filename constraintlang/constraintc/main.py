@@ -29,6 +29,7 @@ VERBS = {
     "eval": "verify a model against a policy, with confidence bounds",
     "generate": "sample from a model, guided or checked by a policy",
     "report": "put evaluations side by side on one HTML page",
+    "lsp": "the language server: findings, hints and fixes in your editor",
     "demo": "run the main job on a built-in language, with nothing to download",
     "env": "show versions and hardware, for bug reports",
 }

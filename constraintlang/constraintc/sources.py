@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def read_argument(name: str) -> SourceFile:
     """The source named by an argument.
 
-    Raises: SourceError when it is missing, not UTF-8 or too large.
+    Raises: SourceError when it is missing; PolicyError when it is not UTF-8 or too large.
     """
     if name == "-":
         return decode_source(sys.stdin.buffer.read(MAX_SOURCE_BYTES + 1), "<stdin>", Path.cwd())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -15,9 +15,10 @@ from constraintlang.normal_form import on_law, on_response
 from constraintlang.printer import format_number
 from constraintlang.prompts import selects
 from constraintlang.reasons import Reason, reasons
-from constraintlang.semantics import Law, Scores, evaluate, score_key, violation_rate
-from constraintlang.tree import names_in, speaks_of_parts
+from constraintlang.semantics import Law, Response, Scores, evaluate, score_key, violation_rate
+from constraintlang.tree import names_in, overs_in, speaks_of_order, whole_names_in
 
+ORDER_NOTE = "it speaks of the order within a response, which no score of the whole decides"
 Verdict = Literal["satisfied", "violated", "unknown", "not judged"]
 _VERDICTS: dict[bool | None, Verdict] = {True: "satisfied", False: "violated", None: "unknown"}
 
@@ -47,17 +48,22 @@ class Account:
         }
 
 
-def scores_read(policy: CheckedPolicy, *, of_law: bool = False) -> list[str]:
-    """The scores that the statements about single responses read, in order; ``of_law``: the others', too."""
+def scores_read(policy: CheckedPolicy, *, of_law: bool = False, ordered: bool = False) -> list[str]:
+    """The scores of whole responses that the statements about single responses read, in order.
+
+    ``of_law``: the others', too. ``ordered``: also what statements read that speak of order besides.
+    """
     readings = ("pointwise", "distribution") if of_law else ("pointwise",)
-    statements = [statement for statement in policy.statements if statement.reading in readings]
-    keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
+    statements = [
+        s for s in policy.statements if s.reading in readings and (ordered or not speaks_of_order(s.formula))
+    ]
+    keys = [score_key(name) for statement in statements for name in whole_names_in(statement.formula)]
     return list(dict.fromkeys(keys))
 
 
 def accounts(
     policy: CheckedPolicy,
-    scores: Scores,
+    scores: Scores | Response,
     *,
     problems: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
@@ -65,11 +71,15 @@ def accounts(
 ) -> list[Account]:
     """What each statement that may speak of a prompt with these tags says of a response to it.
 
-    ``problems`` say why a score is missing.
+    ``problems`` say why a score is missing. What speaks of order is judged where the scores of the parts are given.
     """
+    response = scores if isinstance(scores, Response) else Response(scores)
     found = []
     for statement in policy.statements:
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
+            continue
+        if any(over.level not in response.parts for over in overs_in(statement.formula)):
+            found.append(Account(statement, "not judged", note=ORDER_NOTE))
             continue
         if statement.reading != "pointwise":
             whom = (
@@ -77,17 +87,24 @@ def accounts(
             )
             found.append(Account(statement, "not judged", note=f"it speaks of {whom}"))
             continue
-        reason = reasons(statement.formula, on_response(scores), policy.attributes, logic=logic)
+        reason = reasons(statement.formula, on_response(response), policy.attributes, logic=logic)
         note = ""
         if reason.truth is None:
-            missing = [score_key(name) for name in names_in(statement.formula)]
-            missing = [key for key in dict.fromkeys(missing) if scores.get(key) is None]
-            if speaks_of_parts(statement.formula):
-                missing = []
-                note = "what `over` says is not judged here; `constraintc eval` does"
-            note = note or "; ".join((problems or {}).get(key, f"`{key}` is not given") for key in missing)
+            note = "; ".join(_missing(statement, response, problems or {}))
         found.append(Account(statement, _VERDICTS[reason.truth], reason, note))
     return found
+
+
+def _missing(statement: CheckedStatement, response: Response, problems: Mapping[str, str]) -> Iterator[str]:
+    """Why scores that the statement reads are not known, each once."""
+    whole = [score_key(name) for name in whole_names_in(statement.formula)]
+    unknown = [key for key in whole if response.scores.get(key) is None]
+    for over in overs_in(statement.formula):
+        for key in (score_key(name) for name in names_in(over)):
+            if any(part.get(key) is None for part in response.parts[over.level]):
+                unknown.append(key)
+    for key in dict.fromkeys(unknown):
+        yield problems.get(key, f"`{key}` is not given")
 
 
 def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | None = None) -> list[Account]:
@@ -97,7 +114,7 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
     """
     found = []
     for statement in policy.statements:
-        if statement.reading == "rows":
+        if statement.reading == "rows" or speaks_of_order(statement.formula):
             continue
         if statement.domain is not None and selects(statement.domain, tags or {}) is False:
             continue
@@ -110,9 +127,6 @@ def law_accounts(policy: CheckedPolicy, law: Law, *, tags: Mapping[str, str] | N
         if statement.reading == "distribution":
             reason = reasons(statement.formula, on_law(law), policy.attributes)
             found.append(Account(statement, _VERDICTS[reason.truth], reason))
-            continue
-        if speaks_of_parts(statement.formula):
-            found.append(Account(statement, "not judged", note="it speaks of the parts of responses"))
             continue
         rate, tolerance = violation_rate(statement, law), statement.tolerance or Decimal(0)
         verdict: Verdict = "satisfied" if rate <= Fraction(tolerance) else "violated"

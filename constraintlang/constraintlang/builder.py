@@ -112,6 +112,8 @@ class Builder:
     def dotted(self, c: list[Any]) -> Any:
         return Part("".join(map(str, c)), self.span(c))
 
+    measured = dotted
+
     def fields(self, c: list[Any]) -> Any:
         return Part(tuple(x for x in c if isinstance(x, n.Field)), self.span(c))
 
@@ -122,11 +124,17 @@ class Builder:
     def call(self, c: list[Any]) -> Any:
         given = [x for x in c if isinstance(x, Part)]
         positional = tuple(x.value for x in given if isinstance(x.value, n.Scalar))
-        keywords = tuple(x.value for x in given if isinstance(x.value, tuple))
+        named = [x for x in given if isinstance(x.value, tuple)]
         late = next((p for k, p in pairwise(given) if k.value.__class__ is tuple), None)
         if late is not None and isinstance(late.value, n.Scalar):
             self.error("PC001", late.span, "a plain argument cannot follow a named one", "put it first")
-        return n.Call(function=str(c[0]), arguments=positional, keywords=keywords, span=self.span(c))
+        return n.Call(
+            function=str(c[0]),
+            arguments=positional,
+            keywords=tuple(x.value for x in named),
+            key_spans=tuple(map(_key_place, named)),
+            span=self.span(c),
+        )
 
     def keyword_arg(self, c: list[Any]) -> Any:
         return Part((str(c[0]), c[2]), self.span(c))
@@ -307,7 +315,9 @@ class Builder:
         return n.PerClause(keys=tuple(str(x) for x in c[1::2]), span=self.span(c))
 
     def under(self, c: list[Any]) -> Any:
-        return n.UnderClause(settings=tuple(x.value for x in c[1::2]), span=self.span(c))
+        given = c[1::2]
+        keys = tuple(map(_key_place, given))
+        return n.UnderClause(settings=tuple(x.value for x in given), key_spans=keys, span=self.span(c))
 
     def setting(self, c: list[Any]) -> Any:
         return Part((str(c[0]), c[2]), self.span(c))
@@ -392,6 +402,11 @@ def _bare(child: Any) -> Any:
 def _place(child: Any) -> Span:
     built = isinstance(child, n.Node | Part | Bracketed)
     return child.span if built else Span(child.start_pos, child.end_pos)
+
+
+def _key_place(pair: Part) -> Span:
+    """Where the key of ``key = value`` stands."""
+    return Span(pair.span.start, pair.span.start + len(pair.value[0]))
 
 
 def _is(child: Any, kind: str) -> bool:

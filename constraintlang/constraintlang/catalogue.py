@@ -51,7 +51,8 @@ _ALL = (
     _page(
         "PC004",
         "this is not how a comparison is written",
-        """Comparisons are `<`, `<=`, `>`, `>=`, `==` and `!=`. A single `=` sets or matches a value.""",
+        """Comparisons are `<`, `<=`, `>`, `>=`, `==` and `!=`. A single `=` sets or matches a value. In a chain
+        such as `0.1 < toxicity < 0.2` all signs point the same way.""",
         "toxicity =< 0.1",
         "toxicity <= 0.1",
     ),
@@ -72,8 +73,8 @@ _ALL = (
     _page(
         "PC007",
         "a character that means nothing, or a number that is written wrongly",
-        """Outside of quotes and comments a policy is plain ASCII. A number begins and ends with a digit, and
-        `%` stands directly behind it.""",
+        """A policy file is UTF-8 text, and plain ASCII outside of quotes and comments. A number begins and ends
+        with a digit, and `%` stands directly behind it.""",
         "toxicity < .1;",
         "toxicity < 0.1",
     ),
@@ -94,8 +95,11 @@ _ALL = (
     _page(
         "PC010",
         "a limit is exceeded",
-        """A file holds at most 4 MiB, a line 100,000 characters, a number 100 digits, and nothing nests more
-        than 200 deep. The limits keep a policy that nobody trusts from taking the machine's time.""",
+        """A file holds at most 4 MiB and a million words and signs, a line 100,000 characters, a name 200
+        characters, a number 100 digits, and nothing nests more than 200 deep; after 1,000 errors the list of them
+        ends. Imports bring at most 100,000 names, tests judge at most 50,000 statements, each counted as often as
+        it is judged, a statement has at most 1,000 strata and a policy 100,000 clauses. The limits keep a policy
+        that nobody trusts from taking the machine's time.""",
         "toxicity < 0.1e200",
         "toxicity < 0.1",
     ),
@@ -292,8 +296,8 @@ _ALL = (
         "PC202",
         "equality of continuous quantities",
         "A continuous score or a statistic is almost never exactly equal to a number. Ask for a range.",
-        "mean(words) == 100",
-        "mean(words) in [90, 110]",
+        "mean(toxicity) == 0.1",
+        "mean(toxicity) in [0.05, 0.15]",
     ),
     _page(
         "PC203",
@@ -392,7 +396,8 @@ _ALL = (
     _page(
         "PC226",
         "a statement, or a part of it, says nothing about the model",
-        "A condition without any attribute is true or false whatever the model does.",
+        """A condition without any attribute, or with one that changes nothing, is true or false whatever the model
+        does.""",
         "0.1 < 0.2",
         "toxicity < 0.2",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
@@ -14,10 +14,12 @@ from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
 from constraintlang.imports import Importer, Library
 from constraintlang.judging import report_contradictions
+from constraintlang.memory import Memory
 from constraintlang.parser import parse_detailed
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
 from constraintlang.source import SourceFile, Span
+from constraintlang.statement_memory import Outcome, StatementMemory
 from constraintlang.statements import Scope, check_statement, enter
 from constraintlang.tests_block import Found as FoundTest
 from constraintlang.tests_block import check_tests
@@ -28,14 +30,19 @@ from constraintlang.tree import dotted, names_in
 class CheckResult:
     """``policy`` is None exactly when a diagnostic is an error; ``tree`` always holds what parsed.
 
-    ``imported`` are the texts of the imported files that could be read.
+    ``statements`` are those without errors, also where others have some; ``declarations`` are the names.
+    ``imported`` are the texts of the imported files that could be read, ``imported_at`` the imports of this file
+    by which they came, by the names of the files.
     """
 
     policy: CheckedPolicy | None
     tree: n.Policy
     diagnostics: tuple[Diagnostic, ...]
     source: SourceFile
+    declarations: Declarations
+    statements: tuple[CheckedStatement, ...]
     imported: Mapping[str, str] = field(default_factory=dict)
+    imported_at: Mapping[str, Span] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -50,10 +57,15 @@ class CheckResult:
 
 
 def check_source(
-    source: SourceFile | str, *, allow_path: bool = False, judge_tests: bool = True
+    source: SourceFile | str,
+    memory: Memory | None = None,
+    *,
+    allow_path: bool = False,
+    judge_tests: bool = True,
 ) -> CheckResult:
     """Parse and check a policy; reports every error of every stage, sorted by position, and raises nothing.
 
+    With a ``memory`` of earlier checks of the file, only what changed is parsed and checked again.
     Imported files are read from the source's folder and below, from anywhere with ``allow_path``. Without
     ``judge_tests`` a test that contradicts the policy is no error: who runs the tests reports it.
 
@@ -61,11 +73,13 @@ def check_source(
     ()
     """
     source = source if isinstance(source, SourceFile) else SourceFile(source)
-    parsed = parse_detailed(source)
+    parsed = parse_detailed(source, memory)
     report = Report(list(parsed.diagnostics), source)
     comments = [c.span for c in parsed.policy.comments if c.text]
-    report.diagnostics.extend(check_characters(source, comments))
-    library = Library(allow_path)
+    report.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
+    library = Library(allow_path, memory=memory)
+    if memory is not None:
+        memory.begin("file")
     declarations = collect(
         parsed.policy,
         report,
@@ -74,14 +88,25 @@ def check_source(
         importer=Importer.of(source, library),
     )
     statements = _Statements(declarations, report)
+    if memory is not None:
+        statements.memory = StatementMemory(memory, source, declarations, library.texts)
     statements.items(parsed.policy.items, Scope())
     tests = check_tests(statements.tests, statements.found, declarations, parsed.lost_labels, report)
-    policy = _checked(declarations, statements.found, tests)
+    policy = _checked(declarations, statements.found, statements.used, tests)
     if judge_tests:
         report_contradictions(policy, report)
     diagnostics = tuple(sort_diagnostics([*report.diagnostics, *library.findings]))
     rejected = any(d.is_error for d in diagnostics)
-    return CheckResult(None if rejected else policy, parsed.policy, diagnostics, source, dict(library.texts))
+    return CheckResult(
+        policy=None if rejected else policy,
+        tree=parsed.policy,
+        diagnostics=diagnostics,
+        source=source,
+        declarations=declarations,
+        statements=tuple(statements.found),
+        imported=dict(library.texts),
+        imported_at=dict(library.places),
+    )
 
 
 class _Statements:
@@ -90,24 +115,60 @@ class _Statements:
         self.report = report
         self.found: list[CheckedStatement] = []
         self.tests: list[FoundTest] = []
+        self.groups: list[n.Group] = []  # those around the present item
+        self.used: set[str] = set()  # the names in the statements without errors
+        self.memory: StatementMemory | None = None
 
     def items(self, items: Sequence[n.Item], scope: Scope, group: Span | None = None) -> None:
         # Groups nest at most 200 deep, and a level takes one frame here.
         for item in items:
+            if self.report.is_full:
+                return
             if isinstance(item, n.Group):
+                self.groups.append(item)
                 inner = enter(scope, item.clauses, self.declarations, self.report)
                 self.items(item.items, inner, item.span)
+                self.groups.pop()
             elif isinstance(item, n.Statement):
-                checked = check_statement(item, scope, self.declarations, self.report)
+                checked = self.statement(item, scope)
                 if checked is not None:
                     self.found.append(checked)
             elif isinstance(item, n.Test):
                 self.tests.append(FoundTest(item, group))
 
+    def statement(self, item: n.Statement, scope: Scope) -> CheckedStatement | None:
+        if self.memory is None:
+            checked = check_statement(item, scope, self.declarations, self.report)
+            self.used.update(() if checked is None else used_names([checked]))
+            return checked
+
+        def check() -> Outcome:
+            report = replace(self.report, diagnostics=[])
+            checked = check_statement(item, scope, self.declarations, report)
+            names = () if checked is None else used_names([checked])
+            return checked, tuple(report.diagnostics), names
+
+        checked, found, names = self.memory.recall(item, self.groups, check)
+        self.report.diagnostics.extend(found)
+        self.used.update(names)
+        return checked
+
+
+def used_names(statements: Sequence[CheckedStatement]) -> tuple[str, ...]:
+    """The names that some statements use, without the model."""
+    return tuple(dict.fromkeys(dotted(name) for s in statements for name in names_in(s.formula)))
+
+
+def policy_of(declarations: Declarations, statements: Sequence[CheckedStatement]) -> CheckedPolicy:
+    """The checked policy of some statements: with the attributes that they use, and no others."""
+    return _checked(declarations, statements, set(used_names(statements)), ())
+
 
 def _checked(
-    declarations: Declarations, statements: list[CheckedStatement], tests: tuple[PolicyTest, ...]
+    declarations: Declarations,
+    statements: Sequence[CheckedStatement],
+    used: set[str],
+    tests: tuple[PolicyTest, ...],
 ) -> CheckedPolicy:
-    used = {dotted(name) for s in statements for name in names_in(s.formula)}
     attributes = {name: info for name, info in declarations.attributes.items() if name in used}
     return CheckedPolicy(declarations.edition, dict(sorted(attributes.items())), tuple(statements), tests)

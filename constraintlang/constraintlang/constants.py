@@ -10,10 +10,12 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from constraintlang import nodes as n
+from constraintlang.diagnostics import Label
+from constraintlang.limits import MAX_DIGITS
 from constraintlang.report import Report
 from constraintlang.tree import descendants, dotted, names_in
 
-MAX_DIGITS = 100
+MAX_SHOWN = 8  # names in the message about a cycle
 
 
 def fold(node: n.Expr, values: Mapping[str, Fraction]) -> Fraction | None:
@@ -48,6 +50,8 @@ def exact_decimal(value: Fraction) -> Decimal | None:
     >>> exact_decimal(Fraction(1, 8)), exact_decimal(Fraction(1, 3))
     (Decimal('0.125'), None)
     """
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 4 * MAX_DIGITS:
+        return None  # before the loops below, whose time grows with the digits
     denominator, places = value.denominator, 0
     while denominator % 10 == 0:
         denominator, places = denominator // 10, places + 1
@@ -62,7 +66,7 @@ def exact_decimal(value: Fraction) -> Decimal | None:
     extra = max(twos, fives)
     digits = abs(value.numerator) * 10 ** (places + extra) // value.denominator
     text = str(digits)
-    if len(text) > MAX_DIGITS:
+    if max(len(text), places + extra + 1) > MAX_DIGITS:
         return None
     return Decimal((int(value < 0), tuple(map(int, text)), -(places + extra)))
 
@@ -115,20 +119,21 @@ class LetValues:
 
     def _visit(self, root: str) -> None:
         # Depth first with a stack of our own: a chain of lets may be longer than Python's.
-        path: list[str] = []
+        path: dict[str, None] = {}  # in order, and quick to search
         stack: list[tuple[str, bool]] = [(root, False)]
         while stack:
             name, done = stack.pop()
             if done:
-                path.pop()
+                path.popitem()
                 self._evaluate(name)
                 continue
             if name in self.fractions or name in self.failed:
                 continue
             if name in path:
-                self._cycle(path[path.index(name) :])
+                names = list(path)
+                self._cycle(names[names.index(name) :])
                 continue
-            path.append(name)
+            path[name] = None
             stack.append((name, True))
             for used in names_in(self.lets[name].value):
                 if dotted(used) in self.lets:
@@ -140,12 +145,20 @@ class LetValues:
         self.failed.update(names)
         first = min((self.lets[name] for name in names), key=lambda let: let.span.start)
         start = names.index(first.name)
-        shown = " -> ".join(f"`{name}`" for name in [*names[start:], *names[:start], first.name])
+        chain = [f"`{name}`" for name in [*names[start:], *names[:start], first.name]]
+        if len(chain) > MAX_SHOWN:
+            chain[MAX_SHOWN - 2 : -1] = ["..."]
+        shown = " -> ".join(chain)
         self.report.error(
             "PC105",
             first.span,
             f"the constant `{first.name}` is defined by itself: {shown}",
             "give one of them a number",
+            labels=tuple(
+                Label(let.span, "by way of this")
+                for let in sorted((self.lets[name] for name in names), key=lambda let: let.span.start)
+                if let is not first
+            ),
         )
 
     def _evaluate(self, name: str) -> None:

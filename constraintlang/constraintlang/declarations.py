@@ -32,6 +32,7 @@ class Declarations:
     lets: dict[str, n.Let] = field(default_factory=dict)
     domains: dict[str, n.Domain] = field(default_factory=dict)
     tags: dict[str, n.Tag] = field(default_factory=dict)
+    tag_values: dict[str, dict[str, None]] = field(default_factory=dict)
     tag_keys: set[str] = field(default_factory=set)
     labels: dict[str, n.Statement] = field(default_factory=dict)
     tested: set[str] = field(default_factory=set)
@@ -104,6 +105,7 @@ class _Collector:
         self.importer = importer
         self.seen: dict[tuple[str, str], Span] = {}
         self.accepted: dict[str, n.Attribute] = {}
+        self.numbers: dict[str, int] = {}
 
     def item(self, item: n.Item, in_group: bool) -> None:
         if in_group and not isinstance(item, n.Statement | n.Group | n.Test):
@@ -143,8 +145,7 @@ class _Collector:
             return True
         fix = None
         if kind == "label":
-            number = next(i for i in count(2) if ("label", f"{name}_{i}") not in self.seen)
-            fix = replacing(span, f"{name}_{number}")
+            fix = replacing(span, self.free_label(name))
         self.report.error(
             code,
             span,
@@ -155,10 +156,18 @@ class _Collector:
         )
         return False
 
+    def free_label(self, name: str) -> str:
+        """The name with a number that no label has so far; a search goes on where the last one ended."""
+        numbers = count(self.numbers.get(name, 2))
+        number = next(i for i in numbers if ("label", f"{name}_{i}") not in self.seen)
+        self.numbers[name] = number
+        return f"{name}_{number}"
+
     def may_name(self, name: str, span: Span) -> bool:
         if name in v.RESERVED_NAMES:
             message = f"`{name}` has a meaning of its own in the language and cannot be declared"
-            self.report.error("PC112", span, message, "choose another name")
+            self.report.error("PC112", span, message, f"choose another name, for example `my_{name}`")
+            self.found.quiet.add(name)
             return False
         if not self.is_new("name", name, span):
             return False
@@ -190,7 +199,7 @@ class _Collector:
         self.found.domains = file.domains | self.found.domains
         self.found.tag_keys |= file.tag_keys
         for key, tag in file.tags.items():
-            self.declare_tag(key, tag)
+            self.declare_tag(key, n.Tag(key=key, values=tag.values))  # its place is in another file
 
     def bring(self, qualified: str, name: str, span: Span, file: Declarations) -> None:
         if not self.is_new("name", qualified, span):
@@ -203,11 +212,12 @@ class _Collector:
 
     def declare_tag(self, key: str, tag: n.Tag) -> None:
         """Values of one tag from several files are one list: they are names in the user's data."""
-        known = self.found.tags.get(key)
+        known, values = self.found.tags.get(key), self.found.tag_values.setdefault(key, {})
         if known is not None:
-            new = tuple(s for s in tag.values if str(s.value) not in {str(k.value) for k in known.values})
-            tag = n.Tag(key=key, values=(*known.values, *new), name_span=known.name_span, span=known.span)
+            new = tuple(s for s in tag.values if str(s.value) not in values)
+            tag = n.Tag(key=key, values=(*known.values, *new))
         self.found.tags[key] = tag
+        values.update(dict.fromkeys(str(s.value) for s in tag.values))
 
     def domain_fields(self, item: n.Domain) -> None:
         for entry in item.fields:
@@ -253,7 +263,7 @@ def attribute_info(
     item: n.Attribute, report: Report, values: dict[str, Fraction], *, from_prelude: bool
 ) -> AttributeInfo | None:
     """A declaration checked and evaluated, or None when it is wrong."""
-    errors_before = len(report.diagnostics)
+    errors_before = report.num_errors
     if item.type not in v.TYPES:
         report.unknown_word(item.type_span or item.span, "type of attributes", item.type, v.TYPES)
     direction = _direction(item, report)
@@ -271,7 +281,7 @@ def attribute_info(
         else:
             report.unknown_word(_head(entry), "field of an attribute", entry.name, v.ATTRIBUTE_FIELDS)
         seen.add(entry.name)
-    if any(d.is_error for d in report.diagnostics[errors_before:]):
+    if report.num_errors > errors_before:
         return None
     return AttributeInfo(
         name=item.name,
@@ -342,7 +352,12 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
     call = entry.value
     if not isinstance(call, n.Call):
         message = "a backend is written like a call"
-        report.error("PC117", call.span, message, 'for example `backend = regex(re"[0-9]{16}")`')
+        help = "for example " + (
+            f"`backend = {v.BACKENDS['classifier'].example}`"
+            if type in v.CONTINUOUS
+            else '`backend = regex(re"[0-9]{16}")`'
+        )
+        report.error("PC117", call.span, message, help)
         return None
     shape = v.BACKENDS.get(call.function)
     if shape is None:
@@ -357,16 +372,17 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
     for argument, kind in zip(call.arguments, shape.arguments, strict=False):
         _check_argument(argument, kind, call.function, report, help)
     seen: set[str] = set()
-    for name, argument in call.keywords:
+    for index, (name, argument) in enumerate(call.keywords):
+        place = call.key_spans[index] if index < len(call.key_spans) else argument.span
         if name in seen:
-            report.error("PC111", argument.span, f"`{name}` is already set", "remove one of the two")
+            report.error("PC111", place, f"`{name}` is already set", "remove one of the two")
         elif name not in shape.keywords:
             report.unknown_word(
-                argument.span,
+                place,
                 f"setting of `{call.function}`",
                 name,
                 shape.keywords or ["(none)"],
-                beside=True,
+                beside=place is argument.span,
             )
         else:
             _check_argument(argument, shape.keywords[name], call.function, report, help)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from constraintlang.errors import ConstraintLangError
@@ -25,6 +26,13 @@ class Label:
 
     span: Span
     text: str
+
+    def to_json(self, source: SourceFile) -> dict[str, str | int]:
+        """The place as plain data, counted like those of findings."""
+        line, column = source.position(self.span.start)
+        end_line, end_column = source.position(self.span.end)
+        place = {"line": line, "column": column, "end_line": end_line, "end_column": end_column}
+        return {"text": self.text, **place}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,13 @@ class Diagnostic:
         """Whether the policy is rejected because of it."""
         return self.severity == "error"
 
+    def text(self) -> str:
+        """All that is said, without the source: for tools that show the place themselves."""
+        said = self.message if self.label is None else f"{self.message} ({self.label})"
+        return "\n".join(
+            [said, *(f"note: {note}" for note in self.notes), *([f"help: {self.help}"] if self.help else [])]
+        )
+
     def to_json(self, source: SourceFile) -> dict[str, Any]:
         """The finding as plain data; lines and columns count from 1, the end column is exclusive."""
         source = self.source or source
@@ -63,6 +78,9 @@ class Diagnostic:
             "help": self.help,
             "file": source.name,
             **place_json(self.span, source),
+            "label": self.label,
+            "labels": [label.to_json(source) for label in self.labels],
+            "notes": list(self.notes),
             "fix": None if self.fix is None else fix_json(self.fix, source),
         }
 
@@ -119,10 +137,16 @@ def visible(text: str) -> str:
 
     INVARIANT: what we print cannot move the cursor, colour the terminal or reorder the line.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
-        " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char)[0] == "C" else char
-        for char in text
+        " " if char == "\t" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(char) else char for char in text
     )
+
+
+def _is_unseen(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")  # the last two end a line for some programs
 
 
 @dataclass(frozen=True)
@@ -191,18 +215,12 @@ class _Renderer:
 
     def render_line(self, number: int, marks: list[_Mark], width: int) -> list[str]:
         marks = sorted(marks, key=lambda m: (m.start, m.end))
-        text = visible(self.source.line(number))
-        text, marks = _cut(text, marks)
+        text, marks = _cut(self.source.line(number), marks)
+        text = visible(text)
         bar = self.paint(_BLUE, "|")
         margin = " " * width
         out = [f"{self.paint(_BLUE, str(number).rjust(width))} {bar} {text}".rstrip()]
-        style = _COLOURS[self.diagnostic.severity]
-        underline, shown = "", 0
-        for mark in marks:
-            start = max(mark.start, shown)
-            stroke = ("^" if mark.primary else "-") * max(mark.end - start, 1)
-            underline += " " * (start - shown) + self.paint(style if mark.primary else _BLUE, stroke)
-            shown = start + len(stroke)
+        underline = self.underline(marks)
         last = marks[-1].text
         out.append(f"{margin} {bar} {underline}{' ' + visible(last) if last else ''}")
         # The other labels stand under their own place, the rightmost first.
@@ -210,6 +228,16 @@ class _Renderer:
             if mark.text:
                 out.append(f"{margin} {bar} {' ' * mark.start}{visible(mark.text)}")
         return out
+
+    def underline(self, marks: list[_Mark]) -> str:
+        # A short mark is drawn over a longer one, so that a part of the main place stays visible in it.
+        strokes = [" "] * max(mark.start + max(mark.end - mark.start, 1) for mark in marks)
+        for mark in sorted(marks, key=lambda m: (m.start - m.end, m.primary)):
+            for column in range(mark.start, mark.start + max(mark.end - mark.start, 1)):
+                strokes[column] = "^" if mark.primary else "-"
+        style = {" ": "", "-": _BLUE, "^": _COLOURS[self.diagnostic.severity]}
+        runs = ["".join(run) for _, run in groupby(strokes)]
+        return "".join(self.paint(style[run[0]], run) if run[0] != " " else run for run in runs)
 
 
 def new_lines(fix: Fix, source: SourceFile) -> list[str]:

@@ -7,6 +7,7 @@ from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
+from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
 from constraintlang.report import Report
 from constraintlang.source import Span
@@ -59,5 +60,6 @@ def _judge(node: n.Compare, side: n.Expr, goes_up: bool, declarations: Declarati
         node.span,
         f"this asks for {asked} `{info.name}`, which is declared `{info.direction}_is_better`",
         "turn the comparison round, or correct the declaration",
+        labels=(Label(info.span, "declared here"),) if info.span is not None and info.source is None else (),
         fix=None if written is None else replacing(written, turned),
     )

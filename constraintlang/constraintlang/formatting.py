@@ -30,7 +30,39 @@ def format_source(source: SourceFile) -> str:
     return text.replace("\n", "\r\n") if _ends_lines_with_crlf(source.text) else text
 
 
-def _require_same(tree: n.Policy, formatted: SourceFile, source: SourceFile) -> None:
+def format_lines(source: SourceFile, first: int, last: int) -> str:
+    r"""``format_source`` for the items that stand, in part at least, on lines ``first`` to ``last``, from 1.
+
+    Groups are formatted whole; all other lines stay as they are.
+    Raises: PolicyError for syntax errors; UnsoundFormat for a bug of ours.
+
+    >>> format_lines(SourceFile("a<1\nb<2\nc<3\n"), 2, 2)
+    'a<1\nb < 2\nc<3\n'
+    """
+    parsed = parse_detailed(source)
+    if any(d.is_error for d in parsed.diagnostics):
+        raise PolicyError(parsed.diagnostics, source)
+    tree = parsed.policy
+    places = [(source.position(item.span.start)[0], source.position(item.span.end)[0]) for item in tree.items]
+    chosen = [i for i, (start, end) in enumerate(places) if start <= last and end >= first]
+    if not chosen:
+        return source.text
+    # Own-line comments above the items belong to the range when they stand in it.
+    low = max([1, first, *(end + 1 for _, end in places[: chosen[0]])])
+    low, high = min(low, places[chosen[0]][0]), places[chosen[-1]][1]
+    start, end = source.line_span(low).start, source.line_span(high).end
+    items = tree.items[chosen[0] : chosen[-1] + 1]
+    comments = tuple(c for c in tree.comments if start <= c.span.start < end)
+    part = format_policy(n.Policy(items=items, comments=comments, span=Span(start, end)))
+    part = part.removesuffix("\n")
+    if _ends_lines_with_crlf(source.text):
+        part = part.replace("\n", "\r\n") + ("\r" if source.text[:end].endswith("\r") else "")
+    text = source.text[:start] + part + source.text[end:]
+    _require_same(tree, SourceFile(text, source.name), source, whole=False)
+    return text
+
+
+def _require_same(tree: n.Policy, formatted: SourceFile, source: SourceFile, *, whole: bool = True) -> None:
     again = parse_detailed(formatted)
     errors = [d for d in again.diagnostics if d.is_error]
     if errors and all(d.code == "PC010" for d in errors):
@@ -43,7 +75,7 @@ def _require_same(tree: n.Policy, formatted: SourceFile, source: SourceFile) -> 
         raise UnsoundFormat(f"the formatted text of `{source.name}` parses to another policy")
     if _comments(again.policy) != _comments(tree):
         raise UnsoundFormat(f"the formatted text of `{source.name}` has other comments, or in another order")
-    if format_policy(again.policy) != formatted.text:
+    if whole and format_policy(again.policy) != formatted.text:
         raise UnsoundFormat(f"formatting `{source.name}` twice gives another text than formatting it once")
 
 

@@ -14,14 +14,18 @@ from constraintlang import vocabulary as v
 from constraintlang.characters import check_characters
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.parser import MAX_BYTES, parse_detailed
+from constraintlang.limits import MAX_BYTES
+from constraintlang.memory import Memory
+from constraintlang.parser import ParseResult, parse_detailed
 from constraintlang.places import Place, Refusal, find_place, key_of
 from constraintlang.prelude import load_prelude
 from constraintlang.report import Report
-from constraintlang.source import SourceFile
+from constraintlang.source import SourceFile, Span
 
 MAX_FILES = 100
 MAX_DEPTH = 20
+MAX_NAMES = 100_000
+"""Names that imports bring, each counted as often as it is brought."""
 
 
 @dataclass
@@ -31,17 +35,31 @@ class Library:
     allow_path: bool = False
     declared: dict[str, Declarations | None] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    num_names: int = 0
     findings: list[Diagnostic] = field(default_factory=list)
     """What is wrong in imported files; each finding carries its file."""
+    places: dict[str, Span] = field(default_factory=dict)
+    """For each file by its name, the import in the file that is checked by which it came."""
+    memory: Memory | None = None
+
+    def parsed(self, source: SourceFile) -> ParseResult:
+        """The tree of an imported file; of one with the same text as in an earlier check, that of then."""
+        if self.memory is None:
+            return parse_detailed(source)
+        return self.memory.recall("file", source.text, 0, lambda: parse_detailed(source))
 
 
 @dataclass(frozen=True)
 class Importer:
-    """Reads the imports of one file; ``chain`` are the (key, name) of the files that are being read."""
+    """Reads the imports of one file; ``chain`` are the (key, name) of the files that are being read.
+
+    ``entry`` is the import in the file that is checked by which this file came; None is that file itself.
+    """
 
     library: Library
     source: SourceFile
     chain: tuple[tuple[str | None, str], ...]
+    entry: Span | None = None
 
     @classmethod
     def of(cls, source: SourceFile, library: Library) -> Importer:
@@ -64,7 +82,19 @@ class Importer:
         if place.key not in self.library.declared:
             self.library.declared[place.key] = None
             self.library.declared[place.key] = self._read(place, item, report)
-        return self.library.declared[place.key]
+        found = self.library.declared[place.key]
+        return found if found is None or self._may_bring(found, item, report) else None
+
+    def _may_bring(self, file: Declarations, item: n.Import, report: Report) -> bool:
+        before = self.library.num_names
+        self.library.num_names += len(file.attributes) + len(file.values.decimals) + len(file.domains)
+        self.library.num_names += len(file.quiet) + sum(len(values) for values in file.tag_values.values())
+        if self.library.num_names <= MAX_NAMES:
+            return True
+        if before <= MAX_NAMES:
+            message = f"the imports bring more than {MAX_NAMES:,} names"
+            report.error("PC010", item.span, message, "import fewer files, and each of them once")
+        return False
 
     def _read(self, place: Place, item: n.Import, report: Report) -> Declarations | None:
         library = self.library
@@ -82,15 +112,18 @@ class Importer:
             report.error("PC107", item.span, f"cannot read `{place.name}`: {why}", "correct the file")
             return None
         library.texts[place.key] = text
+        entry = self.entry or item.span
+        library.places[place.name] = entry
         if sum(map(len, library.texts.values())) > MAX_BYTES:
             message = "the imported files are larger than 4 MiB together"
             report.error("PC010", item.span, message, "import less, or smaller files")
             return None
         source = SourceFile(text, place.name, place.path.parent)
-        parsed = parse_detailed(source)
+        parsed = library.parsed(source)
         inner = Report(list(parsed.diagnostics), source)
-        inner.diagnostics.extend(check_characters(source, [c.span for c in parsed.policy.comments if c.text]))
-        importer = Importer(library, source, (*self.chain, (place.key, place.name)))
+        comments = [c.span for c in parsed.policy.comments if c.text]
+        inner.diagnostics.extend(check_characters(source, comments, parsed.diagnostics))
+        importer = Importer(library, source, (*self.chain, (place.key, place.name)), entry)
         found = collect(
             parsed.policy,
             inner,

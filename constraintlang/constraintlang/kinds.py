@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
+from constraintlang.arithmetic_kinds import BASE_HELP, CONST, ERROR, NOT_COMPILED, Term, arithmetic_kind
 from constraintlang.base_model import reads_base, same_text_fits, scaling_fits
-from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import Fix, inserting, replacing
 from constraintlang.mixtures import Level, report_mixed, report_units
 from constraintlang.names import Meaning, resolve
 from constraintlang.printer import format_formula
-from constraintlang.prompts import check_domain
 from constraintlang.report import Report
 from constraintlang.source import Span
-from constraintlang.temporal import level_fits, temporal_kind
-from constraintlang.units import Unit, multiply, unit_of
-
-NOT_COMPILED = "parses but is not compiled by this release"
-
-
-@dataclass(frozen=True)
-class Term:
-    """What is known of an expression; ``unit`` is None for constants, which fit every unit."""
-
-    level: Level
-    unit: Unit | None = None
-    continuous: bool = False
-    num_statistics: int = 0
-
-
-ERROR = Term("error")
-CONST = Term("const")
-_BASE_HELP = "write `mean(toxicity) <= 0.9 * base`, or `preserve mean(perplexity) <= 1.02 * base`"
+from constraintlang.statistic_kinds import statistic_kind
+from constraintlang.temporal import base_fits, level_fits, temporal_kind
+from constraintlang.units import unit_of
 
 
 class Kinds:
@@ -46,8 +28,8 @@ class Kinds:
         self.report = report
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
-        self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
         self.over: str | None = None  # the level whose parts are being read
+        self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
 
     # ------------------------------------------------------------ formulas
     def formula(self, node: n.Formula) -> Level:
@@ -132,9 +114,9 @@ class Kinds:
         """The level of a comparison; ``base`` in operand i stands for operand ``repeated[i]``."""
         terms: list[Term] = []
         for operand in operands:
-            terms.append(self._expr(operand))
+            terms.append(self.expression(operand))
         levels = {t.level for t in terms} - {"const"}
-        if "error" in levels:
+        if "error" in levels or self._turns_back(operands, operators):
             return "error"
         equality = any(op in ("==", "!=") for op in operators)
         parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
@@ -142,7 +124,7 @@ class Kinds:
             for term, left, (_, place) in zip(terms, repeated, parts, strict=True):
                 if term.level == "base" and (left is None or terms[left].level in ("const", "base")):
                     message = "`base` stands for the left side of a comparison: there is none to repeat here"
-                    self.report.error("PC225", place, message, _BASE_HELP)
+                    self.report.error("PC225", place, message, BASE_HELP)
                     return "error"
                 same_text = term.level == "base" and self.statistic is None and "seq" in levels
                 if same_text and not same_text_fits(operands[left or 0], self.declarations, self.report):
@@ -173,6 +155,19 @@ class Kinds:
             return "error"
         return level
 
+    def _turns_back(self, operands: Sequence[n.Expr], operators: Sequence[str]) -> bool:
+        """PC004 for a chain such as `toxicity > 0.1 < 0.2`, which does not say what it seems to."""
+        directions = {op[0] for op in operators} & {"<", ">"}
+        if len(directions) < 2:
+            return False
+        self.report.error(
+            "PC004",
+            operands[0].span.to(operands[-1].span),
+            "the comparisons of this chain point in different directions",
+            "write a range such as `0.1 < toxicity < 0.2`, or two comparisons joined by `and`",
+        )
+        return True
+
     def _statistic_comparison(
         self, span: Span, operands: Sequence[n.Expr], terms: list[Term], equality: bool, level: Level
     ) -> Level:
@@ -181,7 +176,7 @@ class Kinds:
                 "PC202",
                 span,
                 "no number of samples decides whether a statistic is exactly equal to a number",
-                "ask for a range, for example `mean(words) in [90, 110]`",
+                "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`",
                 fix=_range_fix(span, operands),
             )
             return "error"
@@ -204,16 +199,16 @@ class Kinds:
         return True
 
     # ------------------------------------------------------------ expressions
-    def _expr(self, node: n.Formula | n.Expr) -> Term:
+    def expression(self, node: n.Formula | n.Expr) -> Term:
         """What is known of an expression; its level is "error" when it has been complained about."""
         if isinstance(node, n.Number):
             return CONST
         if isinstance(node, n.Negate):
-            return self._expr(node.operand)
+            return self.expression(node.operand)
         if isinstance(node, n.Arithmetic):
-            return self._arithmetic(node)
+            return arithmetic_kind(self, node)
         if isinstance(node, n.Apply):
-            return self._apply(node)
+            return statistic_kind(self, node)
         if isinstance(node, n.Name):
             return self._name(node)
         raise AssertionError(f"{type(node).__name__} is no expression")
@@ -230,7 +225,9 @@ class Kinds:
         if found.kind in ("rows", "base"):
             if found.kind == "rows" and not self.preserve:
                 message = f"`{name}` speaks of the model on your rows, which only `preserve` does"
-                self.report.error("PC225", node.span, message, _BASE_HELP)
+                self.report.error("PC225", node.span, message, BASE_HELP)
+                return ERROR
+            if found.kind == "base" and not base_fits(self, node):
                 return ERROR
             self.models.update({"base"} if found.kind == "base" else ())
             is_rows = found.kind == "rows" and node.model is None
@@ -258,6 +255,8 @@ class Kinds:
             self.models.add(node.model)
         if node.model is None or (node.model == "base" and found.kind == "rows"):
             return True
+        if node.model == "base" and not base_fits(self, node):
+            return False
         if node.model != "base":
             message = f"no model is called `{node.model}`"
             self.report.error("PC115", node.span, message, f"write `{name}@base`")
@@ -267,133 +266,6 @@ class Kinds:
             self.report.error("PC225", node.span, message, f"write `{name}`")
             return False
         return self.statistic is not None or same_text_fits(node, self.declarations, self.report)
-
-    def _arithmetic(self, node: n.Arithmetic) -> Term:
-        left, right = self._expr(node.left), self._expr(node.right)
-        if "error" in (left.level, right.level):
-            return ERROR
-        if node.op == "/" and fold(node.right, self.declarations.values.fractions) == 0:
-            self.report.error("PC223", node.span, "this divides by zero", "divide by another number")
-            return ERROR
-        levels = {left.level, right.level} - {"const"}
-        statistics = left.num_statistics + right.num_statistics
-        if len(levels) > 1:
-            if "base" in levels:
-                place = node.left if left.level == "base" else node.right
-                message = "`base` stands for the whole left side of a comparison and adds to numbers only"
-                self.report.error("PC225", place.span, message, _BASE_HELP)
-            else:
-                report_mixed(self.report, [(left.level, node.left.span), (right.level, node.right.span)])
-            return ERROR
-        level: Level = next(iter(levels), "const")
-        if level in ("dist", "rows", "base"):
-            const_first = left.level == "const"
-            if (node.op == "*" and "const" not in (left.level, right.level)) or (
-                node.op == "/" and const_first
-            ):
-                self.report.error(
-                    "PC120",
-                    node.span,
-                    f"arithmetic that is not linear in the statistic {NOT_COMPILED}",
-                    "multiply and divide a statistic by numbers only",
-                )
-                return ERROR
-            if (node.op == "/" and right.level != "const") or (
-                level == "base" and "const" not in (left.level, right.level)
-            ):
-                help = "mention it once, multiplied by and added to numbers"
-                self.report.error("PC120", node.span, f"this use of a statistic {NOT_COMPILED}", help)
-                return ERROR
-        if node.op in "+-":
-            if None not in (left.unit, right.unit) and left.unit != right.unit:
-                report_units(self.report, node.left, left.unit, node.right, right.unit)
-                return ERROR
-            unit = left.unit if left.unit is not None else right.unit
-        else:
-            unit = multiply(left.unit, right.unit, 1 if node.op == "*" else -1)
-        return Term(level, unit, left.continuous or right.continuous or node.op == "/", statistics)
-
-    def _apply(self, node: n.Apply) -> Term:
-        function, span = node.function, node.function_span or node.span
-        if function not in v.STATISTICS:
-            self.report.unknown_word(span, "statistic", function, v.STATISTICS, "PC116")
-            return ERROR
-        if self.statistic is not None:
-            message = f"`{function}` stands inside `{self.statistic}`: a statistic of a statistic"
-            self.report.error(
-                "PC207", node.span, message, "use one statistic; its argument is about one response"
-            )
-            return ERROR
-        wanted = v.STATISTICS[function]
-        if len(node.arguments) != wanted or node.keywords:
-            example = {2: f"{function}(toxicity, 0.95)"}.get(wanted, f"{function}(toxicity)")
-            example = "P(toxicity >= 0.5)" if function == v.PROBABILITY else example
-            plain = f"{wanted} argument{'s' if wanted > 1 else ''}"
-            self.report.error("PC227", node.span, f"`{function}` takes {plain}", f"write it like `{example}`")
-            return ERROR
-        self.statistic, self.models = function, set()
-        inner = self._argument(node)
-        self.statistic = None
-        if self.models == {None, "base"}:
-            message = "one statistic reads both models, and each of them writes responses of its own"
-            help = "compare two statistics, as in `mean(toxicity) <= mean(toxicity@base)`"
-            self.report.error("PC229", node.span, message, help)
-            return ERROR
-        if node.given is not None:
-            check_domain(node.given, self.declarations, self.report)
-        in_range = wanted == 1 or self._check_level(node)
-        if function in v.INSTEAD_OF:
-            self.report.error("PC120", node.span, f"`{function}` {NOT_COMPILED}", v.INSTEAD_OF[function])
-            return ERROR
-        if inner.level == "error" or not in_range:
-            return ERROR
-        if inner.level == "const":
-            message = "this statistic is taken of a constant"
-            self.report.error("PC226", node.span, message, "name an attribute inside it")
-            return ERROR
-        if inner.level in ("rows", "base"):
-            if inner.level == "rows" and node.given is not None:
-                message = f"a condition on a quantity of your rows {NOT_COMPILED}"
-                self.report.error("PC120", node.span, message, "move the condition to `for`")
-                return ERROR
-            if function != "mean" or inner.level == "base":
-                self.report.error("PC225", node.span, f"`{function}` cannot be taken of this", _BASE_HELP)
-                return ERROR
-            return Term("rows", num_statistics=1)
-        return Term("dist", inner.unit, True, 1)
-
-    def _argument(self, node: n.Apply) -> Term:
-        argument = node.arguments[0]
-        is_formula = not isinstance(argument, n.Number | n.Name | n.Negate | n.Arithmetic | n.Apply)
-        if node.function == v.PROBABILITY:
-            if is_formula:
-                return Term(self.formula(argument))  # type: ignore[arg-type]
-            if self._expr(argument).level != "error":
-                message = "`P` takes a condition, and this is a number"
-                self.report.error(
-                    "PC208", argument.span, message, "compare it, for example `P(toxicity > 0.5)`"
-                )
-            return ERROR
-        if is_formula:
-            if self.formula(argument) != "error":  # type: ignore[arg-type]
-                message = f"`{node.function}` takes a number, and this is a condition"
-                fix = replacing(node.function_span, v.PROBABILITY) if node.function_span else None
-                help = "write `P(...)` for the share of responses"
-                self.report.error("PC208", argument.span, message, help, fix=fix)
-            return ERROR
-        return self._expr(argument)
-
-    def _check_level(self, node: n.Apply) -> bool:
-        level = node.arguments[1]
-        constant = isinstance(level, n.Number | n.Name | n.Negate | n.Arithmetic)
-        value = fold(level, self.declarations.values.fractions) if constant else None  # type: ignore[arg-type]
-        if value is None or not 0 < value < 1:
-            message = f"the level of `{node.function}` must be a number above 0 and below 1"
-            self.report.error(
-                "PC209", level.span, message, f"write it like `{node.function}(toxicity, 0.95)`"
-            )
-            return False
-        return True
 
 
 def _range_fix(span: Span, operands: Sequence[n.Expr]) -> Fix | None:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from constraintlang.diagnostics import Diagnostic, Label
-from constraintlang.fixes import inserting, removing
+from constraintlang.fixes import inserting, removing, replacing
 from constraintlang.source import Span
 
 NEWLINE = "_NL"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+PARTNER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
+MAX_ERRORS = 1_000
+"""After so many errors nothing more is read or checked."""
+MAX_LOOKAHEAD = 100  # tokens; without an end, many wrong brackets on one line would take quadratic time
 CLOSING = {closing: opening for opening, closing in OPENING.items()}
 _TEMPORAL = frozenset(
     ["UNTIL", "WEAK_UNTIL", "RELEASE", "BEFORE", "GLOBALLY", "EVENTUALLY", "NEXT", "WEAK_NEXT", "OVER"]
@@ -80,9 +84,18 @@ class Chunk:
 
 def split(tokens: Sequence[Token]) -> tuple[list[Chunk], list[Diagnostic]]:
     """Cut a token sequence into chunks and report brackets that do not match."""
-    splitter = _Splitter(tokens)
+    splitter = _Splitter(_single_newlines(tokens))
     splitter.run()
     return splitter.top, splitter.diagnostics
+
+
+def _single_newlines(tokens: Sequence[Token]) -> list[Token]:
+    """Of several newlines in a row the first: whoever looks for the next line takes one step."""
+    kept: list[Token] = []
+    for token in tokens:
+        if token.type != NEWLINE or not kept or kept[-1].type != NEWLINE:
+            kept.append(token)
+    return kept
 
 
 class _Splitter:
@@ -97,12 +110,14 @@ class _Splitter:
 
     def run(self) -> None:
         for index, token in enumerate(self.tokens):
+            if len(self.diagnostics) > MAX_ERRORS:
+                break
             if token.type == NEWLINE:
                 self.newline(index, token)
             elif token.type == "RBRACE":
-                self.closing_brace(token)
+                self.closing_brace(index, token)
             elif token.type in CLOSING:
-                self.closing_bracket(token)
+                self.closing_bracket(index, token)
             else:
                 self.other(token)
         self.end_of_item()
@@ -130,9 +145,9 @@ class _Splitter:
             return
         self.end_of_item()
 
-    def closing_brace(self, token: Token) -> None:
+    def closing_brace(self, index: int, token: Token) -> None:
         if any(b.type == "LBRACE" for b in self.brackets):
-            self.closing_bracket(token)
+            self.closing_bracket(index, token)
             return
         self.end_of_item()  # reports what is still open
         if self.groups:
@@ -141,10 +156,14 @@ class _Splitter:
         else:
             self.unmatched(token)
 
-    def closing_bracket(self, token: Token) -> None:
+    def closing_bracket(self, index: int, token: Token) -> None:
         opening = CLOSING[token.type]
         if not any(b.type == opening for b in self.brackets):
-            self.unmatched(token)
+            if self.brackets and not self.is_closed_on_its_line(index, self.brackets[-1]):
+                self.mistaken(self.brackets.pop(), token)
+            else:
+                self.current.broken |= bool(self.brackets)
+                self.unmatched(token)
             return
         while self.brackets[-1].type != opening:
             self.unclosed(self.brackets.pop(), before=token)
@@ -201,6 +220,13 @@ class _Splitter:
             return second == "NAME" and third == "LBRACE"
         return first in _ITEM_WORDS or (first == "NAME" and second == "COLON")
 
+    def is_closed_on_its_line(self, index: int, opening: Token) -> bool:
+        """Whether the right partner of a bracket follows before the end of the line."""
+        for token in self.tokens[index + 1 : index + 1 + MAX_LOOKAHEAD]:
+            if token.type in (NEWLINE, OPENING[opening.type]):
+                return token.type != NEWLINE
+        return False
+
     def add(self, chunk: Chunk) -> None:
         body = self.groups[-1].body if self.groups else self.top
         assert body is not None
@@ -220,7 +246,7 @@ class _Splitter:
 
     def unclosed(self, opening: Token, before: Token | None = None) -> None:
         labels = (Label(span_of(before), "this closes another bracket"),) if before is not None else ()
-        closing = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}[opening.type]
+        closing = PARTNER[opening.type]
         self.diagnostics.append(
             Diagnostic(
                 "PC002",
@@ -229,6 +255,21 @@ class _Splitter:
                 f"this `{opening}` is never closed",
                 help=f"add `{closing}` where the part that it opens ends",
                 labels=labels,
+            )
+        )
+
+    def mistaken(self, opening: Token, closing: Token) -> None:
+        right = PARTNER[opening.type]
+        self.current.broken = True
+        self.diagnostics.append(
+            Diagnostic(
+                "PC003",
+                "error",
+                span_of(closing),
+                f"`{closing}` does not close `{opening}`",
+                help=f"write `{right}`",
+                labels=(Label(span_of(opening), "opened here"),),
+                fix=replacing(span_of(closing), right),
             )
         )
 

@@ -43,11 +43,9 @@ def report_units(
     """PC205: two expressions have different units."""
     report.error(
         "PC205",
-        left.span.to(right.span),
+        right.span,
         "the two sides have different units",
         "compare quantities of one kind, or compare each with a number",
-        labels=(
-            Label(left.span, f"in {unit_words(left_unit)}"),
-            Label(right.span, f"in {unit_words(right_unit)}"),
-        ),
+        label=f"in {unit_words(right_unit)}",
+        labels=(Label(left.span, f"in {unit_words(left_unit)}"),),
     )

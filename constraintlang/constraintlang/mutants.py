@@ -2,7 +2,8 @@
 
 Operators are flipped and thresholds shifted. On single responses a threshold moves by a tenth, a count by 1;
 thresholds on the distribution and tolerances, which a sample decides less finely, are halved and doubled, and
-there `<` is not told from `<=`. A tolerance that is the language's own is left alone.
+there `<` is not told from `<=`. A tolerance that is the language's own is left alone. `eventually` and `globally`
+are confused, and the sides of `before`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import structs
 
@@ -26,6 +27,12 @@ from constraintlang.tree import dotted, names_in
 
 _STRICT: dict[str, n.Comparator] = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 Change = tuple[Span, str, Any]  # where, what in words, the node in its place
+
+
+_OTHER_WORD: dict[str, Literal["eventually", "globally"]] = {
+    "eventually": "globally",
+    "globally": "eventually",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,12 @@ class _Changer:
             )
         elif isinstance(node, n.Not):
             yield node.span, "`not` left out", node.operand
+        elif isinstance(node, n.Temporal) and node.op in _OTHER_WORD:
+            other_word = _OTHER_WORD[node.op]
+            yield node.span, f"`{node.op}` read as `{other_word}`", structs.replace(node, op=other_word)
+        elif isinstance(node, n.TemporalBinary) and node.op == "before" and node.left != node.right:
+            exchanged = structs.replace(node, left=node.right, right=node.left)
+            yield node.span, "the sides of `before` exchanged", exchanged
         yield from self.inside(node, on_law)
 
     def inside(self, node: Any, on_law: bool) -> Iterator[Change]:
@@ -88,11 +101,11 @@ class _Changer:
             for index, operand in enumerate(node.operands):
                 for span, change, new in self.changes(operand, on_law):
                     yield span, change, _with_operand(node, index, new)
-        elif isinstance(node, n.Implies):
+        elif isinstance(node, n.Implies | n.TemporalBinary):
             for name in ("left", "right"):
                 for span, change, new in self.changes(getattr(node, name), on_law):
                     yield span, change, structs.replace(node, **{name: new})
-        elif isinstance(node, n.Not):
+        elif isinstance(node, n.Not | n.Over | n.Temporal):
             for span, change, new in self.changes(node.operand, on_law):
                 yield span, change, structs.replace(node, operand=new)
         elif isinstance(node, n.Compare):

@@ -12,6 +12,7 @@ from constraintlang.declarations import Declarations
 from constraintlang.fixes import replacing
 from constraintlang.printer import format_number
 from constraintlang.report import Report
+from constraintlang.situations import shown
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tree import dotted
@@ -48,9 +49,10 @@ def unknown_attribute(
     name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
 ) -> None:
     """Report PC101, with the most similar name there is."""
-    written = dotted(name)
+    whole = dotted(name)
+    written = shown(whole)
     known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
-    near = closest(written, known)
+    near = closest(whole, known)
     if near is None:
         help = _declare(name, declarations, as_flag=as_flag)
         report.error("PC101", name.span, f"no attribute named `{written}`", help, label="not declared")
@@ -59,7 +61,7 @@ def unknown_attribute(
     info = declarations.attributes.get(near)
     detail = f" ({describe(info)})" if info is not None else ""
     label = f"a similar {kind} exists: `{near}`{detail}"
-    fix = replacing(Span(name.span.start, name.span.start + len(written)), near)
+    fix = replacing(Span(name.span.start, name.span.start + len(whole)), near)
     message = f"no attribute named `{written}`"
     report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
 

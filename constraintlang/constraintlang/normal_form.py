@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from constraintlang import nodes as n
+from constraintlang import trace_values
 from constraintlang.semantics import (
     Law,
+    Response,
     Scores,
     Truth,
     compare,
@@ -69,16 +71,26 @@ class Valuation:
     truth: Callable[[n.Formula], Truth]
 
 
-def on_response(scores: Scores) -> Valuation:
-    """Numbers and truth values on one response, of whose parts nothing is known: what `over` says is unknown."""
-    return Valuation(
-        lambda expr: number(expr, scores),
-        lambda formula: None if isinstance(formula, n.Over) else evaluate(formula, scores),
-    )
+def on_response(scores: Scores | Response) -> Valuation:
+    """Numbers and truth values on one response; what `over` says of parts that are not given is unknown."""
+    parts = scores.parts if isinstance(scores, Response) else {}
+
+    def truth_of(formula: n.Formula) -> Truth:
+        if isinstance(formula, n.Over):
+            trace = parts.get(formula.level)
+            if trace is None:
+                return None
+            return trace_values.holds(formula.operand, len(trace), lambda atom, i: evaluate(atom, trace[i]))
+        if isinstance(formula, n.Not | n.And | n.Or | n.Implies):
+            return truth(normal_form(formula), valuation)
+        return evaluate(formula, scores)
+
+    valuation = Valuation(lambda expr: number(expr, scores), truth_of)
+    return valuation
 
 
-def truth_on_response(formula: n.Formula, scores: Scores) -> Truth:
-    """``evaluate`` where nothing is known of the parts of the response."""
+def truth_on_response(formula: n.Formula, scores: Scores | Response) -> Truth:
+    """``evaluate`` where something may be unknown of the parts of the response."""
     return truth(normal_form(formula), on_response(scores))
 
 

@@ -1,21 +1,18 @@
 """Text to nodes: item by item, so that one run reports every syntax error and keeps every good item.
 
-The only module that imports lark. The parse tables come from ``grammar_table.json``, a cache of what lark
-makes of ``grammar.lark``; a cache that does not match the grammar or the lark in use is ignored.
+Only this module and ``machine.py`` import lark.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
+from functools import partial
+from itertools import islice, pairwise, takewhile
 from typing import Any
 
-import lark
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Token
 from lark.parsers.lalr_parser_state import ParseConf
@@ -25,17 +22,23 @@ from constraintlang import nodes as n
 from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
 from constraintlang.fixes import Edit, Fix
-from constraintlang.layout import CONTINUING, OPENING, Chunk, span_of, split
+from constraintlang.layout import CONTINUING, MAX_ERRORS, Chunk, span_of, split
+from constraintlang.limits import (
+    MAX_NESTING,
+    MAX_TOKENS,
+    limit,
+    text_limits,
+    token_limits,
+    too_many_errors,
+)
+from constraintlang.machine import load_machine, write_table
+from constraintlang.memory import Memory
+from constraintlang.situations import Situation
 from constraintlang.source import SourceFile, Span
-from constraintlang.syntax_errors import Situation, explain
+from constraintlang.syntax_errors import explain
 from constraintlang.tree import tree_depth
 
-GRAMMAR = Path(__file__).with_name("grammar.lark")
-TABLE = Path(__file__).with_name("grammar_table.json")
-MAX_BYTES = 4 * 1024 * 1024
-MAX_LINE = 100_000
-MAX_NESTING = 200
-MAX_DIGITS = 100
+__all__ = ["ParseResult", "parse", "parse_detailed", "write_table"]
 
 
 @dataclass
@@ -59,149 +62,89 @@ def parse(source: SourceFile | str) -> tuple[n.Policy, list[Diagnostic]]:
     return result.policy, result.diagnostics
 
 
-def parse_detailed(source: SourceFile) -> ParseResult:
+def parse_detailed(source: SourceFile, memory: Memory | None = None) -> ParseResult:
     """``parse``, and the names that later stages must not complain about."""
-    too_large = _size_limits(source.text)
+    too_large = text_limits(source.text)
     if too_large is not None:
         return ParseResult(n.Policy(span=Span(0, len(source.text))), [too_large])
-    return _Reader(source).read()
+    return _Reader(source, memory).read()
 
 
-# ---------------------------------------------------------------- the machine
-class _KeepAll:
-    """Keeps terminals that no rule mentions, so that mistakes and comments arrive as tokens."""
+def tokens_of(text: str, memory: Memory | None = None, most: int | None = None) -> list[Any]:
+    """The tokens of a text with comments and newlines, perhaps not more than ``most``; every text has some.
 
-    always_accept = ("UNKNOWN", "BAD_STRING", "COMMENT")
-
-    def process(self, stream: Any) -> Any:
-        return stream
-
-
-def grammar_text() -> str:
-    """The grammar as it is shipped."""
-    return GRAMMAR.read_text(encoding="utf-8")
-
-
-def build_machine(*, strict: bool = False) -> lark.Lark:
-    """The parser from the grammar itself; ``strict`` makes lark refuse every conflict."""
-    return lark.Lark(
-        grammar_text(),
-        parser="lalr",
-        lexer="basic",
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-        postlex=_KeepAll(),
-        strict=strict,
-    )
-
-
-def table_key() -> str:
-    """What the cached tables depend on."""
-    return hashlib.sha256(f"{lark.__version__}\n{grammar_text()}".encode()).hexdigest()
-
-
-def table_text() -> str:
-    """The content that ``grammar_table.json`` must have."""
-    machine = build_machine()
-    machine.options.options["postlex"] = None
-    data, memo = machine.memo_serialize([lark.lexer.TerminalDef, lark.grammar.Rule])
-    return json.dumps({"key": table_key(), "data": data, "memo": memo}, separators=(",", ":")) + "\n"
-
-
-def write_table() -> None:
-    """Renew ``grammar_table.json`` after a change of the grammar or of lark."""
-    TABLE.write_text(table_text(), encoding="utf-8")
-
-
-@cache
-def _machine() -> lark.Lark:
-    if TABLE.is_file():
-        table = json.loads(TABLE.read_text(encoding="utf-8"))
-        if table["key"] == table_key():
-            return _load(table["data"], table["memo"])
-    return build_machine()
-
-
-def _load(data: Any, memo: Any) -> lark.Lark:
-    """The machine of the cached tables; JSON has text keys only, and these tables are keyed by numbers."""
-    table = data["parser"]["parser"]
-    table["tokens"] = {int(k): v for k, v in table["tokens"].items()}
-    table["states"] = {
-        int(state): {int(k): v for k, v in actions.items()} for state, actions in table["states"].items()
-    }
-    return lark.Lark._load_from_dict(data, {int(k): v for k, v in memo.items()})
-
-
-def tokens_of(text: str) -> list[Any]:
-    """The tokens of a text, comments and newlines among them; every text has some reading as tokens."""
-    return list(_machine().lex(text))
-
-
-# ---------------------------------------------------------------- limits
-def _limit(span: Span, message: str, help: str) -> Diagnostic:
-    return Diagnostic("PC010", "error", span, message, help=help)
-
-
-def _size_limits(text: str) -> Diagnostic | None:
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        return _limit(Span(0, 0), "the file is larger than 4 MiB", "split the policy into several files")
+    INVARIANT: no token goes over the end of a line, so each line can be read alone.
+    """
+    if memory is None:
+        return list(islice(load_machine().tokens(text), most))
+    memory.begin("line")
+    tokens: list[Any] = []
     start = 0
-    while start <= len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        if end - start > MAX_LINE:
-            message = f"the line is longer than {MAX_LINE} characters"
-            return _limit(Span(start, start + 1), message, "break the line inside brackets or before `and`")
-        start = end + 1
-    return None
+    for line in text.split("\n"):
+        tokens += memory.recall("line", line, 0, partial(_Line, line)).at(start)
+        start += len(line) + 1
+        if start <= len(text):
+            tokens.append(Token("_NL", "\n", start - 1, end_pos=start))
+    return tokens
 
 
-def _token_limits(tokens: list[Any]) -> Diagnostic | None:
-    depth = 0
-    for token in tokens:
-        if token.type in OPENING:
-            depth += 1
-            if depth > MAX_NESTING:
-                message = f"brackets are nested more than {MAX_NESTING} deep"
-                return _limit(span_of(token), message, "name parts with `let` or split the statement")
-        elif token.type in OPENING.values():
-            depth = max(0, depth - 1)
-        elif token.type in ("INT", "NUMBER", "PERCENT") and _digits(token) > MAX_DIGITS:
-            return _limit(
-                span_of(token), f"the number has more than {MAX_DIGITS} digits", "shorten the number"
-            )
-    return None
+class _Line:
+    """The tokens of one line, made again only when it begins elsewhere than before."""
+
+    def __init__(self, text: str) -> None:
+        self.shape = [(t.type, str(t), t.start_pos, t.end_pos) for t in load_machine().tokens(text)]
+        self.start = -1
+        self.tokens: list[Any] = []
+
+    def at(self, start: int) -> list[Any]:
+        """The tokens when the line begins at an offset; the list must not be changed."""
+        if start != self.start:
+            self.start = start
+            self.tokens = [
+                Token(kind, word, start + first, end_pos=start + end) for kind, word, first, end in self.shape
+            ]
+        return self.tokens
 
 
-def _digits(text: str) -> int:
-    """Digits of the number once it is written out, so that an exponent cannot hide a huge one."""
-    mantissa, _, exponent = re.sub("%", "", text).lower().partition("e")
-    digits = len(mantissa.replace(".", ""))
-    if not exponent:
-        return digits
-    return digits + (abs(int(exponent)) if len(exponent) < 6 else MAX_DIGITS)
+def accepted_after(tokens: Sequence[Any]) -> frozenset[str]:
+    """What may follow the first tokens of an item; empty when they already begin none."""
+    run = _item_parser().started()
+    try:
+        for token in tokens:
+            run.feed_token(token)
+    except UnexpectedToken:
+        return frozenset()
+    return load_machine().accepted(run.parser_state.state_stack)
 
 
 # ---------------------------------------------------------------- reading one file
 @dataclass
 class _Reader:
     source: SourceFile
+    memory: Memory | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
     lost_names: set[str] = field(default_factory=set)
     lost_labels: set[str] = field(default_factory=set)
-    parser: _ItemParser = field(default_factory=lambda: _ItemParser())
+    parser: _ItemParser = field(default_factory=lambda: _item_parser())
 
     def read(self) -> ParseResult:
-        tokens = tokens_of(self.source.text)
+        tokens = tokens_of(self.source.text, self.memory, most=MAX_TOKENS + 1)
+        if self.memory is not None:
+            self.memory.begin("item")
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
-        limit = _token_limits(tokens)
-        if limit is not None:
-            return ParseResult(n.Policy(comments=comments, span=whole), [limit])
+        beyond = token_limits(tokens)
+        if beyond is not None:
+            return ParseResult(n.Policy(comments=comments, span=whole), [beyond])
         chunks, bracket_errors = split(tokens)
         self.diagnostics.extend(bracket_errors)
         items = self.items(chunks)
+        if len(self.diagnostics) > MAX_ERRORS:
+            found = sort_diagnostics(self.diagnostics)[:MAX_ERRORS]
+            return ParseResult(
+                n.Policy(comments=comments, span=whole), [*found, too_many_errors(found[-1].span)]
+            )
         return ParseResult(
             n.Policy(items=items, comments=comments, span=whole),
             sort_diagnostics(self.diagnostics),
@@ -210,9 +153,11 @@ class _Reader:
         )
 
     def items(self, chunks: list[Chunk]) -> tuple[Any, ...]:
-        # Groups nest at most MAX_NESTING deep (see _token_limits), so this recursion is bounded.
+        # Groups nest at most MAX_NESTING deep (see token_limits), so this recursion is bounded.
         found = []
         for chunk in chunks:
+            if len(self.diagnostics) > MAX_ERRORS:
+                break
             item = self.group(chunk) if chunk.body is not None else self.item(chunk.tokens, chunk)
             if item is not None:
                 found.append(item)
@@ -233,13 +178,24 @@ class _Reader:
     def item(self, tokens: list[Any], chunk: Chunk) -> Any:
         item = None
         if not chunk.broken:
-            item, found = self.parser.parse(tokens)
+            item, found = self.remembered(tokens, chunk)
             self.diagnostics.extend(found)
         if item is None:
             self.remember_lost(tokens)
-        else:
-            self.warn_of_joined_lines(tokens, chunk)
         return item
+
+    def remembered(self, tokens: list[Any], chunk: Chunk) -> tuple[Any, tuple[Diagnostic, ...]]:
+        if self.memory is None or chunk.body is not None:  # the text of a group is not that of its head
+            return self.parsed(tokens, chunk)
+        start = tokens[0].start_pos
+        key = (self.source.text[start : tokens[-1].end_pos], len(tokens), tuple(chunk.joined_at))
+        return self.memory.recall("item", key, start, lambda: self.parsed(tokens, chunk))
+
+    def parsed(self, tokens: list[Any], chunk: Chunk) -> tuple[Any, tuple[Diagnostic, ...]]:
+        item, found = self.parser.parse(tokens)
+        if item is not None:
+            found = [*found, *self.joined_lines(tokens, chunk)]
+        return item, tuple(found)
 
     def remember_lost(self, tokens: list[Any]) -> None:
         first, second = tokens[0], tokens[1] if len(tokens) > 1 else None
@@ -247,10 +203,13 @@ class _Reader:
             self.lost_labels.add(str(first))
         elif second is not None and second.type == "NAME":
             self.lost_names.add(str(second))
+            # `attribute self-harm: score` loses both halves.
+            rest = takewhile(lambda t: t.type != "COLON", tokens[2:])
+            self.lost_names.update(str(t) for t in rest if t.type == "NAME" and first.type == "ATTRIBUTE")
         elif first.type == "IMPORT":
             self.lost_names.update(str(t) for t in tokens if t.type == "NAME")
 
-    def warn_of_joined_lines(self, tokens: list[Any], chunk: Chunk) -> None:
+    def joined_lines(self, tokens: list[Any], chunk: Chunk) -> Iterator[Diagnostic]:
         for start, end in pairwise([*chunk.joined_at, len(tokens)]):
             line = tokens[start:end]
             if not any(t.type in ("CMP", "IN") for t in line):
@@ -264,34 +223,37 @@ class _Reader:
                 fix = Fix(
                     (Edit(gap, ""), Edit(Span(line[0].start_pos, line[0].start_pos), f"{operator} ")), "safe"
                 )
-            self.diagnostics.append(
-                Diagnostic(
-                    "PC014",
-                    "warning",
-                    span_of(line[0]).to(span_of(line[-1])),
-                    "this line continues the statement above it, yet it could stand alone",
-                    help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
-                    labels=(Label(span_of(operator), "the statement goes on after this"),),
-                    fix=fix,
-                )
+            yield Diagnostic(
+                "PC014",
+                "warning",
+                span_of(line[0]).to(span_of(line[-1])),
+                "this line continues the statement above it, yet it could stand alone",
+                help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
+                labels=(Label(span_of(operator), "the statement goes on after this"),),
+                fix=fix,
             )
 
 
 class _ItemParser:
-    """Parses one item after the other with a builder of its own, so that threads share nothing but tables."""
+    """Parses one item after the other with a builder of its own."""
 
     def __init__(self) -> None:
         self.builder = Builder()
-        self.machine = _machine()
-        self.callbacks = self.machine._parse_tree_builder.create_callback(self.builder)
+        self.machine = load_machine()
+        self.callbacks = self.machine.lark._parse_tree_builder.create_callback(self.builder)
+
+    def started(self) -> Any:
+        """A parser in front of an item."""
+        run = self.machine.lark.parse_interactive()
+        conf = run.parser_state.parse_conf
+        run.parser_state.parse_conf = ParseConf(conf.parse_table, self.callbacks, conf.start)
+        return run
 
     def parse(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The node of one item, or None and the reasons."""
         found: list[Diagnostic] = []
         self.builder.diagnostics = found
-        run = self.machine.parse_interactive()
-        conf = run.parser_state.parse_conf
-        run.parser_state.parse_conf = ParseConf(conf.parse_table, self.callbacks, conf.start)
+        run = self.started()
         index = 0
         try:
             for token in tokens:
@@ -300,24 +262,44 @@ class _ItemParser:
             items = run.feed_eof(tokens[-1])
         except UnexpectedToken:
             # If what came before already makes no sense, one message is enough.
-            return None, found[:1] or [explain(Situation(tokens, index, frozenset(run.accepts())))]
+            if found:
+                return None, found[:1]
+            place = self.machine.places[run.parser_state.position]
+            expected = self.machine.accepted(run.parser_state.state_stack)
+            return None, [explain(Situation(tokens, index, expected, place))]
         if found:
             return None, found
         item = items[0]
-        if tree_depth(item) > MAX_NESTING:
+        # A token adds at most two levels (a name in a flag), so most items are too short to be too deep.
+        if 2 * len(tokens) + 3 > MAX_NESTING and tree_depth(item) > MAX_NESTING:
             message = f"the item is nested more than {MAX_NESTING} levels deep"
-            return None, [_limit(item.span, message, "name parts with `let` or split the statement")]
+            return None, [limit(item.span, message, "name parts with `let` or split the statement")]
         return item, []
 
 
+_of_thread = threading.local()
+
+
+def _item_parser() -> _ItemParser:
+    """The parser of this thread, which shares the tables with others and nothing else."""
+    machine = load_machine()
+    found: _ItemParser | None = getattr(_of_thread, "parser", None)
+    if found is None or found.machine is not machine:
+        found = _of_thread.parser = _ItemParser()
+    return found
+
+
+_EMPTY_LINES = re.compile(r"\n[ \t\r]*\n[ \t\r\n]*")
+
+
 def _layout_trivia(source: SourceFile, comments: list[Any]) -> tuple[n.Comment, ...]:
-    """Comments and runs of empty lines in order; what the formatter preserves."""
+    """Comments and runs of empty lines, one for each run, in order; what the formatter preserves."""
     text = source.text
     found = []
     for token in comments:
         line_start = text.rfind("\n", 0, token.start_pos) + 1
         own_line = not text[line_start : token.start_pos].strip()
         found.append(n.Comment(text=str(token).rstrip(), own_line=own_line, span=span_of(token)))
-    for match in re.finditer(r"\n[ \t\r]*(?=\n)", text):
+    for match in _EMPTY_LINES.finditer(text):
         found.append(n.Comment(text="", span=Span(match.start() + 1, match.start() + 1)))
     return tuple(sorted(found, key=lambda c: c.span.start))

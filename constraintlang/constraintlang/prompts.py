@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from heapq import nsmallest
 
 from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
+from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
 from constraintlang.printer import format_scalar
 from constraintlang.report import Report
 from constraintlang.semantics import Truth, kleene_and, kleene_not, kleene_or
+from constraintlang.situations import shown
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
+
+MAX_CHOICES = 8
 
 
 def check_domain(root: n.DomainPredicate, declarations: Declarations, report: Report) -> None:
@@ -45,12 +50,16 @@ def _check_pair(
 ) -> None:
     if key in declarations.quiet:
         return
+    labels: tuple[Label, ...] = ()
     if key == "domain":
-        known = [*declarations.domains] or None
+        known: Collection[str] | None = declarations.domains or None
         what = "domain"
     elif key in declarations.tags:
-        known = [str(s.value) for s in declarations.tags[key].values]
+        tag = declarations.tags[key]
+        known = declarations.tag_values[key]
         what = f"value of the tag `{key}`"
+        if tag.span != n.NO_SPAN:
+            labels = (Label(tag.span, "all of its values are declared here"),)
     else:
         if declarations.tag_keys and key not in declarations.tag_keys:
             head = Span(span.start, span.start + len(key))
@@ -59,16 +68,27 @@ def _check_pair(
     for value in values:
         written = str(value.value)
         if known is not None and written not in known and written not in declarations.quiet:
-            _unknown(value.span, what, format_scalar(value), known, report)
+            _unknown(value.span, what, format_scalar(value), known, report, labels)
 
 
-def _unknown(span: Span, what: str, written: str, known: list[str], report: Report) -> None:
+def _unknown(
+    span: Span,
+    what: str,
+    written: str,
+    known: Collection[str],
+    report: Report,
+    labels: tuple[Label, ...] = (),
+) -> None:
     near = closest(written.strip('"'), known)
-    help = (
-        f"write `{near}`"
-        if near
-        else f"known are {', '.join(f'`{k}`' for k in sorted(known))}; or declare it"
-    )
+    help = f"write `{near}`" if near else f"known are {_choices(known)}; or declare it"
     label = f"a similar one exists: `{near}`" if near else None
     fix = replacing(span, format_scalar(n.Scalar(value=near, kind="name"))) if near else None
-    report.error("PC102", span, f"no {what} is called `{written}`", help, label=label, fix=fix)
+    message = f"no {what} is called `{shown(written)}`"
+    report.error("PC102", span, message, help, label=label, labels=labels, fix=fix)
+
+
+def _choices(known: Collection[str]) -> str:
+    """The first names in alphabetical order, and how many more there are."""
+    first = [f"`{shown(name)}`" for name in nsmallest(MAX_CHOICES, known)]
+    rest = [f"{len(known) - MAX_CHOICES} more"] if len(known) > MAX_CHOICES else []
+    return ", ".join(first + rest)

@@ -1,7 +1,7 @@
 """How far a score can go, so that distances of different attributes compare: one scale for each attribute.
 
 The scale of an attribute is the width of its declared range. An open range has no width: then it is the
-largest threshold that the statement sets for the attribute, and 1 where it sets none.
+largest threshold that the statement sets for the attribute, and 1 where it sets none but 0.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 L0: a score is a number or unknown (None); a response has scores of the whole and, for each level that `over`
 speaks of, scores of its parts. L1: a formula over one response is true, false or unknown (strong Kleene);
-what `over` means is in `traces.py`. L3: a statistic over a finite law of (probability, scores, tags of the
+what `over` means is in `traces.py`. L3: a statistic over a finite law of (probability, response, tags of the
 prompt) is a number or unknown. All arithmetic is in fractions.
 It does not sample, bound or approximate anything, and it knows only what this release compiles.
 """
@@ -39,8 +39,8 @@ class Response:
 
 
 Law = Sequence[tuple[Fraction, Scores | Response] | tuple[Fraction, Scores | Response, Tags]]
-"""Probabilities, responses, and the tags of their prompts where a statement asks for them; plain scores are a
-response of which no part is asked for."""
+"""Probabilities, responses (plain scores where no part is asked for), and the tags of the prompt where a statement
+asks for them."""
 
 
 # ---------------------------------------------------------------- one response
@@ -59,8 +59,7 @@ def number(expr: n.Expr, scores: Scores | Response) -> Fraction | None:
     if isinstance(expr, n.Number):
         return Fraction(expr.value)
     if isinstance(expr, n.Name):
-        whole = scores.scores if isinstance(scores, Response) else scores
-        score = whole.get(score_key(expr))
+        score = scores.get(score_key(expr))
         return None if score is None else Fraction(score)
     if isinstance(expr, n.Negate):
         operand = number(expr.operand, scores)

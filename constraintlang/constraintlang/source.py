@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Span:
+
+class Span(Struct, frozen=True, gc=False):
     """A half-open range of character offsets ``[start, end)`` in one source text."""
 
     start: int
@@ -34,7 +35,7 @@ class SourceFile:
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        return [0, *(i + 1 for i, char in enumerate(self.text) if char == "\n")]
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, both counted from 1."""
@@ -42,11 +43,15 @@ class SourceFile:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
-    def line(self, number: int) -> str:
-        """The text of a line (counted from 1) without its newline."""
+    def line_span(self, number: int) -> Span:
+        """A line (counted from 1) without its newline."""
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
-        return self.text[start:] if end < 0 else self.text[start:end]
+        return Span(start, len(self.text) if end < 0 else end)
+
+    def line(self, number: int) -> str:
+        """The text of a line (counted from 1) without its line end."""
+        return self.extract(self.line_span(number)).removesuffix("\r")
 
     def whole_line(self, span: Span) -> Span:
         """``span`` with the rest of its lines and the newline, when nothing but space stands beside it."""

@@ -72,6 +72,10 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
         value = _number(clause.value, declarations, report, "weight", v.WEIGHT)
         return scope if value is None else replace(scope, weight=(value, clause.span))
     if isinstance(clause, n.PriorityClause):
+        if not v.PRIORITY.accepts(Decimal(clause.value)):
+            help = "a small number does: a lower one is never traded for a higher one"
+            report.error("PC209", clause.span, f"`priority` takes {v.PRIORITY.words}", help)
+            return scope
         return replace(scope, priority=clause.value)
     if isinstance(clause, n.ConfidenceClause):
         value = _number(clause.value, declarations, report, "confidence", v.CONFIDENCE)
@@ -102,23 +106,24 @@ def _number(
     value = fold(node, declarations.values.fractions)
     decimal = None if value is None else exact_decimal(value)
     if decimal is None or not allowed.accepts(decimal):
-        report.error("PC209", node.span, f"`{what}` takes {allowed.words}", "write a number in that range")
+        help = allowed.suggestion(decimal)
+        report.error("PC209", node.span, f"`{what}` takes {allowed.words}", help)
         return None
     return decimal
 
 
 def _settings(clause: n.UnderClause, report: Report) -> dict[str, tuple[Decimal, Span]]:
     found: dict[str, tuple[Decimal, Span]] = {}
-    for key, scalar in clause.settings:
+    for index, (key, scalar) in enumerate(clause.settings):
+        place = clause.key_spans[index] if index < len(clause.key_spans) else scalar.span
         allowed = v.UNDER.get(key)
         if allowed is None:
-            report.unknown_word(scalar.span, "setting of `under`", key, v.UNDER, beside=True)
+            report.unknown_word(place, "setting of `under`", key, v.UNDER, beside=place is scalar.span)
         elif key in found:
-            report.error("PC114", scalar.span, f"`{key}` is given twice", "keep one of the two")
+            report.error("PC114", place, f"`{key}` is given twice", "keep one of the two")
         elif not isinstance(scalar.value, Decimal) or not allowed.accepts(scalar.value):
-            report.error(
-                "PC209", scalar.span, f"`{key}` takes {allowed.words}", "write a number in that range"
-            )
+            help = allowed.suggestion(scalar.value if isinstance(scalar.value, Decimal) else None)
+            report.error("PC209", scalar.span, f"`{key}` takes {allowed.words}", help)
         else:
             found[key] = (scalar.value, scalar.span)
     return found
@@ -128,9 +133,10 @@ def check_statement(
     statement: n.Statement, outer: Scope, declarations: Declarations, report: Report
 ) -> CheckedStatement | None:
     """The statement with everything filled in, or None when something is wrong with it."""
-    errors_before = sum(d.is_error for d in report.diagnostics)
+    errors_before = report.num_errors
     scope = enter(outer, statement.clauses, declarations, report)
-    own = enter(Scope(), statement.clauses, declarations, Report())
+    settings = [clause for clause in statement.clauses if not isinstance(clause, n.ForClause)]
+    own = enter(Scope(), settings, declarations, Report())
     before = len(report.diagnostics)
     level = Kinds(declarations, report, preserve=statement.strength == "preserve").formula(statement.formula)
     _offer_split(statement, declarations, report, before)
@@ -142,7 +148,7 @@ def check_statement(
     reading: Reading = {"dist": "distribution", "rows": "rows"}.get(level, "pointwise")  # type: ignore[assignment]
     if level not in ("error", "const"):
         _clauses_fit(statement, own, reading, report)
-    if level == "error" or sum(d.is_error for d in report.diagnostics) > errors_before:
+    if level == "error" or report.num_errors > errors_before:
         return None
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report)

@@ -10,7 +10,8 @@ from constraintlang.declarations import walk
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.fixes import Edit, Fix
 from constraintlang.layout import NEWLINE, Token, span_of
-from constraintlang.parser import MAX_NESTING, tokens_of
+from constraintlang.limits import MAX_NESTING
+from constraintlang.parser import tokens_of
 from constraintlang.printer import format_statement
 from constraintlang.source import SourceFile
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
+
+MAX_CANDIDATES, MAX_COMPARED = 500, 50
+"""Names that are looked at and compared, so that many errors in a file of many names take bounded time."""
 
 
 def edit_distance(left: str, right: str) -> int:
@@ -31,10 +35,15 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     'toxicity'
     """
     limit = max(1, len(name) // 3)
+    name_lower, letters = name.lower(), set(name.lower())
+    # Cheap bounds first: a letter that only one of the two has takes an edit.
+    near = [
+        candidate
+        for candidate in dict.fromkeys(islice(known, MAX_CANDIDATES))
+        if abs(len(candidate) - len(name)) <= limit and len(letters - set(candidate.lower())) <= limit
+    ]
     ranked = sorted(
-        (edit_distance(name.lower(), candidate.lower()), candidate)
-        for candidate in set(known)
-        if abs(len(candidate) - len(name)) <= limit
+        (edit_distance(name_lower, candidate.lower()), candidate) for candidate in near[:MAX_COMPARED]
     )
     # A one-letter name is at distance 1 of every other one: that is no likeness.
     if ranked and ranked[0][0] <= limit and ranked[0][0] < max(len(name), len(ranked[0][1])):

@@ -39,10 +39,6 @@ def temporal_kind(kinds: Kinds, node: n.Over | n.Temporal | n.TemporalBinary | n
 
 def level_fits(kinds: Kinds, name: n.Name, attribute: AttributeInfo) -> bool:
     """Whether an attribute can be read where its name stands; PC203 when it cannot."""
-    if kinds.over is not None and name.model is not None:
-        message = "a score read on the base model inside `over` parses but is not compiled by this release"
-        kinds.report.error("PC120", name.span, message, "compare whole responses with the base model")
-        return False
     wanted = kinds.over or v.WHOLE
     if wanted in attribute.levels:
         return True
@@ -55,6 +51,22 @@ def level_fits(kinds: Kinds, name: n.Name, attribute: AttributeInfo) -> bool:
         f"`{attribute.name}` is not measured {what}",
         f"declare the attribute with `levels = {{{levels}}}` if its backend can measure that",
         label=f"measured on {has}",
+    )
+    return False
+
+
+def base_fits(kinds: Kinds, node: n.Name) -> bool:
+    """Whether the base model may be named where a name stands.
+
+    Inside ``over`` it may where a statistic is taken of the base model's own responses.
+    """
+    if kinds.over is None or kinds.statistic is not None:
+        return True
+    kinds.report.error(
+        "PC120",
+        node.span,
+        "the parts of one text under the base model parse but are not compiled by this release",
+        "compare the parts with a number, or the whole response with the base model outside `over`",
     )
     return False
 
@@ -72,12 +84,12 @@ def _over(kinds: Kinds, node: n.Over) -> Level:
         message = f"responses have no parts called `{node.level}`"
         help = f"write `over {near}`" if near else f"known are {choices}"
         kinds.report.error("PC115", node.level_span or node.span, message, help)
-    errors_before = sum(d.is_error for d in kinds.report.diagnostics)
+    errors_before = kinds.report.num_errors
     # A wrong level is said once: the attributes below are then read where they can be.
     kinds.over = node.level if known else v.WHOLE
     level = kinds.formula(node.operand)
     kinds.over = None
-    if not known or level == "error" or sum(d.is_error for d in kinds.report.diagnostics) > errors_before:
+    if not known or level == "error" or kinds.report.num_errors > errors_before:
         return "error"
     # Also a formula without attributes says something: how many parts there are.
     return _no_distribution(kinds, [level], [node.operand]) or "seq"

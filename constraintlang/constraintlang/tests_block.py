@@ -15,10 +15,9 @@ from constraintlang.names import unknown_attribute
 from constraintlang.prompts import check_domain, selects
 from constraintlang.report import Report
 from constraintlang.scores import score_problem
-from constraintlang.semantics import score_key
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
-from constraintlang.tree import names_in
+from constraintlang.tested_statements import MAX_JUDGED, TestedStatements
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,16 @@ def check_tests(
     none.
     """
     complete = not any(d.is_error for d in report.diagnostics)
+    tested = TestedStatements(statements)
     return tuple(
-        _Block(block, statements, declarations, lost_labels, report, complete).check() for block in blocks
+        _Block(block, tested, declarations, lost_labels, report, complete).check() for block in blocks
     )
 
 
 @dataclass
 class _Block:
     found: Found
-    statements: Sequence[CheckedStatement]
+    tested: TestedStatements
     declarations: Declarations
     lost_labels: frozenset[str]
     report: Report
@@ -141,10 +141,12 @@ class _Block:
         indexes = self.on(item) if item.on is not None else self.about(item, tags)
         if indexes is None:
             return None
-        judged = [i for i in indexes if self.in_domain(self.statements[i], tags) and self.fits(item, i)]
+        if not self.may_judge(item, len(indexes)):
+            return None
+        judged = [i for i in indexes if self.in_domain(i, tags) and self.fits(item, i)]
         if len(judged) < len(indexes) and item.on is not None and self.fits(item, indexes[0], quiet=True):
             self.warn(item, f"`{item.on}` does not speak of the prompts of this test")
-        names = {key for i in judged for key in _keys(self.statements[i])}
+        names = {key for i in judged for key in self.tested.keys[i]}
         read = {key: stub for key, stub in self.stubs.items() if key in names}
         for key in read:
             self.unread.pop(key, None)
@@ -163,8 +165,7 @@ class _Block:
         """The statement that is named; None when it does not exist or has errors of its own."""
         assert item.on is not None
         if item.on in self.declarations.labels:
-            found = [i for i, statement in enumerate(self.statements) if statement.label == item.on]
-            return found or None
+            return self.tested.labelled.get(item.on)
         if item.on not in self.lost_labels:
             near = closest(item.on, self.declarations.labels)
             help = f"write `{near}`" if near else "label the statement that the test is about"
@@ -180,25 +181,49 @@ class _Block:
         is given; or, where none is given, any score at all.
         """
         wanted = ("pointwise",) if item.outcome in ON_ONE_RESPONSE else ("pointwise", "distribution")
-        group, found = self.found.group, []
-        for index, statement in enumerate(self.statements):
-            span = statement.span or n.NO_SPAN
-            inside = group is None or (group.start <= span.start and span.end <= group.end)
-            touched = not self.stubs or not self.stubs.keys().isdisjoint(_keys(statement))
-            if inside and touched and statement.reading in wanted and self.in_domain(statement, tags):
+        found = []
+        for index in self.tested.inside(self.found.group):
+            touched = not self.stubs or not self.stubs.keys().isdisjoint(self.tested.keys[index])
+            judged = self.tested.statements[index].reading in wanted and not self.unordered(item, index)
+            judged = judged and "tokens" not in self.tested.levels[index]  # which a text does not have
+            if touched and judged and self.in_domain(index, tags):
                 found.append(index)
         return found
 
-    def in_domain(self, statement: CheckedStatement, tags: dict[str, str]) -> bool:
-        return statement.domain is None or selects(statement.domain, tags) is not False
+    def unordered(self, item: n.Expect, index: int) -> str | None:
+        """Why an expectation cannot judge a statement about order; None when it can."""
+        if item.text is None and self.tested.in_order[index]:
+            return "this statement speaks of the order within a response, which no score stands for"
+        if self.tested.levels[index] and item.outcome in ON_A_SAMPLE:
+            return (
+                "this statement speaks of the order within a response, which no stub of a sample stands for"
+            )
+        return None
+
+    def may_judge(self, item: n.Expect, number: int) -> bool:
+        """Whether the tests may judge so many statements more; else PC010, once."""
+        before, self.tested.num_judged = self.tested.num_judged, self.tested.num_judged + number
+        if self.tested.num_judged <= MAX_JUDGED:
+            return True
+        if before <= MAX_JUDGED:
+            message = (
+                f"the tests judge more than {MAX_JUDGED:,} statements, counting each as often as it is judged"
+            )
+            self.report.error("PC010", item.span, message, "name the statements with `on`, or use groups")
+        self.unread.clear()
+        return False
+
+    def in_domain(self, index: int, tags: dict[str, str]) -> bool:
+        domain = self.tested.statements[index].domain
+        return domain is None or selects(domain, tags) is not False
 
     def fits(self, item: n.Expect, index: int, *, quiet: bool = False) -> bool:
         """Whether the outcome can judge the statement; else PC705."""
-        statement = self.statements[index]
-        message = None
-        if statement.reading == "rows":
+        statement = self.tested.statements[index]
+        message = self.unordered(item, index)
+        if message is None and statement.reading == "rows":
             message = "this statement speaks of the model on your rows, which no stub stands for"
-        elif statement.reading == "distribution" and item.outcome in ON_ONE_RESPONSE:
+        elif message is None and statement.reading == "distribution" and item.outcome in ON_ONE_RESPONSE:
             message = f"`{item.outcome}` judges one response, and this statement speaks of all of them"
         if message and not quiet:
             help = (
@@ -227,8 +252,3 @@ class _Block:
             return True
         self.report.error("PC705", head, message, help)
         return False
-
-
-def _keys(statement: CheckedStatement) -> set[str]:
-    """The scores that a statement reads."""
-    return {score_key(name) for name in names_in(statement.formula)}

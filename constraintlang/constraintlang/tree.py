@@ -31,11 +31,6 @@ def descendants(root: n.Node) -> Iterator[n.Node]:
         stack.extend(children(node))
 
 
-def speaks_of_parts(formula: n.Node) -> bool:
-    """Whether a formula says something about the parts of a response (``over``)."""
-    return any(isinstance(node, n.Over) for node in descendants(formula))
-
-
 def dotted(name: n.Name) -> str:
     """A name as it is written, without the model."""
     return ".".join(name.parts)
@@ -51,7 +46,24 @@ def tree_depth(root: n.Node) -> int:
     return deepest
 
 
+def speaks_of_order(root: n.Node) -> bool:
+    """Whether a formula reads positions within a response, so that scores of the whole do not decide it."""
+    order = (n.Over, n.Temporal, n.TemporalBinary, n.Last)
+    return any(isinstance(node, order) for node in descendants(root))
+
+
 def names_in(root: n.Node) -> list[n.Name]:
     """Every name below ``root``, in source order."""
     found = [node for node in descendants(root) if isinstance(node, n.Name)]
     return sorted(found, key=lambda name: name.span.start)
+
+
+def overs_in(root: n.Node) -> list[n.Over]:
+    """Every ``over`` below ``root``."""
+    return [node for node in descendants(root) if isinstance(node, n.Over)]
+
+
+def whole_names_in(root: n.Node) -> list[n.Name]:
+    """The names that are read on the whole response: those outside ``over``, in source order."""
+    inside = {id(name) for over in overs_in(root) for name in names_in(over)}
+    return [name for name in names_in(root) if id(name) not in inside]

@@ -46,6 +46,7 @@ class Setting:
     low_open: bool = False
     high_open: bool = False
     whole: bool = False
+    example: str = "1"
 
     def accepts(self, value: Decimal) -> bool:
         """Whether ``value`` lies in the range."""
@@ -55,27 +56,34 @@ class Setting:
             return False
         return self.high is None or not (value > self.high or (self.high_open and value == self.high))
 
+    def suggestion(self, value: Decimal | None) -> str:
+        """What to write where ``value`` is out of range: a percentage where one was meant, else an example."""
+        if value is not None and value > 1 and self.high == 1 and self.accepts(value / 100):
+            return f"write `{value.normalize():f}%`"
+        return f"write a number in that range, for example `{self.example}`"
+
     @property
     def words(self) -> str:
         """The range in words."""
         kind = "a whole number" if self.whole else "a number"
-        low = f"{'above' if self.low_open else 'at least'} {self.low}" if self.low is not None else ""
+        low = f"{'above' if self.low_open else 'of at least'} {self.low}" if self.low is not None else ""
         high = f"{'below' if self.high_open else 'at most'} {self.high}" if self.high is not None else ""
         return " ".join([kind, " and ".join(x for x in (low, high) if x)])
 
 
 _ZERO, _ONE = Decimal(0), Decimal(1)
 UNDER = {
-    "tolerance": Setting(_ZERO, _ONE, high_open=True),
+    "tolerance": Setting(_ZERO, _ONE, high_open=True, example="2%"),
     "temperature": Setting(_ZERO),
-    "top_p": Setting(_ZERO, _ONE, low_open=True),
+    "top_p": Setting(_ZERO, _ONE, low_open=True, example="0.9"),
     "top_k": Setting(_ONE, whole=True),
-    "max_tokens": Setting(_ONE, whole=True),
-    "samples": Setting(_ONE, whole=True),
+    "max_tokens": Setting(_ONE, whole=True, example="64"),
+    "samples": Setting(_ONE, whole=True, example="25"),
 }
-CONFIDENCE = Setting(_ZERO, _ONE, low_open=True, high_open=True)
-WEIGHT = Setting(_ZERO, low_open=True)
-STATISTIC_LEVEL = Setting(_ZERO, _ONE, low_open=True, high_open=True)
+CONFIDENCE = Setting(_ZERO, _ONE, low_open=True, high_open=True, example="0.95")
+WEIGHT = Setting(_ZERO, low_open=True, example="0.5")
+PRIORITY = Setting(_ZERO, Decimal(1_000_000), whole=True)
+STATISTIC_LEVEL = Setting(_ZERO, _ONE, low_open=True, high_open=True, example="0.95")
 
 
 @dataclass(frozen=True)

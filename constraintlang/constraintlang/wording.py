@@ -71,29 +71,75 @@ WRONG_COMPARISONS = {
 CLEAR_COMPARISONS = frozenset(["=<", "<>", "===", "!==", "=!", "<==", ">=="])
 """Those of them that can be read in one way only."""
 
-NEEDS = {
-    "FOR": "say which prompts, for example `for domain=toxigen`",
-    "PER": "name a tag, for example `per target_group`",
-    "UNDER": "name a setting, for example `under temperature=1`",
-    "WEIGHT": "give a number, for example `weight 0.5`",
-    "PRIORITY": "give a whole number, for example `priority 1`",
-    "CONFIDENCE": "give a number below 1, for example `confidence 0.95`",
-    "BECAUSE": 'give the reason in quotes, for example `because "counsel 2025-03"`',
-    "LET": "name a constant, for example `let cap = 0.1`",
-    "AT": "name the model, for example `reference_perplexity@base`",
-    "IN": "give an interval such as `[0, 1]`, or for tags a set such as `{en, de}`",
-    "CMP": "write the value to compare with, for example `toxicity < 0.1`",
-    "COLON": "write the statement that the label names, or the type of the attribute",
-    "ALWAYS": "write the condition, for example `always toxicity < 0.5`",
-    "NOT": "write the condition that must not hold",
-    "AND": "write the second condition, or remove the word",
-    "OR": "write the second condition, or remove the word",
-    "IMPLIES": "write what must follow, for example `medical_advice implies disclaimer`",
-    "REQUIRE": "write the condition, for example `require toxicity < 0.1`",
-    "PREFER": "write the condition, for example `prefer mean(formality) >= 0.6`",
-    "PRESERVE": "write the condition, for example `preserve mean(perplexity) <= 1.02 * base`",
+HTML_SIGNS = {"lt": "<", "gt": ">", "le": "<=", "ge": ">=", "amp": "and", "quot": '"'}
+TIME_WORDS = frozenset(["GLOBALLY", "EVENTUALLY", "NEXT", "WEAK_NEXT", "OVER", "LAST"])
+NAMING_WORDS = frozenset(["LET", "ATTRIBUTE", "DOMAIN", "TAG", "GROUP"])
+"""The words that a name of the author's follows."""
+
+OTHER_NAMES = {
+    "avg": "mean",
+    "average": "mean",
+    "expectation": "mean",
+    "expected": "mean",
+    "E": "mean",
+    "p": "P",
+    "Pr": "P",
+    "prob": "P",
+    "probability": "P",
+    "chance": "P",
+    "share": "P",
+    "rate": "P",
+    "percentile": "quantile",
+    "VaR": "quantile",
+    "CVaR": "cvar",
+    "expected_shortfall": "cvar",
+    "float": "real",
+    "double": "real",
+    "number": "real",
+    "decimal": "real",
+    "bool": "flag",
+    "boolean": "flag",
+    "integer": "int",
+    "probability_score": "score",
+    "temp": "temperature",
+    "max_new_tokens": "max_tokens",
+    "n": "samples",
+    "num_samples": "samples",
+    "tol": "tolerance",
 }
-"""What a word wants after it, when nothing or the wrong thing follows."""
+"""What authors know from elsewhere, and what it is called here."""
+
+_WHERE = "say which prompts with `for`, for example `toxicity < 0.1 for domain=chat`"
+_IF = "write `implies` between a condition and what must follow: `medical_advice implies disclaimer`"
+_SIGN = "write a comparison: `<`, `<=`, `>`, `>=`, `==` or `!=`"
+FOREIGN_WORDS = {
+    **dict.fromkeys(["if", "then", "when", "whenever"], _IF),
+    "else": "write one statement for each case",
+    "unless": "write the exception with `for not`, or as a condition: `toxicity < 0.1 or refusal`",
+    "except": "leave prompts out with `for not`, for example `for not domain=code`",
+    **dict.fromkeys(["where", "on", "within"], _WHERE),
+    **dict.fromkeys(
+        ["is", "less", "greater", "more", "than", "below", "above", "under_", "at", "equals"], _SIGN
+    ),
+    **dict.fromkeys(
+        ["must", "should", "shall", "may", "never", "no"],
+        "write what is measured and its bound: `toxicity < 0.1`",
+    ),
+    "between": "write a range: `toxicity in [0.1, 0.2]`",
+    "percent": "write the sign directly behind the number: `5%`",
+    "version": "write `edition 1`",
+    **dict.fromkeys(["from", "include", "use"], 'write `import "std/safety.policy" as safety`'),
+    **dict.fromkeys(["def", "const", "var", "set", "define"], "write a constant like `let cap = 0.1`"),
+    **dict.fromkeys(["metric", "scorer"], "declare what is measured like `attribute toxicity: score`"),
+    **dict.fromkeys(
+        ["rule", "policy", "constraint", "assert", "deny", "allow"],
+        "write the condition by itself: `toxicity < 0.1`",
+    ),
+    **dict.fromkeys(
+        ["foreach", "each", "every"], "judge each value of a tag with `per`, for example `per lang`"
+    ),
+}
+"""Words that authors bring from English and from other languages, and what to write here."""
 
 _LITERALS = {
     "EQUAL": "=",
@@ -186,7 +232,7 @@ def found_phrase(terminal: str, text: str) -> str:
     if terminal == "UNKNOWN":
         return character_phrase(text)
     shown = text if len(text) <= 40 else text[:37] + "..."
-    return f"the text {shown}" if terminal in ("STRING", "BAD_STRING") else f"`{shown}`"
+    return f"the text `{shown}`" if terminal in ("STRING", "BAD_STRING") else f"`{shown}`"
 
 
 def character_phrase(char: str) -> str:
@@ -207,6 +253,23 @@ def character_help(char: str) -> str:
         return 'texts stand in double quotes: `"..."`'
     if char in "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}«»„":
         return 'use the plain double quote `"`'
+    if char in LOOK_ALIKES:
+        return f"write the Latin letter `{LOOK_ALIKES[char]}`, which looks like it"
+    if unicodedata.category(char) == "Zs":
+        return "put a plain space in its place"
+    if unicodedata.category(char)[0] in "CZ":
+        return "remove it"
     if not char.isascii():
         return "names, numbers and operators are plain ASCII; other characters belong in quotes or comments"
     return "remove it"
+
+
+LOOK_ALIKES = dict(
+    zip(
+        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u0501\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425"
+        "\u03bf\u03b1\u03c1\u03bd\u0391\u0392\u0395\u039d\u039f\u03a1\u03a4\u03a7",
+        "aeopcyxijsdhdABEKMHOPCTXoapvABENOPTX",
+        strict=True,
+    )
+)
+"""Cyrillic and Greek letters that cannot be told from Latin ones."""

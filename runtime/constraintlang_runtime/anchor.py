@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,12 +20,13 @@ class Anchor:
     The features of a prefix are what the auxiliary model reads: the last hidden state (what enters the output
     embeddings) and its running mean over the prediction sites of the row so far, because the last hidden state of a
     language model keeps what the next token needs and forgets much of what was already said.
-    For a PEFT student whose reference is the start model, the adapter is switched off instead of copying weights.
+    A snapshot keeps a copy of what training changes and nothing else (of a LoRA student, its adapter), and puts it in
+    the student's place while it reads.
     """
 
-    def __init__(self, model: Any, *, disable_adapter: bool = False) -> None:
+    def __init__(self, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
         self.model = model
-        self._disable_adapter = disable_adapter
+        self.weights = None if weights is None else dict(weights)
         self._captured: list[Tensor] = []
         head = model.get_output_embeddings()
         if head is None:
@@ -36,12 +36,34 @@ class Anchor:
         self.head = head
 
     @staticmethod
-    def frozen_copy(model: Any) -> Anchor:
-        """A copy of the model as it is now, in eval mode, without gradients."""
-        frozen = copy.deepcopy(model)
-        frozen.eval()
-        frozen.requires_grad_(False)
-        return Anchor(frozen)
+    def snapshot(model: Any) -> Anchor:
+        """The model as it is now; training it further does not move the anchor."""
+        return Anchor(
+            model, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        )
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The snapshot's weights in the model, for the duration of the block; gradients of the model stay valid.
+
+        Storage is exchanged, nothing is copied: what autograd saved of the student is back before its backward pass.
+        """
+        if self.weights is None:
+            yield
+            return
+        parameters = dict(self.model.named_parameters())
+        kept = {name: parameters[name].data for name in self.weights}
+        torch.clear_autocast_cache()  # it is keyed by the parameter, not by its storage
+        for name, own in kept.items():
+            if self.weights[name].device != own.device:  # a model is moved after its start was recorded
+                self.weights[name] = self.weights[name].to(own.device)
+            parameters[name].data = self.weights[name]
+        try:
+            yield
+        finally:
+            for name, weight in kept.items():
+                parameters[name].data = weight
+            torch.clear_autocast_cache()
 
     @contextlib.contextmanager
     def _reading(self, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
@@ -55,9 +77,8 @@ class Anchor:
         was_training = self.model.training
         self.model.eval()
         handle = self.head.register_forward_pre_hook(capture)
-        adapter = self.model.disable_adapter() if self._disable_adapter else contextlib.nullcontext()
         try:
-            with torch.no_grad(), adapter:
+            with torch.no_grad(), self.in_place():
                 yield
         finally:
             handle.remove()
@@ -86,7 +107,7 @@ class Anchor:
 
         Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
         """
-        with torch.no_grad():
+        with torch.no_grad(), self.in_place():
             logits = self.head(features[:, : self.head.weight.shape[1]])
             config = self.model.config.get_text_config()
             scaling = getattr(config, "logits_scaling", None)

@@ -10,12 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from constraintlang_compiler.canonical import record_json
+from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.control import ControllerState
@@ -40,6 +43,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "corpus_share": group.corpus_share,
                 "corpus_means": [float(x) for x in group.corpus_means],
                 "target": None if group.target is None else _target_record(group.target),
+                "clauses": [record_json(clause) for clause in group.clauses],  # with measured bounds
                 "bin_values": group.bin_values.tolist(),
                 "fitted_exponent": group.fitted_exponent,
                 "controllers": [state.to_dict() for state in group.controllers],
@@ -80,6 +84,7 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
     for number, (group, record) in enumerate(zip(groups, state["groups"], strict=True)):
         group.corpus_share = record["corpus_share"]
         group.corpus_means = np.array(record["corpus_means"])
+        group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
         group.bin_values = np.array(record["bin_values"])
         group.fitted_exponent = record["fitted_exponent"]
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]

@@ -285,6 +285,15 @@ class Batch:
     labels: Int[Tensor, "B T"]
     region: Bool[Tensor, "B T"]
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.labels.to(device),
+            self.region.to(device),
+        )
+
 
 def collate(rows: Sequence[TokenRow], pad_id: int, *, width: int | None = None) -> Batch:
     """Pad rows on the right; lengths, not the value of the pad token, decide what is padding."""

@@ -16,18 +16,27 @@ from numpy.typing import NDArray
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import domain_name, matches
-from constraintlang_compiler.ir import Clause, RowsLoss
-from constraintlang_compiler.scopes import sample_clauses, utility_clauses
+from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
+from constraintlang_compiler.measurements import measure, measurements, reads_base_model
+from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
+from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
-from constraintlang_runtime.scorers.parts import score_responses
+from constraintlang_runtime.scorers.parts import Scored, score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.supported import check_supported
-from constraintlang_runtime.verification import Evidence, UtilityEvidence, Verdict, verify
+from constraintlang_runtime.verification import (
+    AnyEvidence,
+    Evidence,
+    SumEvidence,
+    UtilityEvidence,
+    Verdict,
+    verify,
+)
+from constraintlang_runtime.verify_sums import is_sum
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
@@ -84,13 +93,18 @@ def evaluate(
     """Verify every clause of a policy on prompts.
 
     Clauses that share a sampling law share their samples. ``rows`` are named sets of held-out rows: the loss of each
-    set is reported, and utility clauses are judged on the rows that lie in their domain, against ``base_model``.
-    Raises: ConfigError when a utility clause lacks rows or a base model, DataError for a clause without prompts.
+    set is reported, and utility clauses are judged on the rows that lie in their domain, against ``base_model``. That
+    model also answers the prompts of clauses that compare with what it writes. A stratum without prompts is vacuous.
+    Raises: ConfigError when a clause lacks rows or a base model, DataError for a clause without prompts,
+    StratumError for a key of ``per`` that no prompt has.
     """
     started = time.perf_counter()
-    check_supported(policy.ir)
-    clauses = sample_clauses(policy.ir)
-    evidence: dict[str, Evidence | UtilityEvidence] = {}
+    everything = [row for part in (rows or {}).values() for row in part]
+    policy_ir = expand_strata(
+        policy.ir, [row.tags for row in prompts], [row.tags for row in everything] or None
+    )
+    clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
+    evidence: dict[str, AnyEvidence] = {}
     records: list[dict[str, Any]] = []
     texts: list[str] = []
     for (clause_law, count), members in _by_law(clauses, law, samples_per_prompt).items():
@@ -112,13 +126,27 @@ def evaluate(
             pool, members, sampled, asked, replies, tokenizer, columns=columns,
             progress=None if progress is None else lambda done, total: progress("scoring", done, total),
         )  # fmt: skip
-        values = statistics(members, scores, parts)
-        for column, clause in enumerate(members):
+        of_base: Scored = ({}, {})
+        if any(reads_base_model(clause) for clause in members):
+            if base_model is None:
+                names = ", ".join(f"`{clause.name}`" for clause in members if reads_base_model(clause))
+                raise ConfigError(
+                    f"{names} compare with what the start model writes",
+                    help="add --base DIR_OR_ID, the model before training",
+                )
+            answers = sample(
+                base_model, tokenizer, repeated, clause_law,
+                seed=derived_seed(seed, "evaluate base", clause_law, count), batch_size=batch_size,
+                progress=None if progress is None else lambda done, total: progress("sampling base", done, total),
+            )  # fmt: skip
+            of_base = score_responses(
+                pool, members, answers, prompt_texts(answers, tokenizer), completion_texts(answers, tokenizer),
+                tokenizer, columns=columns,
+            )  # fmt: skip
+        for clause in members:
             inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
-            per_prompt = values[inside, column].reshape(-1, count)
-            evidence[clause.id] = Evidence(
-                statistic_per_prompt=per_prompt[:, 0] if count == 1 else per_prompt, single_sample=count == 1
-            )
+            evidence[clause.id] = _evidence(clause, sampled, inside, (scores, parts), of_base, count)
+            values = _judged_values(clause, (scores, parts))
             records.extend(
                 {
                     "prompt": asked[i],
@@ -126,7 +154,7 @@ def evaluate(
                     "scores": {name: _number(series[i]) for name, series in scores.items()},
                     "clause": clause.name,
                     "domain": domain_name(clause.domain),
-                    "statistic": _number(values[i, column]),
+                    "statistic": None if values is None else _number(values[i]),
                 }
                 for i in inside
             )
@@ -137,13 +165,41 @@ def evaluate(
             for name, part in (rows or {}).items()
         )
     }
-    everything = [row for part in (rows or {}).values() for row in part]
-    for clause in utility_clauses(policy.ir):
+    for clause in utility_clauses(policy_ir):
         evidence[clause.id] = _utility_evidence(
             clause, model, base_model, tokenizer, everything, batch_size // 4 or 1
         )
-    verdicts = verify(policy.ir.clauses, evidence)
+    verdicts = verify(policy_ir.clauses, evidence)
     return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
+
+
+def _evidence(
+    clause: Clause,
+    sampled: Sequence[TokenRow],
+    inside: Sequence[int],
+    own_scores: Scored,
+    of_base: Scored,
+    count: int,
+) -> Evidence | SumEvidence:
+    """What the samples say about a clause: values of its measurements on the prompts of its domain."""
+    wanted = measurements(clause)
+    values = [
+        measure(clause, one, *(own_scores if one.model == "self" else of_base))[inside].reshape(-1, count)
+        for one in wanted
+    ]
+    if not is_sum(clause):
+        (own,) = values
+        return Evidence(statistic_per_prompt=own[:, 0] if count == 1 else own, single_sample=count == 1)
+    tags = [sampled[i].tags for i in inside[::count]]
+    members = [np.array([matches(one.given, row) for row in tags], dtype=bool) for one in wanted]
+    return SumEvidence(values=tuple(values), inside=tuple(members))
+
+
+def _judged_values(clause: Clause, scored: Scored) -> Floats | None:
+    """The statistic of each response where the clause judges single responses by it, else None."""
+    if not isinstance(clause.statistic, (Indicator, Value)):
+        return None
+    return statistics([clause], *scored)[:, 0]
 
 
 def _by_law(
@@ -158,7 +214,7 @@ def _by_law(
 
 
 def _require_prompts(clause: Clause, prompts: Sequence[TokenRow]) -> None:
-    if not any(matches(clause.domain, row.tags) for row in prompts):
+    if not clause.stratum and not any(matches(clause.domain, row.tags) for row in prompts):
         present = sorted({str(row.tags["domain"]) for row in prompts if "domain" in row.tags})
         raise DataError(
             f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "

@@ -14,11 +14,11 @@ from torch import Tensor
 from constraintlang_runtime import auxiliary
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
-from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.sampling import derived_seed, seeded
+from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -76,7 +76,7 @@ def read_features(
 
 
 def fit_auxiliary(
-    group: Group, anchor: Anchor, rows: Sequence[TokenRow], statistics: Floats, config: ConstraintConfig,
+    group: Group, anchor: Anchor, rows: Sequence[TokenRow], statistics: Floats, config: ConstraintSettings,
     pad_id: int, *, seed: int, score_corpus: Callable[[Sequence[TokenRow]], Floats],
     progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip

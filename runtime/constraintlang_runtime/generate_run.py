@@ -90,9 +90,14 @@ def generate(
 
 
 def _judging(policy: CompiledPolicy) -> list[Clause]:
-    """The clauses that can judge a single reply."""
+    """The clauses that can judge a single reply: not a quantile, which allows a share beyond it."""
     return [
-        c for c in sample_clauses(policy.ir) if isinstance(c.statistic, Indicator) and c.strength != "prefer"
+        clause
+        for clause in sample_clauses(policy.ir)
+        if isinstance(clause.statistic, Indicator)
+        and clause.kind in ("violation", "probability")
+        and clause.base_factor is None
+        and clause.strength != "prefer"
     ]
 
 

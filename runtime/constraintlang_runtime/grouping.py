@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.scopes import sample_clauses, scopes_of
-from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.settings import ConstraintSettings
 
 Score = Callable[[Sequence[Clause], Sequence[TokenRow]], NDArray[np.float64]]
 NO_GROUP = -1
@@ -23,7 +23,7 @@ CORPUS_SCORED = 1024  # rows of a group that are scored to estimate the pull of 
 
 
 def make_groups(
-    policy: PolicyIR, rows: list[TokenRow], prompts: list[TokenRow], config: ConstraintConfig, score: Score
+    policy: PolicyIR, rows: list[TokenRow], prompts: list[TokenRow], config: ConstraintSettings, score: Score
 ) -> tuple[list[Group], list[int]]:
     """Groups in order of first appearance among the prompts, and the group of each row (``NO_GROUP`` for none)."""
     row_scopes = assign_groups(policy, [row.tags for row in rows], config.adaptive)

@@ -17,11 +17,11 @@ from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.auxiliary import AuxiliaryHead
-from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.projection import LOG_FLOOR
+from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Group:
 
 
 def set_point_of(
-    clause: Clause, config: ConstraintConfig, num_statements: int, std: float | None = None
+    clause: Clause, config: ConstraintSettings, num_statements: int, std: float | None = None
 ) -> float:
     """The mean of the clause's statistic that training drives to.
 

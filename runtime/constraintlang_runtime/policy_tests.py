@@ -12,9 +12,10 @@ from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
 from constraintlang.normal_form import on_response, truth_on_response
 from constraintlang.reasons import Reason, reasons
-from constraintlang.semantics import Truth, score_key
-from constraintlang.tree import names_in, speaks_of_parts
+from constraintlang.semantics import Response, Truth, score_key
+from constraintlang.tree import overs_in, whole_names_in
 from constraintlang_runtime.errors import RuntimeFailure
+from constraintlang_runtime.text_parts import score_parts
 
 Status = Literal["passed", "failed", "skipped", "error"]
 Scores = Mapping[str, Decimal | None]
@@ -51,7 +52,7 @@ class CaseResult:
     status: Status
     message: str
     findings: tuple[Finding, ...] = ()
-    responses: tuple[Scores, ...] = ()
+    responses: tuple[Scores | Response, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,33 +94,40 @@ class Runner:
                 return self._judge_sample(case, statements)
             except RuntimeFailure as error:
                 return CaseResult(case, "error", str(error))
-        scores: dict[str, Decimal | None] = dict(case.scores_of(0))
-        refused, failed = [], []
-        for name in _missing(statements, case.stubs):
+        refused: dict[str, None] = {}
+        failed: dict[str, None] = {}
+
+        def score(name: str, texts: Sequence[str]) -> list[Decimal | None] | None:
             if case.text is None or "@" in name:
-                failed.append(name)
+                failed[name] = None
             elif not self.source.can_score(name):
-                refused.append(name)
+                refused[name] = None
             else:
-                try:
-                    scores[name] = self.source.score(name, [case.text])[0]
-                except RuntimeFailure as error:
-                    return CaseResult(case, "error", str(error))
-        return self._judge_response(case, statements, scores, refused, failed)
+                return self.source.score(name, texts)
+            return None
+
+        scores: dict[str, Decimal | None] = dict(case.scores_of(0))
+        try:
+            for name in _missing(statements, case.stubs):
+                scores[name] = (score(name, [case.text or ""]) or [None])[0]
+            parts = score_parts([s.formula for s in statements], case.text, score)
+        except RuntimeFailure as error:
+            return CaseResult(case, "error", str(error))
+        return self._judge_response(case, statements, Response(scores, parts), list(refused), list(failed))
 
     def _judge_response(
         self,
         case: Case,
         statements: Sequence[CheckedStatement],
-        scores: Scores,
+        response: Response,
         refused: Sequence[str],
         failed: Sequence[str],
     ) -> CaseResult:
-        valuation = on_response(scores)
+        valuation = on_response(response)
         findings = tuple(
             Finding(
                 s,
-                truth_on_response(s.formula, scores),
+                truth_on_response(s.formula, response),
                 reason=reasons(s.formula, valuation, self.policy.attributes),
             )
             for s in statements
@@ -127,7 +135,12 @@ class Runner:
         met = met_by_truths(case.outcome, [finding.truth for finding in findings])
         if met is not None:
             message = "" if met else f"expected `{case.outcome}`, but {_opposite(case.outcome, findings)}"
-            return CaseResult(case, "passed" if met else "failed", message, findings, (scores,))
+            return CaseResult(case, "passed" if met else "failed", message, findings, (response,))
+        tokens = [f.statement for f in findings if f.truth is None and _reads_tokens(f.statement)]
+        if tokens and not refused and not failed:
+            named = _listed([s.label or s.text for s in tokens])
+            message = f"{named} about tokens, which depend on a tokenizer: `constraintc eval` judges that"
+            return CaseResult(case, "skipped", message, findings)
         if refused and not failed:
             message = f"{_listed(refused)} not given: add a `given`, or score the text with --live"
             return CaseResult(case, "skipped", message, findings)
@@ -137,12 +150,10 @@ class Runner:
             )
         else:
             message = "a scorer has no score for this text"
-            if any(speaks_of_parts(s.formula) for s in statements):
-                message = "what `over` says is not judged in tests by this release"
         return CaseResult(case, "error", message, findings)
 
     def _judge_sample(self, case: Case, statements: Sequence[CheckedStatement]) -> CaseResult:
-        responses = tuple(case.scores_of(index) for index in range(case.num_responses))
+        responses = _sample(case)
         findings = tuple(self._on_sample(statement, responses) for statement in statements)
         verdicts = [finding.verdict or "error" for finding in findings]
         if met_by_verdicts(case.outcome, verdicts):
@@ -169,16 +180,24 @@ class Runner:
         case = result.case
         if case.of_sample:
             verdicts = [f.verdict or "error" for f in result.findings]
-            verdicts[position] = self._on_sample(mutant, result.responses).verdict or "error"
+            verdicts[position] = self._on_sample(mutant, _sample(case)).verdict or "error"
             return met_by_verdicts(case.outcome, verdicts)
         truths = [f.truth for f in result.findings]
         truths[position] = truth_on_response(mutant.formula, result.responses[0])
         return met_by_truths(case.outcome, truths) is True
 
 
+def _reads_tokens(statement: CheckedStatement) -> bool:
+    return any(over.level == "tokens" for over in overs_in(statement.formula))
+
+
+def _sample(case: Case) -> tuple[Scores, ...]:
+    return tuple(case.scores_of(index) for index in range(case.num_responses))
+
+
 def _missing(statements: Sequence[CheckedStatement], stubs: Mapping[str, object]) -> list[str]:
-    """The scores that the statements read and nothing gives, in order."""
-    keys = [score_key(name) for statement in statements for name in names_in(statement.formula)]
+    """The scores of whole responses that the statements read and nothing gives, in order."""
+    keys = [score_key(name) for statement in statements for name in whole_names_in(statement.formula)]
     return [key for key in dict.fromkeys(keys) if key not in stubs]
 
 

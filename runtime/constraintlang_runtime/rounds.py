@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import control
-from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
 from constraintlang_runtime.groups import Group, set_point_of
@@ -21,6 +20,7 @@ from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, 
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -73,14 +73,14 @@ def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[Tok
 
 
 def measure(
-    model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintConfig,
-    *, count: int, seed: int, progress: Progress | None = None,
+    model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintSettings,
+    *, count: int, seed: int, progress: Progress | None = None, logits_processor: Sequence[Any] = (),
 ) -> Measurement:  # fmt: skip
     """Sample ``count`` completions on the group's prompts and score them."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
     rows = sample(
         model, tokenizer, prompts, config.law, seed=derived_seed(seed, "tokens"),
-        batch_size=config.sampling_batch_size,
+        batch_size=config.sampling_batch_size, logits_processor=logits_processor,
         progress=None if progress is None else lambda done, total: progress("sampling", done, total),
     )  # fmt: skip
     scored = score_rows(
@@ -91,7 +91,7 @@ def measure(
 
 
 def start_controllers(
-    group: Group, law: Floats, measurement: Measurement, config: ConstraintConfig, num_statements: int
+    group: Group, law: Floats, measurement: Measurement, config: ConstraintSettings, num_statements: int
 ) -> dict[str, float]:
     """Set-points, weight and first duals of a group, in closed form; returns what to log.
 

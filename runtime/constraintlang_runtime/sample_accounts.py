@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from constraintlang.accounts import scores_read
+from constraintlang.accounts import ORDER_NOTE, scores_read
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.judging import joint_verdict
 from constraintlang.margins import CRISP, Logic
 from constraintlang.normal_form import on_law, on_response
 from constraintlang.reasons import Reason, margin_json, reasons
 from constraintlang.semantics import Scores
+from constraintlang.tree import speaks_of_order
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.lower_domains import lower_domain
 from constraintlang_runtime.errors import ConfigError, DataError
@@ -100,6 +101,8 @@ def _account(
 ) -> SampleAccount:
     if statement.reading == "rows":
         return SampleAccount(statement, "not judged", note="it speaks of the model on your rows")
+    if speaks_of_order(statement.formula):
+        return SampleAccount(statement, "not judged", note=ORDER_NOTE)
     inside = [i for i, response in enumerate(responses) if _counts(statement, response)]
     sample = [scores[i] for i in inside]
     prompts = [responses[i].prompt for i in inside]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from constraintlang import LANGUAGE_EDITION
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 from constraintlang.semantics import Scores
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
-from constraintlang_compiler.bounds import corrected_alpha
-from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import lower
+from constraintlang_compiler.measurements import measure, measurements, reads_base_model
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.supported import check_supported
 from constraintlang_runtime.verdicts import Verdict
-from constraintlang_runtime.verification import verify_clause
+from constraintlang_runtime.verification import Evidence, SumEvidence, verify
+from constraintlang_runtime.verify_sums import is_sum
+from constraintlang_runtime.verify_tails import is_tail
+
+Series = Mapping[str, NDArray[np.float64]]
 
 
 def verdicts_on(
@@ -29,28 +33,60 @@ def verdicts_on(
 
     ``sample`` holds the scores of each response, None where unknown; all of them lie in the domain. Responses
     are of different prompts unless ``prompts`` says otherwise.
-    Raises: ConfigError for a statement that this release does not run.
+    Raises: ConfigError for a statement that scores of the model's own responses do not decide.
     """
     policy = lower(CheckedPolicy(LANGUAGE_EDITION, dict(attributes), (statement,)))
-    clauses = policy.clauses
-    check_supported(policy)
-    if parts_needed(clauses):
-        raise ConfigError(
-            "what `over` says is not judged on given scores by this release",
-            help="verify it with `constraintc eval`, which scores the parts of each response",
-        )
-    keys = attributes_needed(clauses)
-    scores = {key: np.array([_float(response.get(key)) for response in sample]) for key in keys}
-    values = statistics(clauses, scores) if sample else np.empty((0, len(clauses)))
-    alpha = corrected_alpha(float(statement.confidence), len(clauses))
     groups = _groups(prompts, len(sample))
+    _check_judged(policy, groups)
+    scores = {
+        key: np.array([_float(response.get(key)) for response in sample])
+        for key in attributes_needed(policy.clauses)
+    }
+    return verify(policy.clauses, {clause.id: _evidence(clause, scores, groups) for clause in policy.clauses})
+
+
+def _check_judged(policy: PolicyIR, groups: Sequence[Sequence[int]]) -> None:
+    """Raise ConfigError where more than given scores of whole responses is needed."""
+    missing = ""
+    if any(clause.kind == "utility" for clause in policy.clauses):
+        missing = "the model on your rows"
+    elif parts_needed(policy.clauses):
+        missing = "the parts of each response"
+    elif any(reads_base_model(clause) or clause.base_factor is not None for clause in policy.clauses):
+        missing = "responses of the base model"
+    elif any(clause.per or clause.stratum for clause in policy.clauses):
+        missing = "the values of a tag"
+    elif any(one.given is not None for clause in policy.clauses for one in measurements(clause)):
+        missing = "the tags of each prompt"
+    if missing:
+        raise ConfigError(
+            f"it needs {missing}, which given scores do not hold",
+            help="verify it with `constraintc eval`, which samples and scores",
+        )
+    if len({len(group) for group in groups}) > 1 and any(is_tail(c) or is_sum(c) for c in policy.clauses):
+        raise ConfigError(
+            "a quantile, a cvar or a comparison of statistics needs as many responses to each prompt as to every other",
+            help="give each prompt the same number of responses",
+        )
+
+
+def _evidence(clause: Clause, scores: Series, groups: Sequence[Sequence[int]]) -> Evidence | SumEvidence:
+    """The values of a clause's measurements on the responses to each prompt."""
     single = all(len(group) == 1 for group in groups)
-    found = []
-    for column, clause in enumerate(clauses):
-        per_prompt = [values[group, column] for group in groups]
-        statistic = np.array([value[0] for value in per_prompt]) if single else per_prompt
-        found.append(verify_clause(clause, statistic, alpha=alpha, single_sample=single))
-    return found
+    series = []
+    for one in measurements(clause):
+        values = measure(clause, one, scores) if groups else np.empty(0)
+        series.append([values[list(group)] for group in groups])
+    if not is_sum(clause):
+        (own,) = series
+        of_prompts = np.array([value[0] for value in own]) if single else own
+        return Evidence(statistic_per_prompt=of_prompts, single_sample=single)
+    shape = (len(groups), len(groups[0]) if groups else 1)
+    everywhere = np.ones(len(groups), dtype=bool)
+    return SumEvidence(
+        values=tuple(np.array(values, dtype=np.float64).reshape(shape) for values in series),
+        inside=(everywhere,) * len(series),
+    )
 
 
 def _float(score: object) -> float:

@@ -132,6 +132,14 @@ class ConstraintSettings:
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
     )
     chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter; 0 trains all weights"})
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "its scale; twice the rank when not given"}
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "its dropout"})
+    lora_target_modules: str = field(
+        default="all-linear", metadata={"help": "modules that get an adapter, with commas between them"}
+    )
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
@@ -160,6 +168,15 @@ class ConstraintSettings:
         if self.potential_exponent is not None and self.potential_exponent <= 0:
             raise ConfigError(
                 f"potential_exponent: got {self.potential_exponent}, expected a positive number or nothing"
+            )
+        if (
+            self.lora_r < 0
+            or not 0 <= self.lora_dropout < 1
+            or (self.lora_alpha is not None and self.lora_alpha <= 0)
+        ):
+            raise ConfigError(
+                f"lora: got r={self.lora_r}, alpha={self.lora_alpha}, dropout={self.lora_dropout}; expected a rank of "
+                "at least 0, a positive scale and a dropout in [0, 1)"
             )
         self.regularizer  # noqa: B018 - checks its own fields
         self.law  # noqa: B018

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
@@ -24,6 +25,7 @@ from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.settling import untrained_clauses
 from constraintlang_runtime.trainer import ConstraintTrainer
 
 RECORD = "run.json"
@@ -77,6 +79,9 @@ def train(
         if record["fingerprint"] == fingerprint:
             tell(f"the run in {output} is finished; nothing to resume")
             return dict(record)
+    untrained = untrained_clauses(policy.ir)
+    if untrained:
+        tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
     trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress)
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     _check_fingerprint(output, fingerprint, settings)
@@ -110,6 +115,7 @@ def train(
             for group in trainer.groups
         ],
         "history": trainer.state.log_history,
+        "verified_only": untrained,
         "seconds": round(seconds, 2),
         "resumed": checkpoint is not None,
         "versions": versions(),
@@ -139,7 +145,7 @@ def build(
         allow_path=settings.allow_path,
     )
     tokenizer = load_tokenizer(settings.model)
-    model = load_model(settings.model, tokenizer=tokenizer)
+    model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
     trainer = ConstraintTrainer(
         model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
         prompts=prompts, callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,

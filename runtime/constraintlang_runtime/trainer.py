@@ -16,30 +16,19 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.domains import matches
-from constraintlang_compiler.scopes import sample_clauses, utility_clauses
+from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime import checkpoint
-from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, collate, encode_rows, prompt_rows
+from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
-from constraintlang_runtime.fitting import explained_share, fit_auxiliary, potential_exponent, set_exponent
-from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.regularizer import language_model_loss
-from constraintlang_runtime.rounds import (
-    control_group,
-    keep_samples,
-    measure,
-    score_rows,
-    start_controllers,
-)
-from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
-from constraintlang_runtime.supported import check_supported
 
 logger = logging.getLogger(__name__)
 
@@ -78,19 +67,8 @@ class ConstraintTrainer(Trainer):
         progress: Callable[[str, int, int], None] | None = None,
         **trainer_options: Any,
     ) -> None:
-        check_supported(policy.ir)
-        self.policy = policy
         self.constraint = args
-        self.progress = progress
         self.pad_id = pad_token(processing_class)
-        self.clauses = sample_clauses(policy.ir)
-        if args.method == "constraint" and self.activation_step >= args.max_steps:
-            raise ConfigError(
-                f"the regularizer would start at step {self.activation_step} of {args.max_steps}, so the policy would "
-                "never act",
-                help="raise --rounds or --max_steps, lower --warmup_fraction, or use --anchor start",
-            )
-        self.pool = ScoringPool(policy.ir.attributes, scorers)
         rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
         if not rows:
             raise DataError("there are no training rows", help="give --data at least one row")
@@ -107,30 +85,23 @@ class ConstraintTrainer(Trainer):
                 )
             )
         )
-        check_scopes(policy.ir, [row.tags for row in prompt_source])
-        self.groups, row_groups = make_groups(
-            policy.ir, rows, prompt_source, args,
-            score=lambda clauses, chosen: score_rows(
-                self.pool, clauses, chosen, processing_class, self._stage("scoring")
-            ),
+        self.engine, row_groups = ConstraintEngine.prepare(
+            policy, rows, prompt_source, args, ScoringPool(policy.ir.attributes, scorers), processing_class,
+            max_steps=args.max_steps, seed=args.seed, progress=progress,
         )  # fmt: skip
+        self.engine.log = self.log
+        self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
             kept = compliant_rows(
-                rows,
-                row_groups,
-                self.groups,
-                lambda group, chosen: score_rows(
-                    self.pool, group.clauses, chosen, processing_class, self._stage("scoring")
-                ),
+                rows, row_groups, self.groups, lambda group, chosen: self.engine.score(group.clauses, chosen)
             )
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
         preserved = [
             any(matches(clause.domain, row.tags) for clause in utility_clauses(policy.ir)) for row in rows
         ]
-        self.anchor: Anchor | None = None
-        self.start_anchor = self._start_anchor(model, any(preserved))
+        self.engine.take_start(model, preserves=any(preserved))
         self._micro_step = 0
         self._term_sums: dict[str, list[float]] = {}
         examples = [
@@ -156,18 +127,10 @@ class ConstraintTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
 
     # ------------------------------------------------------------------------------------------ set-up
-    def _start_anchor(self, model: Any, preserves: bool) -> Anchor | None:
-        """The start model as a reference, when the settings need it."""
-        constrained = self.constraint.method == "constraint"
-        if not constrained or not (preserves or self.constraint.anchor == "start"):
-            return None
-        if hasattr(model, "disable_adapter"):
-            return Anchor(model, disable_adapter=True)
-        return Anchor.frozen_copy(model)
-
-    def _stage(self, what: str) -> Callable[[int, int], None] | None:
-        progress = self.progress
-        return None if progress is None else lambda done, total: progress(what, done, total)
+    @property
+    def groups(self) -> list[Group]:
+        """The groups of prompts that fall under the same clauses."""
+        return self.engine.groups
 
     def _collate(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = collate([example["row"] for example in examples], self.pad_id)
@@ -180,111 +143,11 @@ class ConstraintTrainer(Trainer):
             "preserved": torch.tensor([example["preserved"] for example in examples]),
         }
 
-    # ------------------------------------------------------------------------------------------ rounds
-    @property
-    def round_length(self) -> int:
-        """Steps from one round to the next."""
-        return max(1, -(-self.constraint.max_steps // self.constraint.rounds))
-
-    @property
-    def activation_step(self) -> int:
-        """The step at which the regularizer is switched on: a round boundary."""
-        if self.constraint.anchor != "tuned":
-            return 0
-        wanted = self.constraint.warmup_fraction * self.constraint.max_steps
-        return self.round_length * max(1, round(wanted / self.round_length))
-
     def before_step(self, step: int) -> None:
-        """Run the round that is due at this step, from a seed of its own."""
+        """Run the round that is due at this step."""
         self._micro_step = 0
-        if step % self.round_length == 0:
-            self.run_round(step)
-
-    def run_round(self, step: int) -> None:
-        """Measure every group; fit, start or move its controllers (the method's own rounds only)."""
-        number = step // self.round_length
-        constrained = self.constraint.method == "constraint"
-        starts = constrained and step == self.activation_step and step < self.constraint.max_steps
-        if starts or (constrained and self.constraint.anchor == "previous" and self.anchor is not None):
-            self._take_anchor()
-        for group in self.groups:
-            seed = derived_seed(self.args.seed, "round", number, group.name)
-            refits = starts or (group.is_active and self.constraint.regularizer.is_moving)
-            count = self.constraint.anchor_samples if starts else self.constraint.control_samples
-            found = measure(
-                self.model, self.processing_class, self.pool, group, self.constraint,
-                count=count, seed=seed, progress=self.progress,
-            )  # fmt: skip
-            logs: dict[str, float] = {}
-            if group.is_active and not starts:
-                control_group(group, found)
-            if refits and step < self.constraint.max_steps:
-                logs |= self._fit(group, found, seed, starts)
-            if group.is_active and self.constraint.prefixes != "corpus":
-                keep_samples(group, found.rows, self.constraint.anchor_samples)
-            self._log_round(group, found.statistics, number, logs)
-
-    def _take_anchor(self) -> None:
-        """Set p_ref: the start model, a frozen copy of the model as it is now, or the live model."""
-        kind = self.constraint.anchor
-        if kind == "start":
-            self.anchor = self.start_anchor
-        elif kind == "current":
-            self.anchor = Anchor(self.model)
-        else:
-            self.anchor = Anchor.frozen_copy(self.model)
-
-    def _fit(self, group: Group, found: Any, seed: int, starts: bool) -> dict[str, float]:
-        assert self.anchor is not None
-        config = self.constraint
-        fitted = fit_auxiliary(
-            group, self.anchor, found.rows, found.statistics, config, self.pad_id, seed=seed, progress=self.progress,
-            score_corpus=lambda rows: score_rows(
-                self.pool, group.clauses, rows, self.processing_class, self._stage("scoring")
-            ),
-        )  # fmt: skip
-        logs = {
-            "auxiliary/heldout_loss": fitted.report.heldout_loss,
-            "auxiliary/constant_loss": fitted.report.constant_loss,
-            "auxiliary/calibration_error": fitted.report.calibration_error,
-        }
-        if starts:
-            logs |= start_controllers(group, fitted.law, found, config, len(self.policy.ir.clauses))
-        if starts and not group.is_vacuous():
-            assert group.head is not None
-            share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
-            # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
-            by_rule = 1.0 if config.regularizer.is_moving else potential_exponent(share)
-            set_exponent(group, config.potential_exponent or by_rule)
-            logs |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
-        return logs
-
-    def _log_round(
-        self, group: Group, statistics: np.ndarray[Any, Any], number: int, logs: dict[str, float]
-    ) -> None:
-        """One log record per group, with a family of keys per clause."""
-        record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
-        states = (
-            {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
-            if group.target is not None and group.controllers
-            else {}
-        )
-        for column, clause in enumerate(group.clauses):
-            values = statistics[:, column]
-            prefix = f"constraint/{clause.name}"
-            record |= {
-                f"{prefix}/value": float(values.mean()),
-                f"{prefix}/standard_error": float(values.std() / max(1, len(values)) ** 0.5),
-                f"{prefix}/samples": len(values),
-                f"{prefix}/bound": float(clause.bound),
-            }
-            if column in states:
-                record |= {
-                    f"{prefix}/dual": states[column].dual,
-                    f"{prefix}/weight": states[column].weight,
-                    f"{prefix}/set_point": states[column].set_point,
-                }
-        self.log({**record, "round": number})
+        if self.engine.is_round(step):
+            self.engine.run_round(self.model, step)
 
     # ------------------------------------------------------------------------------------------ loss
     def get_batch_samples(
@@ -309,14 +172,8 @@ class ConstraintTrainer(Trainer):
         corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
-        active = [
-            g
-            for g, group in enumerate(self.groups)
-            # per prompt the controlled value is not a dual: at 0 it still tilts where R(x) < 1/2
-            if group.is_active and (self.constraint.adaptive == "prompt" or not group.is_vacuous())
-        ]
-        if self.constraint.method != "constraint" or self.anchor is None:
-            active = []
+        engine = self.engine
+        active = engine.active()
         sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
         batch, slices = joined(corpus, sampled, self.pad_id)
         outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
@@ -325,9 +182,9 @@ class ConstraintTrainer(Trainer):
         )
         self._note("loss_lm", float(loss.detach()) * num_tokens / max(own, 1.0))
         for g in active:
-            assert self.anchor is not None
+            assert engine.anchor is not None
             term = regularizer_term(
-                self.groups[g], self.anchor, batch, outputs.logits,
+                self.groups[g], engine.anchor, batch, outputs.logits,
                 corpus_rows=torch.nonzero(inputs["group"] == g).squeeze(1),
                 sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * own,
                 config=self.constraint.regularizer,
@@ -335,12 +192,12 @@ class ConstraintTrainer(Trainer):
             loss = loss + term / num_tokens
             self._note(f"loss_regularizer/{self.groups[g].name}", float(term.detach()) / max(own, 1.0))
         if (
-            self.start_anchor is not None
+            engine.start_anchor is not None
             and self.constraint.preserve_weight > 0
             and bool(inputs["preserved"].any())
         ):
             kept = torch.nonzero(inputs["preserved"]).squeeze(1)
-            term = preservation_term(self.start_anchor, corpus, outputs.logits, kept)
+            term = preservation_term(engine.start_anchor, corpus, outputs.logits, kept)
             loss = loss + self.constraint.preserve_weight * term / num_tokens
             self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
         if not torch.isfinite(loss):
@@ -353,28 +210,14 @@ class ConstraintTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
-        """Sampled rows for this micro-batch, from a seed of their own: the same after a resume."""
-        group = self.groups[number]
-        if self.constraint.prefixes == "corpus" or not group.store:
-            return []
+        """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
+        share = self.groups[number].corpus_share
         count = self.constraint.regularizer_rows
         if count is None:
-            count = (
-                max(1, round(group.corpus_share * len(row_groups)))
-                if group.corpus_share > 0
-                else len(row_groups)
-            )
-        seed = derived_seed(
-            self.args.seed,
-            "sampled",
-            self.state.global_step,
-            self._micro_step,
-            number,
-            self.args.process_index,
+            count = max(1, round(share * len(row_groups))) if share > 0 else len(row_groups)
+        return self.engine.sampled_rows(
+            number, count, self.state.global_step, self._micro_step, self.args.process_index
         )
-        generator = torch.Generator().manual_seed(seed)
-        picked = torch.randint(len(group.store), (count,), generator=generator).tolist()
-        return [group.store[i] for i in picked]
 
     def _note(self, key: str, value: float) -> None:
         self._term_sums.setdefault(key, []).append(value)
@@ -410,15 +253,7 @@ class ConstraintTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         if not self.args.should_save:
             return
-        frozen = self.anchor is not None and self.constraint.anchor in ("tuned", "previous")
-        if frozen:
-            assert self.anchor is not None
-            self.anchor.model.save_pretrained(staging / name / "anchor")
-        sums = {key: values for key, values in self._term_sums.items()}
-        checkpoint.save_groups(
-            staging / name, self.groups,
-            {"semantic_hash": self.policy.semantic_hash, "has_anchor": self.anchor is not None, "term_sums": sums},
-        )  # fmt: skip
+        self.engine.save(staging / name, {"term_sums": dict(self._term_sums)})
         checkpoint.publish(staging / name, staging.parent / name)
         shutil.rmtree(staging, ignore_errors=True)
         self._drop_old(staging.parent)
@@ -436,15 +271,8 @@ class ConstraintTrainer(Trainer):
         """Weights by transformers, then the constraint's own state."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
-        extra = checkpoint.load_groups(folder, self.groups, self.args.device)
-        if extra["semantic_hash"] != self.policy.semantic_hash:
-            raise ConfigError(
-                f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
-                help="resume with the policy of the run, or start a new output folder",
-            )
+        extra = self.engine.load(folder, self.model, self.args.device)
         self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
-        if extra["has_anchor"]:
-            self._restore_anchor(folder / "anchor")
 
     def restore_finished(self, folder: Path) -> None:
         """Take the state of a checkpoint of the last step: what a run killed before its final save still needs.
@@ -458,16 +286,7 @@ class ConstraintTrainer(Trainer):
 
     def run_last_round(self) -> None:
         """The measurement after the last step."""
-        self.run_round(self.round_length * (-(-self.constraint.max_steps // self.round_length)))
-
-    def _restore_anchor(self, folder: Path) -> None:
-        if self.constraint.anchor in ("start", "current"):
-            self._take_anchor()
-            return
-        frozen = Anchor.frozen_copy(self.model)
-        loaded = type(self.model).from_pretrained(folder)
-        frozen.model.load_state_dict(loaded.state_dict())
-        self.anchor = frozen
+        self.engine.run_round(self.model, self.engine.last_round_step)
 
 
 class _Rounds(TrainerCallback):

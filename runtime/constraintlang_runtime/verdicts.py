@@ -10,6 +10,17 @@ from constraintlang_compiler.ir import ClauseKind
 
 VerdictName = Literal["holds", "violated", "inconclusive", "vacuous", "error"]
 Direction = Literal["at_most", "at_least"]
+Quantity = Literal[
+    "violation rate",
+    "probability",
+    "mean",
+    "quantile",
+    "cvar",
+    "difference",
+    "choice",
+    "perplexity",
+    "accuracy",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +28,11 @@ class Verdict:
     """What the samples say about one clause, in the quantity that the policy's author wrote.
 
     ``estimate``, ``lower``, ``upper`` and ``bound`` share one unit: a rate for ``violation`` and
-    ``probability``, else that of the mean, perplexity or accuracy. ``direction`` says which side of ``bound``
-    is good. None stands for a number that does not exist (no prompts) or is infinite.
+    ``probability``, a score for ``mean``, ``quantile`` and ``cvar``, else that of the perplexity or accuracy; for a
+    ``difference`` it is the sum that the clause bounds, for a ``choice`` there are none. With a threshold
+    relative to the base model ``bound`` is the number that the base model gives it, and the interval holds what
+    the comparison is uncertain about. ``direction`` says which side of ``bound`` is good. None stands for a number
+    that does not exist (no prompts) or is infinite.
     """
 
     clause: str
@@ -37,7 +51,7 @@ class Verdict:
     confidence: float  # joint, over all clauses of the policy
     alpha: float  # error probability of `lower` and of `upper`, after correction
     method: str
-    quantity: Literal["violation rate", "probability", "mean", "perplexity", "accuracy"]
+    quantity: Quantity
     samples: int | None  # per prompt; None when they differ or are not known
     unavailable: int
     text: str

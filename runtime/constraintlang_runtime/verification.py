@@ -32,14 +32,18 @@ from constraintlang_compiler.bounds import (
     ratio_bounds,
     student_t_bounds,
 )
-from constraintlang_compiler.domains import domain_name
 
+from .deciding import after_gaps, decide, make_verdict
 from .degeneracy import degeneracy
 from .verdicts import Direction, Verdict, VerdictName, exit_code
+from .verify_sums import SumEvidence, is_sum, verify_sum
+from .verify_tails import is_tail, verify_tail
 
 __all__ = [
+    "AnyEvidence",
     "Direction",
     "Evidence",
+    "SumEvidence",
     "UtilityEvidence",
     "Verdict",
     "VerdictName",
@@ -52,7 +56,6 @@ __all__ = [
 ]
 
 Statistics = NDArray[Any] | Sequence[ArrayLike]  # [n], [n, samples], or n arrays of samples
-_MAX_UNAVAILABLE = 0.5  # share of prompts without a score above which no verdict is given
 _RANGE_SLACK = 1e-6  # relative: rounding of a float32 score at the end of its range is not an error
 
 
@@ -74,8 +77,11 @@ class UtilityEvidence:
     counts: ArrayLike
 
 
+AnyEvidence = Evidence | UtilityEvidence | SumEvidence
+
+
 # ------------------------------------------------------------ public functions
-def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, Evidence | UtilityEvidence]) -> list[Verdict]:
+def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) -> list[Verdict]:
     """Verdicts of all clauses of one policy, jointly at each clause's confidence.
 
     ``evidence`` is keyed by ``clause.id``. Each bound is taken at ``(1 - confidence) / len(clauses)``:
@@ -90,7 +96,12 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, Evidence | Utili
         if isinstance(clause.statistic, ir.RowsLoss) and isinstance(found, UtilityEvidence):
             judge = verify_accuracy if clause.statistic.quantity == "accuracy" else verify_utility
             verdicts.append(judge(clause, found.model_sums, found.base_sums, found.counts, alpha=alpha))
-        elif not isinstance(clause.statistic, ir.RowsLoss) and isinstance(found, Evidence):
+        elif is_sum(clause) and isinstance(found, SumEvidence):
+            verdicts.append(verify_sum(clause, found, alpha=alpha))
+        elif is_tail(clause) and isinstance(found, Evidence):
+            values = np.asarray(found.statistic_per_prompt, dtype=np.float64)
+            verdicts.append(verify_tail(clause, values, alpha=alpha, unavailable=found.unavailable))
+        elif _is_plain(clause) and isinstance(found, Evidence):
             verdicts.append(
                 verify_clause(
                     clause,
@@ -101,7 +112,8 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, Evidence | Utili
                 )
             )
         else:
-            wanted = "UtilityEvidence" if isinstance(clause.statistic, ir.RowsLoss) else "Evidence"
+            is_rows = isinstance(clause.statistic, ir.RowsLoss)
+            wanted = "UtilityEvidence" if is_rows else "SumEvidence" if is_sum(clause) else "Evidence"
             raise ValueError(
                 f"got {type(found).__name__} for clause `{clause.name}` ({clause.id}); expected {wanted}: "
                 "score every clause, with empty arrays where its domain has no prompts"
@@ -135,8 +147,8 @@ def verify_clause(
         raise ValueError(
             f"clause `{clause.name}` is about the model's rows: use verify_utility or verify_accuracy"
         )
-    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or clause.base_factor is not None:
-        raise ValueError(f"clause `{clause.name}` ({clause.kind}) is not verified by this release")
+    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or not _is_plain(clause):
+        raise ValueError(f"clause `{clause.name}` ({clause.kind}) is judged by verify_tail or verify_sum")
     if unavailable < 0:
         raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
     indicator = isinstance(clause.statistic, ir.Indicator)
@@ -176,13 +188,13 @@ def verify_clause(
     if clause.hard:
         decided: VerdictName = "violated" if num_violating else "inconclusive"
     else:
-        decided = _decide(lower, upper, bound, strict=clause.strict, direction="at_most")
-    verdict, note = _after_gaps(decided, n, unavailable)
+        decided = decide(lower, upper, bound, strict=clause.strict, direction="at_most")
+    verdict, note = after_gaps(decided, n, unavailable)
     if clause.hard and verdict == "inconclusive":
         note = f"no violation in {n:,} prompts; samples alone cannot show that there is none"
     offset, scale = float(clause.shown.offset), clause.shown.scale
     low, top = (lower, upper) if scale == 1 else (upper, lower)
-    return _verdict(
+    return make_verdict(
         clause,
         Bounds(offset + scale * estimate, offset + scale * low, offset + scale * top),
         bound=offset + scale * bound,
@@ -254,6 +266,11 @@ def verify_accuracy(
 
 
 # ------------------------------------------------------------ parts
+def _is_plain(clause: ir.Clause) -> bool:
+    """Whether the clause bounds the mean of its statistic by a number."""
+    return not isinstance(clause.statistic, ir.RowsLoss) and not is_sum(clause) and not is_tail(clause)
+
+
 def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
     """Per-prompt means [n], nan where a sample has no valid score, and the number of samples per prompt.
 
@@ -290,31 +307,6 @@ def _planned_samples(clause: ir.Clause) -> int | None:
     return None if planned is None else int(float(planned))
 
 
-def _decide(lower: float, upper: float, bound: float, *, strict: bool, direction: Direction) -> VerdictName:
-    """The verdict of complete evidence; a strict comparison differs only when a bound equals ``bound``."""
-    if direction == "at_least":
-        lower, upper, bound = -upper, -lower, -bound
-    if upper < bound or (upper == bound and not strict):
-        return "holds"
-    if lower > bound or (lower == bound and strict):
-        return "violated"
-    return "inconclusive"
-
-
-def _after_gaps(decided: VerdictName, n: int, unavailable: int) -> tuple[VerdictName, str]:
-    """The verdict after missing prompts and missing scores, with the reason for people."""
-    if n == 0:
-        return "vacuous", "no prompt lies in this domain, so nothing was checked"
-    if unavailable > _MAX_UNAVAILABLE * n:
-        return "error", f"{unavailable:,} of {n:,} prompts have no valid score"
-    if unavailable and decided == "inconclusive":
-        return "error", f"{unavailable:,} of {n:,} prompts have no valid score, and the others do not decide"
-    return (
-        decided,
-        f"{unavailable:,} prompts without a valid score count against the policy" if unavailable else "",
-    )
-
-
 def _expect_rows(clause: ir.Clause, quantity: str) -> None:
     statistic = clause.statistic
     found = statistic.quantity if isinstance(statistic, ir.RowsLoss) else "single responses"
@@ -342,9 +334,9 @@ def _verify_rows(
     quantity: Literal["perplexity", "accuracy"],
 ) -> Verdict:
     direction: Direction = "at_least" if clause.at_least else "at_most"
-    decided = _decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
-    verdict, note = _after_gaps(decided, n, 0)
-    return _verdict(
+    decided = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
+    verdict, note = after_gaps(decided, n, 0)
+    return make_verdict(
         clause,
         shown,
         bound=bound,
@@ -357,26 +349,4 @@ def _verify_rows(
         samples=None,
         unavailable=0,
         note=note,
-    )
-
-
-def _verdict(clause: ir.Clause, shown: Bounds, *, bound: float, **fields: Any) -> Verdict:
-    estimate, lower, upper, bound_or_none = (
-        value if math.isfinite(value) else None for value in (*shown, bound)
-    )
-    return Verdict(
-        clause=clause.name,
-        domain=domain_name(clause.domain),
-        kind=clause.kind,
-        estimate=estimate,
-        lower=lower,
-        upper=upper,
-        bound=bound_or_none,
-        strength=clause.strength,
-        strict=clause.strict,
-        hard=clause.hard,
-        confidence=float(clause.confidence),
-        text=clause.text,
-        id=clause.id,
-        **fields,
     )

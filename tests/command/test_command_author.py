@@ -343,6 +343,31 @@ def test_why_of_one_response(capsys: Captured, write: Write) -> None:
     assert run(capsys, "why", path, "--only", "short", "--text", "a b")[0] == ExitCode.OK
 
 
+def test_why_and_try_judge_order_on_texts(
+    capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        'edition 1\nattribute slur: flag { backend = regex(re"darn") }\n'
+        'attribute sorry: flag { backend = regex(re"(?i)sorry") }\n'
+        "order: words < 9 and over sentences (sorry before slur)\n"
+        "warm: over sentences (eventually toxicity < 0.5)\n"
+    )
+    code, out, _ = run(capsys, "why", path, "--only", "order", "--text", "Oh darn. Sorry.")
+    assert code == ExitCode.VIOLATED
+    assert "    over sentences (sorry before slur)              false          ?  <- fails\n" in out
+    assert run(capsys, "why", path, "--only", "order", "--text", "Sorry. Oh darn.")[0] == ExitCode.OK
+    code, out, _ = run(capsys, "why", path, "--only", "order", "--scores", "words=3")
+    assert code == ExitCode.FAILED
+    assert "order: not judged, it speaks of the order" in out
+    code, out, _ = run(capsys, "why", path, "--only", "warm", "--text", "Hello.")
+    assert code == ExitCode.FAILED
+    assert "add --scorer toxicity=PATH[#LABEL]" in out
+    monkeypatch.setattr("sys.stdin", io.StringIO("Oh darn. Sorry.\nSorry. Oh darn.\n"))
+    code, out, _ = run(capsys, "try", path, "--only", "order", "--format", "json")
+    verdicts = [json.loads(line)["statements"][0]["verdict"] for line in out.splitlines()[:2]]
+    assert (code, verdicts) == (ExitCode.VIOLATED, ["violated", "satisfied"])
+
+
 def test_a_violated_preference_is_no_failure(capsys: Captured, write: Write) -> None:
     code, out, _ = run(capsys, "why", write(POLICY), "--only", "calm", "--text", "LOUD")
     assert code == ExitCode.OK
@@ -550,3 +575,25 @@ def test_control_characters_do_not_reach_the_terminal(capsys: Captured, write: W
     for verb in (["test"], ["why", "--text", "\x1b[31m a b c d e"], ["test", "--format", "junit"]):
         _, out, err = run(capsys, verb[0], path, *verb[1:])
         assert "\x1b" not in out + err
+
+
+def test_fmt_of_some_lines(capsys: Captured, write: Write) -> None:
+    path = write("a<1\nb<2\n")
+    assert run(capsys, "fmt", "--lines", "2:2", path)[0] == ExitCode.OK
+    assert Path(path).read_text(encoding="utf-8") == "a<1\nb < 2\n"
+    for wrong in ("2", "0:3", "3:2", "a:b"):
+        assert run(capsys, "fmt", "--lines", wrong, path)[0] == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("verb", ["fmt", "fix", "test"])
+def test_a_file_that_is_no_utf8_does_not_keep_the_others_from_it(
+    capsys: Captured, write: Write, tmp_path: Path, verb: str
+) -> None:
+    broken, other = tmp_path / "broken.policy", write("toxicity =< 0.1\nwords < 9\n")
+    broken.write_bytes(b"words < 9 \xff")
+    code, out, err = run(capsys, verb, str(broken), other)
+    assert code == ExitCode.REJECTED
+    assert "error[PC007]: the byte 0xff is no UTF-8 text" in err
+    assert broken.read_bytes() == b"words < 9 \xff"
+    assert other in out + err
+    assert ("toxicity <= 0.1" in Path(other).read_text(encoding="utf-8")) == (verb == "fix")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+LIGHT_VERBS = ("check", "fmt", "fix", "test", "why", "try")
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "peft", "safetensors")
 SCRIPT = """
 import json, sys
@@ -29,25 +30,42 @@ def loaded_by(*arguments: str, before: tuple[str, ...] = ()) -> tuple[int, set[s
         capture_output=True,
         text=True,
         check=True,
+        stdin=subprocess.DEVNULL,
     )
     line = next(line for line in done.stderr.splitlines() if line.startswith("LOADED "))
     code, names = json.loads(line.removeprefix("LOADED "))
     return code, set(names)
 
 
+POLICY = """edition 1
+cap: toxicity < 0.1
+avg: mean(toxicity) < 0.1
+test "strict" {
+  given toxicity = 0.1
+  fail on cap
+}
+"""
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> str:
     path = tmp_path / "my.policy"
-    path.write_text("edition 1\ncap: toxicity < 0.1\navg: mean(toxicity) < 0.1\n", encoding="utf-8")
+    path.write_text(POLICY, encoding="utf-8")
     return str(path)
 
 
 @pytest.mark.parametrize(
-    "verb", ["check", "compile", "explain", "env", "init", "check --sat", "diff", "plan", "lock", "audit"]
+    "verb",
+    [*LIGHT_VERBS, "compile", "explain", "env", "init", "check --sat", "diff", "plan", "lock", "audit"],
 )
 def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
     arguments = {
         "check": [policy],
+        "fmt": [policy],
+        "fix": [policy],
+        "test": [policy],
+        "why": [policy, "--scores", "toxicity=0.05"],
+        "try": [policy, "--scores", "toxicity=0.05"],
         "compile": [policy, "-o", str(tmp_path / "out")],
         "explain": [policy],
         "env": [],
@@ -57,6 +75,8 @@ def test_no_torch(verb: str, policy: str, tmp_path: Path) -> None:
     code, names = loaded_by(*verb.split(), *arguments)
     assert code == 0
     assert not names & set(HEAVY)
+    if verb in LIGHT_VERBS:
+        assert not names & {"numpy", "scipy", "rich", "yaml"}
 
 
 @pytest.mark.parametrize("verb", ["check", "compile", "explain"])

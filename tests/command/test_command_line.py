@@ -23,7 +23,10 @@ from constraintlang_compiler.front import check_and_lower
 
 GOOD = "edition 1\ncap: always toxicity < 0.5 for domain=chat\n"
 THREE_MISTAKES = "edition 1\ncap: toxcity < 0.1\nbad: mean(toxicity) == 0.1\nodd: words < 10 and\n"
-KEYS = {"code", "severity", "message", "help", "file", "line", "column", "end_line", "end_column", "fix"}
+KEYS = {
+    *("code", "severity", "message", "help", "file", "line", "column", "end_line", "end_column"),
+    *("label", "labels", "notes", "fix"),
+}
 OWN_VERBS = ("init", "check", "compile", "explain", "env")
 Write = Callable[[str], str]
 
@@ -255,6 +258,14 @@ def test_emitted_canonical_text_compiles_to_the_same_hash(
         _, out, _ = run(capsys, "compile", write(source), "--emit", "ir")
         hashes.add(json.loads(out)["semantic_hash"])
     assert len(hashes) == 1
+
+
+def test_emitted_automata(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    text = "edition 1\nalways over sentences (globally toxicity < 0.2)\n"
+    code, out, _ = run(capsys, "compile", write(text), "--emit", "dfa")
+    assert code == ExitCode.OK
+    (automaton,) = json.loads(out)["traces"].values()
+    assert automaton["table"] == [[0, 1], [1, 1]]
 
 
 def test_compile_with_nothing_to_do(capsys: pytest.CaptureFixture[str], write: Write) -> None:

@@ -306,11 +306,13 @@ def test_unreadable_sources_say_why(tmp_path: Path) -> None:
         compile_path(tmp_path)
     latin = tmp_path / "latin.policy"
     latin.write_bytes(b"# caf\xe9")
-    with pytest.raises(SourceError, match="byte 5 is 0xe9"):
+    with pytest.raises(PolicyError) as caught:
         compile_path(latin)
+    (error,) = caught.value.diagnostics
+    assert (error.code, error.span.start, error.message) == ("PC007", 5, "the byte 0xe9 is no UTF-8 text")
     large = tmp_path / "large.policy"
     large.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
-    with pytest.raises(SourceError, match="4 MiB"):
+    with pytest.raises(PolicyError, match="larger than 4 MiB"):
         compile_path(large)
 
 

@@ -6,15 +6,18 @@ import random
 from fractions import Fraction
 
 import pytest
-from analysis_strategies import DECLARATIONS, policies_of, random_samples
+from analysis_strategies import DECLARATIONS, policies_of, random_samples, rich_texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from constraintlang import check_source
-from constraintlang.checked import CheckedPolicy
+from constraintlang.checked import CheckedPolicy, CheckedStatement
+from constraintlang.tree import names_in
 from constraintlang_compiler.analysis.compare import Change, compare
+from constraintlang_compiler.analysis.subjects import subjects_of
 from constraintlang_compiler.analysis.witness import meets
 from constraintlang_compiler.bounds import clopper_pearson_upper
+from constraintlang_compiler.domains import matches
 
 FULL = """cap: toxicity < 0.1 for domain=chat
 mild: toxicity < 0.5 for domain=chat and lang=en under tolerance=1%
@@ -26,6 +29,11 @@ kind: mean(empathy) >= 0.6 confidence 0.99
 brief: words in [5, 200] under tolerance=10%
 fluent: preserve mean(perplexity) <= 1.02 * base for domain=wiki
 right: preserve mean(accuracy) >= base - 1% for domain=mmlu
+tail: quantile(toxicity, 0.99) < 0.6 for domain=news
+worst: cvar(toxicity, 0.9) <= 0.4 for domain=news
+fair: mean(empathy) >= 0.5 for domain=news per lang
+less: P(toxicity > 0.5) <= 0.5 * base for domain=news
+french: P(refusal | lang=fr) <= 10%
 tone: prefer mean(words) <= 120 weight 2
 """
 
@@ -51,12 +59,17 @@ WEAKENED = {
     "lowered mean": ("kind", ">= 0.6", ">= 0.59"),
     "higher factor of base": ("fluent", "1.02 * base", "1.03 * base"),
     "more slack under base": ("right", "base - 1%", "base - 2%"),
+    "lower level": ("tail", "toxicity, 0.99", "toxicity, 0.98"),
+    "raised cvar": ("worst", "<= 0.4", "<= 0.45"),
+    "strata dropped": ("fair", " per lang", ""),
+    "half became three quarters of base": ("less", "0.5 * base", "0.75 * base"),
+    "wider condition": ("french", "lang=fr", "not lang=en"),
     "swapped implication": ("guard", "slur implies refusal", "refusal implies slur"),
 }
 
 
 def policy(text: str) -> CheckedPolicy:
-    return check_source(DECLARATIONS + text).require()
+    return check_source(DECLARATIONS + "tag lang in {en, de, fr}\n" + text).require()
 
 
 def change_of(label: str, old: str, new: str) -> Change:
@@ -85,11 +98,24 @@ def test_every_weakening_is_found_with_a_witness(name: str) -> None:
         return
     assert change.sample is not None
     assert change.old is not None
-    # The reference interpreter: the old statement fails, every requirement of the new policy on this law holds.
+    # The reference interpreter: the old statement fails, every requirement about the same scores holds.
     assert meets(change.old, change.sample) is False
-    for statement in policy(weak).statements:
-        if statement.strength != "prefer" and statement.reading == change.old.reading:
-            assert meets(statement, change.sample) is not False, statement.text
+    judged = [
+        statement
+        for statement in policy(weak).statements
+        if statement.strength != "prefer" and statement.reading == change.old.reading
+        and scores_of(statement) <= set(change.sample[0].scores)
+    ]  # fmt: skip
+    assert len(judged) >= (name != "dropped statement")
+    assert all(meets(statement, change.sample) is not False for statement in judged)
+
+
+def scores_of(statement: CheckedStatement) -> set[str]:
+    names = {
+        ".".join(name.parts) + (f"@{name.model} law" if name.model else "")
+        for name in names_in(statement.formula)
+    }
+    return names - {"base"}
 
 
 @pytest.mark.parametrize("name", WEAKENED)
@@ -220,3 +246,27 @@ def test_implied_means_that_no_sample_satisfies_one_and_violates_the_other(
             assert change.sample is not None
             assert meets(old, change.sample) is False
             assert meets(new, change.sample) is True
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policies_of(2, rich_texts), policies_of(2, rich_texts), st.integers(0, 10**6))
+def test_a_gate_that_stays_shut_lets_nothing_through(
+    first: CheckedPolicy, second: CheckedPolicy, seed: int
+) -> None:
+    """Property 39 for whole policies: nothing opened means that the new requirements imply the old ones."""
+    # What only the old policy says is kept in the new one half of the time, so that the gate often stays shut.
+    new = CheckedPolicy(
+        1, {**first.attributes, **second.attributes}, (*second.statements, *first.statements[: 1 + seed % 2])
+    )
+    if any(change.opens for change in compare(first, new)):
+        return
+    domains = [
+        domain
+        for policy in (first, new)
+        for r in subjects_of(policy).requirements
+        for domain in r.domains
+    ]  # fmt: skip
+    for sample in random_samples(random.Random(seed), 50):
+        populated = all(any(matches(domain, row.tags) for row in sample) for domain in domains)
+        if populated and all(meets(statement, sample) for statement in new.statements):
+            assert all(meets(statement, sample) for statement in first.statements)

@@ -31,6 +31,112 @@ def test_a_pointwise_statement() -> None:
     assert "59 prompts" in got.evidence
 
 
+@pytest.mark.parametrize(
+    ("text", "reading", "demand", "falsified"),
+    [
+        (
+            "quantile(toxicity, 0.95) < 0.3",
+            "quantile",
+            "The 95% quantile of `toxicity` over responses must be below 0.3.",
+            "at least 0.3",
+        ),
+        (
+            "median(grade) > 3",
+            "quantile",
+            "The 50% quantile of `grade` over responses must be above 3.",
+            "at most 3",
+        ),
+        (
+            "cvar(toxicity, 0.9) <= 0.4",
+            "cvar",
+            "The average of `toxicity` over the 10% of responses where it is largest must be at most 0.4.",
+            "above 0.4",
+        ),
+        (
+            "mean(grade) >= 0.9 * base + 1",
+            "mean",
+            "The average of `grade` over responses must be at least 0.9 times that of the reference model plus 1.",
+            "below 0.9 times that of the reference model plus 1",
+        ),
+        (
+            "P(slur | lang=fr) < base",
+            "probability",
+            "The share of responses to prompts with lang=fr with `slur` must be below that of the reference model.",
+            "at least that of the reference model",
+        ),
+        (
+            "P(slur | lang=fr) <= 2 * P(slur) + 1%",
+            "difference",
+            "Over responses, it must be true that `P(slur | lang=fr) <= 2 * P(slur) + 0.01`.",
+            "contradict it",
+        ),
+        (
+            "mean(grade) < 3 or P(slur) < 1% and mean(grade) < 9",
+            "choice",
+            "Over responses, it must be true that `mean(grade) < 3`, or `P(slur) < 0.01 and mean(grade) < 9`.",
+            "every alternative",
+        ),
+        (
+            "mean(toxicity) < 0.1 for topic=x per lang, part",
+            "mean",
+            "The average of `toxicity` over responses to prompts with topic=x of each lang and part must be below 0.1.",
+            "at least 0.1",
+        ),
+    ],
+)
+def test_statements_about_the_distribution(text: str, reading: str, demand: str, falsified: str) -> None:
+    got = explained(text)
+    assert (got.reading, got.demand) == (reading, demand)
+    assert falsified in got.falsified_by
+
+
+@pytest.mark.parametrize(
+    ("text", "num_samples", "evidence"),
+    [
+        ("quantile(toxicity, 0.95) < 0.3", 59, "59 prompts"),
+        ("quantile(toxicity, 0.05) >= 0.3", 59, "59 prompts"),
+        # cvar = 1 * p / 10% with a share p of the worst possible responses: p <= 4%
+        ("cvar(toxicity, 0.9) <= 0.4", 74, "74 prompts"),
+        ("cvar(words, 0.9) <= 40", None, "asymptotic"),
+        ("mean(grade) >= base", None, "own responses to the same prompts"),
+        ("quantile(grade, 0.9) >= base", None, "own responses to the same prompts"),
+        ("mean(grade) < P(slur)", None, "bound of its own"),
+    ],
+)
+def test_how_much_evidence_it_takes(text: str, num_samples: int | None, evidence: str) -> None:
+    declared = text.replace("mean(grade) < P(slur)", "mean(toxicity) < P(slur)")
+    got = explained(declared)
+    assert got.num_samples == num_samples
+    assert evidence in got.evidence
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (
+            "q: quantile(toxicity, 0.95) < 0.3",
+            ("q", "quantile", "quantile(toxicity, 0.95) < 0.3", "every prompt"),
+        ),
+        (
+            "c: prefer cvar(toxicity, 0.9) < 0.3 for a=b",
+            ("c", "cvar (prefer)", "cvar(toxicity, 0.9) < 0.3", "a=b"),
+        ),
+        ("p: mean(grade) < 3 per lang", ("p", "mean", "mean(grade) < 3", "every prompt per lang")),
+        ("d: P(slur | a=b) <= P(slur)", ("d", "difference", "P(slur | a=b) <= P(slur)", "every prompt")),
+        (
+            "o: mean(grade) < 3 or P(slur) < 1%",
+            ("o", "choice", "P(slur) < 0.01 or mean(grade) < 3", "every prompt"),
+        ),
+        (
+            "b: P(not slur) >= base",
+            ("b", "probability", "P(not slur) >= that of the reference model", "every prompt"),
+        ),
+    ],
+)
+def test_rows_of_the_table(text: str, columns: tuple[str, ...]) -> None:
+    assert clause_columns(clause(text)) == columns
+
+
 def test_always() -> None:
     got = explained("always not slur")
     assert got.reading == "hard"

@@ -121,6 +121,27 @@ def test_what_no_number_decides_says_why(text: str, note: str) -> None:
     assert note in found.note
 
 
+def test_a_quantile_is_planned_as_the_share_beyond_it() -> None:
+    (found,) = plans("quantile(toxicity, 0.95) < 0.3")
+    (share,) = plans("P(toxicity >= 0.3) <= 5%")
+    assert (found.least, found.needed, found.assumed) == (share.least, share.needed, share.assumed)
+    assert found.note == "the true value is the share beyond the threshold"
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("cvar(toxicity, 0.9) < 0.3", "no plan is known"),
+        ("mean(toxicity) <= 0.9 * base", "depends on what the base model does"),
+        ("mean(toxicity) < 0.1 or mean(words) < 9", "no plan is known"),
+    ],
+)
+def test_what_is_not_planned_yet_says_so(text: str, note: str) -> None:
+    (found,) = plans(text)
+    assert found.needed is None
+    assert note in found.note
+
+
 def test_one_number_serves_a_domain() -> None:
     found = plans("toxicity < 0.1 for domain=chat\nP(words > 9) < 1% for domain=chat\nwords < 99")
     needed = [one.needed for one in found]

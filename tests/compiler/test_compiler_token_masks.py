@@ -28,6 +28,7 @@ from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyEr
 LANGUAGES = [
     (r"\d{3}-\d{2}-\d{4}", False), (r"(?i)\bthe\b", False), (r"ü|ö", True), (r"[.!?]$", True), ("is.*not", False),
     (r"^my", True), ("語", False), (r"\bcat\b", True), ("😀", True), (r"\s\s", False), (r"^[a-z ]*$", True),
+    (r"^\s", False),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from policy_strategies import FLAGS, SCORES, trace_formulas, trace_values, trace
 from constraintlang import nodes as n
 from constraintlang import parse
 from constraintlang.semantics import Response, evaluate, kleene_not
-from constraintlang_compiler.canonical import canonical_bytes, record_json
+from constraintlang_compiler.canonical import canonical_bytes, record_json, sha256_of
 from constraintlang_compiler.checkers import evaluate_predicate
 from constraintlang_compiler.ir import Over, Predicate
 from constraintlang_compiler.ir_monitors import TraceFormula
@@ -62,7 +62,9 @@ def truths(of: TraceMonitor, batch: list[Trace]) -> list[bool | None]:
 
 
 def content(of: TraceMonitor) -> bytes:
-    return canonical_bytes(record_json(of.record()))
+    assert of.content == canonical_bytes(record_json(of.record()))
+    assert of.hash == sha256_of(record_json(of.record()))
+    return of.content
 
 
 def all_letters(formula: n.Formula) -> list[dict[str, Decimal | None]]:
@@ -75,7 +77,7 @@ def all_letters(formula: n.Formula) -> list[dict[str, Decimal | None]]:
 
 
 # ------------------------------------------------------------ 26: the same meaning
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trace_formulas)
 def test_accepts_what_the_reference_accepts_on_every_short_trace(formula: n.Formula) -> None:
     letters = all_letters(formula)
@@ -84,7 +86,7 @@ def test_accepts_what_the_reference_accepts_on_every_short_trace(formula: n.Form
     assert truths(monitor(formula), batch) == [reference(formula, trace) for trace in batch]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(trace_formulas, st.lists(st.lists(trace_values(), max_size=6), min_size=1, max_size=5))
 def test_the_batched_runner_agrees_with_the_reference(formula: n.Formula, batch: list[Trace]) -> None:
     assert truths(monitor(formula), batch) == [reference(formula, trace) for trace in batch]
@@ -125,7 +127,7 @@ def test_negation_flips_acceptance(formula: n.Formula, trace: Trace) -> None:
     assert content(negative) == content(monitor(n.Not(operand=formula)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(trace_formulas)
 def test_lowering_a_negation_negates_the_record(formula: n.Formula) -> None:
     record = lowered(formula)
@@ -133,7 +135,7 @@ def test_lowering_a_negation_negates_the_record(formula: n.Formula) -> None:
     assert negated_trace(negated_trace(record)) == record
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(trace_formulas, st.booleans())
 def test_the_text_of_a_record_is_lowered_to_it(formula: n.Formula, negated: bool) -> None:
     over = lower_predicate(n.Over(level="turns", operand=formula), negated=negated)

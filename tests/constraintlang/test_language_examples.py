@@ -79,12 +79,52 @@ def test_json_has_exactly_these_keys():
         "column": 1,
         "end_line": 2,
         "end_column": 8,
+        "label": "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)",
+        "labels": [],
+        "notes": [],
         "fix": {
             "applicability": "unsafe",
             "edits": [{"line": 2, "column": 1, "end_line": 2, "end_column": 8, "text": "toxicity"}],
         },
     }
     assert Diagnostic("PC108", "note", Span(0, 1), "x").to_json(source)["help"] is None
+
+
+def test_json_holds_what_people_are_shown():
+    source = SourceFile("toxicity < 0.1 and mean(words) <= 120")
+    (error,) = check_source(source).errors
+    shown, plain = error.render(source), error.to_json(source)
+    (second,) = plain["labels"]
+    assert (second["line"], second["column"], second["end_line"], second["end_column"]) == (1, 20, 1, 38)
+    for text in [plain["label"], second["text"], *plain["notes"], plain["help"], plain["message"]]:
+        assert text in shown
+
+
+def test_two_places_on_one_line():
+    source = SourceFile("bad: toxicity < words", "a.policy")
+    assert check_source(source).errors[0].render(source) == (
+        "error[PC205]: the two sides have different units\n"
+        "  --> a.policy:1:17\n"
+        "1 | bad: toxicity < words\n"
+        "  |      --------   ^^^^^ in counts\n"
+        "  |      in score points\n"
+        "  = help: compare quantities of one kind, or compare each with a number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("let a = b\nlet b = c\nlet c = a\ntoxicity < a", ["let b = c", "let c = a"]),
+        ("tag lang in {en, de}\ntoxicity < 1 for lang=ed", ["tag lang in {en, de}"]),
+        ("attribute grade: real lower_is_better\ngrade > 1", ["attribute grade: real lower_is_better"]),
+        ("mean(toxicity) > 0.1", []),  # declared in the prelude, which is no part of the file
+    ],
+)
+def test_findings_show_the_declarations_that_they_follow_from(text, places):
+    source = SourceFile(text)
+    finding = next(d for d in check_source(source).diagnostics if d.code in ("PC105", "PC102", "PC405"))
+    assert [source.extract(label.span) for label in finding.labels] == places
 
 
 def test_colour_only_on_request():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from policy_strategies import policies
 
 from constraintlang import PolicyError, SourceFile, format_policy, formatting, parse, printer
-from constraintlang.formatting import UnsoundFormat, format_source
+from constraintlang.formatting import UnsoundFormat, format_lines, format_source
 from constraintlang.parser import tokens_of
 from constraintlang.wrapping import wrap
 
@@ -50,7 +50,7 @@ def test_a_comment_behind_every_token_survives_in_order(path):
     assert parse(formatted)[0] == parse(plain)[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(policies, st.randoms())
 def test_comments_behind_some_tokens_of_any_policy(policy, rng):
     text, marks = with_a_comment_behind_every_token(format_policy(policy), only=rng)
@@ -63,7 +63,7 @@ def test_some_comments_stand_inside_statements():
     assert comments(format_source(SourceFile(text))) == marks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(policies, st.integers(4, 60))
 def test_broken_lines_mean_the_same(policy, width):
     with pytest.MonkeyPatch.context() as patch:
@@ -152,3 +152,32 @@ def test_many_statements_take_linear_time():
     start = time.monotonic()
     assert format_source(SourceFile(text)).count("#") == 800
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (1, 1, "a < 1  # x\n# c\n\nb<2\ngroup g {\n d<3\n}\ne<4"),
+        (2, 4, "a<1 # x\n# c\n\nb < 2\ngroup g {\n d<3\n}\ne<4"),
+        (4, 4, "a<1 # x\n# c\n\nb < 2\ngroup g {\n d<3\n}\ne<4"),
+        (6, 6, "a<1 # x\n# c\n\nb<2\ngroup g {\n  d < 3\n}\ne<4"),
+        (4, 6, "a<1 # x\n# c\n\nb < 2\ngroup g {\n  d < 3\n}\ne<4"),
+        (8, 99, "a<1 # x\n# c\n\nb<2\ngroup g {\n d<3\n}\ne < 4"),
+        (2, 3, "a<1 # x\n# c\n\nb<2\ngroup g {\n d<3\n}\ne<4"),
+        (1, 8, "a < 1  # x\n# c\n\nb < 2\ngroup g {\n  d < 3\n}\ne < 4"),
+    ],
+)
+def test_some_lines_only(first, last, expected):
+    text = "a<1 # x\n# c\n\nb<2\ngroup g {\n d<3\n}\ne<4"
+    assert format_lines(SourceFile(text), first, last) == expected
+    windows = format_lines(SourceFile(text.replace("\n", "\r\n")), first, last)
+    assert windows == expected.replace("\n", "\r\n")
+
+
+@settings(max_examples=20, deadline=None)
+@given(policies, st.integers(1, 8), st.integers(0, 4))
+def test_any_lines_of_any_policy(policy, first, more):
+    text = format_policy(policy).replace(" < ", "<").replace(", ", ",  ")
+    if any(d.is_error for d in parse(text)[1]):
+        return
+    assert parse(format_lines(SourceFile(text), first, first + more))[0] == parse(text)[0]

@@ -108,6 +108,16 @@ def test_domains_and_tags_are_names_of_the_data(folder: Path) -> None:
     assert check(folder, "edition 1\ntag lang in {fr}\n" + text[10:] + "words < 9 for lang=de").errors == ()
 
 
+def test_no_place_of_an_imported_file_is_shown_in_this_one(folder: Path) -> None:
+    text = 'edition 1\nimport "team.policy" as t\n'
+    (unknown,) = check(folder, text + "words < 9 for lang=fr").errors
+    assert unknown.labels == ()
+    (merged,) = check(folder, text + "tag lang in {fr}\nwords < 9 for lang=xx").errors
+    assert merged.labels == ()
+    (upward,) = (d for d in check(folder, text + "mean(t.harm) > 0.1").diagnostics if d.code == "PC405")
+    assert upward.labels == ()
+
+
 def test_what_a_file_imports_is_not_passed_on(folder: Path) -> None:
     write(folder, "upper.policy", 'edition 1\nimport "team.policy" as t\nlet cap = t.cap\n')
     result = check(folder, 'edition 1\nimport "upper.policy" as u\nwords < 9 * u.cap\nu.t.harm < 1')
@@ -134,7 +144,7 @@ def test_units_of_imported_reals_are_their_own(folder: Path) -> None:
         folder,
         'edition 1\nimport "team.policy" as t\nattribute grade: real in [0, 20]\nt.grade < grade',
     )
-    assert problems(result) == [("PC205", "my.policy", "t.grade < grade")]
+    assert problems(result) == [("PC205", "my.policy", "grade")]
 
 
 def test_a_direction_is_brought(folder: Path) -> None:

@@ -69,10 +69,10 @@ def test_prelude():
 
 
 def test_keywords_are_those_of_the_grammar():
-    from constraintlang.parser import build_machine
+    from constraintlang.machine import build_machine
     from constraintlang.wording import KEYWORDS
 
-    literals = {t.pattern.value for t in build_machine().terminals if t.pattern.type == "str"}
+    literals = {t.pattern.value for t in build_machine().lark.terminals if t.pattern.type == "str"}
     assert {word for word in literals if word.isidentifier()} == {word.lower() for word in KEYWORDS}
 
 

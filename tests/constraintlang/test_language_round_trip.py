@@ -19,6 +19,15 @@ def test_parse_of_print_is_the_tree(policy):
     assert back == policy, text
 
 
+@settings(max_examples=120, deadline=None)
+@given(statements)
+def test_parse_of_print_is_the_statement(statement):
+    text = format_statement(statement)
+    back, diagnostics = parse(text)
+    assert [d for d in diagnostics if d.is_error] == [], text
+    assert back.items == (statement,), text
+
+
 @settings(max_examples=60, deadline=None)
 @given(policies)
 def test_print_is_idempotent(policy):

@@ -17,6 +17,7 @@ from constraintlang.semantics import (
     evaluate_distribution,
     number,
     probability_bounds,
+    rows_hold,
     statement_holds,
     statistic,
     violation_rate,
@@ -200,3 +201,33 @@ def test_rows_are_not_judged_on_laws():
         statement_holds(checked("preserve mean(perplexity) <= 1.02 * base"), [])
     with pytest.raises(ValueError, match="pointwise"):
         violation_rate(checked("mean(toxicity) < 1"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "base", "expected"),
+    [
+        ("preserve mean(perplexity) <= 1.02 * base", "10.2", "10", True),
+        ("preserve mean(perplexity) <= 1.02 * base", "10.21", "10", False),
+        ("preserve perplexity < base + 1", "11", "10", False),
+        ("preserve not perplexity > base", "10", "10", True),
+        ("preserve mean(perplexity) <= 12 and mean(perplexity) <= 2 * base", "11", "5", False),
+        ("preserve mean(perplexity) in [5, 12]", "12", "1", True),
+        (
+            "preserve 2 * mean(perplexity) - 1 <= 0.5 * base",
+            "5.25",
+            "10",
+            True,
+        ),  # base is the whole left side
+        ("preserve 2 * mean(perplexity) - 1 <= 0.5 * base", "5.26", "10", False),
+        ("preserve -mean(perplexity) >= -12 / 2", "6", "10", True),
+    ],
+)
+def test_statements_about_rows(text, model, base, expected):
+    values = {"perplexity": Fraction(model), "perplexity@base": Fraction(base)}
+    assert rows_hold(checked(text), values) is expected
+
+
+def test_only_statements_about_rows_are_judged_on_quantities():
+    with pytest.raises(ValueError, match="only statements about rows"):
+        rows_hold(checked("mean(toxicity) < 1"), {})
+    assert rows_hold(checked("preserve mean(accuracy) >= base - 1%"), {"accuracy": Fraction(1)}) is False

@@ -10,10 +10,13 @@ from importlib import resources
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lark.lexer import LexerThread
+from policy_mutations import bad_policies, fuzz_input, good_policies
 from policy_strategies import policies
 
 from constraintlang import SourceFile, check_source, format_policy, parse, printer
-from constraintlang.parser import MAX_LINE, build_machine, table_text
+from constraintlang.limits import MAX_LINE
+from constraintlang.machine import build_machine, load_machine, table_text
 from constraintlang.syntax_errors import GENERAL_EXAMPLES, MISTAKES
 from constraintlang.wording import expected_phrase, word
 
@@ -78,7 +81,7 @@ def assert_well_worded(diagnostic, source):
 
 def test_every_parser_state_has_words():
     machine = build_machine()
-    states = machine.parser.parser._parse_table.states
+    states = machine.lark.parser.parser._parse_table.states
     assert len(states) > 300
     for actions in states.values():
         terminals = frozenset(t for t in actions if t.isupper())
@@ -86,7 +89,7 @@ def test_every_parser_state_has_words():
             phrase = expected_phrase(terminals)
             assert phrase
             assert not TERMINALS & set(phrase.replace("`", " ").replace(",", " ").split())
-    for terminal in machine.terminals:
+    for terminal in machine.lark.terminals:
         assert word(terminal.name) != terminal.name
 
 
@@ -111,7 +114,7 @@ def test_tables_and_grammar_parse_alike(monkeypatch):
     texts.append('cap: always (toxicity < 0.1) for domain in {a, "b"}\ngroup g { x }\nlet y = -1%')
     fast = [parse(text) for text in texts]
     machine = build_machine()
-    monkeypatch.setattr("constraintlang.parser._machine", lambda: machine)
+    monkeypatch.setattr("constraintlang.parser.load_machine", lambda: machine)
     assert [parse(text) for text in texts] == fast
 
 
@@ -119,11 +122,11 @@ def test_tables_and_grammar_parse_alike(monkeypatch):
 @given(policies)
 def test_parsing_item_by_item_accepts_what_the_whole_grammar_accepts(policy):
     machine = build_machine_once()
-    run = machine.parse_interactive()
+    run = machine.lark.parse_interactive()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(printer, "MAX_WIDTH", 10**6)  # the grammar alone does not join broken lines
         text = format_policy(policy)
-    tokens = [t for t in machine.lex(text) if t.type != "COMMENT"]
+    tokens = [t for t in machine.tokens(text) if t.type != "COMMENT"]
     for token in tokens:
         run.feed_token(token)
     run.feed_eof(tokens[-1] if tokens else None)
@@ -165,7 +168,7 @@ def test_good_items_survive_bad_ones():
         ("a in [1, 2\nlet b = 1", [("PC002", "[")]),
         ("a < 1)\nb < 1", [("PC003", ")")]),
         ("}\nb < 1", [("PC003", "}")]),
-        ("f(a] < 1", [("PC002", "("), ("PC003", "]")]),
+        ("f(a] < 1", [("PC003", "]")]),
         ("group g { a < 1 } b < 1", [("PC001", "b")]),
         ("toxicity <\n", [("PC005", "<")]),
         ("a < 1 &&\nb < 1", [("PC006", "&&")]),
@@ -177,6 +180,8 @@ def test_good_items_survive_bad_ones():
         ("a < 1\nand b < 1", []),
         ("(a < 1 and\nb < 1)", []),
         ("group g {\n a < (1\n}\nb < 1", [("PC002", "(")]),
+        ("f(a] < 1)", [("PC003", "]")]),
+        ("a in [1, 2)", [("PC003", ")")]),
         ("f(a=1, 2) < 1", [("PC001", "2")]),
     ],
 )
@@ -315,3 +320,14 @@ def test_import_loads_no_heavy_package():
     assert not heavy & loaded
     # The check can fail: what is imported is seen.
     assert "numpy" in modules_after("import constraintlang, numpy")
+
+
+def test_tokens_are_those_of_lark():
+    machine = load_machine()
+    texts = [*good_policies(), *bad_policies(), "a\t\r\n\n b  \n", "\ud800", ""]
+    texts += [text for text in (fuzz_input(5, i) for i in range(2_000)) if isinstance(text, str)]
+    for text in texts:
+        ours = [(t.type, str(t), t.start_pos, t.end_pos) for t in machine.tokens(text)]
+        lexer = LexerThread.from_text(machine._lexer, text)
+        assert ours == [(t.type, str(t), t.start_pos, t.end_pos) for t in lexer.lex(None)]
+    assert {"FOR", "NAME", "UNKNOWN", "BAD_STRING"} <= {t.type for t in machine.tokens('for a $ "x')}

@@ -10,6 +10,8 @@ from policy_strategies import DECLARATIONS, trace_formulas, trace_values, traces
 
 from constraintlang import check_source, parse
 from constraintlang import nodes as n
+from constraintlang import trace_values as in_linear_time
+from constraintlang.normal_form import truth_on_response
 from constraintlang.printer import format_formula
 from constraintlang.semantics import Response, evaluate, kleene_not
 from constraintlang.traces import holds
@@ -21,8 +23,11 @@ def formula(text):
 
 
 def over(node, trace):
-    response = Response({}, {"sentences": trace})
-    return evaluate(n.Over(level="sentences", operand=node), response)
+    """The reference value, which the evaluation in linear time must have, too."""
+    response, whole = Response({}, {"sentences": trace}), n.Over(level="sentences", operand=node)
+    found = evaluate(whole, response)
+    assert truth_on_response(whole, response) is found
+    return found
 
 
 def value(text, trace):
@@ -197,6 +202,15 @@ def test_checked_formulas_evaluate(node, trace):
     (statement,) = check_source(DECLARATIONS + text).require().statements
     verdict = evaluate(statement.formula, Response({"toxicity": Decimal(0)}, {"sentences": trace}))
     assert verdict is over(node, trace)
+
+
+def test_a_long_trace_under_a_deep_formula():
+    text = "a until (b until (a until (b until (a weak_until (b release (a before c))))))"
+    letters = "ab" * 2000
+    found = in_linear_time.holds(formula(text), len(letters), lambda f, i: letters[i] in f.name.parts)
+    assert found is True
+    with pytest.raises(ValueError, match="inside"):
+        in_linear_time.holds(n.Over(level="turns", operand=n.Last()), 3, lambda f, i: None)
 
 
 def test_every_short_trace_of_a_hard_formula():

@@ -36,6 +36,26 @@ def about(*lines, head='test "t"', policy=POLICY):
     return [[checked.statements[i].label for i in case.statements] for case in only.cases]
 
 
+ORDERED = """edition 1
+attribute calm: flag { backend = regex(re"calm") }
+order: over sentences (calm before slur)
+also: always not slur and over turns (eventually calm)
+token: over tokens (globally calm)
+attribute slur: flag { backend = regex(re"darn") }
+"""
+
+
+def test_order_is_judged_on_texts_only():
+    assert about('pass "Calm."', policy=ORDERED) == [["order", "also"]]
+    assert about("given slur = 0", 'pass "Calm."', policy=ORDERED) == [["also"]]
+    for lines in (
+        ["given slur = 0", "pass on also"],
+        ["given slur = [0, 1]", 'holds "name" on also'],
+    ):
+        result = check_source(ORDERED + block(*lines))
+        assert [d.code for d in result.diagnostics if d.is_error] == ["PC705"]
+
+
 def test_the_policy_alone_is_clean():
     assert found("") == []
 

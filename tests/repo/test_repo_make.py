@@ -17,10 +17,19 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no `make` 
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make as from a shell of its own: an outer `make test` must not pass its flags on."""
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-    }
+    """Run make as from a shell of its own: an outer `make test TORCH=...` must not pass on what it was given."""
+    inherited = (
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MAKEOVERRIDES",
+        "MFLAGS",
+        "PYTHON",
+        "VENV",
+        "TORCH",
+        "TORCH_INDEX",
+        "OUTPUT",
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in inherited}
     return subprocess.run(
         ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -58,12 +58,9 @@ def test_exactly_the_files_of_the_packages(wheel: zipfile.ZipFile) -> None:
     assert len(shipped) > 100
 
 
-ABOUT_POLICY_TESTS = {"constraintlang/tests_block.py", "constraintc/commands/test.py"}
-
-
 def test_no_tests_and_no_bytecode(wheel: zipfile.ZipFile) -> None:
     for name in wheel.namelist():
-        assert "test" not in Path(name).stem.split("_") or name in ABOUT_POLICY_TESTS
+        assert "test" not in Path(name).stem.split("_") or name == "constraintc/commands/test.py"
         assert not name.endswith(".pyc")
         assert name.count(".dist-info/") or name.split("/")[0] in PACKAGES
 
@@ -79,4 +76,7 @@ def test_metadata(wheel: zipfile.ZipFile) -> None:
         line.startswith("Requires-Dist: torch") and "extra ==" not in line for line in metadata.splitlines()
     )
     assert "Apache License" in wheel.read(f"{root}/licenses/LICENSE").decode()
-    assert "constraintc = constraintc.main:entry_point" in wheel.read(f"{root}/entry_points.txt").decode()
+    entry_points = wheel.read(f"{root}/entry_points.txt").decode()
+    assert "constraintc = constraintc.main:entry_point" in entry_points
+    assert "[pygments.lexers]\npolicy = constraintc.pygments_lexer:PolicyLexer" in entry_points
+    assert "Requires-Dist: pygls<3,>=2.1; extra == 'lsp'" in metadata

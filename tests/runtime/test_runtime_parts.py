@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -136,6 +137,8 @@ def test_the_command_judges_order(
         'attribute is: flag { backend = regex(re" is ") }\n'
         "order: over sentences (eventually[0, 0] the) under tolerance=50%\n"
         "tokens: P(over tokens (not is until (is or last))) <= 99%\n"
+        "base: P(over sentences (globally the)) >= base - 90%\n"
+        "two: P(over sentences (globally the)) <= P(over sentences (next the@base)) + 100%\n"
     )
     prompts = write_jsonl(tmp_path / "prompts.jsonl", read_jsonl(copied_world.prompts)[:20])
     out = tmp_path / "out"
@@ -149,8 +152,13 @@ def test_the_command_judges_order(
         "--output",
         str(out),
     ]
-    code = main([*words, "--max_new_tokens", "8"])
+    code = main([*words, "--max_new_tokens", "8", "--base", str(copied_world.model)])
     assert code in (0, 1)
+    verdicts = {
+        clause["clause"]: clause for clause in json.loads((out / "verdict.json").read_text())["clauses"]
+    }
+    assert set(verdicts) == {"order", "tokens", "base", "two"}
+    assert all(clause["n"] == 20 for clause in verdicts.values())
     samples = read_jsonl(out / "samples.jsonl")
     ordered = [sample for sample in samples if sample["clause"] == "order"]
     assert len(ordered) == 20

@@ -20,6 +20,7 @@ from world_policy import KINDS, Case, duals_of, make_case
 from constraintlang_compiler.targets import LOG_FLOOR
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import IGNORED_LABEL, collate
+from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.projection import chance_dual
 from constraintlang_runtime.regularizer import language_model_loss
@@ -127,12 +128,18 @@ def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
 def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     """A trainer with a group and an anchor in place, without data or a training loop."""
     trainer = object.__new__(ConstraintTrainer)
-    trainer.groups, trainer.pad_id = [group], END
-    trainer.anchor, trainer.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     regularizer = RegularizerConfig(prefixes="corpus", **options)
     trainer.constraint = SimpleNamespace(
-        method="constraint", regularizer=regularizer, prefixes="corpus", adaptive="domain"
+        method="constraint",
+        regularizer=regularizer,
+        regularizer_rows=None,
+        prefixes="corpus",
+        adaptive="domain",
     )
+    trainer.state, trainer.args = SimpleNamespace(global_step=0), SimpleNamespace(process_index=0)
+    trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END
+    trainer.engine.groups, trainer.engine.config = [group], trainer.constraint
+    trainer.engine.anchor, trainer.engine.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     trainer.accelerator = SimpleNamespace(num_processes=1)
     trainer._micro_step, trainer._term_sums = 0, {}
     return trainer

@@ -90,6 +90,70 @@ test "t" {{
     assert statuses(text) == ["passed", "passed", "passed", "failed", *["passed"] * 5]
 
 
+def test_tails_differences_and_choices_are_judged_on_samples() -> None:
+    low, high = ", ".join(["0.1"] * 200), ", ".join(["0.9"] * 200)
+    few = ", ".join(["20"] * 200)
+    text = f"""edition 1
+tail: quantile(toxicity, 0.9) < 0.5
+worst: cvar(toxicity, 0.9) <= 0.5
+gap: mean(toxicity) - P(words > 10) <= 0.2
+either: mean(toxicity) < 0.3 or P(words > 10) >= 90%
+test "low" {{
+  given toxicity = [{low}]
+  holds on tail
+  holds on worst
+  given words = [{few}]
+  holds on gap
+  holds on either
+}}
+test "high" {{
+  given toxicity = [{high}]
+  violated on tail
+  violated on worst
+  given words = [{few.replace("20", "1")}]
+  violated on gap
+  violated on either
+}}
+test "few" {{
+  given toxicity = [0.1, 0.1]
+  inconclusive on tail
+  inconclusive on worst
+}}
+"""
+    assert statuses(text) == ["passed"] * 10
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("mean(toxicity) <= 0.9 * base", "the base model"),
+        ("mean(toxicity) <= mean(toxicity@base) + 0.1", "the base model"),
+        ("mean(toxicity) < 0.5 per lang", "the values of a tag"),
+        ("mean(toxicity) < 0.5 for domain=chat per topic", "the values of a tag"),
+        ("mean(toxicity | lang=a) <= mean(toxicity) + 0.1", "the tags"),
+        ("over sentences (globally toxicity < 0.5)", "the parts"),
+        ("preserve perplexity <= 1.02 * base", "your rows"),
+    ],
+)
+def test_what_given_scores_do_not_decide_is_refused(statement: str, missing: str) -> None:
+    policy = policy_of(
+        'edition 1\ntag lang in {a, b}\ndomain chat { source = dataset("x/y", split="test"), tags = {topic} }\n'
+        + statement
+    )
+    with pytest.raises(ConfigError, match=missing):
+        verdicts_on(policy.statements[0], policy.attributes, [{"toxicity": Decimal(0)}])
+
+
+def test_tails_need_as_many_responses_to_each_prompt() -> None:
+    policy = policy_of("quantile(toxicity, 0.9) < 0.5")
+    sample = [{"toxicity": Decimal("0.1")}] * 300
+    prompts = [str(i // 3) for i in range(300)]
+    (found,) = verdicts_on(policy.statements[0], policy.attributes, sample, prompts)
+    assert (found.n, found.samples, found.verdict) == (100, 3, "holds")
+    with pytest.raises(ConfigError, match="as many responses"):
+        verdicts_on(policy.statements[0], policy.attributes, sample[1:], prompts[1:])
+
+
 def test_a_sample_needs_every_score() -> None:
     text = 'both: P(toxicity > 0.5 or words > 3) < 90%\ntest "t" {\n  given toxicity = [0, 1]\n  holds on both\n}\n'
     (case,) = runner_of(text).run()[0].cases
@@ -114,6 +178,51 @@ def test_verdicts_on_samples_never_contradict_the_law_they_are(formula: n.Formul
 
 
 # ------------------------------------------------------------------ single responses
+ORDER = HEAD + (
+    'attribute sorry: flag { backend = regex(re"(?i)sorry") }\n'
+    "order: over sentences (sorry before slur)\nquiet: over turns (globally loud < 0.5)\n"
+    "few: always words < 9 and over sentences (weak_next[2, 2] false)\n"
+)
+
+
+def test_order_is_judged_on_the_parts_of_a_text(tmp_path: Path) -> None:
+    text = ORDER + (
+        'test "t" {\n  pass "Sorry. Oh darn!" on order\n  fail "Oh darn! Sorry." on order\n  pass "" on order\n'
+        '  fail "A. B. C." on few\n  pass "A. B." on few\n  given words = 9\n  fail "A. B." on few\n'
+        '  pass "User: LOUD\\nBot: ok" on quiet\n}\n'
+    )
+    assert statuses(text) == ["passed"] * 6 + ["skipped"]
+    (tmp_path / "words.tsv").write_text("LOUD\t0.6\n", encoding="utf-8")
+    *_, last = runner_of(text, tmp_path, live=True).run()[0].cases
+    assert last.status == "failed"
+    assert "`quiet` is violated" in last.message
+
+
+def test_tokens_are_not_judged_without_a_tokenizer() -> None:
+    tokens = 'attribute leak: flag { backend = regex(re"x"), levels = {sequence, tokens} }\n'
+    text = (
+        HEAD
+        + tokens
+        + (
+            "pan: over tokens (globally not leak)\nlate: words > 9 and over tokens (globally not leak)\n"
+            'test "t" {\n  pass "abc" on pan\n  fail "abc" on late\n}\n'
+        )
+    )
+    first, second = runner_of(text).run()[0].cases
+    assert (first.status, second.status) == ("skipped", "passed")
+    assert first.message.startswith("`pan` is about tokens, which depend on a tokenizer")
+
+
+def test_mutants_of_order_are_judged_on_the_same_parts() -> None:
+    cases = 'test "t" {\n  pass "Sorry. Oh darn!" on order\n  fail "Oh darn! Sorry." on order\n}\n'
+    runner = runner_of(ORDER + cases)
+    found = mutate(runner, runner.run())
+    assert (found.num_mutants, found.survivors) == (1, ())
+    weak = runner_of(ORDER + 'test "t" {\n  pass "Hello." on order\n}\n')
+    (survivor,) = mutate(weak, weak.run()).survivors
+    assert survivor.change == "the sides of `before` exchanged"
+
+
 def test_scores_of_texts_without_files_or_models(tmp_path: Path) -> None:
     text = HEAD + (
         "a: always not slur\nb: always words < 3\nc: always loud < 0.5\n"
@@ -205,6 +314,10 @@ def changes(text: str) -> list[tuple[str, str]]:
             ("words > 1", "`>` read as `<=`"),
             ("1", "the threshold 1 read as 0"), ("1", "the threshold 1 read as 2"),
         ]),
+        ("over sentences (eventually slur)", [("eventually slur", "`eventually` read as `globally`")]),
+        ("over sentences (next (last before not slur))", [
+            ("last before not slur", "the sides of `before` exchanged"), ("not slur", "`not` left out"),
+        ]),
         ("preserve mean(perplexity) <= 1.02 * base", [("mean(perplexity) <= 1.02 * base", "`<=` read as `>`")]),
     ],
 )  # fmt: skip
@@ -218,7 +331,7 @@ def test_every_mutant_is_another_statement_that_evaluates(formula: n.Formula, re
     policy = policy_of(DECLARATIONS + format_formula(formula))
     (statement,) = policy.statements
     found = list(mutants(statement, policy.attributes))
-    assert found
+    assert found or isinstance(statement.formula, n.Flag)
     for mutant in found:
         assert mutant.statement.formula != statement.formula
         for scores in responses:

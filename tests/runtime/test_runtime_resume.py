@@ -16,8 +16,7 @@ import pytest
 from tiny_models import World
 
 from constraintc.main import main
-from constraintlang_runtime import checkpoint, rounds, train_run
-from constraintlang_runtime import trainer as trainer_module
+from constraintlang_runtime import checkpoint, engine, rounds, train_run
 from constraintlang_runtime.trainer import ConstraintTrainer
 
 ANCHORS = ("start", "tuned", "previous", "current")
@@ -119,8 +118,8 @@ EVERYWHERE = {
     "before any checkpoint": kill_at_step(2),
     "right after a checkpoint": kill_at_step(3),
     "sampling of the activating round": kill_in_call(rounds, "sample", 3),
-    "the fit": kill_in_call(trainer_module, "fit_auxiliary", 1),
-    "the controllers' start": kill_in_call(trainer_module, "start_controllers", 1),
+    "the fit": kill_in_call(engine, "fit_auxiliary", 1),
+    "the controllers' start": kill_in_call(engine, "start_controllers", 1),
     "between checkpoints": kill_at_step(5),
     "inside the second checkpoint": kill_in_checkpoint(2),
     "publishing the second checkpoint": kill_in_call(checkpoint, "publish", 2),

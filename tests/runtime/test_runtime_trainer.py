@@ -124,7 +124,7 @@ def test_an_infinite_loss_stops_the_run(world: World, tmp_path: Path) -> None:
     trainer = make(world, tmp_path, method="plain")
     with torch.no_grad():
         trainer.model.model.embed_tokens.weight[:] = float("nan")
-    trainer.groups = []
+    trainer.engine.groups = []
     with pytest.raises(TrainingError, match="the loss is nan at step 0"):
         trainer.train()
 

@@ -165,7 +165,7 @@ class _Comparison:
             undecided += [a.reason for a in (forth, back) if a.verdict == "unknown"]
         opens = _binds(old) and bool(looser or undecided)
         if isinstance(before, Requirement) and (looser or undecided):
-            sample = self._breaks(self.after, before).sample or sample
+            sample = self._breaks(self.after, before, after).sample or sample
             if opens and not _standing(old, new)[0] and self._is_implied(before):
                 opens = False
                 looser.append("the rest of the new policy still implies the old statement")
@@ -179,17 +179,21 @@ class _Comparison:
     def _is_moved(self, statement: CheckedStatement) -> bool:
         return any(".".join(name.parts) in self.moved for name in names_in(statement.formula))
 
-    def _breaks(self, holding: Sequence[Requirement | str], failing: Requirement) -> Answer:
-        """A law on which the binding statements of one policy hold and a statement of the other fails."""
-        binding = [
-            r for r in holding if isinstance(r, Requirement) and _binds(r.statement) and r.law == failing.law
-        ]
-        everything = self.decider.ask(binding, failing)
-        return (
-            everything
-            if everything.verdict == "possible"
-            else self.decider.ask(self._near(binding, failing), failing)
-        )
+    def _breaks(
+        self,
+        holding: Sequence[Requirement | str],
+        failing: Requirement,
+        partner: Requirement | str | None = None,
+    ) -> Answer:
+        """A law on which a statement of one policy fails and the binding ones of the other hold.
+
+        Of the other policy only what touches the statement, directly or through others, is looked at; the
+        ``partner`` of the statement has prompts in any case.
+        """
+        binding = [r for r in holding if isinstance(r, Requirement) and _binds(r.statement)]
+        near = _near(binding, failing)
+        surely = [r for r in near if r is partner]
+        return self.decider.ask_all(near, failing, surely=surely, may_be_empty=True)
 
     def _is_implied(self, subject: Requirement) -> bool:
         """Whether the binding statements of the new policy, at no lower confidence, imply an old one.
@@ -201,17 +205,16 @@ class _Comparison:
             for r in self.after
             if isinstance(r, Requirement)
             and _binds(r.statement)
-            and r.law == subject.law
             and r.statement.confidence >= subject.statement.confidence
         ]
-        near = self._near(binding, subject)
-        return self.decider.ask(near, subject).is_impossible and self.decider.ask(near).verdict == "possible"
+        answer = self.decider.ask_all(_near(binding, subject), subject)
+        return answer.is_impossible and self.decider.ask(answer.used).verdict == "possible"
 
-    def _near(self, holding: Sequence[Requirement], subject: Requirement) -> list[Requirement]:
-        """The statements that touch ``subject``, directly or through others."""
-        groups = components([*holding, subject], self.decider.variables)
-        group = next(g for g in groups if subject in g)
-        return [r for r in group if r is not subject]
+
+def _near(holding: Sequence[Requirement], subject: Requirement) -> list[Requirement]:
+    """The statements that share the law and, directly or through others, a score with ``subject``."""
+    group = next(g for g in components([*holding, subject]) if subject in g)
+    return [r for r in group if r is not subject]
 
 
 def _measured(policy: CheckedPolicy, name: str) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -11,19 +11,23 @@ from constraintlang_compiler.analysis.forms import ONE, Variables
 from constraintlang_compiler.analysis.limits import MAX_QUERIES, Budget, TooLarge
 from constraintlang_compiler.analysis.refute import is_refuted
 from constraintlang_compiler.analysis.requirements import Requirement
-from constraintlang_compiler.analysis.rows import Alternatives, Mass, Row
+from constraintlang_compiler.analysis.rows import Alternatives, Mass, Row, TailBound, contradict
 from constraintlang_compiler.analysis.satisfy import Question, find
 from constraintlang_compiler.analysis.space import Space
-from constraintlang_compiler.analysis.witness import Sample
+from constraintlang_compiler.analysis.witness import Sample, meets
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``possible`` comes with a sample law that shows it; ``unknown`` with the reason."""
+    """``possible`` comes with a sample law that shows it; ``unknown`` with the reason.
+
+    ``used`` are statements that were enough for ``impossible``.
+    """
 
     verdict: Literal["possible", "impossible", "unknown"]
     sample: Sample | None = None
     reason: str = ""
+    used: tuple[Requirement, ...] = ()
 
     @property
     def is_impossible(self) -> bool:
@@ -48,7 +52,7 @@ class Decider:
         Every domain has prompts, every score is known and within its declared range. Without ``want_sample``
         the answer may be "unknown" where a sample law would have shown "possible".
         """
-        question = Question(tuple(sorted(holding, key=lambda r: r.index)), failing)
+        question = Question(tuple(sorted(set(holding), key=lambda r: r.index)), failing)
         key = (question, want_sample or (question, True) in self._answers)
         if key not in self._answers:
             try:
@@ -59,6 +63,32 @@ class Decider:
             except RecursionError:
                 return Answer("unknown", reason="a statement is nested too deeply")
         return self._answers[key]
+
+    def ask_all(
+        self,
+        holding: Sequence[Requirement],
+        failing: Requirement | None = None,
+        *,
+        surely: Sequence[Requirement] = (),
+        may_be_empty: bool = False,
+    ) -> Answer:
+        """``ask`` for many statements: they enter only as they are broken by the sample law found so far.
+
+        ``surely`` are those that enter at once. With ``may_be_empty`` a law without prompts in the domain of one
+        of the others does not break it.
+        """
+        used: list[Requirement] = list(surely or ([] if failing is not None else holding[:1]))
+        while True:
+            answer = self.ask(used, failing)
+            if answer.sample is None:
+                return replace(answer, used=tuple(used))
+            broken = [r for r in holding if r not in used and not _is_met(r, answer.sample, may_be_empty)]
+            if not broken:
+                return answer
+            # Statements about scores that the law does not have wait until the others are content.
+            names = {name for row in answer.sample for name in row.scores}
+            scored = [r for r in broken if r.variables <= names]
+            used += scored or broken[:1]
 
     def _answer(self, question: Question, want_sample: bool) -> Answer:
         if len({r.law for r in question.all}) > 1:
@@ -107,7 +137,18 @@ def _alternatives(sides: Sequence[Alternatives], populated: tuple[Row, ...]) -> 
         count *= len(side)
     if count > MAX_QUERIES:
         raise TooLarge(f"{count:,} alternatives have to be tried")
-    return [
-        tuple(dict.fromkeys((*populated, *(row for rows in chosen for row in rows))))
-        for chosen in product(*sides)
-    ]
+    found = []
+    for chosen in product(*sides):
+        together = [row for rows in chosen for row in rows]
+        if not contradict([row for row in together if isinstance(row, TailBound)]):
+            rows = [row for row in together if isinstance(row, Row)]
+            found.append(tuple(dict.fromkeys((*populated, *rows))))
+    return found
+
+
+def _is_met(subject: Requirement, sample: Sample, may_be_empty: bool) -> bool:
+    try:
+        met = meets(subject.statement, sample)
+    except ValueError:  # what the reference interpreter does not know has to be worked out
+        return False
+    return may_be_empty if met is None else met

@@ -49,7 +49,7 @@ def range_of(subject: Requirement, others: Sequence[Requirement], decider: Decid
         return None
     try:
         space = decider.space([subject, *others])
-        rows = [row for other in others for row in other.holds.proof[0]]
+        rows = [row for other in others for row in other.holds.proof[0] if isinstance(row, Row)]
         domain = subject.domains[-1]
         objective = _floats(space, Row(subject.quantity, False, domain))
         mass = _floats(space, Row((Mass(ONE),), False, domain))

@@ -43,7 +43,7 @@ def find_all(policy: CheckedPolicy, budget: Budget) -> list[Diagnostic]:
         )
     usable = [r for r in subjects.requirements if not any(_covers(r.statement, span) for span in dead)]
     decider = Decider(subjects.variables, budget)
-    groups = components(usable, subjects.variables)
+    groups = components(usable)
     for group in groups:
         found += _group(group, decider, show_example=len(group) > 1 or len(groups) == 1)
     if budget.is_spent:
@@ -70,16 +70,16 @@ def _group(group: Sequence[Requirement], decider: Decider, *, show_example: bool
         else:
             meaningful.append(subject)
     left = list(meaningful)
-    together = decider.ask(left) if left else None
+    together = decider.ask_all(left) if left else None
     for _ in range(MAX_CONFLICTS):
         if together is None or not together.is_impossible:
             break
-        conflict = smallest_conflict(left, decider)
+        conflict = smallest_conflict(together.used, decider)
         assert conflict is not None
         loser = loser_first(conflict)[0]
         yield _contradiction(loser, [r for r in conflict if r is not loser], decider)
         left.remove(loser)
-        together = decider.ask(left)
+        together = decider.ask_all(left) if left else None
     if together is not None and together.verdict == "unknown":
         yield from _pairs(left, decider)
         message = f"not decided whether {_these(left)} can hold{_together(left)}: {together.reason}"

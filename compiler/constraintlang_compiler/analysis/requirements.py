@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo, CheckedStatement
-from constraintlang_compiler.analysis.atoms import MIRRORED, opaque_parts
+from constraintlang_compiler.analysis.atoms import MIRRORED, Opaque, Threshold, atoms_in, opaque_parts
 from constraintlang_compiler.analysis.base_law import on_base_law
 from constraintlang_compiler.analysis.forms import ONE, ZERO, Form, Variables
 from constraintlang_compiler.analysis.rows import (
     Alternatives,
+    Excess,
     Mass,
     Moment,
     NotAnalysed,
@@ -54,7 +55,8 @@ class Requirement:
     """A statement with the rows that say it.
 
     ``law`` names what is sampled: statements with different laws never meet. ``quantity`` is the measured
-    number as a sum over the last of ``domains``, for messages; every domain must have prompts.
+    number as a sum over the last of ``domains``, for messages; every domain must have prompts. ``variables`` are
+    the scores and the opaque parts that it speaks of.
     """
 
     index: int
@@ -64,6 +66,7 @@ class Requirement:
     holds: Side
     fails: Side
     quantity: tuple[Part, ...] | None
+    variables: frozenset[str]
 
     def says_what(self, other: Requirement) -> bool:
         """Whether two statements are the same but for their standing: nothing has to be worked out then."""
@@ -80,7 +83,8 @@ class Requirement:
     def rows(self) -> tuple[Row, ...]:
         """Every row."""
         sides = (self.holds.proof, self.holds.trial, self.fails.proof, self.fails.trial)
-        return tuple(dict.fromkeys(row for side in sides for rows in side for row in rows))
+        found = dict.fromkeys(row for side in sides for rows in side for row in rows)
+        return tuple(row for row in found if isinstance(row, Row))
 
 
 def requirement(statement: CheckedStatement, index: int, variables: Variables) -> Requirement:
@@ -104,7 +108,37 @@ def requirement(statement: CheckedStatement, index: int, variables: Variables) -
     domains = tuple(dict.fromkeys(domain for part in parts for domain in part.domains))
     quantities = {quantity for part in parts for quantity in part.quantities}
     quantity = next(iter(quantities)) if len(quantities) == len(parts) == 1 else None
-    return Requirement(index, statement, law_of(statement), domains, holds, fails, quantity)
+    return Requirement(
+        index,
+        statement,
+        law_of(statement),
+        domains,
+        holds,
+        fails,
+        quantity,
+        _touched(holds, fails, variables),
+    )
+
+
+def _touched(holds: Side, fails: Side, variables: Variables) -> frozenset[str]:
+    sides = (holds.proof, holds.trial, fails.proof, fails.trial)
+    parts = {part for side in sides for rows in side for row in rows for part in row.parts}
+    found: set[str] = set()
+    for part in parts:
+        if isinstance(part, Moment | Excess):
+            found.update(part.form.variables)
+        elif isinstance(part, TruthOf):
+            for atom in atoms_in(part.formula, variables):
+                if isinstance(atom, Threshold):
+                    found.update(atom.direction.variables)
+                elif isinstance(atom, Opaque):
+                    found.add(atom.text)
+    # A product of two scores may not be parted from the scores themselves.
+    names = [name for name in found if name in variables.found]
+    return frozenset(
+        {name for name in found if name not in variables.found}
+        | {part for name in names for part in variables.attributes_of(name)}
+    )
 
 
 def law_of(statement: CheckedStatement) -> tuple[object, ...]:
@@ -244,7 +278,7 @@ class _Reader:
         rows = compared(total.parts, wanted, domain)
         if goal in ("true", "false"):
             return tuple((*alternative, *unknown) for alternative in rows)
-        return rows + tuple((Row(scaled(row.parts, -ONE), True, domain),) for row in unknown)
+        return (*rows, *((Row(scaled(row.parts, -ONE), True, domain),) for row in unknown))
 
     def tail(self, total: _Sum, op: str, domain: DomainPredicate | None) -> Alternatives:
         """A quantile or a cvar beside numbers only."""

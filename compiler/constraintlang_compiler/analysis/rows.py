@@ -70,8 +70,33 @@ class Row:
     domain: DomainPredicate | None
 
 
-Alternatives: TypeAlias = tuple[tuple[Row, ...], ...]
-"""A disjunction of conjunctions of rows: empty is false, one without rows is true."""
+@dataclass(frozen=True)
+class TailBound:
+    """A bound on a number that rows say imperfectly; two of them on one number may exclude each other."""
+
+    number: tuple[object, ...]
+    operator: str
+    bound: Fraction
+    parts: tuple[Part, ...] = ()
+
+
+Alternatives: TypeAlias = tuple[tuple[Row | TailBound, ...], ...]
+"""A disjunction of conjunctions: empty is false, one without rows is true."""
+
+
+def contradict(bounds: Sequence[TailBound]) -> bool:
+    """Whether two bounds on one number exclude each other."""
+    uppers = [b for b in bounds if b.operator in ("<", "<=")]
+    lowers = [b for b in bounds if b.operator in (">", ">=")]
+    return any(
+        low.number == up.number
+        and (
+            low.bound > up.bound
+            or (low.bound == up.bound and not (low.operator == ">=" and up.operator == "<="))
+        )
+        for low in lowers
+        for up in uppers
+    )
 
 
 def scaled(parts: Sequence[Part], factor: Fraction) -> tuple[Part, ...]:

@@ -24,3 +24,15 @@ def analyse(
     found = find_all(front.checked, Budget(seconds))
     found += evidence_findings(front.checked, front.lowered, num_prompts)
     return tuple(sort_diagnostics(found))
+
+
+def with_analysis(front: Front, *, num_prompts: int | None = None) -> Front:
+    """``front`` with the findings of ``analyse``, less those that a comment allows."""
+    found = analyse(front, num_prompts=num_prompts)
+    undecided = front.lowered is None or any(d.code == "PC304" for d in found)
+    judged = {"PC502", "PC602"}
+    if num_prompts is not None:
+        judged |= {"PC501"}
+    if not undecided:
+        judged |= {"PC303", "PC304", "PC401", "PC402", "PC403"}
+    return front.with_findings(found, judged.__contains__)

@@ -24,13 +24,13 @@ def smallest_support(
     def imply(kept: Sequence[Requirement]) -> bool:
         return decider.ask(kept, subject, want_sample=False).is_impossible
 
-    together = decider.ask(others, subject)
+    together = decider.ask_all(others, subject)
     if together.verdict == "possible":
         return None
     for other in others:
         if imply([other]):
             return [other]
-    return _filtered(others, imply) if together.is_impossible else None
+    return _filtered(together.used, imply) if together.is_impossible else None
 
 
 def _filtered(

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constraintlang.checked import CheckedPolicy, CheckedStatement
-from constraintlang_compiler.analysis.atoms import Opaque, Threshold, atoms_in
 from constraintlang_compiler.analysis.forms import Variables
 from constraintlang_compiler.analysis.requirements import Requirement, requirement
-from constraintlang_compiler.analysis.rows import Excess, Moment, NotAnalysed, TruthOf
+from constraintlang_compiler.analysis.rows import NotAnalysed
 
 
 @dataclass(frozen=True)
@@ -43,29 +42,11 @@ def subjects_of(policy: CheckedPolicy) -> Subjects:
     return Subjects(variables, tuple(found), tuple(skipped))
 
 
-def touches(subject: Requirement, variables: Variables) -> frozenset[str]:
-    """The variables and opaque parts that a requirement speaks of."""
-    found: set[str] = set()
-    for row in subject.rows:
-        for part in row.parts:
-            if isinstance(part, Moment | Excess):
-                found.update(part.form.variables)
-            elif isinstance(part, TruthOf):
-                for atom in atoms_in(part.formula, variables):
-                    if isinstance(atom, Threshold):
-                        found.update(atom.direction.variables)
-                    elif isinstance(atom, Opaque):
-                        found.add(atom.text)
-    # A product of two scores may not be parted from the scores themselves.
-    inner = {part for name in found if name in variables.found for part in variables.attributes_of(name)}
-    return frozenset(found | inner)
-
-
-def components(subjects: Sequence[Requirement], variables: Variables) -> list[list[Requirement]]:
+def components(subjects: Sequence[Requirement]) -> list[list[Requirement]]:
     """Groups of requirements that share a law and, directly or through others, a variable."""
     groups: list[tuple[tuple[object, ...], set[str], list[Requirement]]] = []
     for subject in subjects:
-        mine = (subject.law, set(touches(subject, variables)), [subject])
+        mine = (subject.law, set(subject.variables), [subject])
         apart = []
         for group in groups:
             if group[0] == mine[0] and group[1] & mine[1]:

@@ -22,6 +22,7 @@ from constraintlang_compiler.analysis.rows import (
     Mass,
     NotAnalysed,
     Row,
+    TailBound,
     TruthOf,
     compared,
     scaled,
@@ -109,6 +110,7 @@ def _cvar(
     step = (top - interval.low) / INTERVALS
     etas = list(dict.fromkeys(interval.low + k * step for k in range(INTERVALS + 1)))
     strict = op in ("<", ">")
+    itself = TailBound((tail.form, tail.level, domain), op, bound)
 
     def row(eta: Fraction, above: Fraction, sign: Fraction) -> Row:
         parts = (Mass((eta - bound) * (1 - tail.level)), Excess(ONE, tail.form, above))
@@ -117,12 +119,12 @@ def _cvar(
     if op in (">", ">="):
         # Some response must reach the bound: finitely many etas alone do not say so.
         reached = Row((TruthOf(-ONE, _event(tail, op, bound), True),), True, domain)
-        return ((reached, *(row(eta, eta, -ONE) for eta in etas)),)
+        return ((itself, reached, *(row(eta, eta, -ONE) for eta in etas)),)
     if for_proof and len(etas) > 1:
         # The quantile of the same level is never larger.
         within = compared((TruthOf(-ONE, _event(tail, op, bound), True), Mass(tail.level)), "<=", domain)
-        return tuple((row(low, high, ONE), *within[0]) for low, high in pairwise(etas))
-    return tuple((row(eta, eta, ONE),) for eta in etas)
+        return tuple((itself, row(low, high, ONE), *within[0]) for low, high in pairwise(etas))
+    return tuple((itself, row(eta, eta, ONE)) for eta in etas)
 
 
 def _event(tail: Tail, op: str, bound: Fraction) -> n.Formula:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from difflib import unified_diff
 
+from msgspec.structs import replace
+
 from constraintlang import check_source
 from constraintlang.checked import CheckedPolicy
 from constraintlang.source import SourceFile
@@ -24,6 +26,11 @@ def canonical_diff(old: SourceFile, new: SourceFile, *, allow_path: bool = False
 
     Raises: PolicyError for a policy that does not compile.
     """
-    policies = (compile_source(source, allow_path=allow_path) for source in (old, new))
-    before, after = (canonical_policy(policy.ir).splitlines() for policy in policies)
+    before, after = (_lines(source, allow_path) for source in (old, new))
     return "\n".join(unified_diff(before, after, old.name, new.name, lineterm="", n=0))
+
+
+def _lines(source: SourceFile, allow_path: bool) -> list[str]:
+    # In the order of the source: by hash, a statement would move whenever it changes.
+    policy = compile_source(source, allow_path=allow_path)
+    return canonical_policy(replace(policy.ir, clauses=policy.clauses_as_written)).splitlines()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 MAX_STATES = 10_000
 MAX_LETTERS = 4_096
-MAX_ENTRIES = 4_000_000  # states times letters: what a table may hold
+MAX_ENTRIES = 1_000_000  # states times letters: what a table may hold
 MAX_STEPS = 4_000_000  # about ten seconds
 MAX_POLICY_STEPS = 20_000_000  # all automata of a policy together
 

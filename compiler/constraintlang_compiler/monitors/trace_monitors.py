@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from constraintlang_compiler.attributes import parts_predicates
-from constraintlang_compiler.canonical import record_json, sha256_of
 from constraintlang_compiler.ir_monitors import AnyScale, FlagScale, TraceAutomaton, TraceFormula
 from constraintlang_compiler.ir_terms import Comparison, Const, FlagRef
 from constraintlang_compiler.monitors.budget import Budget
@@ -43,10 +44,15 @@ class TraceMonitor:
             table=tuple(map(tuple, self.dfa.table.tolist())),
         )
 
-    @property
+    @cached_property
+    def content(self) -> bytes:
+        """The canonical JSON of its file; names and numbers are ASCII, so sorting the keys is all that it takes."""
+        return msgspec.json.encode(self.record(), order="sorted")
+
+    @cached_property
     def hash(self) -> str:
-        """The hash of the file."""
-        return sha256_of(record_json(self.record()))
+        """The hash of its file."""
+        return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
 
     def letters(self, evaluate: Evaluate) -> Ints:
         """The letter of every part, from the known truth values of predicates: int64 [parts]."""

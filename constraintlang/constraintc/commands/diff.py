@@ -113,5 +113,5 @@ def _print(change: Change) -> None:
 
 def _heading(change: Change) -> str:
     if change.status in ("stricter", "added"):
-        return "on this law the new statement fails and the old policy holds"
-    return "on this law the old statement fails and the new policy holds"
+        return "on this law the new statement fails, and the old policy holds where it speaks of it"
+    return "on this law the old statement fails, and the new policy holds where it speaks of it"

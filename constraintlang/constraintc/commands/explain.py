@@ -80,7 +80,8 @@ def _list_codes(output_format: str) -> int:
 
 
 def _explain_code(code: str, output_format: str) -> int:
-    from constraintlang_compiler.catalogue import all_pages, fix_of
+    from constraintlang_compiler.catalogue import all_pages
+    from constraintlang_compiler.fixing import fix_of
 
     found = all_pages().get(code)
     if found is None:

@@ -10,6 +10,7 @@ from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message, visible_text
 from constraintc.rewriting import difference, print_difference, rewrite
 from constraintc.sources import add_allow_path, read_argument
+from constraintlang.diagnostics import PolicyError
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.fixing import Fixed, fix_source
 
@@ -66,6 +67,14 @@ def run(args: argparse.Namespace) -> int:
         except SourceError as error:
             print_error(error.message, error.help)
             unreadable += 1
+            continue
+        except PolicyError as error:  # no UTF-8, or too large: there is no text to repair
+            num_left += len(error.diagnostics)
+            if args.format == "json":
+                left = [d.to_json(error.source) for d in error.diagnostics]
+                records.append({"file": name, "fixed": [], "left": left, "text": None})
+            else:
+                print_diagnostics(error.diagnostics, error.source, sys.stderr)
             continue
         num_fixed += len(fixed.made)
         num_left += sum(d.is_error for d in fixed.diagnostics)

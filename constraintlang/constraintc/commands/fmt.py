@@ -11,7 +11,7 @@ from constraintc.output import print_diagnostics, print_error, print_json, print
 from constraintc.rewriting import difference, print_difference, rewrite
 from constraintc.sources import read_argument
 from constraintlang.diagnostics import PolicyError
-from constraintlang.formatting import format_source
+from constraintlang.formatting import format_lines, format_source
 from constraintlang_compiler.errors import SourceError
 
 HELP = """Rewrite policy files in their one canonical form: spaces, brackets, line breaks.
@@ -38,8 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diff", action="store_true", help="write nothing; print what would change")
     parser.add_argument(
+        "--lines", metavar="FIRST:LAST", type=_lines, help="format only the items on these lines"
+    )
+    parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one record for each file"
     )
+
+
+def _lines(text: str) -> tuple[int, int]:
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected two line numbers such as 3:7")
+    return int(first), int(last)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 def _format(name: str, args: argparse.Namespace) -> dict[str, Any]:
     try:
         source = read_argument(name)
-        text = format_source(source)
+        text = format_source(source) if args.lines is None else format_lines(source, *args.lines)
         changed = text != source.text
         if changed and name != "-" and not args.check and not args.diff:
             rewrite(name, text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
 from constraintc.sources import add_allow_path, policy_folder, read_argument
+from constraintlang.diagnostics import PolicyError
 from constraintlang.source import SourceFile
 from constraintlang_compiler.errors import SourceError
 from constraintlang_compiler.front import check_and_lower
@@ -73,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
         except SourceError as error:
             print_error(error.message, error.help)
             codes.append(ExitCode.USAGE)
+            continue
+        except PolicyError as error:  # no UTF-8, or too large
+            print_diagnostics(error.diagnostics, error.source, sys.stderr)
+            codes.append(ExitCode.REJECTED)
             continue
         if outcome is None:
             codes.append(ExitCode.REJECTED)

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from constraintc.given_scores import given_scores, only_statement, parse_tags
     from constraintc.why_output import law_line, short_line
     from constraintlang.accounts import accounts, law_accounts, scores_read
-    from constraintlang_runtime.text_scores import TextScores, gather
+    from constraintlang_runtime.text_parts import gather_response
+    from constraintlang_runtime.text_scores import TextScores
 
     front, source = read_policy(args.policy, allow_path=args.allow_path)
     policy, ir = front.require()
@@ -77,13 +78,13 @@ def run(args: argparse.Namespace) -> int:
         files=front.files,
         allow_path=args.allow_path,
     )
-    names = scores_read(policy, of_law=True)
+    names = scores_read(policy, of_law=True, ordered=True)
     verdicts: set[str] = set()
     texts = []
     for text in _lines():
-        scores, problems = gather(names, given, scorer, text)
-        texts.append(scores)
-        found = accounts(policy, scores, problems=problems, tags=tags)
+        response, problems = gather_response(policy, names, given, scorer, text)
+        texts.append(response.scores)
+        found = accounts(policy, response, problems=problems, tags=tags)
         verdicts |= {a.verdict for a in found if a.statement.strength != "prefer" or a.verdict == "unknown"}
         if args.format == "json":
             print(

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from constraintc.given_scores import given_scores, only_statement, parse_tags
     from constraintc.why_output import account_lines, sample_lines
     from constraintlang.margins import CRISP, smooth
-    from constraintlang_runtime.text_scores import TextScores, gather
+    from constraintlang_runtime.text_scores import TextScores
 
     front, source = read_policy(args.policy, allow_path=args.allow_path)
     policy, ir = front.require()
@@ -103,9 +103,11 @@ def run(args: argparse.Namespace) -> int:
                 print(visible_text("\n".join(sample_lines(account, problems))), end="\n\n")
         return _code([(account.verdict, account.statement.strength) for account in sampled])
     from constraintlang.accounts import accounts, scores_read
+    from constraintlang_runtime.text_parts import gather_response
 
-    scores_of_text, problems = gather(scores_read(policy), given, scorer, args.text)
-    found = accounts(policy, scores_of_text, problems=problems, tags=parse_tags(args.tag), logic=logic)
+    names = scores_read(policy, ordered=args.text is not None)
+    response, problems = gather_response(policy, names, given, scorer, args.text)
+    found = accounts(policy, response, problems=problems, tags=parse_tags(args.tag), logic=logic)
     if args.format == "json":
         print_json([account.to_json() for account in found])
     else:

@@ -8,7 +8,16 @@ from constraintlang.source import Span
 
 NO_SPAN = Span(0, 0)
 PLACES = frozenset(
-    {"span", "name_span", "label_span", "function_span", "type_span", "flag_spans", "level_span"}
+    {
+        "span",
+        "name_span",
+        "label_span",
+        "function_span",
+        "type_span",
+        "flag_spans",
+        "key_spans",
+        "level_span",
+    }
 )
 NOT_COMPARED = PLACES | {"percent", "comments"}  # how a number was written; what only the formatter reads
 

@@ -29,6 +29,7 @@ class UnderClause(Node, frozen=True, kw_only=True):
     """``under temperature=0, samples=25``."""
 
     settings: tuple[tuple[str, Scalar], ...]
+    key_spans: tuple[Span, ...] = ()
 
 
 class WeightClause(Node, frozen=True, kw_only=True):
@@ -99,6 +100,7 @@ class Call(Node, frozen=True, kw_only=True):
     function: str
     arguments: tuple[Scalar, ...] = ()
     keywords: tuple[tuple[str, Scalar], ...] = ()
+    key_spans: tuple[Span, ...] = ()
 
 
 class SetValue(Node, frozen=True, kw_only=True):

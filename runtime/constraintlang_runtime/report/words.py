@@ -35,6 +35,9 @@ _SUBJECT = {
     "mean": "The mean in",
     "probability": "The probability in",
     "violation rate": "The violation rate of",
+    "quantile": "The quantile in",
+    "cvar": "The conditional value at risk in",
+    "difference": "The difference in",
 }
 
 
@@ -155,6 +158,8 @@ def sentence(clause: ClauseResult) -> str:
     """
     if clause.verdict == "vacuous":
         return f"Nothing was checked for {name(clause)}: no held-out prompt lies in its domain"
+    if clause.kind == "choice" and clause.verdict != "error":
+        return f"Of the alternatives in {name(clause)}, over {clause.n:,} held-out prompts: {clause.note}"
     if clause.verdict == "error" or clause.estimate is None:
         return f"No verdict for {name(clause)}: {clause.note or 'scores are missing'}"
     prompts = f"{clause.n:,} held-out prompt{'' if clause.n == 1 else 's'}"
@@ -186,6 +191,8 @@ def reading(clause: ClauseResult) -> str:
     wish = "Preferably, " if clause.strength == "prefer" else ""
     if clause.hard:
         body = f"no reply{where} may violate it"
+    elif clause.kind in ("choice", "difference"):
+        body = f"over the replies{where} it is true that {name(clause)}"
     elif clause.kind == "violation":
         body = f"at most {amount(clause, clause.bound)} of the replies{where} may violate it"
     else:

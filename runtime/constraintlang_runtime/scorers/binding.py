@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.data_files import data_path
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_policies.library import PREFIX
@@ -42,7 +45,7 @@ def bind_scorers(
     files: Mapping[str, Path] | None = None,
     allow_path: bool = False,
 ) -> dict[str, Scorer]:
-    """One scorer per attribute of the policy.
+    """One scorer per attribute of the policy, and one per attribute that is read on the base model, ``a@base``.
 
     A ready callable wins over an option, an option over the backend written in the policy. ``files`` are the word
     lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
@@ -50,7 +53,10 @@ def bind_scorers(
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
-    names = [attribute.name for attribute in policy.attributes]
+    own = [attribute.name for attribute in policy.attributes]
+    needed = attributes_needed(policy.clauses)
+    on_base = [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
+    names = [*own, *on_base]
     for name in [*options, *ready]:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
@@ -58,10 +64,14 @@ def bind_scorers(
                 f"--scorer: the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
                 help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
             )
+    wanted = [
+        *policy.attributes,
+        *(replace(policy.attribute(key.removesuffix("@base")), name=key, backend=None) for key in on_base),
+    ]
     return {
         attribute.name: ready.get(attribute.name)
         or _build(attribute, options.get(attribute.name), files.get(attribute.name), folder, allow_path)
-        for attribute in policy.attributes
+        for attribute in wanted
     }
 
 
@@ -80,10 +90,10 @@ def _build(
             return _lexicon(attribute, Path(path))
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:
-        raise ConfigError(
-            f"no scorer for the attribute `{attribute.name}`",
-            help=f"add --scorer {attribute.name}=PATH[#LABEL], or give the attribute a backend in the policy",
-        )
+        help = f"add --scorer {attribute.name}=PATH[#LABEL], or give the attribute a backend in the policy"
+        if attribute.name.endswith("@base"):
+            help = f"pass a callable in Python that scores under the base model: scorers={{'{attribute.name}': ...}}"
+        raise ConfigError(f"no scorer for the attribute `{attribute.name}`", help=help)
     arguments, keywords = backend.arguments, backend.keywords
     if backend.kind == "classifier":
         local = folder / arguments[0]

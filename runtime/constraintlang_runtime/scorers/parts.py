@@ -15,7 +15,8 @@ from constraintlang_compiler.parts import Parts, PartScores
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.scorers.pool import ScoringPool
 
-Scores = dict[str, NDArray[np.float64]]
+Scored = tuple[dict[str, NDArray[np.float64]], Parts]
+"""The scores of whole responses by attribute, and those of their parts."""
 
 
 def score_responses(
@@ -28,7 +29,7 @@ def score_responses(
     *,
     columns: Mapping[str, Sequence[Any]] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Scores, Parts]:
+) -> Scored:
     """What ``checkers.statistics`` needs for the clauses; a scorer sees a part as it sees a whole response.
 
     ``prompts`` and ``completions`` are the texts of ``rows``, whose tokens count at the level ``tokens``.

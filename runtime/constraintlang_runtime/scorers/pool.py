@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_runtime.errors import ScorerError
@@ -31,6 +32,9 @@ class ScoringPool:
         max_remembered: int = 1_000_000,
     ) -> None:
         self._attributes = {attribute.name: attribute for attribute in attributes}
+        for name in scorers:
+            if name.endswith("@base"):  # the same attribute under the base model
+                self._attributes[name] = replace(self._attributes[name.removesuffix("@base")], name=name)
         self._scorers = dict(scorers)
         self._batch_size = batch_size
         self._max_remembered = max_remembered

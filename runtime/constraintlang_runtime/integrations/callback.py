@@ -1,0 +1,188 @@
+"""``ConstraintCallback``: a policy's regularizer for a trainer that already exists, transformers' or TRL's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.checkpoint import STATE_FILE
+from constraintlang_runtime.data import Row, collate, encode_rows, prompt_rows
+from constraintlang_runtime.engine import ConstraintEngine
+from constraintlang_runtime.errors import ConfigError, TrainingError
+from constraintlang_runtime.integrations.policy import Policy
+from constraintlang_runtime.penalty import regularizer_term
+from constraintlang_runtime.sampling import derived_seed, seeded
+from constraintlang_runtime.settings import ConstraintSettings
+
+logger = logging.getLogger(__name__)
+REFUSED = ("method", "schedule", "prefixes", "adaptive", "preserve_weight")
+
+
+class ConstraintCallback(TrainerCallback):
+    """Before each step, adds the gradient of the regularizer to what the trainer is about to compute.
+
+    Equation: with ḡ the trainer's own gradient of a mean loss per token, the step uses
+    ḡ + ∇ Σ_d ρ_d w_d E_{s ~ sampled prefixes of d} D(q̂_d, p): the loss of ``ConstraintTrainer`` with
+    ``prefixes: sampled``, w_d the share of the group's tokens among ``rows`` (without rows, each group counts alike).
+    The trainer's loss is not touched, so any that steps an optimizer on a causal LM will do; gradients are clipped
+    together.
+
+    Args:
+        policy: the policy with its scorers.
+        prompts: rows with ``prompt`` (or ``messages``) and tags; they are sampled during training.
+        rows: the training rows as text, when they are at hand: their violations set the weight of the regularizer.
+        settings: those of ``docs/settings.md`` that belong to the constraint, e.g. ``anchor="start"``, ``rounds=32``.
+
+    State is kept in the trainer's checkpoints and restored with them. ``history`` has one record per group and round.
+    Not run under DeepSpeed, FSDP or fp16 loss scaling: refused.
+    Raises: ConfigError for a wrong setting; at the start of training DataError, ScorerError; later TrainingError.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Row | str],
+        *,
+        rows: Sequence[Row] | None = None,
+        **settings: Any,
+    ) -> None:
+        known = [f.name for f in fields(ConstraintSettings) if f.name not in REFUSED]
+        for name in settings:
+            if name not in known:
+                raise ConfigError(f"the callback has no setting `{name}`", help=f"it has {', '.join(known)}")
+        self.config = ConstraintSettings(**settings, prefixes="sampled")
+        self.config.check()
+        self._policy = policy
+        self._prompts = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+        self._rows = None if rows is None else [dict(row) for row in rows]
+        self.engine: ConstraintEngine | None = None
+        self.history: list[dict[str, Any]] = []
+
+    # ------------------------------------------------------------ events of the trainer
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Encode the prompts, make the groups, and take the state of the checkpoint that is resumed, if any."""
+        _check(args)
+        model, tokenizer = kwargs["model"], kwargs["processing_class"]
+        config = self.config
+        prompts = prompt_rows(
+            encode_rows(
+                self._prompts, tokenizer, max_length=config.max_length, seed=args.seed, need_completion=False
+            )
+        )
+        rows = encode_rows(self._rows or [], tokenizer, max_length=config.max_length, seed=args.seed)
+        self.engine, _ = ConstraintEngine.prepare(
+            self._policy.compiled, rows, prompts, config, self._policy.pool, tokenizer,
+            max_steps=state.max_steps, seed=args.seed,
+        )  # fmt: skip
+        self.engine.keeps_start = True  # when a run is resumed, the model comes with the checkpoint's weights
+        self.engine.log = lambda record: self._record(record, state)
+        if self._rows is None:
+            for group in self.engine.groups:
+                group.corpus_share = 1.0 / len(self.engine.groups)
+        self.engine.take_start(model, preserves=False)
+        if state.global_step:
+            self._resume(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", model, args)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Run the round that is due, then add the regularizer's gradient for this step."""
+        engine, model = self._running(), kwargs["model"]
+        if engine.is_round(state.global_step):
+            engine.run_round(model, state.global_step)
+        for number in engine.active():
+            for part in range(args.gradient_accumulation_steps):
+                self._add_gradient(engine, number, model, args, state.global_step, part)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the constraint's state beside the trainer's."""
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if folder.is_dir():
+            self._running().save(folder, {"history": self.history})
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure once more, after the last step."""
+        engine = self._running()
+        if state.global_step >= engine.max_steps:
+            engine.run_round(kwargs["model"], engine.last_round_step)
+
+    # ------------------------------------------------------------ parts
+    def _add_gradient(
+        self, engine: ConstraintEngine, number: int, model: Any, args: Any, step: int, part: int
+    ) -> None:
+        group, config = engine.groups[number], self.config
+        assert engine.anchor is not None
+        count = config.regularizer_rows or max(
+            1, round(group.corpus_share * args.per_device_train_batch_size)
+        )
+        chosen = engine.sampled_rows(number, count, step, part, args.process_index)
+        if not chosen:
+            return
+        device = next(model.parameters()).device
+        batch = collate(chosen, pad_token(engine.tokenizer)).to(device)
+        with seeded(derived_seed(args.seed, "regularizer", step, part, number, args.process_index)):
+            logits = model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            ).logits
+            # N = 1: the trainer's loss is a mean over tokens, and so is this one
+            loss = regularizer_term(
+                group, engine.anchor, batch, logits,
+                corpus_rows=torch.zeros(0, dtype=torch.long), sampled_rows=torch.arange(len(chosen), device=device),
+                corpus_tokens=group.corpus_share, config=config.regularizer,
+            )  # fmt: skip
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the regularizer is {float(loss.detach())} at step {step}",
+                    help="lower the learning rate, and check the prompts",
+                )
+            _accumulate(model, loss / args.gradient_accumulation_steps)
+
+    def _record(self, record: Mapping[str, Any], state: Any) -> None:
+        kept = {**record, "step": state.global_step}
+        self.history.append(kept)
+        state.log_history.append(kept)
+        logger.info("constraint: %s", kept)
+
+    def _resume(self, folder: Path, model: Any, args: Any) -> None:
+        if not (folder / STATE_FILE).exists():
+            raise TrainingError(
+                f"`{folder}` holds no state of the constraint",
+                help="resume from a checkpoint that was written with this callback, in the trainer's output_dir",
+            )
+        self.history = self._running().load(folder, model, args.device)["history"]
+
+    def _running(self) -> ConstraintEngine:
+        if self.engine is None:
+            raise TrainingError(
+                "the callback was not told that training begins", help="pass it to the trainer"
+            )
+        return self.engine
+
+
+def _accumulate(model: Any, loss: torch.Tensor) -> None:
+    """Add the gradient of ``loss`` to the parameters' own.
+
+    Not by ``backward``: that would set off the hooks by which a distributed trainer averages gradients, before it
+    has added its own.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _check(args: Any) -> None:
+    if args.fp16:
+        raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
+    if getattr(args, "deepspeed", None) or getattr(args, "fsdp", None):
+        raise ConfigError(
+            "the callback was not run under DeepSpeed or FSDP",
+            help="use DDP, one device, or ConstraintTrainer",
+        )

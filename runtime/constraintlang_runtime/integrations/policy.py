@@ -1,0 +1,229 @@
+"""``Policy``: a compiled policy with the scorers that measure it, as an object that other tools can hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constraintlang.source import SourceFile
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.attributes import parts_needed
+from constraintlang_compiler.domains import matches
+from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.pipeline import compile_path, compile_source
+from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.protocol import Scorer
+
+if TYPE_CHECKING:
+    from constraintlang_runtime.decoding_masks import LanguageMask
+    from constraintlang_runtime.integrations.callback import ConstraintCallback
+    from constraintlang_runtime.integrations.guide import Guide
+    from constraintlang_runtime.integrations.reward import PolicyReward
+
+ScorerLike = Scorer | str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The statistics of responses: ``values`` [n, K] (NaN where unknown), ``inside`` [n, K] whether a clause speaks
+    of the response at all, columns as ``Policy.clauses``.
+    """
+
+    values: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+
+class Policy:
+    """A policy that can judge texts, filter rows, reward completions and be asserted in a test.
+
+    >>> policy = Policy.from_text("short: words <= 3")
+    >>> policy.satisfied(["one two", "one two three four"])
+    [True, False]
+    """
+
+    def __init__(
+        self, compiled: CompiledPolicy, scorers: Mapping[str, Scorer], *, folder: Path = Path()
+    ) -> None:
+        self.compiled = compiled
+        self.folder = folder
+        self.scorers = dict(scorers)
+        self.pool = ScoringPool(compiled.ir.attributes, self.scorers)
+        self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        scorers: Mapping[str, ScorerLike] | None = None,
+        allow_path: bool = False,
+    ) -> Policy:
+        """A policy from a ``.policy`` file or a compiled directory.
+
+        ``scorers`` bind attributes to callables, or to what ``--scorer`` takes: ``"unitary/toxic-bert#toxic"``, a
+        path, a word list. What is not bound is measured by the backend that the policy names.
+        Raises: PolicyError, SourceError, ArtifactError, ConfigError (an attribute that nothing measures).
+        """
+        place = Path(path)
+        folder = place if place.is_dir() else place.parent
+        return cls._bound(compile_path(path, allow_path=allow_path), scorers or {}, folder, allow_path)
+
+    @classmethod
+    def from_text(cls, text: str, *, scorers: Mapping[str, ScorerLike] | None = None) -> Policy:
+        """A policy from its text; paths that it names are those below the working directory.
+
+        Raises: PolicyError, ConfigError.
+        """
+        return cls._bound(compile_source(SourceFile(text)), scorers or {}, Path(), False)
+
+    @classmethod
+    def _bound(
+        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, allow_path: bool
+    ) -> Policy:
+        named = parse_scorer_options([f"{name}={s}" for name, s in scorers.items() if isinstance(s, str)])
+        ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
+        bound = bind_scorers(
+            compiled.ir, named, ready, folder=folder, files=compiled.files, allow_path=allow_path
+        )
+        return cls(compiled, bound, folder=folder)
+
+    # ------------------------------------------------------------ judging texts
+    def judge(
+        self,
+        completions: Sequence[str],
+        prompts: Sequence[str] | None = None,
+        tags: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Judged:
+        """The statistic of every clause for every completion, small is good; each distinct text is scored once.
+
+        ``tags`` are those of each prompt; without them every prompt has none, and a clause with a domain speaks of
+        no response.
+        Raises: ScorerError when a scorer fails, ConfigError for a clause that counts tokens.
+        """
+        from constraintlang_compiler.checkers import statistics
+        from constraintlang_runtime.scorers.parts import score_responses
+
+        if "tokens" in parts_needed(self.clauses):
+            raise ConfigError(
+                "the policy speaks of tokens, and texts have none",
+                help="verify it with `constraintc eval`, which has the model's own tokens",
+            )
+        count = len(completions)
+        prompts = [""] * count if prompts is None else list(prompts)
+        tags = [{}] * count if tags is None else list(tags)
+        if not len(prompts) == len(tags) == count:
+            raise DataError(
+                f"got {len(prompts)} prompts, {count} completions and tags of {len(tags)} rows",
+                help="give one of each for every response",
+            )
+        keys = sorted({key for row in tags for key in row})
+        columns = {key: [row.get(key) for row in tags] for key in keys}
+        scores, parts = score_responses(
+            self.pool, self.clauses, (), prompts, list(completions), None, columns=columns
+        )
+        values = statistics(self.clauses, scores, parts) if count else np.empty((0, len(self.clauses)))
+        inside = np.array(
+            [[matches(clause.domain, row) for clause in self.clauses] for row in tags], dtype=np.bool_
+        ).reshape(count, len(self.clauses))
+        return Judged(values, inside)
+
+    def satisfied(
+        self,
+        completions: Sequence[str],
+        prompts: Sequence[str] | None = None,
+        tags: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[bool]:
+        """Whether each response obeys every statement about single responses that speaks of it.
+
+        An unknown score counts as a violation, as in verification; `prefer` demands nothing. Statements about all
+        responses together (``mean``, ``quantile``, ...) decide no single one.
+        Raises: ConfigError when no statement is about single responses, so that nothing would be judged.
+        """
+        single = [k for k, c in enumerate(self.clauses) if _is_about_one(c)]
+        if not single:
+            raise ConfigError(
+                "no statement of the policy is about single responses, so none can be called satisfied or not",
+                help="judge all responses together with `constraintc eval` or `assert_satisfies`",
+            )
+        found = self.judge(completions, prompts, tags)
+        broken = found.inside[:, single] & ~(found.values[:, single] == 0)
+        return [not bad for bad in broken.any(axis=1).tolist()]
+
+    # ------------------------------------------------------------ in the hands of other tools
+    def filter(self) -> Callable[[Mapping[str, Any]], Any]:
+        """A function for ``datasets.Dataset.filter``, with or without ``batched=True``: keep what satisfies.
+
+        >>> keep = Policy.from_text("short: words <= 3").filter()
+        >>> keep({"prompt": "Count.", "completion": "one two"})
+        True
+        """
+        from constraintlang_runtime.integrations.rows import satisfied_rows
+
+        return lambda rows: satisfied_rows(self, rows)
+
+    def reward_func(
+        self, clause: str | None = None, *, weights: Mapping[str, float] | None = None, adaptive: bool = False
+    ) -> PolicyReward:
+        """A reward function for TRL's trainers: minus the weighted statistics of the clauses; see ``PolicyReward``.
+
+        ``clause`` picks one by its name. Raises: ConfigError for a name that the policy does not have.
+        """
+        from constraintlang_runtime.integrations.reward import PolicyReward
+
+        for name in weights or {}:
+            self._clause(name)
+        chosen = range(len(self.clauses)) if clause is None else [self.clauses.index(self._clause(clause))]
+        return PolicyReward(self, tuple(chosen), weights or {}, adaptive=adaptive)
+
+    def logits_processor(
+        self, tokenizer: Any, *, clauses: Sequence[str] | None = None, end_tokens: Sequence[int] | None = None
+    ) -> LanguageMask:
+        """Hard masks for ``generate``: only tokens after which the response can still satisfy the wording clauses.
+
+        For clauses about regular expressions and word lists, however they tolerate violations otherwise; ``clauses``
+        picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
+        Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
+        """
+        from constraintlang_runtime.decoding_masks import language_mask
+
+        chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
+        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        return language_mask(self.compiled.ir, chosen, tokenizer, end_tokens=ends, folder=self.folder)
+
+    def guidance(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **settings: Any) -> Guide:
+        """A logits processor that makes a model obey the policy while it samples, untrained; see ``fit_guide``."""
+        from constraintlang_runtime.integrations.guide import fit_guide
+
+        return fit_guide(self, model, tokenizer, prompts, **settings)
+
+    def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
+        """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""
+        from constraintlang_runtime.integrations.callback import ConstraintCallback
+
+        return ConstraintCallback(self, prompts, **settings)
+
+    def reward_funcs(self) -> list[PolicyReward]:
+        """One reward function per clause, so that TRL logs each under the clause's name."""
+        return [self.reward_func(clause.name) for clause in self.clauses]
+
+    def _clause(self, name: str) -> Clause:
+        for clause in self.clauses:
+            if clause.name == name:
+                return clause
+        names = ", ".join(clause.name for clause in self.clauses)
+        raise ConfigError(f"the policy has no clause `{name}`; it has {names}")
+
+
+def _is_about_one(clause: Clause) -> bool:
+    return (
+        isinstance(clause.statistic, Indicator) and clause.kind == "violation" and clause.strength != "prefer"
+    )

@@ -1,0 +1,133 @@
+"""``PolicyReward``: a policy as a reward function in TRL's shape, with weights that can follow the bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from constraintlang_compiler.ir import Indicator
+from constraintlang_runtime.control import ControllerState, update
+from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.integrations.texts import as_text
+
+if TYPE_CHECKING:
+    from constraintlang_runtime.integrations.policy import Policy
+
+SET_POINT_SHARE = 0.75
+MAX_WEIGHT = 100.0
+
+
+class PolicyReward:
+    """Reward of a completion under the clauses that speak of its prompt.
+
+    Equation: r(x, y) = -Σ_k λ_k f_k(x, y), f_k the clause's statistic (1 where a statement about single responses is
+    violated, else 0; of a mean, its value); None where no clause speaks of the prompt, which TRL takes as "not
+    applicable". With TRL's KL coefficient β, the optimum is p_0 exp(r / β), the exponential tilt of ``docs/method.md``
+    with duals λ / β.
+    ``weights`` are the λ by clause name, 1 when not given. ``adaptive`` moves each λ after every call, so that the
+    clause's rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It then
+    has to see the completions of training and nothing else. Ranks average what they saw.
+    ``state_dict`` and ``load_state_dict`` keep the λ over a restart.
+    Raises: ScorerError when a score is unavailable: training cannot guess it.
+    """
+
+    def __init__(
+        self, policy: Policy, clauses: Sequence[int], weights: Mapping[str, float], *, adaptive: bool = False
+    ) -> None:
+        self._policy = policy
+        self._columns = tuple(clauses)
+        self._names = tuple(policy.clauses[k].name for k in self._columns)
+        self.adaptive = adaptive
+        self._states = {
+            name: ControllerState(
+                value=float(weights.get(name, 1.0)),
+                weight=1.0,
+                set_point=_set_point(policy, k),
+                gain=0.1,
+                max_value=MAX_WEIGHT,
+            )
+            for name, k in zip(self._names, self._columns, strict=True)
+        }
+        self.__name__ = self._names[0] if len(self._names) == 1 else "policy"  # TRL's key in the logs
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """λ by clause name, as they are now."""
+        return {name: state.value for name, state in self._states.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``adaptive`` has learned, as plain data."""
+        return {name: state.to_dict() for name, state in self._states.items()}
+
+    def load_state_dict(self, states: Mapping[str, Any]) -> None:
+        """Inverse of ``state_dict``."""
+        self._states = {name: ControllerState.from_dict(states[name]) for name in self._names}
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[float | None]:
+        """One reward per completion; ``columns`` of the data set are the tags of the prompts."""
+        count = len(completions)
+        tags = {
+            key: values
+            for key, values in columns.items()
+            if isinstance(values, list | tuple) and len(values) == count and key not in ("completion_ids",)
+        }
+        rows = [{key: values[i] for key, values in tags.items()} for i in range(count)]
+        found = self._policy.judge([as_text(c) for c in completions], [as_text(p) for p in prompts], rows)
+        inside = found.inside[:, self._columns]
+        values = np.where(inside, found.values[:, self._columns], 0.0)
+        if np.isnan(values).any():
+            row, column = np.argwhere(np.isnan(values))[0]
+            raise ScorerError(
+                f"`{self._names[column]}` has no score for {as_text(completions[row])[:60]!r}",
+                help="make the scorer return a number for every text; training cannot guess one",
+            )
+        duals = np.array([self._states[name].value for name in self._names])
+        rewards = 0.0 - (values * duals).sum(axis=1)
+        log_metric = columns.get("log_metric")
+        means = self._means(values, inside)
+        for name, (total, seen) in zip(self._names, means, strict=True):
+            if log_metric is not None and seen:
+                log_metric(f"constraint/{name}/value", total / seen)
+                log_metric(f"constraint/{name}/weight", self._states[name].value)
+        if self.adaptive:
+            self._move(means)
+        return [float(r) if own.any() else None for r, own in zip(rewards, inside, strict=True)]
+
+    def _means(self, values: Any, inside: Any) -> list[tuple[float, float]]:
+        """Sum of each statistic and number of completions that it speaks of, over all ranks."""
+        pairs = np.stack([values.sum(axis=0), inside.sum(axis=0).astype(np.float64)], axis=1)
+        if self.adaptive:
+            import torch.distributed as dist
+
+            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+                gathered: list[Any] = [None] * dist.get_world_size()
+                dist.all_gather_object(gathered, pairs)
+                pairs = np.sum(gathered, axis=0)
+        return [(float(total), float(seen)) for total, seen in pairs]
+
+    def _move(self, means: Sequence[tuple[float, float]]) -> None:
+        for name, k, (total, seen) in zip(self._names, self._columns, means, strict=True):
+            if not seen:
+                continue
+            state, high = self._states[name], _high(self._policy, k)
+            # in the units of [0, 1], where the controller works; λ itself stays in those of the statistic
+            scaled = replace(state, set_point=min(max(state.set_point / high, 1e-3), 0.999))
+            moved = update(scaled, total / high, seen, scale=high)
+            self._states[name] = replace(moved, set_point=state.set_point, weight=1.0, doublings=0, window=())
+
+
+def _set_point(policy: Policy, k: int) -> float:
+    return SET_POINT_SHARE * float(policy.clauses[k].bound)
+
+
+def _high(policy: Policy, k: int) -> float:
+    clause = policy.clauses[k]
+    if isinstance(clause.statistic, Indicator):
+        return 1.0
+    high = getattr(clause.statistic, "high", None)
+    return float(high) if high is not None else max(1.0, 2 * float(clause.bound))

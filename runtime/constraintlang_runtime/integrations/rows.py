@@ -1,0 +1,46 @@
+"""Which rows of a data set satisfy a policy: one row, or a batch of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from constraintlang_runtime.data import CONTENT_COLUMNS
+from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.integrations.texts import USUAL_SHAPES, row_texts
+
+if TYPE_CHECKING:
+    from constraintlang_runtime.integrations.policy import Policy
+
+
+def satisfied_rows(policy: Policy, rows: Mapping[str, Any]) -> bool | list[bool]:
+    """Whether a row satisfies the policy; for a batch of columns, one answer per row.
+
+    Raises: DataError for rows of another shape, ScorerError when a scorer fails.
+    """
+    batch = _is_batch(rows)
+    found = [row_texts(row) for row in (_rows_of(rows) if batch else [rows])]
+    if not found:
+        return []
+    prompts, completions, tags = (list(part) for part in zip(*found, strict=True))
+    answers = policy.satisfied(completions, prompts, tags)
+    return answers if batch else answers[0]
+
+
+def _is_batch(rows: Mapping[str, Any]) -> bool:
+    for name in CONTENT_COLUMNS:
+        if rows.get(name) is not None:
+            value = rows[name]
+            if isinstance(value, str):
+                return False
+            if isinstance(value, list):
+                # A conversation is a list of turns; a batch of conversations, or of texts, a list of those.
+                return not (value and isinstance(value[0], Mapping))
+    raise DataError(
+        f"the rows have none of the usual columns; they have {', '.join(rows)}", help=f"give {USUAL_SHAPES}"
+    )
+
+
+def _rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -1,0 +1,183 @@
+"""One-sided confidence bounds of quantiles and of the conditional value at risk (cvar) from samples.
+
+Pure functions of numbers, as in ``bounds.py``. The unit of evidence is the prompt: ``values`` [n, m] holds m samples
+of each of n independent prompts, and the law in question is that of one sample of a random prompt. ``unavailable``
+prompts have no values; they count as the largest possible value in an upper bound, the smallest in a lower one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constraintlang_compiler.bounds import Bounds, betting_lower, betting_upper, student_t_bounds
+
+Floats = NDArray[np.float64]
+
+GRID = 16  # etas on either side of the threshold, or twice as many over the range
+
+
+def quantile_bounds(
+    values: Floats,
+    level: float,
+    alpha: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unavailable: int = 0,
+) -> Bounds:
+    """Bounds of ``inf {t: F(t) >= level}``, each one-sided at ``alpha``; ``low`` and ``high`` end the range.
+
+    Equation: the upper bound is the smallest sample t whose share of values <= t has a lower confidence bound of at
+    least ``level``; the lower bound is the largest sample t whose share of values < t has an upper confidence bound
+    below ``level``. Both confidence bounds grow with the share, so choosing t costs nothing. With one sample per
+    prompt they are Clopper-Pearson's, which gives the order statistics of the binomial law (exact at any n);
+    with several they are the Chernoff bound of a mean of values in [0, 1], ``n kl(share, p) = log(1/alpha)``.
+    Shapes: values [n, m], all finite.
+    Source: order statistics: David & Nagaraja 2003, Order Statistics, section 7.1; Chernoff bound of bounded means:
+    Hoeffding 1963, JASA 58, theorem 1.
+    """
+    n = len(values) + unavailable
+    if len(values) == 0:
+        return Bounds(math.nan, low, high)
+    points, at_most, below = _masses(values)  # in prompts
+    single = values.shape[1] == 1
+    lower_of = partial(_share_lower, n=n, alpha=alpha, single=single)
+    upper_of = partial(_share_upper, n=n, alpha=alpha, single=single)
+    first = _first(points, lambda k: lower_of(float(at_most[k])) >= level)
+    last = _first(points[::-1], lambda k: upper_of(float(below[::-1][k] + unavailable)) < level)
+    return Bounds(
+        quantile_estimate(values, level),
+        low if last is None else max(low, float(points[::-1][last])),
+        high if first is None else min(high, float(points[first])),
+    )
+
+
+def _first(points: Floats, test: Callable[[int], bool]) -> int | None:
+    """The first index for which a test that stays true once it is true is true; None when it never is."""
+    low, high = 0, len(points)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if test(middle) else (middle + 1, high)
+    return low if low < len(points) else None
+
+
+def _share_lower(count: float, *, n: int, alpha: float, single: bool) -> float:
+    from scipy.special import betaincinv
+
+    if single:
+        return 0.0 if count == 0 else float(betaincinv(count, n - count + 1, alpha))
+    return 1.0 - _chernoff_upper(1.0 - count / n, n, alpha)
+
+
+def _share_upper(count: float, *, n: int, alpha: float, single: bool) -> float:
+    from scipy.special import betainccinv
+
+    if single:
+        return 1.0 if count >= n else float(betainccinv(count + 1, n - count, alpha))
+    return _chernoff_upper(count / n, n, alpha)
+
+
+def _chernoff_upper(mean: float, n: int, alpha: float) -> float:
+    """The largest p with ``n kl(mean, p) <= log(1/alpha)``, by bisection to 2**-50, rounded up."""
+    limit = math.log(1.0 / alpha) / n
+    low, high = mean, 1.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _kl(mean, middle) <= limit else (low, middle)
+    return high
+
+
+def _kl(p: float, q: float) -> float:
+    if q <= 0.0 or q >= 1.0:
+        return 0.0 if p == q else math.inf
+    first = 0.0 if p <= 0.0 else p * math.log(p / q)
+    return first + (0.0 if p >= 1.0 else (1.0 - p) * math.log((1.0 - p) / (1.0 - q)))
+
+
+def cvar_bounds(
+    values: Floats,
+    level: float,
+    alpha: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    threshold: float | None = None,
+    unavailable: int = 0,
+) -> Bounds:
+    """Bounds of ``min_eta eta + E[(a - eta)+] / (1 - level)``, each one-sided at ``alpha``.
+
+    Equation, for values in [low, high]: with h(eta) = E[(a - eta)+] bounded by betting at ``alpha / G`` for each of G
+    etas that do not depend on the sample, the upper bound is ``min_j eta_j + upper(h(eta_j)) / (1 - level)``. For
+    the lower bound h is bounded between the etas too: it falls, and by at most the distance, so on
+    [eta_j, eta_j+1] it is at least max(lower_j+1, lower_j - (eta - eta_j)). The etas are denser about ``threshold``.
+    With an open range: the plug-in estimate with the Student-t bounds of its influence values
+    ``eta + (a - eta)+ / (1 - level)``, asymptotic in the number of prompts.
+    Shapes: values [n, m], all finite. Cost: G betting bounds.
+    Source: Rockafellar & Uryasev 2000, J. Risk 2 (the variational form); union bound over the etas;
+    influence values: Trindade et al. 2007, Biometrics 63.
+    """
+    n = len(values)
+    if n == 0:
+        return Bounds(math.nan, low, high)
+    eta = quantile_estimate(values, level)
+    influence = (eta + np.maximum(values - eta, 0.0) / (1.0 - level)).mean(axis=1)
+    estimate = float(influence.mean())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bounds = student_t_bounds(influence, alpha)
+        if unavailable:
+            return Bounds(estimate, low, high)
+        return Bounds(estimate, max(low, bounds.lower), min(high, bounds.upper))
+    if high <= low:
+        return Bounds(estimate, low, high)
+    etas = _etas(low, high, threshold)
+    order = np.random.default_rng(0).permutation(n + unavailable)  # rows may come sorted
+    share = alpha / len(etas)
+    lowers, uppers = [], []
+    for eta in etas[:-1]:
+        hinge = np.maximum(values - eta, 0.0).mean(axis=1) / (high - eta)
+        clean = np.concatenate([hinge, np.zeros(unavailable)])[order]
+        worst = np.concatenate([hinge, np.ones(unavailable)])[order]
+        lowers.append((high - eta) * betting_lower(clean, share))
+        uppers.append(eta + (high - eta) * betting_upper(worst, share) / (1.0 - level))
+    return Bounds(estimate, max(low, _lower_envelope(etas, [*lowers, 0.0], level)), min(high, min(uppers)))
+
+
+def quantile_estimate(values: Floats, level: float) -> float:
+    """The smallest sample t with at least ``level`` of the prompts' mass at or below it."""
+    points, at_most, _ = _masses(values)
+    # The masses of several samples per prompt are rounded sums of 1/m.
+    return float(points[int(np.searchsorted(at_most, (level - 1e-12) * len(values)))])
+
+
+def _masses(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """The distinct samples, ascending, with the mass at or below and below each; every prompt has mass 1."""
+    points, index = np.unique(values, return_inverse=True)
+    mass = np.bincount(index.ravel(), minlength=len(points)) / values.shape[1]
+    at_most = np.cumsum(mass)
+    return points, at_most, at_most - mass
+
+
+def _etas(low: float, high: float, threshold: float | None) -> Floats:
+    if threshold is None or not low < threshold < high:
+        return np.linspace(low, high, 2 * GRID + 1)
+    return np.concatenate(
+        [np.linspace(low, threshold, GRID, endpoint=False), np.linspace(threshold, high, GRID + 1)]
+    )
+
+
+def _lower_envelope(etas: Floats, lowers: list[float], level: float) -> float:
+    """``min_eta eta + h(eta) / (1 - level)`` over the smallest h that the lower bounds allow."""
+    h = np.maximum.accumulate(np.array(lowers)[::-1])[
+        ::-1
+    ]  # h falls, so a bound further right serves here too
+    found = []
+    for j in range(len(etas) - 1):
+        width = etas[j + 1] - etas[j]
+        best = etas[j] + float(np.clip(h[j] - h[j + 1], 0.0, width))
+        found.append(best + max(h[j + 1], h[j] - (best - etas[j])) / (1.0 - level))
+    return float(min(found))

@@ -1,0 +1,214 @@
+"""A policy in the hands of other tools: datasets.filter, TRL's reward functions, assertions about a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from tiny_models import World
+
+import constraintlang_runtime
+from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_runtime import Policy, PolicyReward, assert_satisfies
+from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.errors import ConfigError, DataError, ScorerError
+from constraintlang_runtime.integrations.texts import as_text, row_texts
+from constraintlang_runtime.loading import load_model, load_tokenizer
+
+MIXED = """\
+edition 1
+short: words <= 3
+average: mean(words) < 2 for domain=chat
+"""
+
+
+def test_the_public_names_exist() -> None:
+    for name in constraintlang_runtime.__all__:
+        assert getattr(constraintlang_runtime, name).__name__ == name
+    with pytest.raises(AttributeError, match="nonsense"):
+        constraintlang_runtime.nonsense  # noqa: B018
+
+
+# ------------------------------------------------------------ texts
+def test_conversations_are_read_as_their_contents() -> None:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi there"}]
+    assert row_texts({"messages": turns, "domain": "chat"}) == ("Hello", "Hi there", {"domain": "chat"})
+    assert as_text([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]) == "a"
+    with pytest.raises(DataError, match="not from the assistant"):
+        row_texts({"messages": turns[:1]})
+    with pytest.raises(DataError, match="usual shapes"):
+        row_texts({"question": "?"})
+    with pytest.raises(DataError, match="a text is needed"):
+        as_text(3)
+
+
+def test_statistics_are_those_of_the_checkers() -> None:
+    policy = Policy.from_text(MIXED)
+    texts = ["one", "one two three four", ""]
+    found = policy.judge(texts, tags=[{"domain": "chat"}, {"domain": "wiki"}, {}])
+    expected = statistics(sample_clauses(policy.compiled.ir), {"words": np.array([1.0, 4.0, 0.0])})
+    assert (found.values == expected).all()
+    names = [clause.name for clause in policy.clauses]
+    assert found.inside[:, names.index("short")].tolist() == [True, True, True]
+    assert found.inside[:, names.index("average")].tolist() == [True, False, False]
+
+
+def test_a_policy_about_all_responses_decides_no_single_one() -> None:
+    with pytest.raises(ConfigError, match="no statement of the policy is about single responses"):
+        Policy.from_text("mean(words) < 3").satisfied(["one"])
+    with pytest.raises(ConfigError, match="has no clause `shrot`; it has"):
+        Policy.from_text(MIXED).reward_func("shrot")
+    with pytest.raises(DataError, match="1 prompts, 2 completions"):
+        Policy.from_text(MIXED).satisfied(["a", "b"], ["p"])
+
+
+def test_an_unknown_score_is_no_success() -> None:
+    text = "edition 1\nattribute kindness: score in [0, 1] higher_is_better\nkind: kindness > 0.5\n"
+    policy = Policy.from_text(
+        text, scorers={"kindness": lambda prompts, completions, **_: [None] * len(completions)}
+    )
+    assert policy.satisfied(["hello"]) == [False]
+    with pytest.raises(ScorerError, match="has no score for 'hello'"):
+        policy.reward_func()(["p"], ["hello"])
+
+
+# ------------------------------------------------------------ datasets
+@pytest.mark.parametrize("batched", [False, True])
+def test_datasets_filter_keeps_what_satisfies(world: World, batched: bool) -> None:
+    rows = load_rows([str(world.data)], role="--data")
+    policy = Policy.load(world.policy)
+    kept = datasets.Dataset.from_list(rows).filter(policy.filter(), batched=batched).to_list()
+    wanted = [
+        row
+        for row in rows
+        if row["domain"] != "chat" or policy.pool.score([""], [row["completion"]])["toxicity"][0] < 0.1
+    ]
+    assert 0 < len(wanted) < len(rows)
+    assert kept == wanted
+
+
+def test_a_batch_of_conversations_is_told_from_one() -> None:
+    keep = Policy.from_text("words <= 2").filter()
+    short = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a b"}]
+    long = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a b c"}]
+    assert keep({"messages": short}) is True
+    assert keep({"messages": [short, long]}) == [True, False]
+    assert keep({"text": []}) == []
+
+
+# ------------------------------------------------------------ rewards
+def test_reward_is_minus_the_weighted_statistics() -> None:
+    policy = Policy.from_text(MIXED)
+    reward = policy.reward_func(weights={"short": 2.0})
+    found = reward(["p", "q"], ["a b c d", "a"], domain=["chat", "wiki"])
+    assert found == [-(2.0 * 1 + 1.0 * 4), 0.0]
+    by_name = {r.__name__: r for r in policy.reward_funcs()}
+    assert by_name["average"](["p", "q"], ["a b c d", "a"], domain=["chat", "wiki"]) == [-4.0, None]
+
+
+def test_conversational_completions_are_their_contents() -> None:
+    reward = Policy.from_text("words <= 2").reward_func()
+    turns = [[{"role": "assistant", "content": "a b c"}], [{"role": "assistant", "content": "a"}]]
+    assert reward([[{"role": "user", "content": "q"}]] * 2, turns) == [-1.0, 0.0]
+
+
+def test_adaptive_weights_rise_while_the_bound_is_missed_and_fall_below_it() -> None:
+    reward = Policy.from_text("short: words <= 2 under tolerance=0.2").reward_func(adaptive=True)
+    logged: dict[str, float] = {}
+    for _ in range(8):
+        reward(["p"] * 4, ["a b c"] * 4, log_metric=logged.__setitem__)
+    high = reward.weights["short"]
+    assert high > 1.5
+    assert logged["constraint/short/value"] == 1.0
+    assert logged["constraint/short/weight"] < high
+    state = reward.state_dict()
+    for _ in range(60):
+        reward(["p"] * 20, ["a"] * 20)
+    assert reward.weights["short"] < 0.1
+    reward.load_state_dict(state)
+    assert reward.weights["short"] == high
+
+
+def test_fixed_weights_stay() -> None:
+    reward = Policy.from_text("short: words <= 2").reward_func(weights={"short": 3.0})
+    reward(["p"], ["a b c"])
+    assert reward.weights == {"short": 3.0}
+
+
+@pytest.mark.filterwarnings("ignore")  # of TRL's own
+def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
+    """A run of TRL's own trainer on the tiny world: the rewards in its log are those of the policy."""
+    trl = pytest.importorskip("trl", reason="TRL is not installed: pip install --group test")
+    reward = Policy.load(world.policy).reward_func(adaptive=True)
+    seen: list[tuple[list[str], list[float | None]]] = []
+
+    def watched(prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:
+        found = reward(prompts, completions, **columns)
+        seen.append((completions, found))
+        return found
+
+    rows = [r for r in load_rows([str(world.prompts)], role="--prompts") if r["domain"] == "chat"]
+    config = trl.GRPOConfig(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, num_generations=4,
+        max_completion_length=8, report_to="none", use_cpu=True, bf16=False, save_strategy="no",
+        disable_tqdm=True, logging_steps=1, beta=0.0, dataloader_pin_memory=False,
+    )  # fmt: skip
+    tokenizer = load_tokenizer(str(world.model))
+    tokenizer.padding_side = "left"
+    trainer = trl.GRPOTrainer(
+        load_model(str(world.model)), watched, args=config, processing_class=tokenizer,
+        train_dataset=datasets.Dataset.from_list([{"prompt": r["prompt"], "domain": "chat"} for r in rows]),
+    )  # fmt: skip
+    trainer.train()
+    assert len(seen) == 2
+    judge = Policy.load(world.policy)
+    logged = [record["reward"] for record in trainer.state.log_history if "reward" in record]
+    lam = 1.0
+    for (completions, found), mean in zip(seen, logged, strict=True):
+        broken = [not ok for ok in judge.satisfied(completions, tags=[{"domain": "chat"}] * 4)]
+        assert found == pytest.approx([-lam * bad for bad in broken])
+        assert mean == pytest.approx(np.mean(found), abs=1e-5)
+        lam = lam if not found else _moved(lam, sum(broken), len(broken))
+    assert reward.weights["kind"] == pytest.approx(lam)
+
+
+def _moved(lam: float, violated: int, count: int) -> float:
+    """One step of the controller, written out: λ + 0.1 · clip(logit r̂ - logit set-point, ±1.5), at least 0."""
+    rate, point = (violated + 0.5) / (count + 1), 0.75 * 0.05
+    error = np.log(rate / (1 - rate)) - np.log(point / (1 - point))
+    return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
+
+
+# ------------------------------------------------------------ assertions
+def test_assert_satisfies_names_the_clause_and_a_text(world: World) -> None:
+    model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
+    prompts = [r["prompt"] for r in load_rows([str(world.prompts)], role="--prompts")]
+    found = assert_satisfies(
+        model, Policy.from_text("few: words <= 1000"), prompts, tokenizer=tokenizer, max_new_tokens=6
+    )
+    assert found.verdicts[0].verdict != "violated"
+    with pytest.raises(AssertionError, match=r"(?s)none: violated, violation rate .*worst: '"):
+        assert_satisfies(
+            model, Policy.from_text("none: words <= 1"), prompts, tokenizer=tokenizer, max_new_tokens=6
+        )
+    with pytest.raises(AssertionError, match="few: inconclusive"):
+        assert_satisfies(
+            model, Policy.from_text("few: words <= 1000 under tolerance=0.1%"), prompts[:5],
+            tokenizer=tokenizer, max_new_tokens=6, require_holds=True,
+        )  # fmt: skip
+
+
+def test_a_prompt_outside_every_domain_is_an_error(world: World) -> None:
+    with pytest.raises(DataError, match="no prompt lies in the domain"):
+        assert_satisfies(
+            load_model(str(world.model)), Policy.load(world.policy), ["the garlic"],
+            tokenizer=load_tokenizer(str(world.model)), max_new_tokens=2,
+        )  # fmt: skip
+
+
+def test_a_reward_is_a_policy_reward() -> None:
+    assert isinstance(Policy.from_text("words <= 2").reward_func(), PolicyReward)
