@@ -17,6 +17,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
 from constraintlang_runtime.groups import Group, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
+from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -43,8 +44,19 @@ def score_rows(
 ) -> Floats:
     """Statistics [n, K] of rows under clauses, from the text of their completions.
 
+    Of several processes each scores every n-th row and all get all statistics.
     Raises: ScorerError when a score that a clause needs is unavailable; training cannot guess it.
     """
+    rank, num_ranks = rank_and_size()
+    if num_ranks == 1:
+        return _score_own(pool, clauses, rows, tokenizer, progress)
+    parts = gathered(list(_score_own(pool, clauses, rows[rank::num_ranks], tokenizer, progress)))
+    return np.array(interleaved(parts), dtype=np.float64).reshape(len(rows), len(clauses))
+
+
+def _score_own(
+    pool: ScoringPool, clauses: Sequence[Clause], rows: Sequence[TokenRow], tokenizer: Any, progress: Any
+) -> Floats:
     prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
     keys = sorted({key for row in rows for key in row.tags})
     columns = {key: [row.tags.get(key) for row in rows] for key in keys}
