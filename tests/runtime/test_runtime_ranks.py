@@ -23,7 +23,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 def two_processes(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return subprocess.run(
-        [*command, "-m", "constraintc.main", *words], env=os.environ | QUIET, capture_output=True, text=True,
+        [*command, "-m", "constraintc", *words], env=os.environ | QUIET, capture_output=True, text=True,
         check=False, timeout=200,
     )  # fmt: skip
 
