@@ -20,6 +20,7 @@ from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import (
@@ -162,31 +163,29 @@ class ConstraintEngine:
             self._take_anchor(model)
         for group in self.groups:
             seed = derived_seed(self.seed, "round", number, group.name)
+            clock = Clock()
             refits = starts or (group.is_active and self.config.regularizer.is_moving)
             count = self.config.anchor_samples if starts else self.config.control_samples
             found = measure(
-                model,
-                self.tokenizer,
-                self.pool,
-                group,
-                self.config,
-                count=count,
-                seed=seed,
-                progress=self.progress,
-            )
+                model, self.tokenizer, self.pool, group, self.config, count=count, seed=seed,
+                progress=self.progress, clock=clock,
+            )  # fmt: skip
             found = settle(
                 group, [self.clauses[i] for i in group.indexes], found,
                 partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
                 first=number == 0, starts=starts,
             )  # fmt: skip
+            clock.lap("scoring")
             logs: dict[str, float] = {}
             if group.is_active and not starts:
                 control_group(group, found)
             if refits and step < self.max_steps:
                 logs |= self._fit_once(group, found, seed, starts)
+                clock.lap("fitting")
             if group.is_active and self.config.prefixes != "corpus":
                 keep_samples(group, found.rows, self.config.anchor_samples)
-            self.log({**round_record(group, found, logs), "round": number})
+            seconds = {f"{group.name}/seconds/{stage}": spent for stage, spent in clock.laps.items()}
+            self.log({**round_record(group, found, logs), **seconds, "round": number})
 
     def _take_anchor(self, model: Any) -> None:
         """Set p_ref: the start model, the model as it is now, or the live model."""

@@ -118,10 +118,10 @@ def fit_auxiliary(
                 dropout=config.auxiliary_dropout,
                 embeddings=anchor.head.weight.detach().cpu(),
             )  # fmt: skip
-    head = group.head.cpu().requires_grad_(True)
     lm_device = next(anchor.model.parameters()).device
+    head = group.head.to(lm_device).requires_grad_(True)
     report = auxiliary.fit(
-        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+        head, data, anchor.logits_from,
         steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
@@ -130,7 +130,6 @@ def fit_auxiliary(
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
     )  # fmt: skip
     head.requires_grad_(False)
-    head.to(lm_device)
     first = data.follows < 0
     laws = []
     with torch.no_grad():

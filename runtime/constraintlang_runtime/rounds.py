@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import control
+from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
 from constraintlang_runtime.groups import Group, set_point_of
@@ -87,6 +88,7 @@ def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[Tok
 def measure(
     model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintSettings,
     *, count: int, seed: int, progress: Progress | None = None, logits_processor: Sequence[Any] = (),
+    clock: Clock | None = None,
 ) -> Measurement:  # fmt: skip
     """Sample ``count`` completions on the group's prompts and score them."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
@@ -95,6 +97,8 @@ def measure(
         batch_size=config.sampling_batch_size, logits_processor=logits_processor,
         progress=None if progress is None else lambda done, total: progress("sampling", done, total),
     )  # fmt: skip
+    if clock is not None:
+        clock.lap("sampling")
     scored = score_rows(
         pool, group.clauses, rows, tokenizer,
         None if progress is None else lambda done, total: progress("scoring", done, total),
