@@ -51,6 +51,10 @@ def unknown_attribute(
     """Report PC101, with the most similar name there is."""
     whole = dotted(name)
     written = shown(whole)
+    if whole in declarations.lets or whole in declarations.constants:
+        help = "name an attribute that a statement reads"
+        report.error("PC101", name.span, f"`{written}` is a constant, not an attribute", help)
+        return
     known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
     near = closest(whole, known)
     if near is None:

@@ -170,6 +170,7 @@ def fit(
     cross-entropy with their weight. Held out: whole sequences of ``data``.
     Source: method.md section 3, targets 1 and 2.
     """
+    device = _device(head)  # the data stay where they are; batches go to the head
     generator = torch.Generator().manual_seed(derived_seed(seed, "sites"))
     is_heldout = heldout_sequences(data, seed)[data.sequence]
     test_sites = torch.nonzero(is_heldout).squeeze(1)
@@ -199,12 +200,12 @@ def fit(
         for step in range(steps):
             head.train()
             picked = train_sites[torch.randint(len(train_sites), (batch_size,), generator=generator)]
-            log_law = head.one_token(data.features[picked], data.tokens[picked])
-            loss = functional.nll_loss(log_law, labels[picked])
+            log_law = head.one_token(data.features[picked].to(device), data.tokens[picked].to(device))
+            loss = functional.nll_loss(log_law, labels[picked].to(device))
             if corpus is not None and corpus_weight > 0:
                 beside = torch.randint(len(corpus.bins), (batch_size,), generator=generator)
-                log_law = head.one_token(corpus.features[beside], corpus.tokens[beside])
-                loss = loss + corpus_weight * functional.nll_loss(log_law, corpus.bins[beside])
+                log_law = head.one_token(corpus.features[beside].to(device), corpus.tokens[beside].to(device))
+                loss = loss + corpus_weight * functional.nll_loss(log_law, corpus.bins[beside].to(device))
             if consistency_weight > 0:
                 loss = loss + consistency_weight * _consistency(head, slow, data, picked, anchor_logits)
             optimizer.zero_grad()
@@ -230,6 +231,11 @@ def fit(
     return FitReport(steps, train_loss, best_loss, constant, _calibration_error(head, data, test_sites))
 
 
+def _device(head: AuxiliaryHead) -> torch.device:
+    first = next(head.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def _is_fitted(head: AuxiliaryHead) -> bool:
     return bool(head.state.bias.abs().max() > 0)
 
@@ -245,8 +251,8 @@ def _consistency(
     """Cross-entropy of π at a site, read from the site before, to its own one-step average under the slow copy."""
     later = picked[data.follows[picked] >= 0][:most]
     if len(later) == 0:
-        return torch.zeros(())
-    earlier = data.follows[later]
+        return torch.zeros((), device=_device(head))
+    earlier, device = data.follows[later], _device(head)
     names = [name for name, _ in head.named_parameters()]
     was_training = head.training
     head.eval()  # the target is a mean, without dropout
@@ -254,10 +260,10 @@ def _consistency(
         slow_log_law = torch.func.functional_call(
             _PrefixLaw(head),
             {f"head.{n}": p for n, p in zip(names, slow, strict=True)},
-            (data.features[later], anchor_logits(data.features[later])),
+            (data.features[later].to(device), anchor_logits(data.features[later].to(device))),
         )
     head.train(was_training)
-    log_law = head.one_token(data.features[earlier], data.tokens[earlier])
+    log_law = head.one_token(data.features[earlier].to(device), data.tokens[earlier].to(device))
     return -(slow_log_law.exp() * log_law).sum(-1).mean()
 
 
@@ -274,17 +280,23 @@ class _PrefixLaw(nn.Module):
 
 @torch.no_grad()
 def _site_loss(head: AuxiliaryHead, data: AuxiliaryData, sites: Tensor, chunk: int = 8192) -> float:
-    total = 0.0
+    total, device = 0.0, _device(head)
     for part in sites.split(chunk):
-        log_law = head.one_token(data.features[part], data.tokens[part])
-        total += float(functional.nll_loss(log_law, data.bins[part], reduction="sum"))
+        log_law = head.one_token(data.features[part].to(device), data.tokens[part].to(device))
+        total += float(functional.nll_loss(log_law, data.bins[part].to(device), reduction="sum"))
     return total / len(sites)
 
 
 @torch.no_grad()
 def _calibration_error(head: AuxiliaryHead, data: AuxiliaryData, sites: Tensor, cells: int = 10) -> float:
     """Expected calibration error of P(bin 0) over equal-width cells, weighted by their share of sites."""
-    predicted = head.one_token(data.features[sites], data.tokens[sites])[:, 0].exp()
+    device = _device(head)
+    predicted = torch.cat(
+        [
+            head.one_token(data.features[part].to(device), data.tokens[part].to(device))[:, 0].exp().cpu()
+            for part in sites.split(8192)
+        ]
+    )
     actual = (data.bins[sites] == 0).float()
     cell = (predicted * cells).long().clamp(max=cells - 1)
     error = 0.0

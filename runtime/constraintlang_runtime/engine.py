@@ -20,11 +20,20 @@ from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, TrainingError
-from constraintlang_runtime.fitting import explained_share, fit_auxiliary, potential_exponent, set_exponent
+from constraintlang_runtime.fitting import (
+    ScoredCorpus,
+    corpus_sample,
+    explained_share,
+    fit_auxiliary,
+    potential_exponent,
+    set_exponent,
+)
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     Measurement,
     control_group,
@@ -154,31 +163,29 @@ class ConstraintEngine:
             self._take_anchor(model)
         for group in self.groups:
             seed = derived_seed(self.seed, "round", number, group.name)
+            clock = Clock()
             refits = starts or (group.is_active and self.config.regularizer.is_moving)
             count = self.config.anchor_samples if starts else self.config.control_samples
             found = measure(
-                model,
-                self.tokenizer,
-                self.pool,
-                group,
-                self.config,
-                count=count,
-                seed=seed,
-                progress=self.progress,
-            )
+                model, self.tokenizer, self.pool, group, self.config, count=count, seed=seed,
+                progress=self.progress, clock=clock,
+            )  # fmt: skip
             found = settle(
                 group, [self.clauses[i] for i in group.indexes], found,
                 partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
                 first=number == 0, starts=starts,
             )  # fmt: skip
+            clock.lap("scoring")
             logs: dict[str, float] = {}
             if group.is_active and not starts:
                 control_group(group, found)
             if refits and step < self.max_steps:
-                logs |= self._fit(group, found, seed, starts)
+                logs |= self._fit_once(group, found, seed, starts)
+                clock.lap("fitting")
             if group.is_active and self.config.prefixes != "corpus":
                 keep_samples(group, found.rows, self.config.anchor_samples)
-            self.log({**round_record(group, found, logs), "round": number})
+            seconds = {f"{group.name}/seconds/{stage}": spent for stage, spent in clock.laps.items()}
+            self.log({**round_record(group, found, logs), **seconds, "round": number})
 
     def _take_anchor(self, model: Any) -> None:
         """Set p_ref: the start model, the model as it is now, or the live model."""
@@ -190,11 +197,30 @@ class ConstraintEngine:
         else:
             self.anchor = Anchor.snapshot(model)
 
-    def _fit(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
+    def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
+        """``_fit`` in one process and its outcome in all, so that no rounding sets them apart."""
+        chosen = corpus_sample(group, self.config, len(found.rows), seed)
+        corpus = ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
+        outcome: dict[str, float] | Exception = {}
+        if rank_and_size()[0] == 0:
+            try:
+                outcome = self._fit(group, found, corpus, seed, starts)
+            except Exception as error:  # the other processes wait for it
+                outcome = error
+        outcome, state = from_main((outcome, group.fitted_state()))
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert self.anchor is not None
+        group.take_fitted(state, next(self.anchor.model.parameters()).device)
+        return outcome
+
+    def _fit(
+        self, group: Group, found: Measurement, corpus: ScoredCorpus | None, seed: int, starts: bool
+    ) -> dict[str, float]:
         assert self.anchor is not None
         fitted = fit_auxiliary(
             group, self.anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
-            progress=self.progress, score_corpus=partial(self.score, group.clauses),
+            progress=self.progress, corpus=corpus,
         )  # fmt: skip
         logs = {
             "auxiliary/heldout_loss": fitted.report.heldout_loss,
@@ -220,16 +246,17 @@ class ConstraintEngine:
     def sampled_rows(self, number: int, count: int, *where: int) -> list[TokenRow]:
         """Rows of a group's store, from a seed of their own: the same after a resume.
 
-        ``where`` are numbers that tell this draw from others: step, micro-step, rank.
+        ``where`` are numbers that tell this draw from others, such as step and micro-step. Processes draw the rows of
+        all of them and take every n-th, so that n processes see together what one would.
         """
         group = self.groups[number]
         if self.config.prefixes == "corpus" or not group.store:
             return []
-        step, *rest = where
-        seed = derived_seed(self.seed, "sampled", step, *rest[:1], number, *rest[1:])
+        rank, num_ranks = rank_and_size()
+        seed = derived_seed(self.seed, "sampled", *where, number, 0)
         generator = torch.Generator().manual_seed(seed)
-        picked = torch.randint(len(group.store), (count,), generator=generator).tolist()
-        return [group.store[i] for i in picked]
+        picked = torch.randint(len(group.store), (count * num_ranks,), generator=generator).tolist()
+        return [group.store[i] for i in picked[rank::num_ranks]]
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:

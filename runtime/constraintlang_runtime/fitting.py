@@ -75,10 +75,26 @@ def read_features(
     )
 
 
+@dataclass(frozen=True)
+class ScoredCorpus:
+    """Training rows of a group and their statistics [n, K]."""
+
+    rows: list[TokenRow]
+    statistics: Floats
+
+
+def corpus_sample(group: Group, config: ConstraintSettings, count: int, seed: int) -> list[TokenRow]:
+    """At most ``count`` of the group's training rows; none when the settings leave them out of the fit."""
+    if config.auxiliary_corpus_weight == 0:
+        return []
+    generator = torch.Generator().manual_seed(derived_seed(seed, "corpus rows"))
+    order = torch.randperm(len(group.corpus_rows), generator=generator)[:count].tolist()
+    return [group.corpus_rows[i] for i in order]
+
+
 def fit_auxiliary(
     group: Group, anchor: Anchor, rows: Sequence[TokenRow], statistics: Floats, config: ConstraintSettings,
-    pad_id: int, *, seed: int, score_corpus: Callable[[Sequence[TokenRow]], Floats],
-    progress: Progress | None = None,
+    pad_id: int, *, seed: int, corpus: ScoredCorpus | None = None, progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip
     """Fit the group's law to scored samples of the anchor, with as many scored corpus rows beside them.
 
@@ -89,13 +105,10 @@ def fit_auxiliary(
     bins = attach_target(group, statistics)
     assert group.target is not None
     data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
-    corpus = None
-    if config.auxiliary_corpus_weight > 0 and group.corpus_rows:
-        generator = torch.Generator().manual_seed(derived_seed(seed, "corpus rows"))
-        order = torch.randperm(len(group.corpus_rows), generator=generator)[: len(rows)].tolist()
-        chosen = [group.corpus_rows[i] for i in order]
-        labels = group.target.bin_index(score_corpus(chosen))
-        corpus = read_features(anchor, chosen, labels, pad_id, config.sampling_batch_size)
+    beside = None
+    if corpus is not None and corpus.rows:
+        labels = group.target.bin_index(corpus.statistics)
+        beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     is_new = group.head is None
     if group.head is None:
         with seeded(derived_seed(seed, "auxiliary")):
@@ -105,19 +118,18 @@ def fit_auxiliary(
                 dropout=config.auxiliary_dropout,
                 embeddings=anchor.head.weight.detach().cpu(),
             )  # fmt: skip
-    head = group.head.cpu().requires_grad_(True)
     lm_device = next(anchor.model.parameters()).device
+    head = group.head.to(lm_device).requires_grad_(True)
     report = auxiliary.fit(
-        head, data, lambda features: anchor.logits_from(features.to(lm_device)).cpu(),
+        head, data, anchor.logits_from,
         steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
         weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
-        corpus=corpus, corpus_weight=config.auxiliary_corpus_weight,
+        corpus=beside, corpus_weight=config.auxiliary_corpus_weight,
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
     )  # fmt: skip
     head.requires_grad_(False)
-    head.to(lm_device)
     first = data.follows < 0
     laws = []
     with torch.no_grad():

@@ -7,6 +7,7 @@ group is a set of clauses that apply together; with ``none`` there is one group 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,18 @@ class Group:
         """log ψ over the bins [M]."""
         assert self.target is not None
         return torch.from_numpy(self.target.log_potential(self.duals, self.bin_values)).float()
+
+    def fitted_state(self) -> tuple[Any, ...]:
+        """What a fit and the start of the controllers change."""
+        return (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
+                self.fitted_exponent)  # fmt: skip
+
+    def take_fitted(self, state: tuple[Any, ...], device: torch.device) -> None:
+        """Inverse of ``fitted_state``, perhaps of another process."""
+        (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
+         self.fitted_exponent) = state  # fmt: skip
+        if self.head is not None:
+            self.head.to(device)
 
     def clause(self, column: int) -> Clause:
         """The soft clause of a controller's column."""

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import control
+from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
 from constraintlang_runtime.groups import Group, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
+from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -43,8 +45,19 @@ def score_rows(
 ) -> Floats:
     """Statistics [n, K] of rows under clauses, from the text of their completions.
 
+    Of several processes each scores every n-th row and all get all statistics.
     Raises: ScorerError when a score that a clause needs is unavailable; training cannot guess it.
     """
+    rank, num_ranks = rank_and_size()
+    if num_ranks == 1:
+        return _score_own(pool, clauses, rows, tokenizer, progress)
+    parts = gathered(list(_score_own(pool, clauses, rows[rank::num_ranks], tokenizer, progress)))
+    return np.array(interleaved(parts), dtype=np.float64).reshape(len(rows), len(clauses))
+
+
+def _score_own(
+    pool: ScoringPool, clauses: Sequence[Clause], rows: Sequence[TokenRow], tokenizer: Any, progress: Any
+) -> Floats:
     prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
     keys = sorted({key for row in rows for key in row.tags})
     columns = {key: [row.tags.get(key) for row in rows] for key in keys}
@@ -75,6 +88,7 @@ def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[Tok
 def measure(
     model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintSettings,
     *, count: int, seed: int, progress: Progress | None = None, logits_processor: Sequence[Any] = (),
+    clock: Clock | None = None,
 ) -> Measurement:  # fmt: skip
     """Sample ``count`` completions on the group's prompts and score them."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
@@ -83,6 +97,8 @@ def measure(
         batch_size=config.sampling_batch_size, logits_processor=logits_processor,
         progress=None if progress is None else lambda done, total: progress("sampling", done, total),
     )  # fmt: skip
+    if clock is not None:
+        clock.lap("sampling")
     scored = score_rows(
         pool, group.clauses, rows, tokenizer,
         None if progress is None else lambda done, total: progress("scoring", done, total),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
 
 Progress = Callable[[int, int], None]
@@ -46,7 +47,7 @@ def sample(
 
     A completion ends with the end token when the model produced it, and without when it met the length cap.
     Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
-    batch's number alone.
+    batch's number alone. Of several processes each samples every n-th batch and all get all rows, the same as from one.
     """
     from transformers import GenerationConfig
 
@@ -66,8 +67,11 @@ def sample(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    rank, num_ranks = rank_and_size()
     try:
         for number, start in enumerate(range(0, len(order), batch_size)):
+            if number % num_ranks != rank:
+                continue
             chosen = order[start : start + batch_size]
             width = max(len(prompts[i].prompt) for i in chosen)
             input_ids = torch.full((len(chosen), width), pad, dtype=torch.long)
@@ -91,7 +95,8 @@ def sample(
                 progress(min(start + batch_size, len(order)), len(order))
     finally:
         model.train(was_training)
-    return [row for row in completed if row is not None]
+    every = gathered(completed)
+    return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:

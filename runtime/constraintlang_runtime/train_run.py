@@ -22,6 +22,7 @@ from constraintlang_runtime.data import load_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress, StepProgress
+from constraintlang_runtime.ranks import barrier, is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
@@ -70,8 +71,10 @@ def train(
     left to do) or overwritten explicitly.
     """
     output = Path(settings.output)
-    _check_output(output, settings)
     config = _config(settings, output_dir=str(output / "checkpoints"))
+    if is_main():
+        _check_output(output, settings)
+    barrier()
     fingerprint = _fingerprint(policy, settings, config)
     record_path = output / "constraint" / RECORD
     if settings.resume and record_path.exists():
@@ -84,7 +87,10 @@ def train(
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
     trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress)
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
-    _check_fingerprint(output, fingerprint, settings)
+    barrier()
+    if is_main():
+        _check_fingerprint(output, fingerprint, settings)
+    barrier()
     if settings.resume:
         tell(
             f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning"
@@ -306,6 +312,8 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
 def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, record: dict[str, Any]) -> None:
     """The model at the top of the output folder, ours in ``constraint/``; the record last, as the sign of an end."""
     trainer.save_model(str(output))
+    if not is_main():
+        return
     (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the record says what it holds
     trainer.processing_class.save_pretrained(output)
     own = output / "constraint"  # holds the run's fingerprint since its start

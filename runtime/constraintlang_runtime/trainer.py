@@ -26,6 +26,7 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
+from constraintlang_runtime.ranks import barrier
 from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
@@ -102,7 +103,7 @@ class ConstraintTrainer(Trainer):
             any(matches(clause.domain, row.tags) for clause in utility_clauses(policy.ir)) for row in rows
         ]
         self.engine.take_start(model, preserves=any(preserved))
-        self._micro_step = 0
+        self._micro_step, self._num_micro_batches = 0, 1
         self._term_sums: dict[str, list[float]] = {}
         examples = [
             {"row": row, "group": group, "preserved": kept}
@@ -155,6 +156,7 @@ class ConstraintTrainer(Trainer):
     ) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step and N, its number of trained tokens over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._num_micro_batches = max(1, len(batches))
         count = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
         total = torch.tensor(float(max(count, 1)), device=device)
         if self.args.world_size > 1:
@@ -172,6 +174,8 @@ class ConstraintTrainer(Trainer):
         corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
+        # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
+        usual = num_tokens / (self._num_micro_batches * self.args.world_size)
         engine = self.engine
         active = engine.active()
         sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
@@ -186,7 +190,7 @@ class ConstraintTrainer(Trainer):
             term = regularizer_term(
                 self.groups[g], engine.anchor, batch, outputs.logits,
                 corpus_rows=torch.nonzero(inputs["group"] == g).squeeze(1),
-                sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * own,
+                sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * usual,
                 config=self.constraint.regularizer,
             )  # fmt: skip
             loss = loss + term / num_tokens
@@ -215,9 +219,7 @@ class ConstraintTrainer(Trainer):
         count = self.constraint.regularizer_rows
         if count is None:
             count = max(1, round(share * len(row_groups))) if share > 0 else len(row_groups)
-        return self.engine.sampled_rows(
-            number, count, self.state.global_step, self._micro_step, self.args.process_index
-        )
+        return self.engine.sampled_rows(number, count, self.state.global_step, self._micro_step)
 
     def _note(self, key: str, value: float) -> None:
         self._term_sums.setdefault(key, []).append(value)
@@ -248,9 +250,12 @@ class ConstraintTrainer(Trainer):
         """transformers' checkpoint plus ours, published in one step: a killed run never leaves a half checkpoint."""
         staging = Path(self._get_output_dir(trial))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        barrier()
         super()._save_checkpoint(model, trial)
+        barrier()  # each process has written its random state
         if not self.args.should_save:
             return
         self.engine.save(staging / name, {"term_sums": dict(self._term_sums)})

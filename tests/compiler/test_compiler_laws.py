@@ -176,8 +176,8 @@ def judged_alike(formula: nodes.Formula, law: Law, base: Law) -> None:
     assert all([clause_holds(clause, law, base) for clause in clauses]) == expected
 
 
-@settings(max_examples=100, deadline=None)
-@given(any_demands, tagged_laws(), tagged_laws())
+@settings(max_examples=150, deadline=None)
+@given(any_demands | any_demands.map(lambda f: nodes.Not(operand=f)), tagged_laws(), tagged_laws())
 def test_demands_keep_their_meaning(formula: nodes.Formula, law: Law, base: Law) -> None:
     judged_alike(formula, law, base)
 

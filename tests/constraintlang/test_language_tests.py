@@ -56,6 +56,12 @@ def test_order_is_judged_on_texts_only():
         assert [d.code for d in result.diagnostics if d.is_error] == ["PC705"]
 
 
+def test_a_constant_has_no_score():
+    result = check_source("let cap = 0.1\nattribute a: flag\n" + block("given cap = 0.2", "pass"))
+    assert [d.message for d in result.errors][:1] == ["`cap` is a constant, not an attribute"]
+    assert result.errors[0].fix is None
+
+
 def test_the_policy_alone_is_clean():
     assert found("") == []
 

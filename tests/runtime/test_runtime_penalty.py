@@ -136,12 +136,15 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
         prefixes="corpus",
         adaptive="domain",
     )
-    trainer.state, trainer.args = SimpleNamespace(global_step=0), SimpleNamespace(process_index=0)
+    trainer.state, trainer.args = (
+        SimpleNamespace(global_step=0),
+        SimpleNamespace(process_index=0, world_size=1),
+    )
     trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END
     trainer.engine.groups, trainer.engine.config = [group], trainer.constraint
     trainer.engine.anchor, trainer.engine.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     trainer.accelerator = SimpleNamespace(num_processes=1)
-    trainer._micro_step, trainer._term_sums = 0, {}
+    trainer._micro_step, trainer._num_micro_batches, trainer._term_sums = 0, 1, {}
     return trainer
 
 

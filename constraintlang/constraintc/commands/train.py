@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 
@@ -86,18 +87,24 @@ def run(args: argparse.Namespace) -> int:
     """Merge settings, train or dry-run, print."""
     given = _settings(args)
     policy, findings = compile_argument(args.policy, allow_path=given.allow_path)
-    print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     if args.locked:
         require_locked(args.policy, policy.source, given.scorer, allow_path=given.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
+    from constraintlang_runtime.ranks import is_main
 
     folder = policy_folder(args.policy)
-    with quiet_libraries(), shown(args.quiet) as progress:
+    speaks = is_main()
+    with quiet_libraries(), shown(args.quiet or not speaks) as progress:
         if args.dry_run:
             found = train_run.dry_run(policy, given, folder=folder, progress=progress)
         else:
-            found = train_run.train(policy, given, folder=folder, progress=progress, tell=print_message)
+            tell = print_message if speaks else _silent
+            found = train_run.train(policy, given, folder=folder, progress=progress, tell=tell)
+    if not speaks:
+        return ExitCode.OK
     if args.format == "json":
         print_json({key: value for key, value in found.items() if key != "history"})
     elif args.dry_run:
@@ -105,6 +112,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_result(found, given, args.policy)
     return ExitCode.OK
+
+
+def _silent(message: str) -> None:
+    """What a process says that is not the main one."""
 
 
 def _settings(args: argparse.Namespace) -> RunSettings:

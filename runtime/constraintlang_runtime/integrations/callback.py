@@ -103,7 +103,7 @@ class ConstraintCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the constraint's state beside the trainer's."""
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if folder.is_dir():
+        if args.should_save and folder.is_dir():
             self._running().save(folder, {"history": self.history})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -121,7 +121,7 @@ class ConstraintCallback(TrainerCallback):
         count = config.regularizer_rows or max(
             1, round(group.corpus_share * args.per_device_train_batch_size)
         )
-        chosen = engine.sampled_rows(number, count, step, part, args.process_index)
+        chosen = engine.sampled_rows(number, count, step, part)
         if not chosen:
             return
         device = next(model.parameters()).device

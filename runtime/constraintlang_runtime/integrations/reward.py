@@ -12,6 +12,7 @@ from constraintlang_compiler.ir import Indicator
 from constraintlang_runtime.control import ControllerState, update
 from constraintlang_runtime.errors import ScorerError
 from constraintlang_runtime.integrations.texts import as_text
+from constraintlang_runtime.ranks import gathered
 
 if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
@@ -102,12 +103,7 @@ class PolicyReward:
         """Sum of each statistic and number of completions that it speaks of, over all ranks."""
         pairs = np.stack([values.sum(axis=0), inside.sum(axis=0).astype(np.float64)], axis=1)
         if self.adaptive:
-            import torch.distributed as dist
-
-            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-                gathered: list[Any] = [None] * dist.get_world_size()
-                dist.all_gather_object(gathered, pairs)
-                pairs = np.sum(gathered, axis=0)
+            pairs = np.sum(gathered(pairs), axis=0)
         return [(float(total), float(seen)) for total, seen in pairs]
 
     def _move(self, means: Sequence[tuple[float, float]]) -> None:

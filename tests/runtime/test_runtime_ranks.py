@@ -1,0 +1,66 @@
+"""Two processes train the model that one trains, and a resumed run of two ends in the same bits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import World
+
+from constraintc.main import main
+from constraintlang_runtime.ranks import from_main, gathered, interleaved, is_main, rank_and_size
+
+QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def two_processes(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    return subprocess.run(
+        [*command, "-m", "constraintc", *words], env=os.environ | QUIET, capture_output=True, text=True,
+        check=False, timeout=200,
+    )  # fmt: skip
+
+
+def weights(folder: Path) -> torch.Tensor:
+    loaded = load_file(folder / "model.safetensors")
+    return torch.cat([loaded[name].flatten() for name in sorted(loaded)])
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"use_cpu": True, "anchor": "start"}
+    assert main(["train", *world.flags(tmp_path / "one", per_device_train_batch_size=4, **common)]) == 0
+    flags = world.flags(tmp_path / "two", per_device_train_batch_size=2, **common)
+    done = two_processes("train", *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("trained 6 steps") == 1  # one of them speaks
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    # as if killed after the checkpoint of step 4
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-6")
+    (tmp_path / "two" / "constraint" / "run.json").unlink()
+    (tmp_path / "two" / "model.safetensors").unlink()
+    resumed = two_processes("train", *flags, "--resume")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "checkpoint-4" in resumed.stderr
+    assert torch.equal(weights(tmp_path / "two"), two)
+
+
+def test_one_process_is_the_ordinary_case() -> None:
+    assert is_main()
+    assert rank_and_size() == (0, 1)
+    assert gathered("x") == ["x"]
+    assert from_main("x") == "x"
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 5])
+def test_interleaving_undoes_taking_every_nth(num_parts: int) -> None:
+    everything = list(range(7))
+    assert interleaved([everything[rank::num_parts] for rank in range(num_parts)]) == everything
