@@ -50,7 +50,7 @@ def _merged(places: Floats, weights: Floats) -> tuple[Floats, Floats]:
     cell = np.minimum((np.cumsum(weights) * MAX_CELLS / weights.sum()).astype(np.int64), MAX_CELLS - 1)
     _, cell = np.unique(cell, return_inverse=True)
     mass = np.bincount(cell, weights=weights)
-    return np.bincount(cell, weights=weights * places) / mass, mass
+    return np.bincount(cell, weights=weights * places) / mass, np.asarray(mass, dtype=np.float64)
 
 
 def _partition(places: Floats, weights: Floats, num_bins: int) -> list[int]:
