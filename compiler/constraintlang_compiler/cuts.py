@@ -12,7 +12,7 @@ MAX_DUAL = 12.0  # the strongest tilt, as for the duals of training
 
 
 def value_cuts(values: Floats, bound: float, num_bins: int) -> list[float]:
-    """At most ``num_bins - 1`` ascending cuts between distinct values; fewer when there are fewer values.
+    """At most ``num_bins - 1`` ascending cuts between distinct values; fewer when there are fewer values, at least one.
 
     What a bin blurs is the variance inside it, and the dual that reaches a bound is wrong by its share of the whole
     variance. A sample alone would put all cuts where it lies, but the law that meets the bound lies lower; so half of
@@ -20,6 +20,8 @@ def value_cuts(values: Floats, bound: float, num_bins: int) -> list[float]:
     Shapes: ``values`` [n], finite and not negative.
     """
     places, counts = np.unique(values, return_counts=True)
+    if len(places) == 1:  # nothing to tell apart yet; later samples may lie on the other side
+        return [0.5 * float(places[0]) or bound or 1.0]
     sample = counts / counts.sum()
     weights = 0.5 * (sample + _tilted(places, sample, bound))
     places, weights = _merged(places, weights)

@@ -244,4 +244,5 @@ def _edges(
     known = samples[:, index][np.isfinite(samples[:, index])]
     if known.size == 0:
         raise TargetError(f"got no known sample of `{clause.name}`, expected at least one")
-    return (0.0, *value_cuts(known, float(clause.bound), value_bins), end)
+    cuts = value_cuts(known, float(clause.bound), value_bins)
+    return (0.0, *(min(cut, 0.5 * end) if len(cuts) == 1 else cut for cut in cuts), end)

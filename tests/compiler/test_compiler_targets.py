@@ -212,7 +212,7 @@ def test_samples_that_say_nothing(fill: float) -> None:
         with pytest.raises(TargetError, match="no known sample"):
             build_target((mean("words", None),), (0,), samples=samples)
     else:
-        assert build_target((mean("words", None),), (0,), samples=samples).soft[0].edges == (0.0, np.inf)
+        assert build_target((mean("words", None),), (0,), samples=samples).soft[0].edges == (0.0, 0.1, np.inf)
 
 
 def test_samples_cut_a_closed_range_where_they_lie() -> None:
@@ -272,3 +272,11 @@ def test_wrong_shapes_are_refused() -> None:
         target.log_potential(np.array([-1.0, 0.0]), np.zeros((14, 2)))
     with pytest.raises(TargetError, match="index 9"):
         build_target(CLAUSES, (9,))
+
+
+@pytest.mark.parametrize(("value", "bound"), [(0.0, "0.2"), (0.0, "0"), (0.7, "0.2"), (0.0, "5")])
+def test_samples_that_are_all_alike_still_give_two_bins(value: float, bound: str) -> None:
+    clause = replace(mean("toxicity", "1"), bound=bound)
+    target = build_target([clause], [0], samples=np.full((5, 1), value))
+    assert target.num_bins == 2
+    assert set(target.bin_index(np.full((3, 1), value))) <= {0, 1}
