@@ -145,7 +145,7 @@ def evaluate(
             )  # fmt: skip
         for clause in members:
             inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
-            evidence[clause.id] = _evidence(clause, sampled, inside, (scores, parts), of_base, count)
+            evidence[clause.id] = evidence_of(clause, sampled, inside, (scores, parts), of_base, count)
             values = _judged_values(clause, (scores, parts))
             records.extend(
                 {
@@ -173,7 +173,7 @@ def evaluate(
     return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
 
 
-def _evidence(
+def evidence_of(
     clause: Clause,
     sampled: Sequence[TokenRow],
     inside: Sequence[int],

@@ -62,7 +62,7 @@ def test_a_policy_about_all_responses_decides_no_single_one() -> None:
         Policy.from_text("mean(words) < 3").satisfied(["one"])
     with pytest.raises(ConfigError, match="has no clause `shrot`; it has"):
         Policy.from_text(MIXED).reward_func("shrot")
-    with pytest.raises(DataError, match="1 prompts, 2 completions"):
+    with pytest.raises(DataError, match="1 prompts and 2 completions"):
         Policy.from_text(MIXED).satisfied(["a", "b"], ["p"])
 
 
@@ -181,6 +181,31 @@ def _moved(lam: float, violated: int, count: int) -> float:
     rate, point = (violated + 0.5) / (count + 1), 0.75 * 0.05
     error = np.log(rate / (1 - rate)) - np.log(point / (1 - point))
     return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
+
+
+# ------------------------------------------------------------ metric
+def test_a_metric_is_what_verification_says() -> None:
+    policy = Policy.from_text(MIXED)
+    texts, domains = ["one two three four", *["one"] * 59], ["chat"] * 60
+    found = policy.metric().compute(texts, [f"p{i}" for i in range(60)], domain=domains)
+    assert found["short"] == pytest.approx(1 / 60)
+    assert found["average"] == pytest.approx((4 + 59) / 60)
+    assert found["short/verdict"] == "inconclusive"  # one in sixty shows no rate below 5%
+    assert found["average/verdict"] in ("holds", "inconclusive")
+    assert 0 < found["short/lower"] < found["short"] < found["short/upper"] < 0.11
+    assert found["satisfied"]
+    worse = policy.metric().compute(["a b c d"] * 60, [f"p{i}" for i in range(60)], domain=domains)
+    assert worse["short/verdict"] == "violated"
+    assert not worse["satisfied"]
+
+
+def test_a_metric_says_what_texts_do_not_decide() -> None:
+    with pytest.raises(ConfigError, match="texts do not decide `fluent`"):
+        Policy.from_text("fluent: preserve mean(perplexity) <= 1.02 * base\nwords < 9").metric().compute(
+            ["a"], ["p"]
+        )
+    with pytest.raises(DataError, match="several completions"):
+        Policy.from_text("words < 9").metric().compute(["a", "b"], ["p", "p"])
 
 
 # ------------------------------------------------------------ assertions
