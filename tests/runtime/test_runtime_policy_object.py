@@ -8,10 +8,12 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from tiny_models import World
+import torch
+from tiny_models import World, tiny_llama, word_tokenizer
 
 import constraintlang_runtime
 from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.pipeline import compile_path
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime import Policy, PolicyReward, assert_satisfies
 from constraintlang_runtime.data import load_rows
@@ -181,6 +183,32 @@ def _moved(lam: float, violated: int, count: int) -> float:
     rate, point = (violated + 0.5) / (count + 1), 0.75 * 0.05
     error = np.log(rate / (1 - rate)) - np.log(point / (1 - point))
     return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
+
+
+# ------------------------------------------------------------ masks
+def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
+    """From a compiled folder, whose word list is its own."""
+    (tmp_path / "rude.txt").write_text("cat\n", encoding="utf-8")
+    text = 'edition 1\nattribute rude: count { backend = lexicon("rude.txt") }\nkind: rude == 0 under tolerance=50%\n'
+    (tmp_path / "p.policy").write_text(text, encoding="utf-8")
+    compile_path(tmp_path / "p.policy").save(tmp_path / "built")
+    (tmp_path / "rude.txt").unlink()
+    policy = Policy.load(tmp_path / "built")
+    tokenizer = word_tokenizer(["go", "on", "cat", "dog"], padding_side="left")
+    model = tiny_llama(len(tokenizer))
+    asked = tokenizer(["go", "go on go", "on go"], return_tensors="pt", padding=True)
+    words: dict[bool, set[str]] = {}
+    for masked in (False, True):
+        torch.manual_seed(0)
+        out = model.generate(
+            input_ids=asked["input_ids"], attention_mask=asked["attention_mask"], do_sample=True, max_new_tokens=8,
+            num_return_sequences=8, logits_processor=[policy.logits_processor(tokenizer)] if masked else [],
+        )  # fmt: skip
+        replies = tokenizer.batch_decode(out[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        words[masked] = {word for reply in replies for word in reply.split()}
+        assert all(policy.satisfied(replies)) == masked
+    assert "cat" in words[False]
+    assert words[True] >= {"go", "on", "dog"}
 
 
 # ------------------------------------------------------------ metric

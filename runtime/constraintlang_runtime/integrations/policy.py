@@ -221,7 +221,14 @@ class Policy:
 
         chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
         ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
-        return language_mask(self.compiled.ir, chosen, tokenizer, end_tokens=ends, folder=self.folder)
+        return language_mask(
+            self.compiled.ir,
+            chosen,
+            tokenizer,
+            end_tokens=ends,
+            folder=self.folder,
+            files=self.compiled.files,
+        )
 
     def guidance(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **settings: Any) -> Guide:
         """A logits processor that makes a model obey the policy while it samples, untrained; see ``fit_guide``."""
