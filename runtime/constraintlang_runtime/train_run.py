@@ -40,6 +40,7 @@ HARMLESS = frozenset(
         "save_total_limit",
         "report_to",
         "run_name",
+        "scorer_timeout",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
@@ -294,7 +295,7 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
         "data": list(settings.data),
         "prompts": list(settings.prompts),
         "scorer": list(settings.scorer),
-        "settings": own_settings(config),
+        "settings": {key: value for key, value in own_settings(config).items() if key not in HARMLESS},
         "changed": {
             key: value
             for key, value in settings.config.items()

@@ -86,8 +86,9 @@ class ConstraintTrainer(Trainer):
                 )
             )
         )
+        pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
         self.engine, row_groups = ConstraintEngine.prepare(
-            policy, rows, prompt_source, args, ScoringPool(policy.ir.attributes, scorers), processing_class,
+            policy, rows, prompt_source, args, pool, processing_class,
             max_steps=args.max_steps, seed=args.seed, progress=progress,
         )  # fmt: skip
         self.engine.log = self.log
