@@ -21,7 +21,7 @@ the ratio to plain fine-tuning, and the prompts that verification needs.
 
 Only the model's config.json is read, and of local weights their header. Without --gpu the estimate is for this machine;
 of a processor, matrix product and copy are measured for half a second. Seconds are a range: the shares of the peak
-that are assumed stand below the tables, with everything else that is. These are estimates; `train --dry-run` measures."""
+that are assumed stand below the tables, with all else that is. These are estimates; `train --dry-run` measures."""
 
 EPILOG = """examples:
   constraintc estimate my.policy --model gpt2 --rows 20000 --tokens_per_row 256

@@ -253,7 +253,8 @@ def assumed(student: Student, load: Workload, machine: Machine, config: Constrai
     origin = "measured here" if machine.source == "measured" else "its data sheet"
     found = [
         f"{machine.name}: {machine.flops / 1e12:.3g} TFLOP/s and {machine.bandwidth / 1e9:.4g} GB/s ({origin}), of "
-        f"which {100 * compute.worst:g}-{100 * compute.best:g}% and {100 * share.worst:g}-{100 * share.best:g}% are reached",
+        f"which {100 * compute.worst:g}-{100 * compute.best:g}% and {100 * share.worst:g}-{100 * share.best:g}% are "
+        "reached",
         f"a layer costs at least {1e3 * launch.best:g}-{1e3 * launch.worst:g} ms a pass, whatever its size",
         "best: arithmetic, memory and launches overlap; worst: one after the other",
         f"the auxiliary fit is on the processor, at {machine.host.worst / 1e12:.3g}-{machine.host.best / 1e12:.3g} "
