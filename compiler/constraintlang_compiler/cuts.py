@@ -49,8 +49,8 @@ def _merged(places: Floats, weights: Floats) -> tuple[Floats, Floats]:
         return places, weights
     cell = np.minimum((np.cumsum(weights) * MAX_CELLS / weights.sum()).astype(np.int64), MAX_CELLS - 1)
     _, cell = np.unique(cell, return_inverse=True)
-    mass = np.bincount(cell, weights=weights)
-    return np.bincount(cell, weights=weights * places) / mass, mass
+    mass = np.bincount(cell, weights=weights).astype(np.float64)
+    return np.asarray(np.bincount(cell, weights=weights * places) / mass, dtype=np.float64), mass
 
 
 def _partition(places: Floats, weights: Floats, num_bins: int) -> list[int]:
