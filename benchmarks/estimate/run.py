@@ -20,7 +20,6 @@ RESULT = Path(__file__).parent / "results" / "estimate.json"
 SIZES = {  # hidden, intermediate, layers, heads, vocabulary
     "tiny": (16, 32, 2, 2, 128),
     "small": (256, 704, 6, 4, 4096),
-    "medium": (384, 1024, 8, 6, 8192),
 }
 PROMPT, COMPLETION, ROWS, BATCH, STEPS = 32, 96, 64, 4, 4
 POLICY = """edition 1

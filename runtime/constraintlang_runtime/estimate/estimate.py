@@ -257,6 +257,7 @@ def assumed(student: Student, load: Workload, machine: Machine, config: Constrai
         "reached",
         f"a layer costs at least {1e3 * launch.best:g}-{1e3 * launch.worst:g} ms a pass, whatever its size",
         "best: arithmetic, memory and launches overlap; worst: one after the other",
+        "ratios take the same shares for every phase; measured on a processor they were up to a quarter higher",
         f"the auxiliary fit is on the processor, at {machine.host.worst / 1e12:.3g}-{machine.host.best / 1e12:.3g} "
         "TFLOP/s",
         f"every row has {load.prompt_tokens} prompt and {load.completion_tokens} completion tokens, every sample "

@@ -86,7 +86,7 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
             Part("half copies", float(shape.blocks + shape.head) * element, "autocast, 2 bytes a weight")
         )
     if devices > 1:
-        training.append(Part("buckets", gradients, "DDP's copy of the gradients"))
+        training.append(Part("buckets", gradients, "DDP's copy of the gradients", shards=True))
     rows = (
         min(config.sampling_batch_size, max(load.control_samples, load.start_samples)) if load.samples else 0
     )

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.estimate.gpu_table import (
@@ -17,9 +18,9 @@ from constraintlang_runtime.estimate.gpu_table import (
     Range,
 )
 
-MATRIX = 1024
+MATRIX = 512  # a few milliseconds: short enough to fall between the slices of other work
 COPIED = 2**24  # float32 numbers, 64 MiB: more than a cache holds
-REPEATS = 5
+SECONDS = 0.3  # of repeats; the best of them is the one that other work disturbed least
 
 
 def own_gpus() -> tuple[str, int] | None:
@@ -62,26 +63,31 @@ def table_name(shown: str) -> str | None:
 
 
 def measured_cpu() -> Machine:
-    """This processor: FLOP/s of a float32 matrix product and bytes/s of a copy, each the best of a few repeats."""
+    """This processor: FLOP/s of a float32 matrix product and bytes/s of a copy, each the best of repeats."""
     import numpy as np
 
     left = np.full((MATRIX, MATRIX), 0.5, dtype=np.float32)
     result = np.empty_like(left)
     source = np.zeros(COPIED, dtype=np.float32)
     target = np.ones_like(source)
-    multiply, copy = float("inf"), float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        np.matmul(left, left, out=result)
-        multiply = min(multiply, time.perf_counter() - started)
-        started = time.perf_counter()
-        np.copyto(target, source)
-        copy = min(copy, time.perf_counter() - started)
+    multiply = _best(lambda: np.matmul(left, left, out=result))
+    copy = _best(lambda: np.copyto(target, source))
     flops = 2 * MATRIX**3 / multiply
     return Machine(
         "cpu", 1, flops, 2 * source.nbytes / copy, own_memory(), float("inf"), CPU_COMPUTE, CPU_MEMORY_SHARE,
         CPU_LAUNCH, Range(CPU_COMPUTE.worst * flops, CPU_COMPUTE.best * flops), "measured",
     )  # fmt: skip
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of many repeats, at least three."""
+    began = time.perf_counter()
+    times: list[float] = []
+    while len(times) < 3 or time.perf_counter() - began < SECONDS:
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def own_memory() -> float:
