@@ -219,6 +219,8 @@ def test_counts_of_a_run() -> None:
     assert found.corpus_fits() == [(40, 800)]
     assert found.scored_corpus == 100 + 40
     assert (found.sampled_rows, found.sites, found.width) == (2, 2 * 12 + 2 * 5, 20)
+    filtering = load(ConstraintSettings(rounds=2, method="filtering"))
+    assert (filtering.active_steps, filtering.scored_corpus, filtering.samples) == (0, 200, 3 * 512)
 
 
 def test_counts_agree_with_the_engine(world: World, tmp_path: Path) -> None:
