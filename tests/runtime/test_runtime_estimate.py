@@ -195,6 +195,14 @@ def test_a_broken_file_of_weights_is_an_error(tmp_path: Path, content: bytes) ->
         header_counts(file)
 
 
+def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelError, match=r"`huggingface_hub` is not installed"):
+        read_shape("nobody/nothing-of-that-name")
+
+
 def test_a_folder_without_configuration(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
         read_shape(str(tmp_path))
@@ -211,6 +219,8 @@ def test_counts_of_a_run() -> None:
     assert found.corpus_fits() == [(40, 800)]
     assert found.scored_corpus == 100 + 40
     assert (found.sampled_rows, found.sites, found.width) == (2, 2 * 12 + 2 * 5, 20)
+    filtering = load(ConstraintSettings(rounds=2, method="filtering"))
+    assert (filtering.active_steps, filtering.scored_corpus, filtering.samples) == (0, 200, 3 * 512)
 
 
 def test_counts_agree_with_the_engine(world: World, tmp_path: Path) -> None:
@@ -342,6 +352,9 @@ def test_memory_by_hand() -> None:
     lora = {part.name: part.bytes for part in parts(whole(lora_r=1).memory)}
     assert lora["weights"] == 432 + 62 * 4
     assert (lora["gradients"], lora["anchor snapshot"], lora["optimizer"]) == (248, 248, 496)
+    for anchor, bytes_ in (("current", 0), ("start", 432)):
+        kept = {part.name: part.bytes for part in parts(whole(anchor=anchor).memory)}
+        assert kept["anchor snapshot"] == bytes_
     two = {part.name: part.bytes for part in parts(whole(devices=2).memory)}
     assert two["buckets"] == 432
 

@@ -86,9 +86,14 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _hub_config(name: str) -> dict[str, Any]:
     """config.json of a hub id, from the cache or the network."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"`{name}` is not a folder here, and the package `huggingface_hub` is not installed",
+            help="pip install 'constraintlang[train]', or give --parameters, --hidden, --layers and --vocab",
+        ) from error
     try:
         return _config(Path(hf_hub_download(name, "config.json")))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

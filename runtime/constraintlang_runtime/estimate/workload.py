@@ -114,6 +114,7 @@ class Workload:
     snapshots: int
     preserves: bool
     corpus_in_fit: bool
+    filters: bool
 
     @property
     def row_tokens(self) -> int:
@@ -149,7 +150,8 @@ class Workload:
     @property
     def scored_corpus(self) -> int:
         """Training rows that are scored, before the run and beside the samples of each fit."""
-        return len(self.bins) * min(self.rows, SCORED_ROWS) + sum(rows for rows, _ in self.corpus_fits())
+        first = len(self.bins) * min(self.rows, SCORED_ROWS) + (self.rows if self.filters else 0)
+        return first + sum(rows for rows, _ in self.corpus_fits())
 
     def corpus_fits(self) -> list[tuple[int, int]]:
         """(corpus rows, steps) of each fit of each group."""
@@ -218,6 +220,7 @@ def workload(
     return Workload(
         rows=rows,
         corpus_in_fit=config.auxiliary_corpus_weight > 0,
+        filters=config.method == "filtering",
         prompt_tokens=prompt_tokens,
         completion_tokens=length - prompt_tokens,
         new_tokens=config.max_new_tokens,
