@@ -25,7 +25,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, col
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.mishaps import damaged, reading, require_finite, require_whole, writing
+from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.ranks import barrier
 from constraintlang_runtime.regularizer import language_model_loss
@@ -298,10 +298,14 @@ class ConstraintTrainer(Trainer):
         """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
         tensors = self.model.state_dict(keep_vars=True)
         loaded = {tensors[name].data_ptr() for name in set(tensors) - set(load_result.missing_keys)}
-        missing = [name for name in load_result.missing_keys if tensors[name].data_ptr() not in loaded]
+        missing = [
+            name
+            for name in load_result.missing_keys
+            if name not in tensors or tensors[name].data_ptr() not in loaded
+        ]
         for what, names in (("lacks", missing), ("has other tensors", load_result.unexpected_keys)):
             if names:
-                raise damaged(Path(self.args.output_dir), f"its model {what}: {', '.join(names[:3])}")
+                raise ValueError(f"it {what}: {', '.join(names[:3])}")  # `reading` names the checkpoint
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with reading(Path(checkpoint or ""), "the optimizer's state"):

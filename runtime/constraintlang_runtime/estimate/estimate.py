@@ -232,7 +232,7 @@ def estimate(
         ),
         phase(
             "auxiliary fits", 1, "run", formulas.fitting(student, load, config),
-            "features 2B·tokens; 3·steps·sites of the trunk on the processor; law at prompts 2·V·H", on=1,
+            "features 2B·tokens; 3·steps·sites of the trunk; law at prompts 2·V·H", on=1,
         ),
     ]  # fmt: skip
     verified = None
@@ -258,8 +258,7 @@ def assumed(student: Student, load: Workload, machine: Machine, config: Constrai
         f"a layer costs at least {1e3 * launch.best:g}-{1e3 * launch.worst:g} ms a pass, whatever its size",
         "best: arithmetic, memory and launches overlap; worst: one after the other",
         "ratios take the same shares for every phase; measured on a processor they were up to a quarter higher",
-        f"the auxiliary fit is on the processor, at {machine.host.worst / 1e12:.3g}-{machine.host.best / 1e12:.3g} "
-        "TFLOP/s",
+        "the auxiliary fit is where the model is; moving its rows from main memory is not counted",
         f"every row has {load.prompt_tokens} prompt and {load.completion_tokens} completion tokens, every sample "
         f"runs to {load.new_tokens}; shorter ones cost less",
         f"{len(load.bins)} group(s) of prompts with {', '.join(map(str, load.bins)) or 'no'} bins, from the tags that "

@@ -22,6 +22,7 @@ LOSS_BYTES = 28  # language_model_loss: float copy, log_softmax, its gradient an
 DIVERGENCE_BYTES = 144  # target_log_probs and token_divergence with their gradients
 HEAD_BYTES_FREE, HEAD_BYTES_BIN = 24, 36  # all_tokens and log_values: per bin but one, and per bin
 DRAW_BYTES = 36  # a softmax and a draw in generate
+FIT_LAUNCHES = 4  # of a step of the fit, in layers of a model: its trunk, loss and optimizer
 CACHE_COPIES = 3  # generate appends by copying: read, write, and the read of attention
 
 
@@ -202,7 +203,7 @@ def scoring(classifier: ModelShape, texts: float, tokens: int, devices: int) -> 
 
 
 def fitting(student: Student, load: Workload, config: ConstraintSettings) -> Work:
-    """The auxiliary fits: features by p_ref, training on the processor, the law at prompts, what it explains."""
+    """The auxiliary fits: features by p_ref, training beside it, the law at prompts, what it explains."""
     work = Work()
     for number, (rows, steps) in enumerate(load.corpus_fits()):
         bins = load.bins[number // max(1, len(load.fits))]
@@ -219,12 +220,13 @@ def fitting(student: Student, load: Workload, config: ConstraintSettings) -> Wor
         sides = 2 if rows else 1
         sites = steps * config.auxiliary_batch_size * sides * 3.0  # forward and backward
         checks = 20 * HELDOUT_SHARE * samples * load.new_tokens
-        host = head_flops(student.shape, config, bins, sites + checks, every_token=False)
+        trained = head_flops(student.shape, config, bins, sites + checks, every_token=False)
         full = samples + min(EXPLAINED_SEQUENCES, HELDOUT_SHARE * samples) * load.new_tokens
         moved = HEAD_BYTES_FREE * (bins - 1) + HEAD_BYTES_BIN * bins
         law = Work(
-            head_flops(student.shape, config, bins, full, every_token=True) + 2.0 * student.shape.head * full,
-            full * student.shape.vocab * moved, host=host,
+            trained + head_flops(student.shape, config, bins, full, every_token=True)
+            + 2.0 * student.shape.head * full,
+            full * student.shape.vocab * moved, launches=FIT_LAUNCHES * steps,
         )  # fmt: skip
         work += read + law
     return work

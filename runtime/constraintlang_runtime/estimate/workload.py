@@ -255,7 +255,8 @@ def group_bins(ir: PolicyIR, adaptive: str) -> tuple[int, ...]:
         scopes = [tuple(range(len(clauses)))]
     else:
         scopes = list(dict.fromkeys(scope for scope in scopes_of(ir, _tags(clauses)) if scope))
-    sample = np.ones((1, len(clauses)))  # where a bin ends does not matter here
+    # Where a bin ends does not matter here; values that all differ get as many bins as there are.
+    sample = np.linspace(0.0, 1.0, 200)[:, None] * np.ones(len(clauses))
     return tuple(build_target(clauses, scope, samples=sample).num_bins for scope in scopes)
 
 
