@@ -103,7 +103,7 @@ def initial_dual(
     """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
 
     Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
-    reverse (and js): λ0 = logit r - logit b + (d-b) / (ρ b (1-b)); forward: λ0 = logit r - logit(b - (d-b)/ρ).
+    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ).
     Clipped to [0, Λ].
     """
     r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
@@ -112,7 +112,7 @@ def initial_dual(
         level = max(b - (d - b) / weight, b / 10)
         dual = logit(r) - logit(level)
     else:
-        dual = logit(r) - logit(b) + (d - b) / (weight * b * (1 - b))
+        dual = logit(r) - logit(b) + (d - b) / (weight / _against_reverse(divergence) * b * (1 - b))
     return min(max(dual, 0.0), LOG_FLOOR)
 
 
@@ -123,11 +123,11 @@ def start_duals(
     """Where the controllers of a group start: the duals whose equilibrium with the corpus term are the set-points.
 
     Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b)
-    and C = E_x Cov_q(f) under the projection, reverse (and js): λ0 = λ + C⁻¹ (d - b) / ρ; forward: the duals of the
-    projection onto b - (d - b) / ρ, and the former where that cannot be reached.
+    and C = E_x Cov_q(f) under the projection, reverse: λ0 = λ + C⁻¹ (d - b) / ρ, js: with ρ / 4; forward: the duals
+    of the projection onto b - (d - b) / ρ, and the former where that cannot be reached.
     Shapes: as ``project``, whose solution for ``points`` is ``solved``; ``corpus`` [S].
     """
-    pull = (corpus - points) / weight
+    pull = (corpus - points) / (weight / _against_reverse(divergence))
     if not pull.any():
         return solved.duals
     if divergence == "forward":
@@ -154,6 +154,16 @@ def sensitivity(values: Floats, high: float) -> float:
 
 
 def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:
-    """The fixed weight ρ of a domain: d/b for reverse and js, 2(d-b)/b for forward, at least 1."""
+    """The fixed weight ρ of a domain: d/b for reverse, 2(d-b)/b for forward, at least 1; for js four times d/b.
+
+    Near its target the Jensen-Shannon divergence is a quarter of a Kullback-Leibler one: χ²/8 against χ²/2.
+    """
     d, b = corpus_rate, set_point
-    return max(1.0, 2 * (d - b) / b if divergence == "forward" else d / b)
+    if divergence == "forward":
+        return max(1.0, 2 * (d - b) / b)
+    return max(1.0, d / b) * _against_reverse(divergence)
+
+
+def _against_reverse(divergence: str) -> float:
+    """How many times the weight a divergence needs to pull as reverse KL does."""
+    return 4.0 if divergence == "js" else 1.0
