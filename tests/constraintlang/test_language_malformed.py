@@ -257,7 +257,9 @@ def test_malformed_file(name, capsys):
     assert all(f"[{d.code}]" in shown.out for d in errors)
 
 
-MAX_SECONDS = 5  # against hangs, on a busy machine; how long they take alone is in benchmarks/language/README.md
+MAX_SECONDS = (
+    5  # against hangs, on a busy machine; how long they take alone is in benchmarks/language/README.md
+)
 
 
 @pytest.mark.parametrize("name", GENERATED)
