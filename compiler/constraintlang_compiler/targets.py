@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constraintlang_compiler.canonical import sort_key
+from constraintlang_compiler.cuts import value_cuts
 from constraintlang_compiler.errors import TargetError
 from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
 
@@ -229,13 +230,13 @@ def _soft_bins(
 def _edges(
     clause: Clause, statistic: Value, index: int, value_bins: int, samples: Floats | None
 ) -> tuple[float, ...]:
-    """Geometric edges 0, top/2^(n-1), ..., top/2, top: n bins; the last is open when the range is."""
-    if statistic.high is not None:
-        top = float(statistic.high)
-        if top == 0.0:
-            return (0.0, float("inf"))
-        return (0.0, *(top / 2**power for power in range(value_bins - 1, -1, -1)))
+    """``value_bins`` bins from 0: cut where samples lie, else geometric; the last is open when the range is."""
+    end = float("inf") if statistic.high is None else float(statistic.high)
+    if end == 0.0:
+        return (0.0, float("inf"))
     if samples is None or samples.ndim != 2 or samples.shape[1] <= index:
+        if statistic.high is not None:
+            return (0.0, *(end / 2**power for power in range(value_bins - 1, -1, -1)))
         raise TargetError(
             f"the clause `{clause.name}` is a mean over an open range: its bins need samples",
             help="declare an upper end of the range, or pass `samples=` with statistics of some responses",
@@ -243,5 +244,5 @@ def _edges(
     known = samples[:, index][np.isfinite(samples[:, index])]
     if known.size == 0:
         raise TargetError(f"got no known sample of `{clause.name}`, expected at least one")
-    top = float(np.quantile(known, 0.99)) or float(known.max()) or 1.0
-    return (0.0, *(top / 2**power for power in range(value_bins - 2, -1, -1)), float("inf"))
+    cuts = value_cuts(known, float(clause.bound), value_bins)
+    return (0.0, *(min(cut, 0.5 * end) if len(cuts) == 1 else cut for cut in cuts), end)

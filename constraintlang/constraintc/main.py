@@ -25,6 +25,7 @@ VERBS = {
     "lock": "pin the files, models and plug-ins that a policy trusts",
     "audit": "list every part that a policy trusts",
     "plan": "say how many prompts a verification needs",
+    "estimate": "say what a run costs in time, memory and samples, before it is started",
     "train": "fine-tune a model under a policy",
     "eval": "verify a model against a policy, with confidence bounds",
     "generate": "sample from a model, guided or checked by a policy",

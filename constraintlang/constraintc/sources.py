@@ -52,6 +52,16 @@ def add_allow_path(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scorer_timeout(parser: argparse.ArgumentParser) -> None:
+    """The flag of every command that calls scorers."""
+    from constraintlang_runtime.settings import DEFAULT_TIMEOUT
+
+    parser.add_argument(
+        "--scorer_timeout", type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS",
+        help=f"that a scorer may take for a batch of texts (default {DEFAULT_TIMEOUT:g})",
+    )  # fmt: skip
+
+
 def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFile]:
     """The checked and lowered policy named by an argument, with its source.
 

@@ -12,7 +12,7 @@ from constraintlang.semantics import score_key
 from constraintlang.source import Span
 from constraintlang.tree import overs_in, speaks_of_order, whole_names_in
 
-MAX_JUDGED = 50_000
+MAX_JUDGED = 25_000
 """Statements that the tests judge, each counted as often as an expectation is about it."""
 
 

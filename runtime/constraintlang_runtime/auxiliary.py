@@ -62,7 +62,7 @@ class AuxiliaryHead(nn.Module):
     @torch.no_grad()
     def _start_from(self, embeddings: Float[Tensor, "V H"]) -> None:
         """Token factors from the leading left singular vectors of the centred embeddings, unit mean square norm."""
-        rank = min(self.token_factors.shape[1], embeddings.shape[1])
+        rank = min(self.token_factors.shape[1], *embeddings.shape)
         centred = embeddings.float() - embeddings.float().mean(0)
         with seeded(derived_seed("token factors")):
             left, singular, _ = torch.svd_lowrank(centred, q=rank)

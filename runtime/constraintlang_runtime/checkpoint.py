@@ -25,6 +25,7 @@ from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.mishaps import damaged
 
 STATE_FILE = "constraint.json"
 TENSOR_FILE = "constraint.safetensors"
@@ -70,10 +71,7 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         state = json.loads((folder / STATE_FILE).read_text())
         tensors = load_file(folder / TENSOR_FILE)
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
-        raise TrainingError(
-            f"cannot read the constraint's state in `{folder}`: {error}",
-            help="resume from another checkpoint",
-        ) from error
+        raise damaged(folder, f"the constraint's state cannot be read: {error}") from error
     recorded = [(record["name"], tuple(record["indexes"])) for record in state["groups"]]
     expected = [(group.name, group.indexes) for group in groups]
     if recorded != expected:
@@ -141,8 +139,12 @@ def publish(staged: Path, final: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old or the new one, never half."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:

@@ -10,7 +10,12 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from constraintlang_runtime.projection import LOG_FLOOR
+import numpy as np
+from numpy.typing import NDArray
+
+from constraintlang_runtime.projection import LOG_FLOOR, Projection, project, tilted_covariance
+
+Floats = NDArray[np.float64]
 
 MAX_WEIGHT_DOUBLINGS = 4
 MAX_EXPONENT_FACTOR = 4.0
@@ -69,7 +74,8 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
 
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
-    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and scale = high.
+    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and its
+    ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
     above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
     """
@@ -97,7 +103,7 @@ def initial_dual(
     """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
 
     Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
-    reverse (and js): λ0 = logit r - logit b + (d-b) / (ρ b (1-b)); forward: λ0 = logit r - logit(b - (d-b)/ρ).
+    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ).
     Clipped to [0, Λ].
     """
     r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
@@ -106,11 +112,58 @@ def initial_dual(
         level = max(b - (d - b) / weight, b / 10)
         dual = logit(r) - logit(level)
     else:
-        dual = logit(r) - logit(b) + (d - b) / (weight * b * (1 - b))
+        dual = logit(r) - logit(b) + (d - b) / (weight / _against_reverse(divergence) * b * (1 - b))
     return min(max(dual, 0.0), LOG_FLOOR)
 
 
+def start_duals(
+    law: Floats, values: Floats, points: Floats, hard: NDArray[np.bool_], solved: Projection,
+    *, corpus: Floats, weight: float, divergence: str,
+) -> Floats:  # fmt: skip
+    """Where the controllers of a group start: the duals whose equilibrium with the corpus term are the set-points.
+
+    Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b)
+    and C = E_x Cov_q(f) under the projection, reverse: λ0 = λ + C⁻¹ (d - b) / ρ, js: with ρ / 4; forward: the duals
+    of the projection onto b - (d - b) / ρ, and the former where that cannot be reached.
+    Shapes: as ``project``, whose solution for ``points`` is ``solved``; ``corpus`` [S].
+    """
+    pull = (corpus - points) / (weight / _against_reverse(divergence))
+    if not pull.any():
+        return solved.duals
+    if divergence == "forward":
+        lowered = project(law, values, np.maximum(points - pull, points / 10), hard)
+        if not lowered.saturated.any():
+            return lowered.duals
+    covariance = tilted_covariance(law, values, hard, solved.duals)
+    acts = (solved.duals > 0) | (pull > 0)
+    correction = np.zeros_like(pull)
+    some = np.ix_(acts, acts)
+    correction[acts] = np.linalg.lstsq(covariance[some], pull[acts], rcond=1e-6)[0]
+    return np.clip(solved.duals + correction, 0.0, LOG_FLOOR)
+
+
+def sensitivity(values: Floats, high: float) -> float:
+    """How much faster logit(mean / high) falls in λ than that of an indicator, in the units of the statistic.
+
+    Equation: -d logit(m/h) / dλ = Var(f) h / (m (h - m)), which is h for values that are 0 or h and 1 for indicators.
+    Shapes: values [n] in [0, high]. Returns h when they do not vary.
+    """
+    mean = float(values.mean())
+    spread = mean * (high - mean) / high
+    return float(values.var()) / spread if np.ptp(values) > 0 and spread > 0 else high
+
+
 def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:
-    """The fixed weight ρ of a domain: d/b for reverse and js, 2(d-b)/b for forward, at least 1."""
+    """The fixed weight ρ of a domain: d/b for reverse, 2(d-b)/b for forward, at least 1; for js four times d/b.
+
+    Near its target the Jensen-Shannon divergence is a quarter of a Kullback-Leibler one: χ²/8 against χ²/2.
+    """
     d, b = corpus_rate, set_point
-    return max(1.0, 2 * (d - b) / b if divergence == "forward" else d / b)
+    if divergence == "forward":
+        return max(1.0, 2 * (d - b) / b)
+    return max(1.0, d / b) * _against_reverse(divergence)
+
+
+def _against_reverse(divergence: str) -> float:
+    """How many times the weight a divergence needs to pull as reverse KL does."""
+    return 4.0 if divergence == "js" else 1.0

@@ -179,7 +179,7 @@ def encode_rows(
     for number, row in enumerate(rows):
         prompt, completion, train_prompt = _encode_one(row, number, tokenizer, seed, need_completion)
         room = max_length - len(prompt)
-        if room < 1 and completion:
+        if room < (1 if completion else 0):
             raise DataError(
                 f"row {number}: its prompt has {len(prompt)} tokens, max_length is {max_length}",
                 help="raise --max_length or shorten the prompt",

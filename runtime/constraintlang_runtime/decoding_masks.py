@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
 from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyError
 from constraintlang_compiler.render import negation
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.binding import inside
+from constraintlang_runtime.scorers.binding import word_list
 from constraintlang_runtime.scorers.lexicon import read_lexicon
 
 
@@ -80,18 +80,26 @@ def language_mask(
     *,
     end_tokens: Sequence[int],
     folder: Path,
+    files: Mapping[str, Path] | None = None,
     allow_path: bool = False,
 ) -> LanguageMask:
     """A mask under which no response violates the clauses, however they tolerate violations otherwise.
 
-    ``folder`` is where the policy stands: word lists that it names must lie below it unless ``allow_path``.
+    ``files`` are the word lists that the compiler found (``CompiledPolicy.files``), by attribute. ``folder`` is where
+    the policy stands: other word lists that it names must lie below it unless ``allow_path``.
     Raises: ConfigError for a clause that is not about wording, an automaton that is too large, a tokenizer whose
     tokens do not decide their text, or clauses that exclude every response.
     """
     attributes = {attribute.name: attribute for attribute in policy.attributes}
 
-    def word_list(name: str) -> dict[str, float]:
-        return read_lexicon(inside(folder / name, folder, allow_path))
+    known = {
+        attribute.backend.arguments[0]: (files or {})[attribute.name]
+        for attribute in policy.attributes
+        if attribute.backend is not None and attribute.name in (files or {})
+    }
+
+    def read(name: str) -> dict[str, float]:
+        return read_lexicon(known.get(name) or word_list(name, folder, allow_path))
 
     language, budget = None, Budget()
     for clause in clauses:
@@ -99,7 +107,7 @@ def language_mask(
         if not isinstance(statistic, Indicator):
             raise _not_masked(clause, "it is about an average or about rows, not about single responses")
         try:
-            found = response_language(negation(statistic.predicate), attributes, budget, word_list)
+            found = response_language(negation(statistic.predicate), attributes, budget, read)
             language = found if language is None else language.joined(found, np.logical_and, budget)
         except (NotLexical, RegexError, BudgetExceeded) as error:
             raise _not_masked(clause, str(error)) from error

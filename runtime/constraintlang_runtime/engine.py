@@ -33,6 +33,7 @@ from constraintlang_runtime.fitting import (
 )
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.mishaps import damaged, require_finite
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     Measurement,
@@ -156,6 +157,7 @@ class ConstraintEngine:
 
     def run_round(self, model: Any, step: int) -> None:
         """Measure every group; fit, start or move its controllers (the method's own rounds only)."""
+        require_finite(model, step)
         number = step // self.round_length
         constrained = self.config.method == "constraint"
         starts = constrained and step == self.activation_step and step < self.max_steps
@@ -302,9 +304,7 @@ def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"cannot read the reference model `{path}`: {error}", help="resume from another checkpoint"
-        ) from error
+        raise damaged(path.parent, f"the reference model `{path}` cannot be read: {error}") from error
     expected = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
     if {name: tuple(w.shape) for name, w in weights.items()} != expected:
         raise TrainingError(

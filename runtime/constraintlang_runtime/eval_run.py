@@ -15,6 +15,7 @@ from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.train_run import versions
 
 
@@ -35,9 +36,11 @@ class EvalSettings:
     max_length: int = 512
     batch_size: int = 256
     seed: int = 0
+    scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
 
     def __post_init__(self) -> None:
+        check_timeout(self.scorer_timeout)
         for name in ("samples", "max_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
@@ -70,8 +73,9 @@ def evaluate_run(
     rows: dict[str, list[TokenRow]] = {
         name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
     }
+    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     found = evaluate(
-        model, tokenizer, policy, prompts, ScoringPool(policy.ir.attributes, scorers), law=law,
+        model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
         base_model=base, progress=progress,
     )  # fmt: skip

@@ -24,6 +24,7 @@ from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.mishaps import writing
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.parts import Scored, score_responses
@@ -68,10 +69,12 @@ class Evaluation:
 
     def save(self, folder: Path) -> None:
         """Write ``verdict.json`` and ``samples.jsonl``, each whole or not at all; the verdict last."""
-        folder.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.samples)
-        write_atomic(folder / "samples.jsonl", lines)
-        write_atomic(folder / "verdict.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        verdict = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        with writing(f"the evaluation to `{folder}`", help="free space there, or name another folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / "samples.jsonl", lines)
+            write_atomic(folder / "verdict.json", verdict)
 
 
 def evaluate(
@@ -145,7 +148,7 @@ def evaluate(
             )  # fmt: skip
         for clause in members:
             inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
-            evidence[clause.id] = _evidence(clause, sampled, inside, (scores, parts), of_base, count)
+            evidence[clause.id] = evidence_of(clause, sampled, inside, (scores, parts), of_base, count)
             values = _judged_values(clause, (scores, parts))
             records.extend(
                 {
@@ -173,7 +176,7 @@ def evaluate(
     return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
 
 
-def _evidence(
+def evidence_of(
     clause: Clause,
     sampled: Sequence[TokenRow],
     inside: Sequence[int],

@@ -21,6 +21,7 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class GenerateSettings:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
 
 
@@ -59,6 +61,7 @@ def generate(
         raise ConfigError("--reject needs a policy to judge by", help="add --policy FILE")
     if settings.tries < 1 or settings.samples < 1:
         raise ConfigError("--tries and --samples must be at least 1")
+    check_timeout(settings.scorer_timeout)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     tags = {} if settings.domain is None else {"domain": settings.domain}
     raw = [{"prompt": text, **tags} for text in settings.prompt]
@@ -69,7 +72,7 @@ def generate(
             policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
             allow_path=settings.allow_path,
         )  # fmt: skip
-        pool = ScoringPool(policy.ir.attributes, scorers)
+        pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     prompts = prompt_rows(encode_rows(raw, tokenizer, max_length=10**6, need_completion=False))

@@ -27,10 +27,18 @@ def load_model(name_or_path: str, *, device: str | None = None, tokenizer: Any =
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    from constraintlang_runtime.mishaps import not_finite
+
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, use_safetensors=True)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _missing("causal language model", name_or_path, error) from error
+    broken = not_finite(dict(model.named_parameters()))
+    if broken is not None:
+        raise ModelError(
+            f"the weights of `{name_or_path}` hold NaN or infinities, first in `{broken}`",
+            help="the run that made it diverged, or the file is damaged; use another model",
+        )
     vocab = model.get_input_embeddings().weight.shape[0]
     if tokenizer is not None and len(tokenizer) > vocab:
         raise ModelError(

@@ -85,6 +85,19 @@ def project(
     return Projection(duals, mean, kl, saturated)
 
 
+def tilted_covariance(law: Floats, values: Floats, hard: NDArray[np.bool_], duals: Floats) -> Floats:
+    """E_x Cov_q(f) under the tilt with these duals: how the means fall in the duals.
+
+    Shapes: as ``project``; returns [S, S].
+    """
+    with np.errstate(divide="ignore"):
+        scores = np.where(hard[None, :], -np.inf, np.log(law)) - (values @ duals)[None, :]
+    weights = np.exp(scores - logsumexp(scores, axis=1)[:, None])
+    means = weights @ values
+    second = np.einsum("m,ms,mr->sr", weights.mean(axis=0), values, values)
+    return np.asarray(second - means.T @ means / len(means), dtype=np.float64)
+
+
 def _bisect(excess: object, max_dual: float) -> Floats:
     """The root of a falling function of one dual, to 1e-10; the ends when it has none inside."""
     assert callable(excess)

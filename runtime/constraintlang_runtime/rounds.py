@@ -134,15 +134,18 @@ def start_controllers(
                 "start model",
             )
     regularizer = config.regularizer
+    pulled = np.array([_pulled_mean(group, c, p) for c, p in zip(columns, points, strict=True)])
+    weights = [
+        regularizer.weight or control.initial_weight(d, p, regularizer.divergence)
+        for d, p in zip(pulled, points, strict=True)
+    ]
+    duals = control.start_duals(
+        law, group.bin_values, points, target.hard_bins, solved,
+        corpus=pulled, weight=max(weights, default=1.0), divergence=regularizer.divergence,
+    )  # fmt: skip
     controllers = []
     for k, column in enumerate(columns):
-        clause = group.clauses[column]
-        corpus, point = float(group.corpus_means[column]), float(points[k])
-        rate = min(max(corpus, point), 0.999)
-        weight = regularizer.weight or control.initial_weight(rate, point, regularizer.divergence)
-        dual = float(solved.duals[k])
-        if isinstance(clause.statistic, Indicator) and not np.isnan(corpus):
-            dual = _corrected_dual(dual, law, group, points, k, rate, weight, regularizer.divergence)
+        clause, point, weight, dual = group.clauses[column], float(points[k]), weights[k], float(duals[k])
         cap = LOG_FLOOR if clause.strength != "prefer" else min(LOG_FLOOR, float(clause.weight))
         state = control.ControllerState(
             value=min(dual, cap), weight=weight, set_point=point, gain=regularizer.gain, max_value=cap,
@@ -176,24 +179,11 @@ def start_controllers(
     }
 
 
-def _corrected_dual(
-    dual: float,
-    law: Floats,
-    group: Group,
-    points: Floats,
-    k: int,
-    corpus: float,
-    weight: float,
-    divergence: str,
-) -> float:
-    """The projection's dual moved by the pull of the corpus term, so that the equilibrium is the set-point."""
-    point = float(points[k])
-    if divergence != "forward":
-        return dual + max(0.0, corpus - point) / (weight * point * (1 - point))
-    lowered = points.copy()
-    lowered[k] = max(point - max(0.0, corpus - point) / weight, point / 10)
-    assert group.target is not None
-    return float(project(law, group.bin_values, lowered, group.target.hard_bins).duals[k])
+def _pulled_mean(group: Group, column: int, point: float) -> float:
+    """The mean of the corpus rows, no lower than the set-point: what pulls the equilibrium away from it."""
+    corpus = float(group.corpus_means[column])
+    mean = point if np.isnan(corpus) else max(corpus, point)
+    return min(mean, 0.999) if isinstance(group.clauses[column].statistic, Indicator) else mean
 
 
 def control_group(group: Group, measurement: Measurement) -> None:
@@ -203,11 +193,12 @@ def control_group(group: Group, measurement: Measurement) -> None:
     for state, soft in zip(group.controllers, group.target.soft, strict=True):
         clause = group.clauses[soft.clause]
         values = measurement.statistics[:, soft.clause]
-        high = 1.0
+        high, scale = 1.0, 1.0
         if not isinstance(clause.statistic, Indicator):
             high = float(getattr(clause.statistic, "high", None) or max(values.max(), 1.0))
+            scale = control.sensitivity(values, high)
         scaled = replace(state, set_point=min(state.set_point / high, 0.999))
-        moved = control.update(scaled, float((values / high).sum()), float(len(values)), scale=high)
+        moved = control.update(scaled, float((values / high).sum()), float(len(values)), scale=scale)
         updated.append(replace(moved, set_point=state.set_point))
     group.controllers = updated
 

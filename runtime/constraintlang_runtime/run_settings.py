@@ -13,7 +13,7 @@ import yaml
 from constraintlang_runtime.errors import ConfigError
 
 LISTS = ("data", "prompts", "scorer")
-MAY_BE_EMPTY = ("save_total_limit",)  # numbers by default for which nothing is a value too
+MAY_BE_EMPTY = ("save_total_limit", "scorer_timeout")  # numbers by default for which nothing is a value too
 OWN = ("model", "output", "resume", "overwrite", "allow_path", *LISTS)
 
 

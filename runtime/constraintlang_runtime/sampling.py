@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
 
@@ -85,7 +86,7 @@ def sample(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),
                     generation_config=config,
-                    logits_processor=list(logits_processor),
+                    logits_processor=[Finite(), *logits_processor],
                 )
             for row, i in enumerate(chosen):
                 completed[i] = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from constraintlang_runtime.errors import ConfigError
@@ -15,6 +16,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
 }
+
+
+DEFAULT_TIMEOUT = 600.0
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raise ConfigError for a time-out that no call can keep."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigError(
+            f"scorer_timeout: got {seconds}, expected a positive number of seconds",
+            help="leave it out for 600 seconds",
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,9 @@ class ConstraintSettings:
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
     )
     chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    scorer_timeout: float | None = field(
+        default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
+    )
     lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter; 0 trains all weights"})
     lora_alpha: float | None = field(
         default=None, metadata={"help": "its scale; twice the rank when not given"}
@@ -162,6 +178,7 @@ class ConstraintSettings:
             raise ConfigError(f"warmup_fraction: got {self.warmup_fraction}, expected a number in (0, 1)")
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
+        check_timeout(self.scorer_timeout)
         for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")

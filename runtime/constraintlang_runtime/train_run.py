@@ -19,8 +19,9 @@ from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults
@@ -40,6 +41,7 @@ HARMLESS = frozenset(
         "save_total_limit",
         "report_to",
         "run_name",
+        "scorer_timeout",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
@@ -96,10 +98,10 @@ def train(
             f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet; starting from the beginning"
         )
     started = time.perf_counter()
-    if checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= config.max_steps:
-        trainer.restore_finished(checkpoint)
-    else:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if checkpoint is not None:
+        require_whole(checkpoint, process=trainer.args.process_index, num_processes=trainer.args.world_size)
+    with explained(lambda: trainer.state.global_step, tell):
+        _run(trainer, checkpoint)
     seconds = time.perf_counter() - started
     record = {
         "fingerprint": fingerprint,
@@ -126,8 +128,20 @@ def train(
         "resumed": checkpoint is not None,
         "versions": versions(),
     }
-    _save(trainer, policy, output, record)
+    help = "free space there; --resume goes on from the last checkpoint"
+    with (
+        explained(lambda: trainer.state.global_step, tell),
+        writing(f"the trained model to `{output}`", help=help),
+    ):
+        _save(trainer, policy, output, record)
     return record
+
+
+def _run(trainer: ConstraintTrainer, checkpoint: Path | None) -> None:
+    if checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= trainer.args.max_steps:
+        trainer.restore_finished(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def build(
@@ -151,6 +165,11 @@ def build(
         allow_path=settings.allow_path,
     )
     tokenizer = load_tokenizer(settings.model)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of `{settings.model}` has no end-of-sequence token, so no completion would have an end",
+            help="name its `eos_token` in tokenizer_config.json",
+        )
     model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
     trainer = ConstraintTrainer(
         model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
@@ -273,7 +292,7 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
         shutil.rmtree(output, ignore_errors=True)
     elif marker.exists() and marker.read_text().strip() != fingerprint:
         raise ConfigError(
-            f"--resume: `{output}` belongs to a run with another policy, model, data or settings",
+            f"--resume: `{output}` belongs to a run with another policy, word list, model, data or settings",
             help="resume with the same command, or name another --output",
         )
     try:
@@ -294,7 +313,7 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
         "data": list(settings.data),
         "prompts": list(settings.prompts),
         "scorer": list(settings.scorer),
-        "settings": own_settings(config),
+        "settings": {key: value for key, value in own_settings(config).items() if key not in HARMLESS},
         "changed": {
             key: value
             for key, value in settings.config.items()
@@ -305,8 +324,21 @@ def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: Constrai
             for spec in (*settings.data, *settings.prompts, *settings.scorer)
             if (path := spec.split("=", 1)[-1]) and Path(path).is_file()
         },
+        "word lists": {
+            name: hashlib.sha256(content).hexdigest() for name, content in sorted(policy.contents.items())
+        },
+        "start model": _model_digests(Path(settings.model)),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _model_digests(folder: Path) -> dict[str, str]:
+    """What a start model in a folder consists of; one of the hub is known by its id."""
+    found = {}
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))) if folder.is_dir() else ():
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, record: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, col
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.ranks import barrier
 from constraintlang_runtime.regularizer import language_model_loss
@@ -86,8 +87,9 @@ class ConstraintTrainer(Trainer):
                 )
             )
         )
+        pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
         self.engine, row_groups = ConstraintEngine.prepare(
-            policy, rows, prompt_source, args, ScoringPool(policy.ir.attributes, scorers), processing_class,
+            policy, rows, prompt_source, args, pool, processing_class,
             max_steps=args.max_steps, seed=args.seed, progress=progress,
         )  # fmt: skip
         self.engine.log = self.log
@@ -119,6 +121,10 @@ class ConstraintTrainer(Trainer):
                 callbacks=[_Rounds(self), *(callbacks or [])],
                 **trainer_options,
             )
+        except OSError as error:
+            raise ConfigError(
+                f"--output: cannot write to `{args.output_dir}`: {error.strerror}", help="name another folder"
+            ) from error
         except (ValueError, ImportError, RuntimeError) as error:
             raise ConfigError(
                 f"transformers refuses the settings: {error}", help="change that setting"
@@ -249,7 +255,13 @@ class ConstraintTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """transformers' checkpoint plus ours, published in one step: a killed run never leaves a half checkpoint."""
         staging = Path(self._get_output_dir(trial))
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        step = self.state.global_step
+        require_finite(self.model, step)  # else it would push out the last checkpoint that can be resumed
+        help = "free space there; --resume goes on from the checkpoint before it, which is whole"
+        with writing(f"the checkpoint of step {step} below `{staging.parent}`", help=help, staging=staging):
+            self._write_checkpoint(model, trial, staging, f"{PREFIX_CHECKPOINT_DIR}-{step}")
+
+    def _write_checkpoint(self, model: Any, trial: Any, staging: Path, name: str) -> None:
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
@@ -274,10 +286,34 @@ class ConstraintTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights by transformers, then the constraint's own state."""
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
-        extra = self.engine.load(folder, self.model, self.args.device)
-        self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+        require_whole(folder, process=self.args.process_index, num_processes=self.args.world_size)
+        with reading(folder, "its model"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with reading(folder, "the constraint's state"):
+            extra = self.engine.load(folder, self.model, self.args.device)
+            self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
+        tensors = self.model.state_dict(keep_vars=True)
+        loaded = {tensors[name].data_ptr() for name in set(tensors) - set(load_result.missing_keys)}
+        missing = [
+            name
+            for name in load_result.missing_keys
+            if name not in tensors or tensors[name].data_ptr() not in loaded
+        ]
+        for what, names in (("lacks", missing), ("has other tensors", load_result.unexpected_keys)):
+            if names:
+                raise ValueError(f"it {what}: {', '.join(names[:3])}")  # `reading` names the checkpoint
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(Path(checkpoint or ""), "the optimizer's state"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading(Path(checkpoint or ""), "the random state"):
+            super()._load_rng_state(checkpoint)
 
     def restore_finished(self, folder: Path) -> None:
         """Take the state of a checkpoint of the last step: what a run killed before its final save still needs.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from constraintlang_compiler.cuts import value_cuts
 from constraintlang_compiler.errors import TargetError
 from constraintlang_compiler.ir import AttributeRef, Clause, Comparison, Const, Indicator, RowsLoss, Value
 from constraintlang_compiler.targets import LOG_FLOOR, MAX_BINS, build_target
@@ -197,7 +200,7 @@ def test_an_open_range_takes_its_edges_from_samples() -> None:
     edges = target.soft[0].edges
     assert edges[0] == 0.0
     assert np.isinf(edges[-1])
-    assert edges[-2] == pytest.approx(np.quantile(samples, 0.99))
+    assert 500 < edges[-2] < 1000
     assert target.bin_index(np.array([[0.0], [10_000.0]])).tolist() == [0, 6]
     assert np.isfinite(target.bin_values(np.zeros((0, 1)), np.zeros(0, dtype=np.int64))).all()
 
@@ -209,7 +212,41 @@ def test_samples_that_say_nothing(fill: float) -> None:
         with pytest.raises(TargetError, match="no known sample"):
             build_target((mean("words", None),), (0,), samples=samples)
     else:
-        assert build_target((mean("words", None),), (0,), samples=samples).soft[0].edges[-2] == 1.0
+        assert build_target((mean("words", None),), (0,), samples=samples).soft[0].edges == (0.0, 0.1, np.inf)
+
+
+def test_samples_cut_a_closed_range_where_they_lie() -> None:
+    """Responses between 0.4 and 0.6 fall into all bins, not into two; the range still ends where it ended."""
+    samples = np.random.default_rng(0).uniform(0.4, 0.6, size=(500, 1))
+    target = build_target((mean("toxicity", "1"),), (0,), samples=samples)
+    edges = np.array(target.soft[0].edges)
+    assert (edges[0], edges[-1], len(edges)) == (0.0, 1.0, 8)
+    assert np.bincount(target.bin_index(samples)).min() > 30
+    inside = np.array([samples[target.bin_index(samples) == m].var() for m in range(7)]).mean()
+    assert inside < 0.03 * samples.var()
+
+
+def test_the_tilt_to_the_bound_draws_cuts_below_a_sample_that_lies_above_it() -> None:
+    samples = np.random.default_rng(0).beta(6, 2, size=4000)[:, None]
+    cuts = [value_cuts(samples[:, 0], bound, 5) for bound in (1.0, 0.55)]
+    assert cuts[1][0] < cuts[0][0] - 0.05
+    assert cuts[0] == sorted(cuts[0])
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 5))
+def test_cuts_leave_the_least_variance_within_bins(whole: list[int], num_bins: int) -> None:
+    """Against every choice of cuts between distinct values, for a bound that tilts nothing."""
+    values = np.array(whole, dtype=np.float64)
+    distinct = np.unique(values)
+
+    def error(cuts: list[float]) -> float:
+        bins = np.searchsorted(cuts, values, side="right")
+        return sum(float(values[bins == m].var() * (bins == m).sum()) for m in np.unique(bins))
+
+    found = value_cuts(values, 100.0, num_bins)
+    between = 0.5 * (distinct[:-1] + distinct[1:])
+    every = combinations(between.tolist(), min(num_bins, len(distinct)) - 1)
+    assert error(found) == pytest.approx(min(error(list(cuts)) for cuts in every), abs=1e-6)
 
 
 def test_utility_clauses_never_enter() -> None:
@@ -235,3 +272,11 @@ def test_wrong_shapes_are_refused() -> None:
         target.log_potential(np.array([-1.0, 0.0]), np.zeros((14, 2)))
     with pytest.raises(TargetError, match="index 9"):
         build_target(CLAUSES, (9,))
+
+
+@pytest.mark.parametrize(("value", "bound"), [(0.0, "0.2"), (0.0, "0"), (0.7, "0.2"), (0.0, "5")])
+def test_samples_that_are_all_alike_still_give_two_bins(value: float, bound: str) -> None:
+    clause = replace(mean("toxicity", "1"), bound=bound)
+    target = build_target([clause], [0], samples=np.full((5, 1), value))
+    assert target.num_bins == 2
+    assert set(target.bin_index(np.full((3, 1), value))) <= {0, 1}

@@ -257,12 +257,17 @@ def test_malformed_file(name, capsys):
     assert all(f"[{d.code}]" in shown.out for d in errors)
 
 
+MAX_SECONDS = (
+    5  # against hangs, on a busy machine; how long they take alone is in benchmarks/language/README.md
+)
+
+
 @pytest.mark.parametrize("name", GENERATED)
 def test_malformed_without_a_file(name):
     content, code, underlined = GENERATED[name]
     start = time.process_time()
     source, errors = findings(content)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < MAX_SECONDS
     assert errors[0].code == code
     assert underlined is None or source.extract(errors[0].span) == underlined
     for diagnostic in errors[:50]:
@@ -320,7 +325,7 @@ for path in sys.argv[1:]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = main(["check", path])
     seconds = time.process_time() - start
-    if code != 3 or seconds >= 1 or "Traceback" in out.getvalue() or "error[PC" not in out.getvalue():
+    if code != 3 or seconds >= 5 or "Traceback" in out.getvalue() or "error[PC" not in out.getvalue():
         print(path, code, round(seconds, 2), out.getvalue()[-300:])
 """
 

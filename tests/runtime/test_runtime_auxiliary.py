@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabular_model import TabularLM, all_rows, state_features, state_of, token_row
 from torch.nn import functional
-from world_policy import Case, make_case
+from world_policy import Case, duals_of, make_case
 
 from constraintlang_runtime import auxiliary, checkpoint
 from constraintlang_runtime.anchor import Anchor
@@ -209,6 +209,54 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
     law = head.prefix_law(at_prompts, anchor.logits_from(at_prompts)).exp().detach().numpy()
     np.testing.assert_allclose(law, exact[:, 0], atol=0.08)
     assert report.heldout_loss < report.constant_loss - 0.02
+
+
+def many_samples(case: Case, count: int, seed: int) -> AuxiliaryData:
+    """``count`` draws as ``read`` would give them, each listed row read once."""
+    world = case.world
+    pairs = all_rows(world)
+    listed = read(case, pairs, 256)
+    place = np.empty((world.num_prompts, len(world.sequences)), dtype=np.int64)
+    place[tuple(np.array(pairs).T)] = np.arange(len(pairs))
+    drawn = place[world.draw(world.law, count, seed)]
+    lengths = np.bincount(listed.sequence.numpy())
+    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    sequence = np.repeat(np.arange(count), lengths[drawn])
+    within = np.arange(len(sequence)) - np.repeat(np.cumsum(lengths[drawn]) - lengths[drawn], lengths[drawn])
+    site = torch.from_numpy(starts[drawn][sequence] + within)
+    follows = torch.from_numpy(np.where(within > 0, np.arange(len(sequence)) - 1, -1))
+    return AuxiliaryData(
+        listed.features[site], listed.tokens[site], listed.bins[site], torch.from_numpy(sequence), follows
+    )
+
+
+@pytest.mark.parametrize("chosen", [("rarely",), ("never", "rarely"), ("rarely", "rarely other")])
+def test_fit_on_many_samples_converges_to_the_exact_law_and_target(chosen):
+    """Total variation of π̂(s·v) from π under 0.02 and KL(q̂‖q*) of whole sequences under 0.01 nats."""
+    case = make_case(small(5), *chosen)
+    world, num_bins = case.world, case.target.num_bins
+    data = many_samples(case, 30_000, 6)
+    torch.manual_seed(0)
+    head = AuxiliaryHead(data.features.shape[1], 3, num_bins, rank=3, width=48)
+    anchor = Anchor(TabularLM(world, world.table))
+    fit(
+        head, data, anchor.logits_from, steps=400, learning_rate=1e-2, batch_size=2048, consistency_weight=0.0,
+        weight_decay=0.0, seed=0,
+    )  # fmt: skip
+    exact = world.bin_law(world.law, case.bins, num_bins)
+    log_law = head.all_tokens(state_features(world)).detach()
+    found = log_law.exp().numpy().reshape(*world.table.shape, num_bins)
+    weight = world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]
+    distance = 0.5 * np.abs(found - exact[:, world.child]).sum(-1)
+    assert (weight * distance).sum() / weight.sum() < 0.02
+    strengths = duals_of(case, 2.0)
+    value = log_values(log_law, torch.from_numpy(case.log_potential(strengths)).float())
+    logits = torch.from_numpy(np.log(world.table)).flatten(0, 1)
+    target = target_log_probs(logits, value).exp().double().numpy().reshape(world.table.shape)
+    projected, _ = world.tilt(world.law, np.exp(case.log_potential(strengths))[case.bins])
+    divergence = world.kl(world.law_of(target), projected)
+    assert 0 < world.over_prompts(divergence) < 0.01
+    assert world.over_prompts(world.kl(world.law, projected)) > 0.1  # and it is not that nothing was asked
 
 
 def test_fit_is_reproducible_and_a_second_fit_starts_from_the_first():

@@ -8,10 +8,12 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from tiny_models import World
+import torch
+from tiny_models import World, tiny_llama, word_tokenizer
 
 import constraintlang_runtime
 from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.pipeline import compile_path
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime import Policy, PolicyReward, assert_satisfies
 from constraintlang_runtime.data import load_rows
@@ -62,7 +64,7 @@ def test_a_policy_about_all_responses_decides_no_single_one() -> None:
         Policy.from_text("mean(words) < 3").satisfied(["one"])
     with pytest.raises(ConfigError, match="has no clause `shrot`; it has"):
         Policy.from_text(MIXED).reward_func("shrot")
-    with pytest.raises(DataError, match="1 prompts, 2 completions"):
+    with pytest.raises(DataError, match="1 prompts and 2 completions"):
         Policy.from_text(MIXED).satisfied(["a", "b"], ["p"])
 
 
@@ -181,6 +183,57 @@ def _moved(lam: float, violated: int, count: int) -> float:
     rate, point = (violated + 0.5) / (count + 1), 0.75 * 0.05
     error = np.log(rate / (1 - rate)) - np.log(point / (1 - point))
     return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
+
+
+# ------------------------------------------------------------ masks
+def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
+    """From a compiled folder, whose word list is its own."""
+    (tmp_path / "rude.txt").write_text("cat\n", encoding="utf-8")
+    text = 'edition 1\nattribute rude: count { backend = lexicon("rude.txt") }\nkind: rude == 0 under tolerance=50%\n'
+    (tmp_path / "p.policy").write_text(text, encoding="utf-8")
+    compile_path(tmp_path / "p.policy").save(tmp_path / "built")
+    (tmp_path / "rude.txt").unlink()
+    policy = Policy.load(tmp_path / "built")
+    tokenizer = word_tokenizer(["go", "on", "cat", "dog"], padding_side="left")
+    model = tiny_llama(len(tokenizer))
+    asked = tokenizer(["go", "go on go", "on go"], return_tensors="pt", padding=True)
+    words: dict[bool, set[str]] = {}
+    for masked in (False, True):
+        torch.manual_seed(0)
+        out = model.generate(
+            input_ids=asked["input_ids"], attention_mask=asked["attention_mask"], do_sample=True, max_new_tokens=8,
+            num_return_sequences=8, logits_processor=[policy.logits_processor(tokenizer)] if masked else [],
+        )  # fmt: skip
+        replies = tokenizer.batch_decode(out[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        words[masked] = {word for reply in replies for word in reply.split()}
+        assert all(policy.satisfied(replies)) == masked
+    assert "cat" in words[False]
+    assert words[True] >= {"go", "on", "dog"}
+
+
+# ------------------------------------------------------------ metric
+def test_a_metric_is_what_verification_says() -> None:
+    policy = Policy.from_text(MIXED)
+    texts, domains = ["one two three four", *["one"] * 59], ["chat"] * 60
+    found = policy.metric().compute(texts, [f"p{i}" for i in range(60)], domain=domains)
+    assert found["short"] == pytest.approx(1 / 60)
+    assert found["average"] == pytest.approx((4 + 59) / 60)
+    assert found["short/verdict"] == "inconclusive"  # one in sixty shows no rate below 5%
+    assert found["average/verdict"] in ("holds", "inconclusive")
+    assert 0 < found["short/lower"] < found["short"] < found["short/upper"] < 0.11
+    assert found["satisfied"]
+    worse = policy.metric().compute(["a b c d"] * 60, [f"p{i}" for i in range(60)], domain=domains)
+    assert worse["short/verdict"] == "violated"
+    assert not worse["satisfied"]
+
+
+def test_a_metric_says_what_texts_do_not_decide() -> None:
+    with pytest.raises(ConfigError, match="texts do not decide `fluent`"):
+        Policy.from_text("fluent: preserve mean(perplexity) <= 1.02 * base\nwords < 9").metric().compute(
+            ["a"], ["p"]
+        )
+    with pytest.raises(DataError, match="several completions"):
+        Policy.from_text("words < 9").metric().compute(["a", "b"], ["p", "p"])
 
 
 # ------------------------------------------------------------ assertions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from constraintlang.source import SourceFile
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_compiler.pipeline import compile_with_diagnostics
-from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import check_timeout
 
 TEXTS = ["a", "bb", "a", "", "ccc", "bb", "a"]
 
@@ -159,3 +161,50 @@ def test_a_failed_call_leaves_nothing_behind() -> None:
     assert caught.value.exit_code == 4
     state["down"] = False
     assert made.score(["p"], ["long " * 100], names=["tone"])["tone"].tolist() == [0.5]
+
+
+def slow(seconds: float) -> Any:
+    def scorer(**given: Any) -> list[float]:
+        time.sleep(seconds)
+        return [0.5] * len(given["completions"])
+
+    return scorer
+
+
+def test_a_scorer_that_hangs_is_given_up() -> None:
+    started = time.monotonic()
+    with pytest.raises(
+        ScorerError, match=r"scorer tone: did not return within 0.05 seconds for 1 texts"
+    ) as caught:
+        pool(slow(30), timeout=0.05).score(["p"], ["a"])
+    assert time.monotonic() - started < 5
+    assert "--scorer_timeout" in str(caught.value)
+
+
+def test_a_scorer_within_its_time_and_without_a_limit() -> None:
+    for timeout in (20, None):
+        assert pool(slow(0.01), timeout=timeout).score(["p"], ["a"], names=["tone"])["tone"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize("timeout", [20, None])
+def test_what_a_scorer_raises_is_the_same_with_a_limit(timeout: float | None) -> None:
+    """Ctrl-C passes, an exception is the scorer's, and a scorer may not end the run, least of all with success."""
+
+    def raising(error: BaseException) -> Any:
+        def scorer(**given: Any) -> list[float]:
+            raise error
+
+        return scorer
+
+    with pytest.raises(KeyboardInterrupt):
+        pool(raising(KeyboardInterrupt()), timeout=timeout).score(["p"], ["a"])
+    with pytest.raises(ScorerError, match="raised ConnectionError: down"):
+        pool(raising(ConnectionError("down")), timeout=timeout).score(["p"], ["a"])
+    with pytest.raises(ScorerError, match=r"tried to end the process with sys.exit\(0\)"):
+        pool(raising(SystemExit(0)), timeout=timeout).score(["p"], ["a"])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan])
+def test_a_time_out_that_no_call_can_keep(seconds: float) -> None:
+    with pytest.raises(ConfigError, match="scorer_timeout"):
+        check_timeout(seconds)

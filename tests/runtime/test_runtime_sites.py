@@ -224,9 +224,17 @@ def test_first_weights_keep_the_pull_of_the_corpus_small(point, above):
     assert point - (corpus - point) / forward >= 0.5 * point - 1e-12 or forward == 1.0
     for kind in ("reverse", "js"):
         weight = initial_weight(corpus, point, kind)
-        assert weight == max(1.0, corpus / point)
+        assert weight == max(1.0, corpus / point) * (4.0 if kind == "js" else 1.0)
         extra = initial_dual(0.5, corpus, point, weight, kind) - initial_dual(0.5, point, point, weight, kind)
         assert -1e-12 <= extra <= 1 / (1 - point) + 1e-9
+
+
+def test_js_pulls_a_quarter_as_strongly_as_reverse_near_its_target():
+    target = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    near = (target + 1e-2 * torch.tensor([[1.0, -1.0, 0.5]])).log_softmax(-1)
+    reverse = token_divergence(near.double(), target.double(), "reverse")
+    js = token_divergence(near.double(), target.double(), "js")
+    np.testing.assert_allclose((reverse / js).item(), 4.0, rtol=2e-2)
 
 
 def test_first_dual_is_clipped_to_its_interval():

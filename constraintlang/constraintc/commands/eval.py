@@ -8,7 +8,7 @@ from pathlib import Path
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.sources import add_allow_path, compile_argument, policy_folder
+from constraintc.sources import add_allow_path, add_scorer_timeout, compile_argument, policy_folder
 
 HELP = """Sample a model on held-out prompts, score the replies, and say of every clause whether it holds.
 
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=256, metavar="N", help="replies sampled together (default 256)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
+    add_scorer_timeout(parser)
     add_allow_path(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, allow_path=args.allow_path,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from constraintc.exit_codes import ExitCode
-from constraintc.sources import add_allow_path, compile_argument, policy_folder
+from constraintc.sources import add_allow_path, add_scorer_timeout, compile_argument, policy_folder
 
 HELP = """Sample replies from a model. With --policy each reply is scored and judged; with --reject replies that
 violate are drawn again, so that what is printed obeys the policy by construction."""
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
+    add_scorer_timeout(parser)
     add_allow_path(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object a line"
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
         scorer=tuple(args.scorer), reject=args.reject, tries=args.tries, samples=args.samples,
         max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed,
-        allow_path=args.allow_path,
+        scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
     )  # fmt: skip
     with quiet_libraries():
         records = generate(policy, given, folder=policy_folder(args.policy or "-"))

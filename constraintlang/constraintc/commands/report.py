@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     policy, _ = compile_argument(args.policy, allow_path=args.allow_path)
     from rich.console import Console
 
+    from constraintlang_runtime.errors import ConfigError
     from constraintlang_runtime.report.assemble import assemble
     from constraintlang_runtime.report.html import write_html
     from constraintlang_runtime.report.table import comparison_table
@@ -64,7 +65,12 @@ def run(args: argparse.Namespace) -> int:
         run=None if args.run_dir is None else Path(args.run_dir), utility=args.utility, compliant=args.compliant,
         notes=args.note,
     )  # fmt: skip
-    write_html(data, args.output)
+    try:
+        write_html(data, args.output)
+    except OSError as error:
+        raise ConfigError(
+            f"--output: cannot write `{args.output}`: {error.strerror}", help="name another file"
+        ) from error
     if args.format == "json":
         print_json({"page": args.output, "systems": [_summary(system) for system in data.systems]})
     else:

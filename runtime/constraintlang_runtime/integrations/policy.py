@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from constraintlang_runtime.decoding_masks import LanguageMask
     from constraintlang_runtime.integrations.callback import ConstraintCallback
     from constraintlang_runtime.integrations.guide import Guide
+    from constraintlang_runtime.integrations.metric import PolicyMetric
     from constraintlang_runtime.integrations.reward import PolicyReward
 
 ScorerLike = Scorer | str
@@ -110,31 +111,48 @@ class Policy:
         Raises: ScorerError when a scorer fails, ConfigError for a clause that counts tokens.
         """
         from constraintlang_compiler.checkers import statistics
-        from constraintlang_runtime.scorers.parts import score_responses
 
-        if "tokens" in parts_needed(self.clauses):
-            raise ConfigError(
-                "the policy speaks of tokens, and texts have none",
-                help="verify it with `constraintc eval`, which has the model's own tokens",
-            )
-        count = len(completions)
-        prompts = [""] * count if prompts is None else list(prompts)
-        tags = [{}] * count if tags is None else list(tags)
-        if not len(prompts) == len(tags) == count:
-            raise DataError(
-                f"got {len(prompts)} prompts, {count} completions and tags of {len(tags)} rows",
-                help="give one of each for every response",
-            )
-        keys = sorted({key for row in tags for key in row})
-        columns = {key: [row.get(key) for row in tags] for key in keys}
-        scores, parts = score_responses(
-            self.pool, self.clauses, (), prompts, list(completions), None, columns=columns
-        )
+        count, tags = len(completions), self._tags(completions, tags)
+        scores, parts = self.scored(self.clauses, completions, prompts, tags)
         values = statistics(self.clauses, scores, parts) if count else np.empty((0, len(self.clauses)))
         inside = np.array(
             [[matches(clause.domain, row) for clause in self.clauses] for row in tags], dtype=np.bool_
         ).reshape(count, len(self.clauses))
         return Judged(values, inside)
+
+    def scored(
+        self,
+        clauses: Sequence[Clause],
+        completions: Sequence[str],
+        prompts: Sequence[str] | None = None,
+        tags: Sequence[Mapping[str, Any]] | None = None,
+    ) -> tuple[Any, Any]:
+        """Scores of the completions, and of their parts, as the clauses read them."""
+        from constraintlang_runtime.scorers.parts import score_responses
+
+        if "tokens" in parts_needed(clauses):
+            raise ConfigError(
+                "the policy speaks of tokens, and texts have none",
+                help="verify it with `constraintc eval`, which has the model's own tokens",
+            )
+        tags = self._tags(completions, tags)
+        prompts = [""] * len(completions) if prompts is None else list(prompts)
+        if len(prompts) != len(completions):
+            raise DataError(
+                f"got {len(prompts)} prompts and {len(completions)} completions", help="give one for each"
+            )
+        keys = sorted({key for row in tags for key in row})
+        columns = {key: [row.get(key) for row in tags] for key in keys}
+        return score_responses(self.pool, clauses, (), prompts, list(completions), None, columns=columns)
+
+    def _tags(
+        self, completions: Sequence[str], tags: Sequence[Mapping[str, Any]] | None
+    ) -> Sequence[Mapping[str, Any]]:
+        if tags is not None and len(tags) != len(completions):
+            raise DataError(
+                f"got tags of {len(tags)} rows and {len(completions)} completions", help="give one for each"
+            )
+        return [{}] * len(completions) if tags is None else tags
 
     def satisfied(
         self,
@@ -184,6 +202,12 @@ class Policy:
         chosen = range(len(self.clauses)) if clause is None else [self.clauses.index(self._clause(clause))]
         return PolicyReward(self, tuple(chosen), weights or {}, adaptive=adaptive)
 
+    def metric(self) -> PolicyMetric:
+        """A metric with ``compute(predictions, prompts, **columns)``: estimate, bounds and verdict of each clause."""
+        from constraintlang_runtime.integrations.metric import PolicyMetric
+
+        return PolicyMetric(self)
+
     def logits_processor(
         self, tokenizer: Any, *, clauses: Sequence[str] | None = None, end_tokens: Sequence[int] | None = None
     ) -> LanguageMask:
@@ -197,7 +221,14 @@ class Policy:
 
         chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
         ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
-        return language_mask(self.compiled.ir, chosen, tokenizer, end_tokens=ends, folder=self.folder)
+        return language_mask(
+            self.compiled.ir,
+            chosen,
+            tokenizer,
+            end_tokens=ends,
+            folder=self.folder,
+            files=self.compiled.files,
+        )
 
     def guidance(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **settings: Any) -> Guide:
         """A logits processor that makes a model obey the policy while it samples, untrained; see ``fit_guide``."""

@@ -32,7 +32,7 @@ def assemble(
     """
     reports = []
     for name, label, folder in systems:
-        verdict = read_json(folder / "verdict.json")
+        verdict = _verdict(folder / "verdict.json")
         reports.append(
             {
                 "name": name,
@@ -98,14 +98,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _verdict(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    missing = [key for key in ("clauses", "losses", "degeneracy") if key not in found]
+    if missing:
+        raise DataError(
+            f"`{path}` has no {', '.join(f'`{key}`' for key in missing)}, so it is no verdict of `constraintc eval`",
+            help="name a folder that `constraintc eval --output` wrote",
+        )
+    return found
+
+
 def _samples(path: Path) -> list[dict[str, Any]]:
     """The first samples of an evaluation, one per line of the file, as the report shows them."""
+    again = "run `constraintc eval` again, which writes it whole"
     shown = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines):
-            if number >= SHOWN_SAMPLES:
-                break
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read `{path}`: {error}", help=again) from error
+    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
+        if number > SHOWN_SAMPLES:
+            break
+        try:
             record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"line {number} of `{path}` is not JSON: {error}", help=again) from error
+        try:
             score = next(iter(record["scores"].values()), None)
             violates = None if record["statistic"] is None else record["statistic"] > 0
             shown.append(
@@ -117,6 +136,10 @@ def _samples(path: Path) -> list[dict[str, Any]]:
                     "violates": violates,
                 }
             )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"line {number} of `{path}` is no sample of `constraintc eval`", help=again
+            ) from error
     return shown
 
 

@@ -102,7 +102,7 @@ def _build(
             source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
         )
     if backend.kind == "lexicon":
-        return _lexicon(attribute, file or _word_list(arguments[0], folder, allow_path))
+        return _lexicon(attribute, file or word_list(arguments[0], folder, allow_path))
     if backend.kind == "regex":
         return RegexScorer(arguments[0], flag=attribute.type == "flag")
     if backend.kind == "length":
@@ -118,7 +118,7 @@ def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
     return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
 
 
-def _word_list(name: str, folder: Path, allow_path: bool) -> Path:
+def word_list(name: str, folder: Path, allow_path: bool) -> Path:
     """The file of a policy that was compiled from text, without a folder."""
     if not name.startswith(PREFIX):
         return inside(data_path(name, folder), folder, allow_path)

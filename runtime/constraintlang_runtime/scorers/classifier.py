@@ -40,8 +40,8 @@ class ClassifierScorer:
                 f"{str(error).strip().splitlines()[0]}",
                 help="give a folder with config.json, model.safetensors and a tokenizer, or a hub id",
             ) from error
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model.to(self._device).eval()
+        self._model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        self._device = self._model.device  # with its number: another thread has another current device
         config = self._model.config
         self._sigmoid = config.num_labels == 1 or config.problem_type == "multi_label_classification"
         self._index = _label_index(config.id2label, label, attribute, name_or_path)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.scorers.deadline import Exited, TooSlow, call_within
 from constraintlang_runtime.scorers.protocol import Scorer
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -19,8 +20,10 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 class ScoringPool:
     """Scores of every attribute, remembered by (attribute, prompt, completion) for the life of the run.
 
-    A scorer that raises, returns NaN, a value outside the attribute's declared range, or a list of another length
-    ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN.
+    A scorer that raises, exits, returns NaN, a value outside the attribute's declared range, or a list of another
+    length ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN. So does one that
+    takes longer than ``timeout`` seconds for a batch; without a time-out a scorer may take as long as it likes, and is
+    called in the caller's thread.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class ScoringPool:
         *,
         batch_size: int = 256,
         max_remembered: int = 1_000_000,
+        timeout: float | None = None,
     ) -> None:
         self._attributes = {attribute.name: attribute for attribute in attributes}
         for name in scorers:
@@ -38,6 +42,7 @@ class ScoringPool:
         self._scorers = dict(scorers)
         self._batch_size = batch_size
         self._max_remembered = max_remembered
+        self._timeout = timeout
         self._memory: dict[tuple[str, str, str], float | None] = {}
         self.calls = 0
 
@@ -100,7 +105,21 @@ class ScoringPool:
         picked = {key: [values[i] for i in indexes] for key, values in columns.items()}
         self.calls += 1
         try:
-            results = list(self._scorers[name](prompts=chosen_prompts, completions=chosen, **picked))
+            results = call_within(
+                self._timeout,
+                lambda: list(self._scorers[name](prompts=chosen_prompts, completions=chosen, **picked)),
+            )
+        except TooSlow:
+            raise ScorerError(
+                f"scorer {name}: did not return within {self._timeout:g} seconds for {len(chosen)} texts, the first "
+                f"is {_excerpt(chosen[0])}",
+                help="see whether it waits for a service or a lock; a slow one needs a larger --scorer_timeout",
+            ) from None
+        except Exited as error:
+            raise ScorerError(
+                f"scorer {name}: tried to end the process with sys.exit({error})",
+                help="raise an exception instead, or return None where a score is unavailable",
+            ) from error
         except Exception as error:
             raise ScorerError(
                 f"scorer {name}: raised {type(error).__name__}: {error}",
