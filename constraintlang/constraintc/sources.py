@@ -52,6 +52,28 @@ def add_allow_path(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scorer(parser: argparse.ArgumentParser, help: str = "what computes an attribute") -> None:
+    """The flag that binds attributes to scorers; it may be repeated."""
+    parser.add_argument(
+        "--scorer",
+        metavar="NAME=PATH[#LABEL]",
+        action="append",
+        default=[],
+        help=help,
+    )
+
+
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    """The flag that says of which prompt a given response is; it may be repeated."""
+    parser.add_argument(
+        "--tag",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a tag of the prompt, such as domain=chat",
+    )
+
+
 def add_scorer_timeout(parser: argparse.ArgumentParser) -> None:
     """The flag of every command that calls scorers."""
     from constraintlang_runtime.settings import DEFAULT_TIMEOUT

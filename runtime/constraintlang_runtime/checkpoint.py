@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from constraintlang_compiler.artifact import write_whole
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
@@ -138,13 +139,7 @@ def publish(staged: Path, final: Path) -> None:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode())
 
 
 def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:

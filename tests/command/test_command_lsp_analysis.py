@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from editor_texts import BASE, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,17 +31,6 @@ from constraintlang.fixes import apply_edits
 from constraintlang.source import SourceFile, Span
 from constraintlang.wording import KEYWORDS
 from constraintlang_compiler.front import check_and_lower
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "policies"
-TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(GOLDEN.glob("*.policy"))}
-BASE = """edition 1
-let cap = 0.1
-attribute grade: real in [0, 10] higher_is_better { backend = python("acme:grade") }
-attribute slur: flag { backend = regex(re"x") }
-domain chat { source = jsonl("a.jsonl"), tags = {lang, topic} }
-tag lang in {en, de}
-polite: toxicity < cap
-"""
 
 
 def everything(document: Document) -> Span:

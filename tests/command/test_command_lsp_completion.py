@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from editor_texts import BASE, TEXTS
 
 from constraintc.lsp.completion import complete
 from constraintc.lsp.document import Document
 from constraintlang import vocabulary as v
 from constraintlang.wording import KEYWORDS
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "policies"
-TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(GOLDEN.glob("*.policy"))}
-BASE = """edition 1
-let cap = 0.1
-attribute grade: real in [0, 10] higher_is_better { backend = python("acme:grade") }
-attribute slur: flag { backend = regex(re"x") }
-domain chat { source = jsonl("a.jsonl"), tags = {lang, topic} }
-tag lang in {en, de}
-polite: toxicity < cap
-"""
 
 
 def completed(text: str) -> list[str]:

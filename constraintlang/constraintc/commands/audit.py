@@ -7,7 +7,7 @@ import argparse
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import place_of
 from constraintc.output import print_json, print_message, print_table, visible_text
-from constraintc.sources import add_allow_path, compile_argument
+from constraintc.sources import add_allow_path, add_scorer, compile_argument
 
 HELP = """List every part that a policy trusts: who measures each attribute (a model, a word list, a plug-in that runs
 code), the data its domains name, and the numbers that were assumed because nobody wrote them. Each comes with what pins
@@ -26,10 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policy", metavar="POLICY", help="a policy file, a compiled directory, or - for stdin"
     )
-    parser.add_argument(
-        "--scorer", metavar="NAME=PATH[#LABEL]", action="append", default=[],
-        help="a scorer that train and eval will be given",
-    )  # fmt: skip
+    add_scorer(parser, "a scorer that train and eval will be given")
     add_allow_path(parser)
     parser.add_argument(
         "--deny", choices=("concerns",), help="exit with 1 when there is something to worry about"

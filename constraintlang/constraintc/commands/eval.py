@@ -8,7 +8,13 @@ from pathlib import Path
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.sources import add_allow_path, add_scorer_timeout, compile_argument, policy_folder
+from constraintc.sources import (
+    add_allow_path,
+    add_scorer,
+    add_scorer_timeout,
+    compile_argument,
+    policy_folder,
+)
 
 HELP = """Sample a model on held-out prompts, score the replies, and say of every clause whether it holds.
 
@@ -36,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="held-out prompts; may be repeated",
     )
-    parser.add_argument(
-        "--scorer",
-        metavar="NAME=PATH[#LABEL]",
-        action="append",
-        default=[],
-        help="what computes an attribute",
-    )
+    add_scorer(parser)
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
     parser.add_argument(
         "--rows",

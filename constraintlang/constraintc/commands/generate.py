@@ -6,7 +6,13 @@ import argparse
 import json
 
 from constraintc.exit_codes import ExitCode
-from constraintc.sources import add_allow_path, add_scorer_timeout, compile_argument, policy_folder
+from constraintc.sources import (
+    add_allow_path,
+    add_scorer,
+    add_scorer_timeout,
+    compile_argument,
+    policy_folder,
+)
 
 HELP = """Sample replies from a model. With --policy each reply is scored and judged; with --reject replies that
 violate are drawn again, so that what is printed obeys the policy by construction."""
@@ -29,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--domain", metavar="NAME", help="the domain of the --prompt texts")
     parser.add_argument("--policy", metavar="POLICY", help="judge the replies by this policy")
-    parser.add_argument(
-        "--scorer",
-        metavar="NAME=PATH[#LABEL]",
-        action="append",
-        default=[],
-        help="what computes an attribute",
-    )
+    add_scorer(parser)
     parser.add_argument(
         "--reject", action="store_true", help="draw again until a reply obeys (needs --policy)"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import place_of
 from constraintc.output import print_diagnostics, print_error, print_message, print_table
-from constraintc.sources import add_allow_path, compile_argument
+from constraintc.sources import add_allow_path, add_scorer, compile_argument
 
 HELP = """Write POLICY.lock: the content hashes of the word lists, data files and model folders that a policy names, the
 commits of its hub models, and distribution, version and source of its plug-ins. With --locked, `compile`, `train` and
@@ -28,10 +28,7 @@ exit codes: 0 written, or as locked with --check; 2 usage or file; 3 errors in t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
-    parser.add_argument(
-        "--scorer", metavar="NAME=PATH[#LABEL]", action="append", default=[],
-        help="a scorer that train and eval will be given",
-    )  # fmt: skip
+    add_scorer(parser, "a scorer that train and eval will be given")
     add_allow_path(parser)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; say what is not as the lock says"

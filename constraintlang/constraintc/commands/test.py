@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
-from constraintc.sources import add_allow_path, policy_folder, read_argument
+from constraintc.sources import add_allow_path, add_scorer, policy_folder, read_argument
 from constraintlang.diagnostics import PolicyError
 from constraintlang.source import SourceFile
 from constraintlang_compiler.errors import SourceError
@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live", action="store_true", help="score the texts of tests with the policy's scorers"
     )
-    parser.add_argument(
-        "--scorer",
-        metavar="NAME=PATH[#LABEL]",
-        action="append",
-        default=[],
-        help="what computes an attribute, with --live",
-    )
+    add_scorer(parser, "what computes an attribute, with --live")
     add_allow_path(parser)
     parser.add_argument(
         "--format", choices=("human", "json", "junit"), default="human", help="how to print the results"

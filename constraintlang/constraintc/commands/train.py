@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import fields
 
@@ -11,6 +10,7 @@ from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import compile_argument, policy_folder
+from constraintlang_runtime.ranks import is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -87,16 +87,15 @@ def run(args: argparse.Namespace) -> int:
     """Merge settings, train or dry-run, print."""
     given = _settings(args)
     policy, findings = compile_argument(args.policy, allow_path=given.allow_path)
-    if int(os.environ.get("RANK", "0")) == 0:
+    speaks = is_main()
+    if speaks:
         print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     if args.locked:
         require_locked(args.policy, policy.source, given.scorer, allow_path=given.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
-    from constraintlang_runtime.ranks import is_main
 
     folder = policy_folder(args.policy)
-    speaks = is_main()
     with quiet_libraries(), shown(args.quiet or not speaks) as progress:
         if args.dry_run:
             found = train_run.dry_run(policy, given, folder=folder, progress=progress)

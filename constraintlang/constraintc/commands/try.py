@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_message, visible_text
-from constraintc.sources import add_allow_path, policy_folder, read_policy
+from constraintc.sources import add_allow_path, add_scorer, add_tag, policy_folder, read_policy
 
 HELP = """Read texts, one a line, and say of each what every statement of the policy says of it as a response.
 
@@ -37,21 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a score of every text; may be repeated",
     )
-    parser.add_argument(
-        "--tag",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a tag of the prompt, such as domain=chat",
-    )
+    add_tag(parser)
     parser.add_argument("--only", metavar="LABEL", help="show this statement only")
-    parser.add_argument(
-        "--scorer",
-        metavar="NAME=PATH[#LABEL]",
-        action="append",
-        default=[],
-        help="what computes an attribute",
-    )
+    add_scorer(parser)
     add_allow_path(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object for each text"

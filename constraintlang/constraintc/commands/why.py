@@ -7,7 +7,7 @@ import sys
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_json, visible_text
-from constraintc.sources import add_allow_path, policy_folder, read_policy
+from constraintc.sources import add_allow_path, add_scorer, add_tag, policy_folder, read_policy
 
 HELP = """Say why each statement of a policy is satisfied or violated: its parts with their truth values, what they
 read, and how far they are from changing (the margin, in shares of what a score can range over).
@@ -39,21 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scores", metavar="NAME=VALUE", action="append", default=[], help="a score; may be repeated"
     )
-    parser.add_argument(
-        "--tag",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a tag of the prompt, such as domain=chat",
-    )
+    add_tag(parser)
     parser.add_argument("--only", metavar="LABEL", help="explain this statement only")
-    parser.add_argument(
-        "--scorer",
-        metavar="NAME=PATH[#LABEL]",
-        action="append",
-        default=[],
-        help="what computes an attribute",
-    )
+    add_scorer(parser)
     parser.add_argument(
         "--worst", type=int, metavar="N", default=3, help="how many responses to show of a sample (default 3)"
     )
