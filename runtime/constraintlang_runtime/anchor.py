@@ -54,11 +54,11 @@ class Anchor:
         parameters = dict(self.model.named_parameters())
         kept = {name: parameters[name].data for name in self.weights}
         torch.clear_autocast_cache()  # it is keyed by the parameter, not by its storage
-        for name, own in kept.items():
-            if self.weights[name].device != own.device:  # a model is moved after its start was recorded
-                self.weights[name] = self.weights[name].to(own.device)
-            parameters[name].data = self.weights[name]
         try:
+            for name, own in kept.items():
+                if self.weights[name].device != own.device:  # a model is moved after its start was recorded
+                    self.weights[name] = self.weights[name].to(own.device)
+                parameters[name].data = self.weights[name]
             yield
         finally:
             for name, weight in kept.items():
