@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.measurements import measure, measurements
-from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence
 from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
