@@ -10,7 +10,8 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.evaluate import Evaluation, evaluate
+from constraintlang_runtime.evaluate import evaluate
+from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw

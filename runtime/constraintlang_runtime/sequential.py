@@ -7,7 +7,7 @@ whenever one stops (``anytime.py``), so a clause may stop as soon as it is decid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,7 @@ from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
 
 Floats = NDArray[np.float64]
 METHOD = "betting (anytime)"
-_FIRST, _GROWTH = 16, 8  # the smallest batch, and every further one an eighth of what was seen
+_FIRST, _GROWTH = 16, 8  # the smallest batch; every later one is an eighth of what was seen
 
 
 def require_sequential(clauses: Sequence[ir.Clause]) -> None:
@@ -46,16 +46,13 @@ def require_sequential(clauses: Sequence[ir.Clause]) -> None:
         )
 
 
-def batch_ends(total: int, first: int = _FIRST) -> Iterator[int]:
-    """After how many of ``total`` prompts one looks: batches that grow, so that few prompts are drawn in vain.
+def next_batch(seen: int) -> int:
+    """How many prompts to take next: batches grow with what was seen, so that few prompts are drawn in vain.
 
-    >>> list(batch_ends(200))
-    [16, 32, 48, 64, 80, 96, 112, 128, 144, 162, 182, 200]
+    >>> [next_batch(seen) for seen in (0, 16, 160, 1000)]
+    [16, 16, 20, 125]
     """
-    seen = 0
-    while seen < total:
-        seen = min(total, seen + max(first, seen // _GROWTH))
-        yield seen
+    return max(_FIRST, seen // _GROWTH)
 
 
 class Track:

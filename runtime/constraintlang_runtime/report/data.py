@@ -47,6 +47,7 @@ class ClauseResult(Record, frozen=True, kw_only=True):
     text: str = ""
     id: str = ""
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class SampleText(Record, frozen=True, kw_only=True):
