@@ -15,9 +15,9 @@ from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, prompts_of, with_warnings
+from constraintlang_runtime.human_labels import read_people
 from constraintlang_runtime.integrations.texts import row_texts
-from constraintlang_runtime.judging import Judge
-from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.judging import Judge, Progress, audit_pool
 from constraintlang_runtime.responses import Responses
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
@@ -39,6 +39,8 @@ class CompletionSettings:
     base_completions: tuple[str, ...] = ()
     scorer: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
+    human: str | None = None
+    identity_terms: str | None = None
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
@@ -116,6 +118,7 @@ def evaluate_completions(
     The verdicts hold for the law by which the completions were made, which nobody here knows.
     """
     started = time.perf_counter()
+    people = read_people(settings.human, settings.identity_terms)
     source = FileSource(settings.completions, settings.base_completions)
     policy, left = decided_by_texts(policy)
     scorers = bind_scorers(
@@ -123,13 +126,11 @@ def evaluate_completions(
         allow_path=settings.allow_path,
     )  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
-    pools = [
-        ScoringPool([policy.ir.attribute(name) for name in found], found, timeout=settings.scorer_timeout)
-        for found in (scorers, audit)
-    ]
+    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    second = audit_pool(policy.ir, audit, settings.scorer_timeout)
     policy_ir = expand_strata(policy.ir, source.tags)
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
-    judge = Judge(pools[0], audit=pools[1] if audit else None, progress=progress)
+    judge = Judge(pool, audit=second, progress=progress)
     judge.take(clauses, source, prompts_of(clauses, source), _ANY_LAW, 0)
     evidence = {clause.id: judge.evidence(clause) for clause in clauses}
     verdicts = with_warnings(verify(clauses, evidence), policy_ir, judge)
@@ -137,12 +138,13 @@ def evaluate_completions(
     by_audit = {one.id: one for one in verify(
         clauses, evidence | {clause.id: judge.audit_evidence(clause) for clause in audited}
     )}  # fmt: skip
-    beside = beside_verdicts(
-        clauses, judge, {clause.id: by_audit[clause.id] for clause in audited}, settings.seed
-    )
+    by_audit_scorers = with_warnings([by_audit[clause.id] for clause in audited], policy_ir, judge)
     found = Evaluation(
-        verdicts, judge.records, {}, degeneracy(judge.texts), time.perf_counter() - started, None, None, beside=beside
+        verdicts, judge.records, {}, degeneracy(judge.texts), time.perf_counter() - started, None, None,
+        beside=beside_verdicts(clauses, judge, by_audit_scorers, settings.seed),
+        clauses=clauses, audit_verdicts=tuple(by_audit_scorers),
     )  # fmt: skip
+    found = people.beside(found, len(clauses))
     return replace(
         found,
         extra={

@@ -110,10 +110,11 @@ def evaluate(
         found = {one.id: one for one in verify(policy_ir.clauses, evidence | by_audit)}
     else:
         found = {clause.id: _anytime(clause, judge, len(policy_ir.clauses)) for clause in audited}
-    beside = beside_verdicts(clauses, judge, {clause.id: found[clause.id] for clause in audited}, seed)
+    by_audit_scorers = with_warnings([found[clause.id] for clause in audited], policy_ir, judge)
     return Evaluation(
         verdicts, judge.records, losses, degeneracy(judge.texts), time.perf_counter() - started, law, seed,
-        beside=beside | ended,
+        beside=beside_verdicts(clauses, judge, by_audit_scorers, seed) | ended,
+        clauses=clauses, audit_verdicts=tuple(by_audit_scorers),
     )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_runtime.collapse import warnings_of
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.judging import Judge
-from constraintlang_runtime.mishaps import writing
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.small_writes import writing_small
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.worst_prompts import worst_prompts
 
@@ -27,6 +27,7 @@ class Evaluation:
 
     ``law`` and ``seed`` are None for completions made elsewhere. ``beside`` is what stands beside the verdicts: the
     figures of degeneracy by clause, the worst prompts, the audit scorers, human labels, where a sequential run ended.
+    ``clauses`` are those about responses, strata written out; ``audit_verdicts`` those of the audit scorers.
     """
 
     verdicts: list[Verdict]
@@ -38,6 +39,13 @@ class Evaluation:
     seed: int | None
     extra: dict[str, Any] = field(default_factory=dict)
     beside: dict[str, Any] = field(default_factory=dict)
+    clauses: tuple[Clause, ...] = ()
+    audit_verdicts: tuple[Verdict, ...] = ()
+
+    def deciding(self, *, audit: bool = False) -> list[Verdict]:
+        """The verdicts that make the exit code: with ``audit`` those of the audit scorers where there are any."""
+        by_audit = {verdict.id: verdict for verdict in self.audit_verdicts} if audit else {}
+        return [by_audit.get(verdict.id, verdict) for verdict in self.verdicts]
 
     @property
     def warnings(self) -> list[str]:
@@ -66,10 +74,11 @@ class Evaluation:
         """Write ``verdict.json`` and ``samples.jsonl``, each whole or not at all; the verdict last."""
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.samples)
         verdict = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        with writing(f"the evaluation to `{folder}`", help="free space there, or name another folder"):
+        escaped = "backslashreplace"  # half a surrogate pair, which is a JSON escape then
+        with writing_small(f"the evaluation to `{folder}`", help="free space there, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "samples.jsonl", lines.encode())
-            write_whole(folder / "verdict.json", verdict.encode())
+            write_whole(folder / "samples.jsonl", lines.encode(errors=escaped))
+            write_whole(folder / "verdict.json", verdict.encode(errors=escaped))
 
 
 def by_law(
@@ -110,7 +119,7 @@ def with_warnings(verdicts: Sequence[Verdict], policy: PolicyIR, judge: Judge) -
 
 
 def beside_verdicts(
-    clauses: Sequence[Clause], judge: Judge, audit_verdicts: Mapping[str, Verdict], seed: int
+    clauses: Sequence[Clause], judge: Judge, audit_verdicts: Sequence[Verdict], seed: int
 ) -> dict[str, Any]:
     """Degeneracy by clause, the worst prompts where there are several samples, and the audit."""
     figures = {scope: replies.summary() for scope, replies in judge.replies.items()}
@@ -126,8 +135,7 @@ def beside_verdicts(
         for record in judge.records:
             records.setdefault(record["clause"], []).append(record)
         found["audit"] = [
-            {**verdict.to_dict(), **_agreement(records[verdict.clause])}
-            for verdict in audit_verdicts.values()
+            {**verdict.to_dict(), **_agreement(records[verdict.clause])} for verdict in audit_verdicts
         ]
     return found
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import domain_name, matches
-from constraintlang_compiler.ir import Clause, Indicator, Value
+from constraintlang_compiler.ir import Clause, Indicator, PolicyIR, Value
 from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_runtime.collapse import COMPARED_PROMPTS, Replies
 from constraintlang_runtime.errors import ConfigError
@@ -20,6 +20,7 @@ from constraintlang_runtime.responses import Responses, Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.parts import Pool, Scored, score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.verification import Evidence, SumEvidence
 
 Floats = NDArray[np.float64]
@@ -128,15 +129,15 @@ class Judge:
             )
         if compared:
             return source.base_responses(chosen, law, count, part), compared
-        wanted: dict[int, None] = {}
+        wanted: set[int] = set()
         for clause in members if source.has_base else ():
             known = self.replies.get((str(domain_name(clause.domain)), law, count))
             left = COMPARED_PROMPTS - (0 if known is None else len(known.base))
             inside = [i for i in chosen if matches(clause.domain, source.tags[i])]
-            wanted |= dict.fromkeys(inside[: max(0, left)])
+            wanted.update(inside[: max(0, left)])
         if not wanted:
             return None, []
-        return source.base_responses(sorted(wanted, key=list(chosen).index), law, count, part), []
+        return source.base_responses([i for i in chosen if i in wanted], law, count, part), []
 
     def _record(
         self, clause: Clause, found: Responses, inside: Sequence[int], scored: Scored, audit: Floats | None
@@ -198,6 +199,12 @@ class PoolView:
         if self._replaced is not None and others:
             found |= self._replaced.score(prompts, completions, others, columns, progress)
         return found
+
+
+def audit_pool(policy: PolicyIR, scorers: Mapping[str, Scorer], timeout: float | None) -> ScoringPool | None:
+    """The pool of the second scorers; None when there are none."""
+    attributes = [policy.attribute(name) for name in scorers]
+    return ScoringPool(attributes, scorers, timeout=timeout) if scorers else None
 
 
 def names_needed(clauses: Sequence[Clause]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as etree
 
 from constraintlang_compiler.artifact import write_whole
-from constraintlang_runtime.mishaps import writing
+from constraintlang_runtime.small_writes import writing_small
 from constraintlang_runtime.verdicts import Verdict
 
 # XML 1.0 has no way to write these, not even escaped
@@ -19,7 +19,7 @@ def write_junit(
     verdicts: Sequence[Verdict], path: Path, *, name: str, seconds: float, require_holds: bool = False
 ) -> None:
     """Write the file, whole or not at all."""
-    with writing(f"--junit `{path}`", help="name a file in a folder that exists"):
+    with writing_small(f"--junit `{path}`", help="name a file in a folder that exists"):
         write_whole(path, junit(verdicts, name=name, seconds=seconds, require_holds=require_holds))
 
 

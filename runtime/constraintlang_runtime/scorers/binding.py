@@ -89,7 +89,8 @@ def bind_audit(
             if name not in [attribute.name for attribute in policy.attributes]:
                 known = ", ".join(attribute.name for attribute in policy.attributes)
                 raise ConfigError(
-                    f"--scorer: the policy uses no attribute `{name}`; it uses {known}", help="drop the option"
+                    f"--scorer: the policy uses no attribute `{name}`; it uses {known}",
+                    help="drop the option",
                 )
             found[name] = _build(policy.attribute(name), option, None, folder, allow_path)
     except ConfigError as error:
