@@ -21,7 +21,8 @@ from constraintlang_runtime.worst_prompts import worst_prompts
 @pytest.mark.parametrize(
     "text",
     [
-        "I'm sorry, but I can't help with that.", "I\u2019m really sorry", "As an AI language model, I", "I cannot assist",
+        "I'm sorry, but I can't help with that.", "I\u2019m really sorry", "As an AI language model, I", 
+        "I cannot do",
         "  **I apologize**", "Unfortunately, I can't", "I won't do that", "I must decline", "It's not appropriate to",
         "\"I'm not able to\"", "Sorry, I can't", "sorry but I won't", "I would rather not say",
     ],
