@@ -227,6 +227,38 @@ def test_labels_of_another_form(
     assert (code, "--human" in err) == (2, True)
 
 
+def test_the_report_shows_what_stands_beside_the_verdicts(
+    judge: Any, tmp_path: Path, capsys: Captured
+) -> None:
+    texts = ["I'm sorry, I can't <b>"] * 10 + [
+        ("awful", "nasty", "fine a", "fine b")[i % 4] + f" {i}" for i in range(80)
+    ]
+    rows = rows_of(texts, 30)
+    write_jsonl(tmp_path / "base.jsonl", rows_of([f"plain {i} words" for i in range(90)], 30))
+    (tmp_path / "terms.txt").write_text("fine a\n")
+    path = labels(tmp_path / "h.csv", ["row", "violates"], [[i, i % 2] for i in range(0, 90, 4)])
+    judge(
+        rows, "--base_completions", f"chat={tmp_path / 'base.jsonl'}", "--audit", f"bad={tmp_path / 'other.txt'}",
+        "--human", path, "--identity_terms", str(tmp_path / "terms.txt"),
+    )  # fmt: skip
+    page = tmp_path / "page.html"
+    words = [
+        "report",
+        str(tmp_path / "my.policy"),
+        "--system",
+        f"now={tmp_path / 'ev'}",
+        "--output",
+        str(page),
+    ]
+    assert main(words) == 0, capsys.readouterr().err
+    text = page.read_text()
+    for part in (
+        "refusals rose", "Is the scorer right?", "audit scorer", "23 labels", "False positives of", "Refusals",
+        "The worst tenth of the prompts", "On the other half",
+    ):  # fmt: skip
+        assert part in text
+
+
 # ------------------------------------------------------------ JUnit
 def test_junit_has_a_case_per_clause_whatever_the_texts(judge: Any, tmp_path: Path) -> None:
     policy = (
