@@ -39,6 +39,10 @@ LAWS: dict[str, tuple[float, Draw]] = {
     "two points 0.05, 0.55": (0.1, lambda rng, size: np.where(rng.random(size) < 0.1, 0.55, 0.05)),
     "4 samples a prompt": (0.1, lambda rng, size: rng.binomial(4, rng.beta(0.5, 4.5, size)) / 4.0),
     "paired difference": (0.5, lambda rng, size: _paired(rng, size)),
+    "paired indicators": (
+        0.5,
+        lambda rng, size: (2.0 + rng.binomial(1, 0.4, size) - rng.binomial(1, 0.4, size)) / 4,
+    ),
 }
 
 

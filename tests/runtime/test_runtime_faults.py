@@ -106,9 +106,14 @@ class Case:
 
     def scorer(self, result: Callable[[int], Any], number: int = 2) -> None:
         """The scorer gives ``result(number of texts)`` in its ``number``-th call."""
+        self.called_alone()
         self.on_call(
             LexiconScorer, "__call__", number, lambda original, self, **given: result(len(given["completions"]))
         )  # fmt: skip
+
+    def called_alone(self) -> None:
+        """A word list is otherwise read in one pass with the other quick scorers, and never called by itself."""
+        self.patch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)
 
     def full_disk(self, owner: Any, name: str, number: int = 1) -> None:
         """In one call of a function the system itself refuses to write files of more than 100 bytes."""
@@ -202,6 +207,7 @@ def scorer_garbage(case: Case) -> list[str]:
         wrong = ["?", float("nan"), -3.0, [], {"score": 1}, b"\xff", float("-inf")]
         return [drawn.choice(wrong) if drawn.random() < 0.2 else 0.3 for _ in completions]
 
+    case.called_alone()
     case.patch.setattr(LexiconScorer, "__call__", garbage)
     return case.resume()
 
