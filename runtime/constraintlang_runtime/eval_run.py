@@ -55,6 +55,11 @@ class EvalSettings:
                 raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
         if self.num_prompts is not None and self.num_prompts < 1:
             raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
+        if self.sequential and self.human is not None:
+            raise ConfigError(
+                "--human with --sequential: the bounds with labels are for a number of prompts fixed before",
+                help="leave out one of them",
+            )
         if self.max_prompts is not None and not (self.sequential and self.max_prompts >= 1):
             raise ConfigError(
                 f"--max_prompts: got {self.max_prompts}, expected at least 1, with --sequential",

@@ -64,6 +64,7 @@ def _worst(clause: Clause, prompts: Sequence[Sequence[Mapping[str, Any]]], seed:
 
     return {
         "clause": clause.name,
+        "is_rate": isinstance(clause.statistic, Indicator),
         "share": SHARE,
         "num_prompts": len(worst),
         "of": len(prompts),

@@ -83,6 +83,8 @@ def test_what_cannot_be_sequential_is_refused(judge: Any) -> None:
     assert "`b` (an open range of values)" in err
     code, _, _, _, err = judge("c: P(toxicity >= 0.5) <= 45%\n", "--max_prompts", "5")
     assert (code, "--sequential" in err) == (2, True)
+    code, _, _, _, err = judge("c: P(toxicity >= 0.5) <= 45%\n", "--sequential", "--human", "labels.csv")
+    assert (code, "fixed before" in err) == (2, True)
 
 
 def test_an_audit_of_a_sequential_run_has_bounds_that_allow_it(judge: Any, copied_world: World) -> None:

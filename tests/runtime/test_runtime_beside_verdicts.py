@@ -11,7 +11,7 @@ from scipy.stats import binom
 from constraintlang import SourceFile
 from constraintlang_compiler.bounds import betting_upper
 from constraintlang_compiler.front import check_and_lower
-from constraintlang_runtime.collapse import Replies, warnings_of
+from constraintlang_runtime.collapse import LEVEL, Replies, warnings_of
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.refusals import is_refusal
 from constraintlang_runtime.worst_prompts import worst_prompts
@@ -61,7 +61,7 @@ WORDS = [f"word{i} and then thing{i} or place{i}" for i in range(100)]
     ("own", "what"),
     [
         ([""] * 30 + WORDS[30:], "empty replies rose from 0% to 30%"),
-        (["I cannot help"] * 9 + WORDS[9:], "refusals rose from 0% to 9%"),
+        (["I cannot help"] * 12 + WORDS[12:], "refusals rose from 0% to 12%"),
         ([text.rsplit(" ", 4)[0] for text in WORDS], "replies shrank from 6 to 2 words"),
         (["same old words every time again"] * 15 + WORDS[15:], "one reply is 15% of all, it was 1%"),
         (
@@ -77,13 +77,13 @@ def test_what_got_worse_is_said(own: list[str], what: str) -> None:
 
 def test_a_small_or_chance_change_is_no_warning() -> None:
     assert warnings_of(replies(WORDS, WORDS)) == []
-    assert warnings_of(replies([""] * 3 + WORDS[3:], WORDS)) == []  # three of a hundred: sign test 1/8
+    assert warnings_of(replies([""] * 9 + WORDS[9:], WORDS)) == []  # nine of a hundred: sign test 1/512
     assert warnings_of(Replies()) == []
 
 
 def test_the_sign_test_rarely_warns_of_nothing() -> None:
-    """Two models with the same rate of refusals: a warning at the stated level of 1%, no more."""
-    rng, warned, runs = np.random.default_rng(0), 0, 400
+    """Two models with the same rate of refusals: a warning at the stated level, no more."""
+    rng, warned, runs = np.random.default_rng(0), 0, 600
     for _ in range(runs):
         drawn = [
             [
@@ -93,7 +93,7 @@ def test_the_sign_test_rarely_warns_of_nothing() -> None:
             for _ in range(2)
         ]
         warned += any("refusals" in warning for warning in warnings_of(replies(drawn[0], drawn[1])))
-    assert warned <= binom.ppf(0.9999, runs, 0.01)
+    assert warned <= binom.ppf(0.9999, runs, LEVEL)
 
 
 # ------------------------------------------------------------ people

@@ -73,11 +73,14 @@ def human_lines(human: dict[str, Any] | None) -> list[str]:
 
 def worst_lines(worst: Sequence[dict[str, Any]]) -> list[str]:
     """One sentence for each clause whose prompts have several samples."""
-    return [
-        f"`{one['clause']}` on its worst {percent(one['share'])} of the prompts ({one['num_prompts']:,}, chosen on one "
-        f"half of their replies): {number(one['mean'])} on the other half, {number(one['overall'])} over all prompts"
-        for one in worst
-    ]  # fmt: skip
+    lines = []
+    for one in worst:
+        show = percent if one["is_rate"] else number
+        lines.append(
+            f"`{one['clause']}` on its worst {percent(one['share'])} of the prompts ({one['num_prompts']:,}, "
+            f"chosen on half of their replies): {show(one['mean'])} on the other half, {show(one['overall'])} over all prompts"
+        )
+    return lines
 
 
 def _shown(verdict: dict[str, Any], key: str) -> str:

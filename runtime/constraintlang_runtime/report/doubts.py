@@ -70,6 +70,7 @@ class WorstPrompts(Record, frozen=True, kw_only=True):
     """The worst tenth of the prompts of one clause."""
 
     clause: str
+    is_rate: bool
     share: float
     num_prompts: int
     of: int
