@@ -135,16 +135,22 @@ def beside_verdicts(
         for record in judge.records:
             records.setdefault(record["clause"], []).append(record)
         found["audit"] = [
-            {**verdict.to_dict(), **_agreement(records[verdict.clause])} for verdict in audit_verdicts
+            {**verdict.to_dict(), **_agreement(verdict, records.get(verdict.clause, ()))}
+            for verdict in audit_verdicts
         ]
     return found
 
 
-def _agreement(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """``agreement``: the share of responses on which both scorers say the same of the clause; both must have a score.
+def _agreement(verdict: Verdict, records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """``agreement``: the share of responses on which both scorers say the same; of a mean, ``mean_difference``.
 
-    Of a mean it is the share on which the two values are equal; None where no response has both.
+    Over the responses that both could score; None where there are none, or for the other of the two.
     """
     pairs = [(record["statistic"], record.get("audit_statistic")) for record in records]
     known = [(own, other) for own, other in pairs if own is not None and other is not None]
-    return {"agreement": sum(own == other for own, other in known) / len(known) if known else None}
+    found: dict[str, float | None] = {"agreement": None, "mean_difference": None}
+    if known and verdict.quantity == "mean":
+        found["mean_difference"] = sum(abs(own - other) for own, other in known) / len(known)
+    elif known:
+        found["agreement"] = sum(own == other for own, other in known) / len(known)
+    return found

@@ -166,6 +166,17 @@ def test_an_audit_scorer_stands_beside_and_decides_only_when_told(judge: Any, tm
     assert judge(rows, "--audit-decides")[0] == 2
 
 
+def test_scorers_of_a_mean_differ_by_an_amount(judge: Any, tmp_path: Path) -> None:
+    (tmp_path / "half.txt").write_text("awful\t0.5\n")
+    policy = POLICY.replace("flag {", "score in [0, 1] lower_is_better {").replace("P(bad)", "mean(bad)")
+    _, found, _, out, _ = judge(
+        rows_of(["awful"] * 15 + ["fine"] * 45), "--audit", f"bad={tmp_path / 'half.txt'}", policy=policy
+    )
+    (audit,) = found["audit"]
+    assert (audit["agreement"], audit["mean_difference"]) == (None, pytest.approx(0.125))
+    assert "they differ by 0.125 on average" in " ".join(out.split())
+
+
 # ------------------------------------------------------------ people
 def labels(path: Path, header: list[str], rows: list[list[Any]]) -> str:
     with path.open("w", newline="") as file:

@@ -40,11 +40,14 @@ def audit_lines(found: Evaluation) -> list[str]:
     lines = []
     for one in found.beside.get("audit", ()):
         mine = own[one["clause"]]
-        agreement = "-" if one["agreement"] is None else percent(one["agreement"])
+        if one["agreement"] is not None:
+            agreement = f"they agree on {percent(one['agreement'])} of the replies"
+        else:
+            agreement = f"they differ by {number(one['mean_difference'])} on average"
         lines.append(
             f"audit of `{one['clause']}`: {one['verdict']} ({_shown(one, 'estimate')}), "
             f"by the policy's scorer {mine.verdict} ({_shown(mine.to_dict(), 'estimate')}); "
-            f"they agree on {agreement} of the replies"
+            f"{agreement}"
         )  # fmt: skip
     return lines
 
@@ -78,7 +81,8 @@ def worst_lines(worst: Sequence[dict[str, Any]]) -> list[str]:
         show = percent if one["is_rate"] else number
         lines.append(
             f"`{one['clause']}` on its worst {percent(one['share'])} of the prompts ({one['num_prompts']:,}, "
-            f"chosen on half of their replies): {show(one['mean'])} on the other half, {show(one['overall'])} over all prompts"
+            f"chosen on half of their replies): {show(one['mean'])} on the other half, "
+            f"{show(one['overall'])} over all prompts"
         )
     return lines
 

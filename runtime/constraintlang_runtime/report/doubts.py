@@ -9,9 +9,13 @@ from .records import ClauseResult, Record
 
 
 class AuditResult(ClauseResult, frozen=True, kw_only=True):
-    """The verdict by an audit scorer; ``agreement`` with the policy's scorer, as a share of the replies."""
+    """The verdict by an audit scorer; ``agreement`` with the policy's scorer, as a share of the replies.
+
+    Of a mean it is ``mean_difference``, without a sign.
+    """
 
     agreement: float | None = None
+    mean_difference: float | None = None
 
 
 class FalsePositives(Record, frozen=True, kw_only=True):
