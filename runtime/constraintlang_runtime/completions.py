@@ -17,7 +17,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, prompts_of, with_warnings
 from constraintlang_runtime.human_labels import read_people
 from constraintlang_runtime.integrations.texts import row_texts
-from constraintlang_runtime.judging import Judge, Progress, audit_pool
+from constraintlang_runtime.judge import Judge, Progress, audit_pool
 from constraintlang_runtime.responses import Responses
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.score.judged_clauses import decided_by_texts

@@ -13,7 +13,7 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import Sequential, evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.human_labels import read_people
-from constraintlang_runtime.judging import audit_pool
+from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw

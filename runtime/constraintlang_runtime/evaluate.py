@@ -21,7 +21,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, by_law, prompts_of, with_warnings
-from constraintlang_runtime.judging import Judge
+from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.model_source import ModelSource
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.pool import ScoringPool

@@ -13,7 +13,7 @@ from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_runtime.collapse import warnings_of
 from constraintlang_runtime.errors import DataError
-from constraintlang_runtime.judging import Judge
+from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.small_writes import writing_small

@@ -11,7 +11,7 @@ from constraintlang_compiler.bounds import corrected_alpha
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_runtime.evaluation import by_law, prompts_of
-from constraintlang_runtime.judging import Judge
+from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.sequential import Track, next_batch, require_sequential
