@@ -80,10 +80,10 @@ class ConstraintEngine:
 
     def __post_init__(self) -> None:
         self.clauses = sample_clauses(self.policy.ir)
-        if self.config.method == "constraint" and self.activation_step >= self.max_steps:
+        acts = self.activation_step + (self.config.delay * self.round_length if self.activation_step else 0)
+        if self.config.method == "constraint" and acts >= self.max_steps:
             raise ConfigError(
-                f"the regularizer would start at step {self.activation_step} of {self.max_steps}, so the policy would "
-                "never act",
+                f"the regularizer would start at step {acts} of {self.max_steps}, so the policy would never act",
                 help="raise --rounds or --max_steps, lower --warmup_fraction, or use --anchor start",
             )
 
