@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from constraintlang_runtime.sampling import derived_seed, seeded
+from constraintlang_runtime.draws import own_draws
+from constraintlang_runtime.sampling import derived_seed
 
 
 class AuxiliaryHead(nn.Module):
@@ -64,9 +65,7 @@ class AuxiliaryHead(nn.Module):
         """Token factors from the leading left singular vectors of the centred embeddings, unit mean square norm."""
         rank = min(self.token_factors.shape[1], *embeddings.shape)
         centred = embeddings.float() - embeddings.float().mean(0)
-        with seeded(derived_seed("token factors")):
-            left, singular, _ = torch.svd_lowrank(centred, q=rank)
-        factors = left * singular
+        factors = leading_directions(centred, rank, derived_seed("token factors"))
         self.token_factors[:, :rank] = factors / factors.norm(dim=1).square().mean().sqrt().clamp_min(1e-6)
         self.token_factors[:, rank:] = 0
 
@@ -96,6 +95,22 @@ class AuxiliaryHead(nn.Module):
         return torch.logsumexp(
             self.all_tokens(features) + torch.log_softmax(anchor_logits.float(), dim=-1)[:, :, None], dim=1
         )
+
+
+def leading_directions(matrix: Float[Tensor, "V H"], rank: int, seed: int) -> Float[Tensor, "V R"]:
+    """Left singular vectors times singular values of the leading directions, by randomized subspace iteration.
+
+    As ``torch.svd_lowrank`` (Halko et al. 2009, algorithms 4.4 and 5.1), which takes no generator of its own.
+    """
+    tall = matrix.shape[0] >= matrix.shape[1]
+    a = matrix if tall else matrix.mT
+    generator = torch.Generator(matrix.device).manual_seed(seed)
+    start = torch.randn(a.shape[1], rank, generator=generator, dtype=a.dtype, device=a.device)
+    basis = torch.linalg.qr(a @ start).Q
+    for _ in range(2):
+        basis = torch.linalg.qr(a @ torch.linalg.qr(a.mT @ basis).Q).Q
+    left, singular, right = torch.linalg.svd(basis.mT @ a, full_matrices=False)
+    return (basis @ left if tall else right.mT) * singular
 
 
 def _with_first_bin(logits: Tensor) -> Tensor:
@@ -196,7 +211,7 @@ def fit(
     best, train_loss = [p.detach().clone() for p in head.parameters()], 0.0
     best_loss = _site_loss(head, data, test_sites)  # a fit never ends worse than it started
     check_every = max(1, steps // 20)
-    with seeded(derived_seed(seed, "dropout")):  # the draws of dropout are this fit's own
+    with own_draws(derived_seed(seed, "dropout")):  # the draws of dropout are this fit's own
         for step in range(steps):
             head.train()
             picked = train_sites[torch.randint(len(train_sites), (batch_size,), generator=generator)]

@@ -15,9 +15,10 @@ from constraintlang_runtime import auxiliary
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group, attach_target
-from constraintlang_runtime.sampling import derived_seed, seeded
+from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
@@ -111,7 +112,7 @@ def fit_auxiliary(
         beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     is_new = group.head is None
     if group.head is None:
-        with seeded(derived_seed(seed, "auxiliary")):
+        with own_draws(derived_seed(seed, "auxiliary")):
             group.head = AuxiliaryHead(
                 anchor.feature_size, anchor.vocab_size, group.target.num_bins,
                 rank=config.auxiliary_rank, width=config.auxiliary_width,

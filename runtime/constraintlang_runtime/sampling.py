@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -26,7 +27,10 @@ def derived_seed(*parts: object) -> int:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block under its own torch seed and leave the caller's random state untouched."""
+    """Run a block under its own torch seed and leave the caller's random state untouched.
+
+    Not for threads, whose random state is common: see ``draws.own_draws``.
+    """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -81,7 +85,7 @@ def sample(
                 ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
                 input_ids[row, width - len(ids) :] = ids
                 attention[row, width - len(ids) :] = 1
-            with torch.inference_mode(), seeded(derived_seed(seed, "batch", number)):
+            with torch.inference_mode(), own_draws(derived_seed(seed, "batch", number)):
                 output = model.generate(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),

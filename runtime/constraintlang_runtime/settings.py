@@ -30,6 +30,16 @@ def check_timeout(seconds: float | None) -> None:
         )
 
 
+def delay_factor(delay: int) -> float:
+    """What a gain is multiplied by so that a late measurement leaves the controller as far from instability.
+
+    Equation: an integrator of gain k with n rounds of delay is stable below 2 cos(n π / (2n + 1)); the factor is that
+    limit over the one without delay: 1, .5, .31, .22 for n = 0 to 3.
+    Source: method.md section 4, "What is controlled".
+    """
+    return math.cos(delay * math.pi / (2 * delay + 1))
+
+
 @dataclass(frozen=True)
 class RegularizerConfig:
     """The settings of the regularizer, checked together; see ``ConstraintConfig`` for their meaning."""
@@ -75,7 +85,19 @@ class ConstraintSettings:
         default="constraint",
         metadata={"help": "constraint, or a baseline: plain fine-tuning, filtering of rows that violate"},
     )
-    schedule: str = field(default="sequential", metadata={"help": "sequential (parallel: a later release)"})
+    schedule: str = field(
+        default="sequential",
+        metadata={"help": "sequential, or parallel: sampling, fitting and training at the same time"},
+    )
+    staleness: int = field(
+        default=1, metadata={"help": "parallel: rounds from a sample to its use in training, 1 to 3"}
+    )
+    lane_timeout: float = field(
+        default=900.0, metadata={"help": "parallel: seconds without a sign of life after which a lane hangs"}
+    )
+    lane_ranks: int = field(
+        default=1, metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"}
+    )
     divergence: str = field(
         default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
     )
@@ -164,10 +186,16 @@ class ConstraintSettings:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
                 )
-        if self.schedule == "parallel":
+        if self.staleness not in (1, 2, 3):
+            raise ConfigError(f"staleness: got {self.staleness}, expected 1, 2 or 3")
+        if self.lane_ranks not in (1, 2):
+            raise ConfigError(f"lane_ranks: got {self.lane_ranks}, expected 1 or 2")
+        if self.schedule == "sequential" and (self.staleness, self.lane_ranks) != (1, 1):
             raise ConfigError(
-                "schedule: `parallel` is not run by this release", help="use --schedule sequential"
+                "staleness, lane_ranks: the sequential schedule has neither", help="add --schedule parallel"
             )
+        if not 0 < self.lane_timeout < math.inf:
+            raise ConfigError(f"lane_timeout: got {self.lane_timeout}, expected a positive number of seconds")
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
@@ -207,10 +235,15 @@ class ConstraintSettings:
             prefixes=self.prefixes,
             adaptive=self.adaptive,
             weight=self.regularizer_weight,
-            gain=self.control_gain,
+            gain=self.control_gain * delay_factor(self.delay),
             rounds=self.rounds,
             chunk_sites=self.chunk_sites,
         )
+
+    @property
+    def delay(self) -> int:
+        """Rounds from a measurement to its use, beyond those of the sequential schedule."""
+        return self.staleness if self.schedule == "parallel" else 0
 
     @property
     def law(self) -> SamplingLaw:

@@ -42,6 +42,8 @@ HARMLESS = frozenset(
         "report_to",
         "run_name",
         "scorer_timeout",
+        "lane_timeout",
+        "lane_ranks",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
@@ -198,7 +200,8 @@ def dry_run(
         small = {
             "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
             "auxiliary_steps": 5, "save_strategy": "no", "set_point_share": 0.5,
-            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor,
+            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
+            "staleness": 1, "lane_ranks": 1,
         }  # fmt: skip
         config = _config(replace(settings, config={**settings.config, **small}), output_dir=scratch)
         trainer = build(

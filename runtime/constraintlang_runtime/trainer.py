@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,9 @@ from constraintlang_runtime.mishaps import reading, require_finite, require_whol
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.ranks import barrier
 from constraintlang_runtime.regularizer import language_model_loss
+from constraintlang_runtime.schedule.parallel import ParallelSchedule
+from constraintlang_runtime.schedule.remote import LaneWorld
+from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 
@@ -52,6 +56,8 @@ class ConstraintTrainer(Trainer):
         scorers: one callable per attribute of the policy.
         prompts: rows whose prompts are sampled in training; the training rows' own prompts when not given.
         progress: called with (what, done, total) during long work between steps.
+        lane_world: the ranks that sample and fit, for ``schedule: parallel`` on several; without them its lanes are
+            threads of this process.
 
     Raises: ConfigError, DataError at construction; ScorerError, TrainingError while training.
     """
@@ -68,6 +74,7 @@ class ConstraintTrainer(Trainer):
         prompts: Sequence[Row] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        lane_world: LaneWorld | None = None,
         **trainer_options: Any,
     ) -> None:
         self.constraint = args
@@ -133,12 +140,43 @@ class ConstraintTrainer(Trainer):
         # The loss below is already divided by the tokens of the whole step, under either name of the switch.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self.parallel = self._parallel(lane_world) if args.schedule == "parallel" else None
 
     # ------------------------------------------------------------------------------------------ set-up
     @property
     def groups(self) -> list[Group]:
         """The groups of prompts that fall under the same clauses."""
         return self.engine.groups
+
+    def _parallel(self, lane_world: LaneWorld | None) -> ParallelSchedule:
+        args, engine = self.constraint, self.engine
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError(
+                "schedule: the lanes of `parallel` need whole weights, FSDP and DeepSpeed divide them",
+                help="use --schedule sequential",
+            )
+        if lane_world is None and self.args.world_size > 1:
+            raise ConfigError(
+                "schedule: `parallel` gives ranks to lanes before the training ranks are set up",
+                help="start the ranks with `constraintc train`, or use --schedule sequential",
+            )
+        if lane_world is None:
+            # copied before training wraps anything around the model's own forward
+            benches: Any = tuple(Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting"))
+            return ParallelSchedule(engine, benches, staleness=args.staleness, timeout=args.lane_timeout)
+        schedule = ParallelSchedule(
+            engine, lane_world.benches, staleness=args.staleness, timeout=args.lane_timeout
+        )
+        lane_world.watch(schedule.lanes)
+        return schedule
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; the lanes end with it."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self.parallel is not None:
+                self.parallel.close()
 
     def _collate(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = collate([example["row"] for example in examples], self.pad_id)
@@ -154,7 +192,9 @@ class ConstraintTrainer(Trainer):
     def before_step(self, step: int) -> None:
         """Run the round that is due at this step."""
         self._micro_step = 0
-        if self.engine.is_round(step):
+        if self.parallel is not None:
+            self.parallel.before_step(self.model, step)
+        elif self.engine.is_round(step):
             self.engine.run_round(self.model, step)
 
     # ------------------------------------------------------------------------------------------ loss
@@ -272,6 +312,8 @@ class ConstraintTrainer(Trainer):
         if not self.args.should_save:
             return
         self.engine.save(staging / name, {"term_sums": dict(self._term_sums)})
+        if self.parallel is not None:
+            self.parallel.save(staging / name)
         checkpoint.publish(staging / name, staging.parent / name)
         shutil.rmtree(staging, ignore_errors=True)
         self._drop_old(staging.parent)
@@ -294,6 +336,8 @@ class ConstraintTrainer(Trainer):
         with reading(folder, "the constraint's state"):
             extra = self.engine.load(folder, self.model, self.args.device)
             self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+            if self.parallel is not None:
+                self.parallel.load(folder, self.args.device)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
@@ -328,7 +372,10 @@ class ConstraintTrainer(Trainer):
 
     def run_last_round(self) -> None:
         """The measurement after the last step."""
-        self.engine.run_round(self.model, self.engine.last_round_step)
+        if self.parallel is not None:
+            self.parallel.finish(self.model)
+        else:
+            self.engine.run_round(self.model, self.engine.last_round_step)
 
 
 class _Rounds(TrainerCallback):

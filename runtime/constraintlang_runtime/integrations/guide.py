@@ -62,9 +62,10 @@ def fit_guide(
     """
     config = ConstraintSettings(**{"anchor": "start", "prefixes": "sampled", **settings})
     config.check()
-    if config.adaptive != "domain" or config.anchor != "start":
+    if (config.adaptive, config.anchor, config.schedule) != ("domain", "start", "sequential"):
         raise ConfigError(
-            "a guide is of one model and one set of clauses", help="leave `adaptive` and `anchor` out"
+            "a guide is of one model and one set of clauses, and nothing is trained",
+            help="leave `adaptive`, `anchor` and `schedule` out",
         )
     rows: list[dict[str, Any]] = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
     encoded = prompt_rows(
