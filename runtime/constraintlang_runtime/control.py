@@ -7,13 +7,20 @@ State is one small record per clause and group; the update is a pure function. S
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constraintlang_runtime.projection import LOG_FLOOR, Projection, project, tilted_covariance
+from constraintlang_runtime.projection import (
+    LOG_FLOOR,
+    GroupLaw,
+    Projection,
+    project_groups,
+    tilted_covariance,
+)
 
 Floats = NDArray[np.float64]
 
@@ -117,29 +124,33 @@ def initial_dual(
 
 
 def start_duals(
-    law: Floats, values: Floats, points: Floats, hard: NDArray[np.bool_], solved: Projection,
-    *, corpus: Floats, weight: float, divergence: str,
+    groups: Sequence[GroupLaw], points: Floats, solved: Projection,
+    *, corpus: Floats, weights: Floats, divergence: str, max_duals: Floats | float = LOG_FLOOR,
 ) -> Floats:  # fmt: skip
-    """Where the controllers of a group start: the duals whose equilibrium with the corpus term are the set-points.
+    """Where the controllers start: the duals whose equilibrium with the corpus term are the set-points.
 
-    Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b)
-    and C = E_x Cov_q(f) under the projection, reverse: λ0 = λ + C⁻¹ (d - b) / ρ, js: with ρ / 4; forward: the duals
-    of the projection onto b - (d - b) / ρ, and the former where that cannot be reached.
-    Shapes: as ``project``, whose solution for ``points`` is ``solved``; ``corpus`` [S].
+    Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b),
+    m_k the share of a clause's scope, C = E_x Cov_q(f) under the projection and u_k the mean of 1/ρ over the groups of
+    the scope, reverse: λ0 = λ + C⁻¹ (m u (d - b)), js: with ρ / 4; forward: the duals of the projection onto
+    b - u (d - b), and the former where that cannot be reached.
+    Shapes: as ``project_groups``, whose solution for ``points`` is ``solved``; ``corpus`` [S], ``weights`` ρ [G].
     """
-    pull = (corpus - points) / (weight / _against_reverse(divergence))
+    shares = np.array([group.share for group in groups])
+    scopes = np.array([group.applies for group in groups]) * (shares / shares.sum())[:, None]  # [G, S]
+    scope = scopes.sum(axis=0)
+    pull = (corpus - points) * ((_against_reverse(divergence) / weights) @ scopes) / scope
     if not pull.any():
         return solved.duals
     if divergence == "forward":
-        lowered = project(law, values, np.maximum(points - pull, points / 10), hard)
+        lowered = project_groups(groups, np.maximum(points - pull, points / 10), max_duals)
         if not lowered.saturated.any():
             return lowered.duals
-    covariance = tilted_covariance(law, values, hard, solved.duals)
+    covariance = tilted_covariance(groups, solved.duals)
     acts = (solved.duals > 0) | (pull > 0)
     correction = np.zeros_like(pull)
     some = np.ix_(acts, acts)
-    correction[acts] = np.linalg.lstsq(covariance[some], pull[acts], rcond=1e-6)[0]
-    return np.clip(solved.duals + correction, 0.0, LOG_FLOOR)
+    correction[acts] = np.linalg.lstsq(covariance[some], (scope * pull)[acts], rcond=1e-6)[0]
+    return np.clip(solved.duals + correction, 0.0, max_duals)
 
 
 def sensitivity(values: Floats, high: float) -> float:

@@ -17,7 +17,7 @@ from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, ScorerError, TrainingError
 from constraintlang_runtime.groups import Group, set_point_of
-from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
+from constraintlang_runtime.projection import LOG_FLOOR, GroupLaw, effective_sample_size, project
 from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.parts import score_responses
@@ -140,8 +140,8 @@ def start_controllers(
         for d, p in zip(pulled, points, strict=True)
     ]
     duals = control.start_duals(
-        law, group.bin_values, points, target.hard_bins, solved,
-        corpus=pulled, weight=max(weights, default=1.0), divergence=regularizer.divergence,
+        [GroupLaw(law, group.bin_values, target.hard_bins, np.ones(len(columns), dtype=bool))], points, solved,
+        corpus=pulled, weights=np.array([max(weights, default=1.0)]), divergence=regularizer.divergence,
     )  # fmt: skip
     controllers = []
     for k, column in enumerate(columns):

@@ -13,7 +13,7 @@ from world_policy import Case, make_case
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState, sensitivity, start_duals
 from constraintlang_runtime.groups import Group, attach_target
-from constraintlang_runtime.projection import project, tilted_covariance
+from constraintlang_runtime.projection import GroupLaw, project, tilted_covariance
 from constraintlang_runtime.regularizer import token_divergence
 from constraintlang_runtime.rounds import Measurement, control_group, start_controllers
 
@@ -100,13 +100,11 @@ def test_the_corpus_pulls_on_all_clauses_and_the_set_points_are_the_equilibrium(
     values = case.soft.reshape(-1, case.soft.shape[-1])
     solved = project(law, values, points, hard)
     duals = start_duals(
-        law,
-        values,
+        [GroupLaw(law, values, hard, np.ones(len(points), dtype=bool))],
         points,
-        hard,
         solved,
         corpus=means_under(case, corpus),
-        weight=weight,
+        weights=np.array([weight]),
         divergence=divergence,
     )
     assert (duals > solved.duals).all()
@@ -135,7 +133,7 @@ def test_covariance_is_the_slope_of_the_means():
         weights = np.where(hard, 0.0, law * np.exp(-group.bin_values @ duals))
         return ((weights / weights.sum(axis=1, keepdims=True)) @ group.bin_values).mean(axis=0)
 
-    found = tilted_covariance(law, group.bin_values, hard, at)
+    found = tilted_covariance([GroupLaw(law, group.bin_values, hard, np.ones(2, dtype=bool))], at)
     for k in range(2):
         step = 1e-4 * np.eye(2)[k]
         np.testing.assert_allclose(found[:, k], -(means(at + step) - means(at - step)) / 2e-4, atol=1e-6)
