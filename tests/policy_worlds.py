@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from enumerable_world import Floats, World, random_world
@@ -173,8 +174,13 @@ class PolicyWorld:
     world: World
     tags: list[dict[str, str]]
     groups: list[GroupCase]
+    seed: int
     soft: tuple[int, ...] = field(init=False)
     bounds: Floats = field(init=False)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How hypothesis shows a failing example."""
+        printer.text(f"policy_world({self.text!r}, {self.seed})")
 
     def __post_init__(self) -> None:
         found = {
@@ -210,6 +216,13 @@ class PolicyWorld:
             for one in self.groups
         ]
 
+    def group_means(self, one: GroupCase, law: Floats) -> Floats:
+        """E[f_k] over the prompts of a group [S]; NaN for the clauses that it does not fall under."""
+        found = np.full(len(self.soft), np.nan)
+        for place, column in enumerate(self.columns(one)):
+            found[column] = one.case.world.mean(law, one.case.soft[:, :, place])
+        return found
+
     def over_groups(self, values: Sequence[Floats]) -> float:
         """E_x of one number for each prompt, group by group; a prompt without clauses is left out."""
         masses = [self.world.prompt_law[one.prompts] for one in self.groups]
@@ -226,7 +239,7 @@ class PolicyWorld:
         return total / mass
 
 
-def _tabulated(seed: int, name: str):  # noqa: ANN202
+def _tabulated(seed: int, name: str):
     """A score in tenths of a prompt and a text: of its words, and some noise."""
 
     def score(prompts: Sequence[str], completions: Sequence[str], **columns: object) -> list[float]:
@@ -285,12 +298,12 @@ def policy_world(text: str, seed: int, *, length: int = 3, num_prompts: int = 4)
             )
     except (TargetError, TrainingError):
         return None
-    return PolicyWorld(text, world, tags, found) if found else None
+    return PolicyWorld(text, world, tags, found, seed) if found else None
 
 
 def _group_case(
     world: World, group: Group, numbers: list[int], rows: list[TokenRow], score, seed: int
-) -> GroupCase:  # noqa: ANN001
+) -> GroupCase:
     part = World(world.copies[numbers], world.prefixes, world.sequences, world.table[numbers])
     x, y = part.draw(part.law, DRAWS, seed)
     flat = x * len(world.sequences) + y

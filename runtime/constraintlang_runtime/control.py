@@ -129,27 +129,31 @@ def start_duals(
 ) -> Floats:  # fmt: skip
     """Where the controllers start: the duals whose equilibrium with the corpus term are the set-points.
 
-    Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b),
-    m_k the share of a clause's scope, C = E_x Cov_q(f) under the projection and u_k the mean of 1/ρ over the groups of
-    the scope, reverse: λ0 = λ + C⁻¹ (m u (d - b)), js: with ρ / 4; forward: the duals of the projection onto
-    b - u (d - b), and the former where that cannot be reached.
-    Shapes: as ``project_groups``, whose solution for ``points`` is ``solved``; ``corpus`` [S], ``weights`` ρ [G].
+    Equation: ``initial_dual`` for any statistics and groups together. With p the means under the projection onto the
+    points b, d those of the corpus and C = E_x Cov_q(f), reverse: λ0 = λ + C⁻¹ u, where
+    u_k = (Σ_g w_g ((d_gk - p_gk) - (b_k - p_k)) / ρ_g)+ over the groups of the clause's scope, w_g their share;
+    js: with ρ / 4; forward: the duals of the projection onto b - u / m, m the share of the scope, and the former where
+    that cannot be reached.
+    Shapes: as ``project_groups``, whose solution for ``points`` is ``solved``; ``corpus`` [G, S], NaN where a group
+    has no corpus and is not pulled; ``weights`` ρ [G].
     """
     shares = np.array([group.share for group in groups])
     scopes = np.array([group.applies for group in groups]) * (shares / shares.sum())[:, None]  # [G, S]
     scope = scopes.sum(axis=0)
-    pull = (corpus - points) * ((_against_reverse(divergence) / weights) @ scopes) / scope
+    means = np.array([group.means(solved.duals).mean(axis=0) for group in groups])
+    excess = np.where(np.isnan(corpus), 0.0, (corpus - means) - (points - solved.means))
+    pull = np.maximum((scopes * excess * (_against_reverse(divergence) / weights)[:, None]).sum(axis=0), 0.0)
     if not pull.any():
         return solved.duals
     if divergence == "forward":
-        lowered = project_groups(groups, np.maximum(points - pull, points / 10), max_duals)
+        lowered = project_groups(groups, np.maximum(points - pull / scope, points / 10), max_duals)
         if not lowered.saturated.any():
             return lowered.duals
     covariance = tilted_covariance(groups, solved.duals)
     acts = (solved.duals > 0) | (pull > 0)
     correction = np.zeros_like(pull)
     some = np.ix_(acts, acts)
-    correction[acts] = np.linalg.lstsq(covariance[some], (scope * pull)[acts], rcond=1e-6)[0]
+    correction[acts] = np.linalg.lstsq(covariance[some], pull[acts], rcond=1e-6)[0]
     return np.clip(solved.duals + correction, 0.0, max_duals)
 
 

@@ -141,7 +141,7 @@ def start_controllers(
     ]
     duals = control.start_duals(
         [GroupLaw(law, group.bin_values, target.hard_bins, np.ones(len(columns), dtype=bool))], points, solved,
-        corpus=pulled, weights=np.array([max(weights, default=1.0)]), divergence=regularizer.divergence,
+        corpus=pulled[None], weights=np.array([max(weights, default=1.0)]), divergence=regularizer.divergence,
     )  # fmt: skip
     controllers = []
     for k, column in enumerate(columns):

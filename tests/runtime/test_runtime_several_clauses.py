@@ -103,7 +103,7 @@ def test_the_corpus_pulls_on_all_clauses_and_the_set_points_are_the_equilibrium(
         [GroupLaw(law, values, hard, np.ones(len(points), dtype=bool))],
         points,
         solved,
-        corpus=means_under(case, corpus),
+        corpus=means_under(case, corpus)[None],
         weights=np.array([weight]),
         divergence=divergence,
     )
