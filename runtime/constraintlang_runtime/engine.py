@@ -36,7 +36,10 @@ from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged, require_finite
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
+    FitRecord,
+    Measured,
     Measurement,
+    RoundPlan,
     control_group,
     keep_samples,
     measure,
@@ -156,40 +159,92 @@ class ConstraintEngine:
             self.start_anchor = Anchor.snapshot(model)
 
     def run_round(self, model: Any, step: int) -> None:
-        """Measure every group; fit, start or move its controllers (the method's own rounds only)."""
+        """The phases of a round one after the other: measure, control, fit."""
         require_finite(model, step)
-        number = step // self.round_length
-        constrained = self.config.method == "constraint"
-        starts = constrained and step == self.activation_step and step < self.max_steps
-        if starts or (constrained and self.config.anchor == "previous" and self.anchor is not None):
-            self._take_anchor(model)
-        for group in self.groups:
-            seed = derived_seed(self.seed, "round", number, group.name)
-            clock = Clock()
-            refits = starts or (group.is_active and self.config.regularizer.is_moving)
-            count = self.config.anchor_samples if starts else self.config.control_samples
-            found = measure(
-                model, self.tokenizer, self.pool, group, self.config, count=count, seed=seed,
-                progress=self.progress, clock=clock,
-            )  # fmt: skip
-            found = settle(
-                group, [self.clauses[i] for i in group.indexes], found,
-                partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
-                first=number == 0, starts=starts,
-            )  # fmt: skip
-            clock.lap("scoring")
-            logs: dict[str, float] = {}
-            if group.is_active and not starts:
-                control_group(group, found)
-            if refits and step < self.max_steps:
-                logs |= self._fit_once(group, found, seed, starts)
-                clock.lap("fitting")
-            if group.is_active and self.config.prefixes != "corpus":
-                keep_samples(group, found.rows, self.config.anchor_samples)
-            seconds = {f"{group.name}/seconds/{stage}": spent for stage, spent in clock.laps.items()}
-            self.log({**round_record(group, found, logs), **seconds, "round": number})
+        plan = self.plan_round(step)
+        if plan.takes_anchor:
+            self.take_anchor(model)
+        measured = self.measure_groups(model, plan)
+        if not plan.starts:
+            self.control_groups(measured)
+        fits = self.fit_groups(plan, measured)
+        self.end_round(measured, fits, applied=plan.number)
 
-    def _take_anchor(self, model: Any) -> None:
+    def plan_round(self, step: int) -> RoundPlan:
+        """What the round at this step does (the method's own rounds only fit)."""
+        constrained, moving = self.config.method == "constraint", self.config.regularizer.is_moving
+        starts = constrained and step == self.activation_step and step < self.max_steps
+        again = constrained and moving and self.anchor is not None
+        return RoundPlan(
+            step // self.round_length,
+            self.config.anchor_samples if starts else self.config.control_samples,
+            starts=starts,
+            refits=again and not starts and step < self.max_steps,
+            takes_anchor=starts or (again and self.config.anchor == "previous"),
+        )
+
+    def measure_groups(self, model: Any, plan: RoundPlan) -> list[Measured]:
+        """Phase A: sample the model on the prompts of each group and score; settle clauses that depend on responses."""
+        return [self.measure_group(model, group, plan) for group in self.groups]
+
+    def measure_group(self, model: Any, group: Group, plan: RoundPlan) -> Measured:
+        """Phase A of one group; changes its ``clauses`` and ``corpus_means`` when they are settled, nothing else."""
+        clock = Clock()
+        found = measure(
+            model, self.tokenizer, self.pool, group, self.config, count=plan.count,
+            seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
+        )  # fmt: skip
+        found = settle(
+            group, [self.clauses[i] for i in group.indexes], found,
+            partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
+            first=plan.number == 0, starts=plan.starts,
+        )  # fmt: skip
+        clock.lap("scoring")
+        return Measured(plan.number, found, group.clauses, group.corpus_means, clock.laps)
+
+    def control_groups(self, measured: Sequence[Measured]) -> None:
+        """Phase B: move the controllers of every active group by its measurement."""
+        for group, one in zip(self.groups, measured, strict=True):
+            if group.is_active:
+                control_group(group, one.found)
+                group.stamps["duals"] = one.round
+
+    def fit_groups(self, plan: RoundPlan, measured: Sequence[Measured]) -> list[FitRecord]:
+        """Phase C: fit the auxiliary model of each group on its samples, and start its controllers, as planned."""
+        records = []
+        for group, one in zip(self.groups, measured, strict=True):
+            if not (plan.starts or (plan.refits and group.is_active)):
+                records.append(FitRecord())
+                continue
+            clock = Clock()
+            logs = self._fit_once(group, one.found, self._round_seed(plan, group), plan.starts)
+            group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
+            clock.lap("fitting")
+            records.append(FitRecord(logs, clock.laps))
+        return records
+
+    def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:
+        """Keep the samples on whose prefixes the regularizer acts, and log the round of each group.
+
+        ``applied`` is the round from which the results are used; later than that of the samples when lanes made them.
+        """
+        for group, one, fit in zip(self.groups, measured, fits, strict=True):
+            if group.is_active and self.config.prefixes != "corpus":
+                keep_samples(group, one.found.rows, self.config.anchor_samples)
+                group.stamps["samples"] = one.round
+            spent = one.seconds | fit.seconds
+            stamps = group.stamps | {"applied": applied}
+            self.log(
+                round_record(group, one.found, fit.logs)
+                | {f"{group.name}/seconds/{stage}": seconds for stage, seconds in spent.items()}
+                | {f"{group.name}/stamp/{what}": number for what, number in stamps.items()}
+                | {"round": one.round}
+            )
+
+    def _round_seed(self, plan: RoundPlan, group: Group) -> int:
+        return derived_seed(self.seed, "round", plan.number, group.name)
+
+    def take_anchor(self, model: Any) -> None:
         """Set p_ref: the start model, the model as it is now, or the live model."""
         kind = self.config.anchor
         if kind == "start":
@@ -291,7 +346,7 @@ class ConstraintEngine:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
             else:
-                self._take_anchor(model)
+                self.take_anchor(model)
         return extra
 
     def _keeps_anchor(self) -> bool:

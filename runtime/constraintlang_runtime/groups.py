@@ -34,7 +34,8 @@ class Group:
     ``controllers`` has one entry per soft clause in the order of ``target.soft``; ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
-    a sample.
+    a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
+    was fitted on, and that the ``duals`` were last moved by.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Group:
     store: list[TokenRow] = field(default_factory=list)
     corpus_rows: list[TokenRow] = field(default_factory=list)
     fitted_exponent: float = 1.0
+    stamps: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_active(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,42 @@ class Measurement:
 
     rows: list[TokenRow]
     statistics: Floats
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What round ``number`` does: ``count`` completions per group; whether the regularizer starts, or is fitted again.
+
+    ``takes_anchor``: the model as it is at this round becomes p_ref.
+    """
+
+    number: int
+    count: int
+    starts: bool = False
+    refits: bool = False
+    takes_anchor: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Phase A of a group: its measurement in a round, and the clauses with the numbers that the measurement gave them.
+
+    ``round`` is the round whose model was sampled; ``seconds`` by stage.
+    """
+
+    round: int
+    found: Measurement
+    clauses: tuple[Clause, ...]
+    corpus_means: Floats
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Phase C of a group: what the fit (and the start of the controllers) logs, and its seconds; empty without one."""
+
+    logs: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def score_rows(
