@@ -1,8 +1,8 @@
 """Random policies of the language on enumerable worlds: text, clauses, groups, bins, and every sequence's statistics.
 
-A policy is drawn as trees by the generator of ``policy_strategies``, printed, and compiled from its text. The tokens of
-the world have texts, so that word lists, parts and order have a meaning; scores of a text are tabulated. Groups, strata,
-bins and what ``settle`` measures are the runtime's own.
+A policy is drawn as trees by the generator of ``policy_strategies``, printed, and compiled from its text. The tokens
+of the world have texts, so that word lists, parts and order have a meaning; scores of a text are tabulated. Groups,
+strata, bins and what ``settle`` measures are the runtime's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from enumerable_world import Floats, World, random_world
+from enumerable_world import Floats, Ints, World, random_world
 from hypothesis import assume
 from hypothesis import strategies as st
 from policy_strategies import (
@@ -32,6 +32,7 @@ from constraintlang import nodes as n
 from constraintlang.base_model import on_base
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.errors import StratumError, TargetError
+from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_compiler.strata import expand_strata
@@ -168,7 +169,7 @@ class GroupCase:
 
 @dataclass
 class PolicyWorld:
-    """A policy on a world with tagged prompts; ``soft`` are the numbers of its soft clauses, ``bounds`` their bounds."""
+    """A policy on a world with tagged prompts; ``soft`` are the numbers of its soft clauses, with ``bounds`` [S]."""
 
     text: str
     world: World
@@ -287,37 +288,42 @@ def policy_world(text: str, seed: int, *, length: int = 3, num_prompts: int = 4)
         for x in range(num_prompts)
         for _ in range(world.copies[x])
     ]
-    score = functools.partial(score_rows, pool, tokenizer=tokenizer)
-    groups, _ = make_groups(ir, [], prompts, ConstraintSettings(), lambda clauses, rows: score(clauses, rows))
-    found = []
+
+    def score(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> Floats:
+        return score_rows(pool, clauses, rows, tokenizer)
+
+    groups, _ = make_groups(ir, [], prompts, ConstraintSettings(), score)
+    numbers = [sorted({row.prompt[0] - PROMPT for row in group.prompts}) for group in groups]
+    parts = [
+        World(world.copies[some], world.prefixes, world.sequences, world.table[some]) for some in numbers
+    ]
+    rows = [[row for x in some for row in rows_of(x)] for some in numbers]
+    drawn = []
+    for part in parts:
+        x, y = part.draw(part.law, DRAWS, seed)
+        drawn.append(x * len(world.sequences) + y)
+    sampled = [[some[i] for i in picked] for some, picked in zip(rows, drawn, strict=True)]
     try:
-        for group in groups:
-            numbers = sorted({row.prompt[0] - PROMPT for row in group.prompts})
-            found.append(
-                _group_case(world, group, numbers, [row for x in numbers for row in rows_of(x)], score, seed)
-            )
+        sources = [group.clauses for group in groups]
+        settle(
+            groups, sources, [Measurement(some, score(c, some)) for c, some in zip(sources, sampled, strict=True)],
+            [functools.partial(score, rows=some) for some in sampled], first=True, starts=True,
+        )  # fmt: skip
+        cases = [
+            _group_case(part, group, some, score(group.clauses, listed), picked)
+            for part, group, some, listed, picked in zip(parts, groups, numbers, rows, drawn, strict=True)
+        ]
     except (TargetError, TrainingError):
         return None
-    return PolicyWorld(text, world, tags, found, seed) if found else None
+    return PolicyWorld(text, world, tags, cases, seed) if cases else None
 
 
-def _group_case(
-    world: World, group: Group, numbers: list[int], rows: list[TokenRow], score, seed: int
-) -> GroupCase:
-    part = World(world.copies[numbers], world.prefixes, world.sequences, world.table[numbers])
-    x, y = part.draw(part.law, DRAWS, seed)
-    flat = x * len(world.sequences) + y
-    drawn = [rows[i] for i in flat]
-    sources = list(group.clauses)
-    settle(
-        group, sources, Measurement(drawn, score(sources, drawn)), lambda clauses: score(clauses, drawn),
-        first=True, starts=True,
-    )  # fmt: skip
-    every = score(group.clauses, rows)
-    attach_target(group, every[flat])
+def _group_case(part: World, group: Group, numbers: list[int], every: Floats, drawn: Ints) -> GroupCase:
+    """The bins of a group from its samples ``drawn``; ``every`` [P·N, K] are the statistics of all sequences."""
+    attach_target(group, every[drawn])
     assert group.target is not None
     bins = group.target.bin_index(every)
-    shape = (len(numbers), len(world.sequences))
+    shape = (len(numbers), len(part.sequences))
     binned = every.copy()
     for place, soft in enumerate(group.target.soft):
         if not soft.is_indicator:

@@ -1,6 +1,6 @@
 """Controllers that drive a clause's measured rate to its set-point by moving its dual (or log-weight).
 
-State is one small record per clause and group; the update is a pure function. Source: method.md section 4,
+State is one small record per clause; the update is a pure function. Source: method.md section 4,
 "What is controlled".
 """
 
@@ -38,9 +38,7 @@ class ControllerState:
     """What the controller of one clause remembers.
 
     ``value`` is λ (frozen anchor) or log ρ (moving anchor); ``weight`` is ρ; ``window`` holds the last rounds'
-    (sum of f, number of samples) pairs since the value last moved. ``coupling`` is how much of a move of λ away from
-    ``start`` also moves log γ: an auxiliary model that explains little has a tilt that saturates in λ (V tends to
-    1 - π, far from 0), so that γ must carry on; 0 for one that explains all.
+    (sum of f, number of samples) pairs since the value last moved; ``start`` is the first value.
     """
 
     value: float
@@ -53,7 +51,6 @@ class ControllerState:
     doublings: int = 0
     kind: Literal["dual", "log_weight"] = "dual"
     start: float = 0.0
-    coupling: float = 0.0
     fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
 
     @property
@@ -61,11 +58,17 @@ class ControllerState:
         """λ of the clause, whichever quantity is controlled."""
         return self.value if self.kind == "dual" else self.fixed_dual
 
-    @property
-    def exponent_factor(self) -> float:
-        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4."""
+    def exponent_factor(self, coupling: float) -> float:
+        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4; 1 for a moving anchor.
+
+        ``coupling`` is how much of a move of λ away from its start also moves log γ: an auxiliary model that explains
+        little has a tilt that saturates in λ (V tends to 1 - π, far from 0), so that γ must carry on; 0 for one that
+        explains all.
+        """
+        if self.kind != "dual":
+            return 1.0
         limit = math.log(MAX_EXPONENT_FACTOR)
-        return math.exp(max(-limit, min(limit, self.coupling * (self.value - self.start))))
+        return math.exp(max(-limit, min(limit, coupling * (self.value - self.start))))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form for the checkpoint."""
@@ -157,15 +160,17 @@ def start_duals(
     return np.clip(solved.duals + correction, 0.0, max_duals)
 
 
-def sensitivity(values: Floats, high: float) -> float:
+def sensitivity(values: Floats, high: float, weights: Floats | None = None) -> float:
     """How much faster logit(mean / high) falls in λ than that of an indicator, in the units of the statistic.
 
     Equation: -d logit(m/h) / dλ = Var(f) h / (m (h - m)), which is h for values that are 0 or h and 1 for indicators.
-    Shapes: values [n] in [0, high]. Returns h when they do not vary.
+    Shapes: values [n] in [0, high], weights [n] that sum to 1 (equal ones when not given). Returns h when the values
+    do not vary.
     """
-    mean = float(values.mean())
+    mean = float(np.average(values, weights=weights))
     spread = mean * (high - mean) / high
-    return float(values.var()) / spread if np.ptp(values) > 0 and spread > 0 else high
+    variance = float(np.average((values - mean) ** 2, weights=weights))
+    return variance / spread if np.ptp(values) > 0 and spread > 0 else high
 
 
 def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:

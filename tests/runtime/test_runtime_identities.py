@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from enumerable_world import World, another_law, random_world, small_world
+from enumerable_world import another_law, random_world, small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from world_policy import KINDS, Case, detached_slope, divergences, duals_of, make_case, moved_table

@@ -291,9 +291,10 @@ def test_identity_6_started_duals_make_the_bounds_the_equilibrium(
     solved = w.solve(bounds)
     corpus = [law for law, _ in w.tilted(solved.duals * (0.98 if kind == "forward" else 0.6))]
     weights = weight * np.linspace(1.0, 2.0, len(w.groups))
+    by_group = np.array([w.group_means(one, law) for one, law in zip(w.groups, corpus, strict=True)])
     duals = start_duals(
         [w.group_law(one) for one in w.groups], bounds, solved,
-        corpus=np.array([w.group_means(one, d) for one, d in zip(w.groups, corpus, strict=True)]), weights=weights, divergence=kind, max_duals=30.0,
+        corpus=by_group, weights=weights, divergence=kind, max_duals=30.0,
     )  # fmt: skip
     pull = w.means(corpus) - bounds
     assume((duals >= solved.duals).all() and (duals < 29).all())
@@ -405,7 +406,7 @@ def test_identity_8_values_of_bins_are_those_of_sequences_within_the_bins_width(
 @few
 @given(worlds)
 def test_identity_8_bins_tell_hard_violations_and_the_values_of_the_statistics(w: PolicyWorld) -> None:
-    """Bin 0 is "a hard clause is violated" and nothing else; the values of the other bins are those of their members."""
+    """Bin 0 is "a hard clause is violated" and nothing else; other bins have the values of their members."""
     for one in w.groups:
         target, violated = one.case.target, one.case.allowed == 0
         if target.hard:
