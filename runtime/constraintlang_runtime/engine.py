@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,14 @@ from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import FitReport
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.clock import Clock
+from constraintlang_runtime.controlling import control_groups, look_ahead, start_controllers
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import (
+    Fitted,
     ScoredCorpus,
     corpus_sample,
     explained_share,
@@ -34,25 +37,25 @@ from constraintlang_runtime.fitting import (
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged, require_finite
+from constraintlang_runtime.pooling import Pooled, pool
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     FitRecord,
     Measured,
     Measurement,
     RoundPlan,
-    control_group,
     keep_samples,
     measure,
     score_rows,
-    start_controllers,
 )
-from constraintlang_runtime.sampling import derived_seed
+from constraintlang_runtime.sampling import derived_seed, prompt_texts
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.settling import settle, untrained_clauses
 
 ANCHOR_FILE = "anchor.safetensors"
 Progress = Callable[[str, int, int], None]
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -165,6 +168,8 @@ class ConstraintEngine:
         if plan.takes_anchor:
             self.take_anchor(model)
         measured = self.measure_groups(model, plan)
+        if plan.number == 0 and self.config.method == "constraint" and self.config.anchor == "tuned":
+            look_ahead(self.groups, [one.found for one in measured])
         if not plan.starts:
             self.control_groups(measured)
         fits = self.fit_groups(plan, measured)
@@ -184,43 +189,58 @@ class ConstraintEngine:
         )
 
     def measure_groups(self, model: Any, plan: RoundPlan) -> list[Measured]:
-        """Phase A: sample the model on the prompts of each group and score; settle clauses that depend on responses."""
-        return [self.measure_group(model, group, plan) for group in self.groups]
+        """Phase A: sample the model on the prompts of each group and score; settle clauses that depend on responses.
 
-    def measure_group(self, model: Any, group: Group, plan: RoundPlan) -> Measured:
-        """Phase A of one group; changes its ``clauses`` and ``corpus_means`` when they are settled, nothing else."""
-        clock = Clock()
-        found = measure(
-            model, self.tokenizer, self.pool, group, self.config, count=plan.count,
-            seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
-        )  # fmt: skip
+        Changes the ``clauses`` and ``corpus_means`` of groups with clauses that are settled, nothing else.
+        """
+        clocks: list[Clock] = []
+        found: list[Measurement] = []
+        for group in self.groups:
+            clocks.append(clock := Clock())
+            found.append(
+                measure(
+                    model, self.tokenizer, self.pool, group, self.config, count=plan.count,
+                    seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
+                )
+            )  # fmt: skip
+            clock.lap("scoring")
         found = settle(
-            group, [self.clauses[i] for i in group.indexes], found,
-            partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
+            self.groups, [[self.clauses[i] for i in group.indexes] for group in self.groups], found,
+            [partial(score_rows, self.pool, rows=one.rows, tokenizer=self.tokenizer) for one in found],
             first=plan.number == 0, starts=plan.starts,
         )  # fmt: skip
-        clock.lap("scoring")
-        return Measured(plan.number, found, group.clauses, group.corpus_means, clock.laps)
+        return [
+            Measured(plan.number, one, group.clauses, group.corpus_means, clock.laps)
+            for group, one, clock in zip(self.groups, found, clocks, strict=True)
+        ]
 
     def control_groups(self, measured: Sequence[Measured]) -> None:
-        """Phase B: move the controllers of every active group by its measurement."""
-        for group, one in zip(self.groups, measured, strict=True):
-            if group.is_active:
-                control_group(group, one.found)
-                group.stamps["duals"] = one.round
+        """Phase B: move the controller of every clause by what all its active groups measured."""
+        active = [(group, one) for group, one in zip(self.groups, measured, strict=True) if group.is_active]
+        if active:
+            control_groups([group for group, _ in active], [one.found for _, one in active])
+        for group, one in active:
+            group.stamps["duals"] = one.round
 
     def fit_groups(self, plan: RoundPlan, measured: Sequence[Measured]) -> list[FitRecord]:
-        """Phase C: fit the auxiliary model of each group on its samples, and start its controllers, as planned."""
-        records = []
+        """Phase C: fit the auxiliary model of each group on its samples; start the controllers of all, as planned."""
+        records: list[FitRecord] = []
+        fits: list[Fitted] = []  # in the main process
         for group, one in zip(self.groups, measured, strict=True):
             if not (plan.starts or (plan.refits and group.is_active)):
                 records.append(FitRecord())
                 continue
             clock = Clock()
-            logs = self._fit_once(group, one.found, self._round_seed(plan, group), plan.starts)
+            report = self._fit_once(group, one.found, self._round_seed(plan, group), fits)
             group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
             clock.lap("fitting")
-            records.append(FitRecord(logs, clock.laps))
+            records.append(FitRecord(_fit_logs(report), clock.laps))
+        if plan.starts and self.groups:
+            started = self._start_once(fits, [one.found for one in measured])
+            records = [
+                FitRecord(record.logs | more, record.seconds)
+                for record, more in zip(records, started, strict=True)
+            ]
         return records
 
     def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:
@@ -228,6 +248,8 @@ class ConstraintEngine:
 
         ``applied`` is the round from which the results are used; later than that of the samples when lanes made them.
         """
+        pooled = pool(self.groups, [one.found.statistics for one in measured])
+        counts = {index: len(found.values) for index, found in pooled.items()}
         for group, one, fit in zip(self.groups, measured, fits, strict=True):
             if group.is_active and self.config.prefixes != "corpus":
                 keep_samples(group, one.found.rows, self.config.anchor_samples)
@@ -235,7 +257,7 @@ class ConstraintEngine:
             spent = one.seconds | fit.seconds
             stamps = group.stamps | {"applied": applied}
             self.log(
-                round_record(group, one.found, fit.logs)
+                round_record(group, pooled, counts, fit.logs)
                 | {f"{group.name}/seconds/{stage}": seconds for stage, seconds in spent.items()}
                 | {f"{group.name}/stamp/{what}": number for what, number in stamps.items()}
                 | {"round": one.round}
@@ -254,46 +276,63 @@ class ConstraintEngine:
         else:
             self.anchor = Anchor.snapshot(model)
 
-    def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
-        """``_fit`` in one process and its outcome in all, so that no rounding sets them apart."""
+    def _fit_once(self, group: Group, found: Measurement, seed: int, fits: list[Fitted]) -> FitReport:
+        """``fit_auxiliary`` in one process, which keeps the whole fit, and its outcome in all.
+
+        So no rounding sets the processes apart.
+        """
+        assert self.anchor is not None
+        anchor = self.anchor
         chosen = corpus_sample(group, self.config, len(found.rows), seed)
         corpus = ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
-        outcome: dict[str, float] | Exception = {}
-        if rank_and_size()[0] == 0:
-            try:
-                outcome = self._fit(group, found, corpus, seed, starts)
-            except Exception as error:  # the other processes wait for it
-                outcome = error
-        outcome, state = from_main((outcome, group.fitted_state()))
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert self.anchor is not None
-        group.take_fitted(state, next(self.anchor.model.parameters()).device)
-        return outcome
 
-    def _fit(
-        self, group: Group, found: Measurement, corpus: ScoredCorpus | None, seed: int, starts: bool
-    ) -> dict[str, float]:
+        def fit() -> FitReport:
+            fitted = fit_auxiliary(
+                group, anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
+                progress=self.progress, corpus=corpus,
+            )  # fmt: skip
+            fits.append(fitted)
+            return fitted.report
+
+        return self._from_main([group], fit)
+
+    def _start_once(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
+        """The start of all controllers in one process and its outcome in all."""
+        return self._from_main(self.groups, lambda: self._start(fits, found))
+
+    def _start(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
         assert self.anchor is not None
-        fitted = fit_auxiliary(
-            group, self.anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
-            progress=self.progress, corpus=corpus,
+        logs = start_controllers(
+            self.groups, [fitted.law for fitted in fits], found, self.config, len(self.policy.ir.clauses),
+            partial(prompt_texts, tokenizer=self.tokenizer),
         )  # fmt: skip
-        logs = {
-            "auxiliary/heldout_loss": fitted.report.heldout_loss,
-            "auxiliary/constant_loss": fitted.report.constant_loss,
-            "auxiliary/calibration_error": fitted.report.calibration_error,
-        }
-        if starts:
-            logs |= start_controllers(group, fitted.law, found, self.config, len(self.policy.ir.clauses))
-        if starts and not group.is_vacuous():
+        for group, fitted, record in zip(self.groups, fits, logs, strict=True):
+            if group.is_vacuous():
+                continue
             assert group.head is not None
             share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
             # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
             by_rule = 1.0 if self.config.regularizer.is_moving else potential_exponent(share)
             set_exponent(group, self.config.potential_exponent or by_rule)
-            logs |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
+            record |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
         return logs
+
+    def _from_main(self, groups: Sequence[Group], work: Callable[[], Outcome]) -> Outcome:
+        """What the first process makes of some groups, in all processes."""
+        outcome: Any = None
+        if rank_and_size()[0] == 0:
+            try:
+                outcome = work()
+            except Exception as error:  # the other processes wait for it
+                outcome = error
+        outcome, states = from_main((outcome, [group.fitted_state() for group in groups]))
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert self.anchor is not None
+        device = next(self.anchor.model.parameters()).device
+        for group, state in zip(groups, states, strict=True):
+            group.take_fitted(state, device)
+        return cast("Outcome", outcome)
 
     def _stage(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
@@ -369,21 +408,26 @@ def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def round_record(group: Group, found: Measurement, logs: dict[str, float]) -> dict[str, Any]:
-    """What a round logs of one group: its own keys under its name, and a family of keys per clause."""
+def round_record(
+    group: Group, found: Mapping[int, Pooled], counts: Mapping[int, int], logs: dict[str, float]
+) -> dict[str, Any]:
+    """What a round logs of one group: its own keys under its name, and a family of keys per clause.
+
+    ``found`` and ``counts`` are by clause, over all its groups, so a clause reads the same in each.
+    """
     record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
     states = (
         {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
         if group.target is not None and group.controllers
         else {}
     )
-    for column, clause in enumerate(group.clauses):
-        values = found.statistics[:, column]
+    for column, (index, clause) in enumerate(zip(group.indexes, group.clauses, strict=True)):
+        pooled = found[index]
         prefix = f"constraint/{clause.name}"
         record |= {
-            f"{prefix}/value": float(values.mean()),
-            f"{prefix}/standard_error": float(values.std() / max(1, len(values)) ** 0.5),
-            f"{prefix}/samples": len(values),
+            f"{prefix}/value": pooled.mean,
+            f"{prefix}/standard_error": (pooled.variance / pooled.count) ** 0.5,
+            f"{prefix}/samples": counts[index],
             f"{prefix}/bound": float(clause.bound),
         }
         if column in states:
@@ -393,3 +437,11 @@ def round_record(group: Group, found: Measurement, logs: dict[str, float]) -> di
                 f"{prefix}/set_point": states[column].set_point,
             }
     return record
+
+
+def _fit_logs(report: FitReport) -> dict[str, float]:
+    return {
+        "auxiliary/heldout_loss": report.heldout_loss,
+        "auxiliary/constant_loss": report.constant_loss,
+        "auxiliary/calibration_error": report.calibration_error,
+    }

@@ -182,10 +182,6 @@ def potential_exponent(share: float) -> float:
 
 
 def set_exponent(group: Group, exponent: float) -> None:
-    """Give a group its γ, and couple its controllers to it by what the auxiliary model leaves unexplained."""
+    """Give a group its γ, and couple it to its duals by what the auxiliary model leaves unexplained."""
     group.fitted_exponent = exponent
-    coupling = max(0.0, 1.0 - 1.0 / exponent)
-    group.controllers = [
-        replace(state, start=state.value, coupling=coupling if state.kind == "dual" else 0.0)
-        for state in group.controllers
-    ]
+    group.coupling = max(0.0, 1.0 - 1.0 / exponent)

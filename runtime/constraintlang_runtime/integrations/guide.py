@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from constraintlang_runtime.controlling import control_groups
 from constraintlang_runtime.data import encode_rows, prompt_rows
 from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.engine import ConstraintEngine, Progress
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.rounds import control_group, measure
+from constraintlang_runtime.rounds import measure
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -105,5 +106,5 @@ def fit_guide(
         means = measured.statistics.mean(axis=0)
         history.append(Round(number, {c.name: float(m) for c, m in zip(group.clauses, means, strict=True)}))
         logger.info("guide: %s", history[-1])
-        control_group(group, measured)
+        control_groups([group], [measured])
     return Guide(group, history)
