@@ -48,11 +48,17 @@ class ControllerState:
     start: float = 0.0
     coupling: float = 0.0
     fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
+    delay: int = 0  # rounds between a model and its measurement; 0 in the sequential schedule
 
     @property
     def dual(self) -> float:
         """λ of the clause, whichever quantity is controlled."""
         return self.value if self.kind == "dual" else self.fixed_dual
+
+    @property
+    def steady_gain(self) -> float:
+        """The gain that is used: of late measurements no more than half of what their delay leaves stable."""
+        return self.gain if self.delay == 0 else min(self.gain, 0.5 * largest_gain(self.delay))
 
     @property
     def exponent_factor(self) -> float:
@@ -70,12 +76,21 @@ class ControllerState:
         return ControllerState(**{**data, "window": tuple((s, n) for s, n in data["window"])})
 
 
+def largest_gain(delay: int) -> float:
+    """The gain at which integral control of a measurement that is ``delay`` rounds late stops being stable.
+
+    Equation: 2 cos(n π / (2n + 1)) for n rounds: 2, 1, 0.618, 0.445, ... The roots of z^n (z - 1) + k leave the unit
+    circle there.
+    """
+    return 2.0 * math.cos(delay * math.pi / (2 * delay + 1))
+
+
 def update(state: ControllerState, total: float, count: float, scale: float = 1.0) -> ControllerState:
     """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
 
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
-    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and its
-    ``sensitivity``.
+    in [0, max], with k the ``steady_gain``. ``scale`` converts to the units of the statistic: for f in [0, high] pass
+    f/high and its ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
     above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
     """
@@ -86,14 +101,14 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     rate = (sum(c for c, _ in window) + 0.5) / (samples + 1.0)
     error = max(-1.5, min(1.5, logit(rate) - logit(state.set_point)))
     if state.kind == "log_weight":
-        value = max(-4.0, min(state.max_value, state.value + state.gain * error))
+        value = max(-4.0, min(state.max_value, state.value + state.steady_gain * error))
         return replace(state, value=value, weight=math.exp(value), window=())
     at_cap = state.value >= state.max_value and error > 0
     if at_cap:
         if state.doublings < MAX_WEIGHT_DOUBLINGS:
             return replace(state, weight=2 * state.weight, doublings=state.doublings + 1, window=())
         return replace(state, window=())
-    value = max(0.0, min(state.max_value, state.value + state.gain * error / scale))
+    value = max(0.0, min(state.max_value, state.value + state.steady_gain * error / scale))
     return replace(state, value=value, window=())
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
-from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
@@ -34,6 +34,7 @@ from constraintlang_runtime.fitting import (
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged, require_finite
+from constraintlang_runtime.preserve import Budgets, hold_group
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     Measurement,
@@ -57,8 +58,9 @@ class ConstraintEngine:
     """The state of a constrained run; ``policy`` has its strata written out, ``max_steps`` are optimizer steps.
 
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
-    need it. ``log`` receives one record per group and round. ``keeps_start`` puts the start model into checkpoints, for
-    a caller that does not have it again when a run is resumed.
+    need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
+    are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
+    have it again when a run is resumed.
     """
 
     policy: CompiledPolicy
@@ -70,9 +72,11 @@ class ConstraintEngine:
     seed: int
     progress: Progress | None = None
     log: Callable[[dict[str, Any]], None] = lambda record: None
+    tell: Callable[[str], None] = lambda message: None
     anchor: Anchor | None = None
     start_anchor: Anchor | None = None
     keeps_start: bool = False
+    budgets: Budgets = field(default_factory=Budgets)
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,16 +101,23 @@ class ConstraintEngine:
         max_steps: int,
         seed: int,
         progress: Progress | None = None,
+        heldout: Sequence[TokenRow] | None = None,
     ) -> tuple[ConstraintEngine, list[int]]:
         """The engine of a run, and the group of each row; ``prompts`` are those that are sampled.
+
+        ``heldout`` rows measure the budgets of `preserve` clauses; a caller without such budgets passes None.
 
         Raises: ConfigError for settings that contradict each other, DataError for a clause that no prompt falls under,
         ScorerError when the rows cannot be scored.
         """
         untrained_clauses(policy.ir)
         tags = [row.tags for row in prompts]
-        policy = replace(policy, ir=expand_strata(policy.ir, tags))
+        policy = replace(
+            policy, ir=expand_strata(policy.ir, tags, [row.tags for row in heldout or ()] or None)
+        )
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
+        if heldout is not None:
+            engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
         check_scopes(policy.ir, tags)
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
         return engine, row_groups
@@ -163,6 +174,10 @@ class ConstraintEngine:
         starts = constrained and step == self.activation_step and step < self.max_steps
         if starts or (constrained and self.config.anchor == "previous" and self.anchor is not None):
             self._take_anchor(model)
+        acts = starts or any(group.is_active for group in self.groups)
+        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
+        if spent:
+            self.log({**spent, "round": number})
         for group in self.groups:
             seed = derived_seed(self.seed, "round", number, group.name)
             clock = Clock()
@@ -180,7 +195,9 @@ class ConstraintEngine:
             clock.lap("scoring")
             logs: dict[str, float] = {}
             if group.is_active and not starts:
+                before = group.controllers
                 control_group(group, found)
+                logs |= hold_group(group, before, self.budgets, step, self.tell)
             if refits and step < self.max_steps:
                 logs |= self._fit_once(group, found, seed, starts)
                 clock.lap("fitting")
@@ -272,6 +289,7 @@ class ConstraintEngine:
             {
                 "semantic_hash": self.policy.semantic_hash,
                 "has_anchor": self.anchor is not None,
+                "budgets": self.budgets.state(),
                 **(extra or {}),
             },
         )  # fmt: skip
@@ -287,6 +305,7 @@ class ConstraintEngine:
                 f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
                 help="resume with the policy of the run, or start a new output folder",
             )
+        self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
