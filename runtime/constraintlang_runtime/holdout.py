@@ -48,8 +48,7 @@ def split(
     """Take apart what a run with these settings measures on.
 
     ``prompts`` are those to be sampled, the prompts of the rows when None; ``heldout`` and ``selection`` are the user's
-    own, and then nothing is taken of the training data for that purpose. Rows whose prompt was chosen for the selection
-    are not trained on either.
+    own, and then nothing is chosen among the training data for that purpose. Rows with a selection prompt are held out.
     Raises: ConfigError for rows or prompts that nothing would use, DataError when there are too few.
     """
     chooses = config.keep == "best"
@@ -78,25 +77,28 @@ def split(
                     f"--heldout: no row lies in the domain of `{clause.name}` ({domain_name(clause.domain)})",
                     help="add --heldout DOMAIN=FILE, or leave --heldout out: then training rows are kept apart",
                 )
-    own_prompts = prompts is None
     sampled = prompt_rows(rows) if prompts is None else prompts
     if not chooses:
         return Split(rows, sampled, heldout, [])
     if selection is None:
-        selection, sampled = _choose_prompts(ir, sampled, config, seed)
-        chosen = {row.prompt for row in selection}
-        if own_prompts:
-            heldout = [*heldout, *(row for row in rows if row.prompt in chosen)]
-        rows = [row for row in rows if row.prompt not in chosen]
-    if not rows:
-        raise DataError("there are no training rows beside those held out", help="give more rows to --data")
+        selection = _choose_prompts(ir, sampled, config, seed)
+    chosen = {row.prompt for row in selection}
+    heldout = [*heldout, *(row for row in rows if row.prompt in chosen)]
+    rows = [row for row in rows if row.prompt not in chosen]
+    sampled = [row for row in sampled if row.prompt not in chosen]
+    for left, what in ((rows, "training rows"), (sampled, "prompts to sample")):
+        if not left:
+            raise DataError(
+                f"no {what} are left beside the prompts that choose the checkpoint",
+                help="give more data, or other prompts to --selection",
+            )
     return Split(rows, sampled, heldout, selection)
 
 
 def _choose_prompts(
     ir: PolicyIR, prompts: list[TokenRow], config: ConstraintSettings, seed: int
-) -> tuple[list[TokenRow], list[TokenRow]]:
-    """Of the prompts under each set of clauses a share; (chosen, the others)."""
+) -> list[TokenRow]:
+    """Of the prompts under each set of clauses a share."""
     scopes = assign_groups(ir, [row.tags for row in prompts], config.adaptive)
     bound = sum(bool(scope) for scope in scopes)
     chosen: set[tuple[int, ...]] = set()
@@ -109,8 +111,7 @@ def _choose_prompts(
             )
         most = -(-config.selection_prompts * len(mine) // bound)
         chosen |= _first(mine, lambda row: row.prompt, most, MOST_PROMPTS, seed, already=chosen)
-    inside = [row for row, scope in zip(prompts, scopes, strict=True) if row.prompt in chosen and scope]
-    return inside, [row for row in prompts if row.prompt not in chosen]
+    return [row for row, scope in zip(prompts, scopes, strict=True) if row.prompt in chosen and scope]
 
 
 def _first(

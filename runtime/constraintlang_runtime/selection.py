@@ -133,13 +133,18 @@ def judge(clause: Clause, values: Floats, engine: ConstraintEngine) -> Record:
         "strength": clause.strength,
         "priority": clause.priority,
         "weight": float(clause.weight),
-        "estimate": estimate,
-        "limit": limit,
-        "bound": float(clause.bound),
+        "estimate": as_written(clause, estimate),
+        "limit": as_written(clause, limit),
+        "bound": as_written(clause, float(clause.bound)),
         "samples": count,
         "excess": excess,
         "met": excess == 0.0,
     }
+
+
+def as_written(clause: Clause, mean: float) -> float:
+    """A mean of the statistic as the quantity that the policy names."""
+    return float(clause.shown.offset) + clause.shown.scale * mean
 
 
 def _budgets(engine: ConstraintEngine, model: Any) -> list[Record]:

@@ -89,6 +89,8 @@ def train(
             return dict(record)
     trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell)
     untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
+    if trainer.rows_held_out:
+        tell(f"{trainer.rows_held_out:,} of the rows are kept out of training, to measure on")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
