@@ -42,6 +42,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                     f"{name}: a run that is resumed would end in other weights", help=f"leave `{name}` out"
                 )
         self.check()
+        if self.keep == "best" and self.save_strategy == "no":
+            raise ConfigError(
+                "keep: `best` chooses among checkpoints, and save_strategy `no` writes none",
+                help="leave `save_strategy` out, or use --keep last",
+            )
 
 
 def own_settings(config: ConstraintConfig) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
 
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
-    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and its
-    ``sensitivity``.
+    in [0, max], with k the gain. ``scale`` converts to the units of the statistic: for f in [0, high] pass
+    f/high and its ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
     above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
     """

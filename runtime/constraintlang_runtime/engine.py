@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
-from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
@@ -38,6 +38,7 @@ from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged, require_finite
 from constraintlang_runtime.pooling import Pooled, pool
+from constraintlang_runtime.preserve import Budgets, hold_groups
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     FitRecord,
@@ -63,8 +64,9 @@ class ConstraintEngine:
     """The state of a constrained run; ``policy`` has its strata written out, ``max_steps`` are optimizer steps.
 
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
-    need it. ``log`` receives one record per group and round. ``keeps_start`` puts the start model into checkpoints, for
-    a caller that does not have it again when a run is resumed.
+    need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
+    are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
+    have it again when a run is resumed.
     """
 
     policy: CompiledPolicy
@@ -76,9 +78,11 @@ class ConstraintEngine:
     seed: int
     progress: Progress | None = None
     log: Callable[[dict[str, Any]], None] = lambda record: None
+    tell: Callable[[str], None] = lambda message: None
     anchor: Anchor | None = None
     start_anchor: Anchor | None = None
     keeps_start: bool = False
+    budgets: Budgets = field(default_factory=Budgets)
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,16 +107,23 @@ class ConstraintEngine:
         max_steps: int,
         seed: int,
         progress: Progress | None = None,
+        heldout: Sequence[TokenRow] | None = None,
     ) -> tuple[ConstraintEngine, list[int]]:
         """The engine of a run, and the group of each row; ``prompts`` are those that are sampled.
+
+        ``heldout`` rows measure the budgets of `preserve` clauses; a caller without such budgets passes None.
 
         Raises: ConfigError for settings that contradict each other, DataError for a clause that no prompt falls under,
         ScorerError when the rows cannot be scored.
         """
         untrained_clauses(policy.ir)
         tags = [row.tags for row in prompts]
-        policy = replace(policy, ir=expand_strata(policy.ir, tags))
+        policy = replace(
+            policy, ir=expand_strata(policy.ir, tags, [row.tags for row in heldout or ()] or None)
+        )
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
+        if heldout is not None:
+            engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
         check_scopes(policy.ir, tags)
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
         return engine, row_groups
@@ -165,13 +176,14 @@ class ConstraintEngine:
         """The phases of a round one after the other: measure, control, fit."""
         require_finite(model, step)
         plan = self.plan_round(step)
+        self.measure_budgets(model, plan, step)
         if plan.takes_anchor:
             self.take_anchor(model)
         measured = self.measure_groups(model, plan)
         if plan.number == 0 and self.config.method == "constraint" and self.config.anchor == "tuned":
             look_ahead(self.groups, [one.found for one in measured])
         if not plan.starts:
-            self.control_groups(measured)
+            self.control_groups(measured, step)
         fits = self.fit_groups(plan, measured)
         self.end_round(measured, fits, applied=plan.number)
 
@@ -187,6 +199,13 @@ class ConstraintEngine:
             refits=again and not starts and step < self.max_steps,
             takes_anchor=starts or (again and self.config.anchor == "previous"),
         )
+
+    def measure_budgets(self, model: Any, plan: RoundPlan, step: int) -> None:
+        """Measure the budgets of `preserve` clauses on the model as it is, and move their weights."""
+        acts = plan.starts or any(group.is_active for group in self.groups)
+        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
+        if spent:
+            self.log({**spent, "round": plan.number})
 
     def measure_groups(self, model: Any, plan: RoundPlan) -> list[Measured]:
         """Phase A: sample the model on the prompts of each group and score; settle clauses that depend on responses.
@@ -214,11 +233,19 @@ class ConstraintEngine:
             for group, one, clock in zip(self.groups, found, clocks, strict=True)
         ]
 
-    def control_groups(self, measured: Sequence[Measured]) -> None:
-        """Phase B: move the controller of every clause by what all its active groups measured."""
+    def control_groups(self, measured: Sequence[Measured], step: int) -> None:
+        """Phase B: move the controller of every clause by what all its active groups measured.
+
+        What would cost a budget that is overdrawn is not raised.
+        """
         active = [(group, one) for group, one in zip(self.groups, measured, strict=True) if group.is_active]
         if active:
-            control_groups([group for group, _ in active], [one.found for _, one in active])
+            groups = [group for group, _ in active]
+            before = [group.controllers for group in groups]
+            control_groups(groups, [one.found for _, one in active])
+            held = hold_groups(groups, before, self.budgets, step, self.tell)
+            if held:
+                self.log({**held, "round": active[0][1].round})
         for group, one in active:
             group.stamps["duals"] = one.round
 
@@ -366,6 +393,7 @@ class ConstraintEngine:
             {
                 "semantic_hash": self.policy.semantic_hash,
                 "has_anchor": self.anchor is not None,
+                "budgets": self.budgets.state(),
                 **(extra or {}),
             },
         )  # fmt: skip
@@ -381,6 +409,7 @@ class ConstraintEngine:
                 f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
                 help="resume with the policy of the run, or start a new output folder",
             )
+        self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))

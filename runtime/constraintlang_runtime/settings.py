@@ -15,6 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
+    "keep": ("last", "best"),
 }
 
 
@@ -96,7 +97,8 @@ class ConstraintSettings:
         default=900.0, metadata={"help": "parallel: seconds without a sign of life after which a lane hangs"}
     )
     lane_ranks: int = field(
-        default=1, metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"}
+        default=1,
+        metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"},
     )
     divergence: str = field(
         default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
@@ -164,7 +166,26 @@ class ConstraintSettings:
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
     )
     preserve_weight: float = field(
-        default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
+        default=1.0,
+        metadata={
+            "help": "weight of KL to the start model on rows of `preserve` domains; grows as a budget is spent"
+        },
+    )
+    heldout_rows: int = field(
+        default=64,
+        metadata={
+            "help": "rows kept out of training (5% at most) per `preserve` clause and for `keep: best`; see --heldout"
+        },
+    )
+    keep: str = field(
+        default="last",
+        metadata={
+            "help": "checkpoint that is saved: the last, or the best: clauses first, then held-out loss"
+        },
+    )
+    selection_prompts: int = field(
+        default=256,
+        metadata={"help": "completions that judge each checkpoint for `keep: best`; see --selection"},
     )
     chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
     scorer_timeout: float | None = field(
@@ -181,7 +202,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule"):
+        for name in ("method", "schedule", "keep"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -199,6 +220,7 @@ class ConstraintSettings:
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
+            "heldout_rows", "selection_prompts",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")

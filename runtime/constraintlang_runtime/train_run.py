@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
@@ -27,6 +28,7 @@ from constraintlang_runtime.ranks import barrier, is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.seen_prompts import write_seen
 from constraintlang_runtime.settling import untrained_clauses
 from constraintlang_runtime.trainer import ConstraintTrainer
 
@@ -46,6 +48,7 @@ HARMLESS = frozenset(
         "lane_ranks",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
+CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
 
 
@@ -86,10 +89,12 @@ def train(
         if record["fingerprint"] == fingerprint:
             tell(f"the run in {output} is finished; nothing to resume")
             return dict(record)
-    untrained = untrained_clauses(policy.ir)
+    trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell)
+    untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
+    if trainer.rows_held_out:
+        tell(f"{trainer.rows_held_out:,} of the rows are kept out of training, to measure on")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
-    trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress)
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
@@ -114,6 +119,7 @@ def train(
         "steps": trainer.state.global_step,
         "rows": len(trainer.train_dataset),
         "rows_dropped": trainer.rows_dropped,
+        "rows_held_out": trainer.rows_held_out,
         "groups": [
             {
                 "name": group.name,
@@ -126,6 +132,8 @@ def train(
         ],
         "history": trainer.state.log_history,
         "verified_only": untrained,
+        "preserve": [budget.report() for budget in trainer.engine.budgets.budgets if budget.rows],
+        "selection": [] if trainer.selection is None else trainer.selection.report(),
         "seconds": round(seconds, 2),
         "resumed": checkpoint is not None,
         "versions": versions(),
@@ -154,10 +162,13 @@ def build(
     folder: Path,
     scorers: Mapping[str, Scorer] | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> ConstraintTrainer:
     """The trainer of a run, everything loaded and checked."""
     rows = load_rows(settings.data, role="--data")
     prompts = load_rows(settings.prompts, role="--prompts") if settings.prompts else None
+    heldout = load_rows(settings.heldout, role="--heldout") if settings.heldout else None
+    selection = load_rows(settings.selection, role="--selection") if settings.selection else None
     bound = bind_scorers(
         policy.ir,
         parse_scorer_options(settings.scorer),
@@ -175,7 +186,8 @@ def build(
     model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
     trainer = ConstraintTrainer(
         model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
-        prompts=prompts, callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,
+        prompts=prompts, heldout=heldout, selection=selection, tell=tell,
+        callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,
     )  # fmt: skip
     from transformers.trainer_callback import PrinterCallback
 
@@ -199,13 +211,19 @@ def dry_run(
     with tempfile.TemporaryDirectory() as scratch:
         small = {
             "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
-            "auxiliary_steps": 5, "save_strategy": "no", "set_point_share": 0.5,
+            "auxiliary_steps": 5, "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
             "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
             "staleness": 1, "lane_ranks": 1,
         }  # fmt: skip
         config = _config(replace(settings, config={**settings.config, **small}), output_dir=scratch)
+        heldout = settings.heldout if utility_clauses(policy.ir) else ()
         trainer = build(
-            policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress
+            policy,
+            replace(settings, resume=False, heldout=heldout, selection=()),
+            config,
+            folder=folder,
+            scorers=scorers,
+            progress=progress,
         )
         started = time.perf_counter()
         trainer.train()
@@ -269,7 +287,8 @@ def _check_output(output: Path, settings: RunSettings) -> None:
             help="name another folder",
         )
     if occupied and settings.overwrite and not settings.resume:
-        specs = (*settings.data, *settings.prompts, *(option.partition("#")[0] for option in settings.scorer))
+        files = (*settings.data, *settings.prompts, *settings.heldout, *settings.selection)
+        specs = (*files, *(option.partition("#")[0] for option in settings.scorer))
         for what, name in (
             ("start model", settings.model),
             *(("file", spec.split("=", 1)[-1]) for spec in specs),
@@ -310,21 +329,30 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
 def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
     """What must be equal for a resumed run to be the same run."""
     standard = defaults(ConstraintConfig)
+    harmless = HARMLESS - CHOOSING if config.keep == "best" else HARMLESS
     content = {
         "policy": policy.semantic_hash,
         "model": settings.model,
         "data": list(settings.data),
         "prompts": list(settings.prompts),
+        "heldout": list(settings.heldout),
+        "selection": list(settings.selection),
         "scorer": list(settings.scorer),
-        "settings": {key: value for key, value in own_settings(config).items() if key not in HARMLESS},
+        "settings": {key: value for key, value in own_settings(config).items() if key not in harmless},
         "changed": {
             key: value
             for key, value in settings.config.items()
-            if key not in HARMLESS and value != standard[key]
+            if key not in harmless and value != standard[key]
         },
         "files": {
             spec: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for spec in (*settings.data, *settings.prompts, *settings.scorer)
+            for spec in (
+                *settings.data,
+                *settings.prompts,
+                *settings.heldout,
+                *settings.selection,
+                *settings.scorer,
+            )
             if (path := spec.split("=", 1)[-1]) and Path(path).is_file()
         },
         "word lists": {
@@ -354,4 +382,5 @@ def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, reco
     own = output / "constraint"  # holds the run's fingerprint since its start
     save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})
     policy.save(own / "policy")
+    write_seen(output, trainer.seen_prompts)
     write_atomic(own / RECORD, json.dumps(record, indent=1))

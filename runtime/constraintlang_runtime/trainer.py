@@ -16,8 +16,6 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.domains import matches
-from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
@@ -27,15 +25,18 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate,
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.holdout import split
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
-from constraintlang_runtime.ranks import barrier
+from constraintlang_runtime.ranks import barrier, from_main
 from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.schedule.parallel import ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.seen_prompts import prompt_hashes
+from constraintlang_runtime.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +56,15 @@ class ConstraintTrainer(Trainer):
         processing_class: the tokenizer.
         scorers: one callable per attribute of the policy.
         prompts: rows whose prompts are sampled in training; the training rows' own prompts when not given.
+        heldout: rows that measure `preserve` clauses and, with ``keep: best``, the loss; a few of the training rows,
+            which are then not trained on, when not given.
+        selection: rows whose prompts judge checkpoints for ``keep: best``; a few of the prompts when not given.
         progress: called with (what, done, total) during long work between steps.
         lane_world: the ranks that sample and fit, for ``schedule: parallel`` on several; without them its lanes are
             threads of this process.
+        tell: called with what a person should know at once, such as a `preserve` clause that is broken.
+
+    ``seen_prompts`` are hashes of every prompt that training or the choice of a checkpoint saw.
 
     Raises: ConfigError, DataError at construction; ScorerError, TrainingError while training.
     """
@@ -72,35 +79,49 @@ class ConstraintTrainer(Trainer):
         processing_class: Any,
         scorers: Mapping[str, Scorer],
         prompts: Sequence[Row] | None = None,
+        heldout: Sequence[Row] | None = None,
+        selection: Sequence[Row] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
         lane_world: LaneWorld | None = None,
+        tell: Callable[[str], None] = logger.warning,
         **trainer_options: Any,
     ) -> None:
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-        rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
+
+        def encoded(given: Sequence[Row], need_completion: bool = False) -> list[TokenRow]:
+            return encode_rows(
+                given,
+                processing_class,
+                max_length=args.max_length,
+                seed=args.seed,
+                need_completion=need_completion,
+            )
+
+        def as_prompts(given: Sequence[Row] | None) -> list[TokenRow] | None:
+            return None if given is None else prompt_rows(encoded(given))
+
+        train_rows = list(train_dataset)
+        prompts, selection = (None if given is None else list(given) for given in (prompts, selection))
+        rows = encoded(train_rows, need_completion=True)
         if not rows:
             raise DataError("there are no training rows", help="give --data at least one row")
-        prompt_source = (
-            prompt_rows(rows)
-            if prompts is None
-            else prompt_rows(
-                encode_rows(
-                    list(prompts),
-                    processing_class,
-                    max_length=args.max_length,
-                    seed=args.seed,
-                    need_completion=False,
-                )
-            )
-        )
+        self.seen_prompts = prompt_hashes([*train_rows, *(prompts or []), *(selection or [])])
+        parts = split(
+            policy.ir, rows, as_prompts(prompts), args, args.seed,
+            heldout=None if heldout is None else encoded(list(heldout), need_completion=True),
+            selection=as_prompts(selection),
+        )  # fmt: skip
+        self.rows_held_out = len(rows) - len(parts.rows)
+        rows = parts.rows
+        self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
         pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
         self.engine, row_groups = ConstraintEngine.prepare(
-            policy, rows, prompt_source, args, pool, processing_class,
-            max_steps=args.max_steps, seed=args.seed, progress=progress,
+            policy, rows, parts.prompts, args, pool, processing_class,
+            max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,
         )  # fmt: skip
-        self.engine.log = self.log
+        self.engine.log, self.engine.tell = self.log, tell
         self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
@@ -109,10 +130,8 @@ class ConstraintTrainer(Trainer):
             )
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
-        preserved = [
-            any(matches(clause.domain, row.tags) for clause in utility_clauses(policy.ir)) for row in rows
-        ]
-        self.engine.take_start(model, preserves=any(preserved))
+        preserved = [self.engine.budgets.covers(row.tags) for row in rows]
+        self.engine.take_start(model, preserves=any(map(any, preserved)))
         self._micro_step, self._num_micro_batches = 0, 1
         self._term_sums: dict[str, list[float]] = {}
         examples = [
@@ -162,7 +181,9 @@ class ConstraintTrainer(Trainer):
             )
         if lane_world is None:
             # copied before training wraps anything around the model's own forward
-            benches: Any = tuple(Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting"))
+            benches: Any = tuple(
+                Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting")
+            )
             return ParallelSchedule(engine, benches, staleness=args.staleness, timeout=args.lane_timeout)
         schedule = ParallelSchedule(
             engine, lane_world.benches, staleness=args.staleness, timeout=args.lane_timeout
@@ -247,10 +268,7 @@ class ConstraintTrainer(Trainer):
             and self.constraint.preserve_weight > 0
             and bool(inputs["preserved"].any())
         ):
-            kept = torch.nonzero(inputs["preserved"]).squeeze(1)
-            term = preservation_term(engine.start_anchor, corpus, outputs.logits, kept)
-            loss = loss + self.constraint.preserve_weight * term / num_tokens
-            self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
+            loss = loss + self._preservation(inputs["preserved"], corpus, outputs.logits, own) / num_tokens
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}",
@@ -259,6 +277,18 @@ class ConstraintTrainer(Trainer):
         self._micro_step += 1
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
         return (loss, outputs) if return_outputs else loss
+
+    def _preservation(self, covered: Tensor, corpus: Batch, logits: Tensor, own: float) -> Tensor:
+        """Σ_d κ_d Σ KL(p_0 ‖ p) over the micro-batch's rows of `preserve` domains, each at its largest κ."""
+        assert self.engine.start_anchor is not None
+        total = logits.new_zeros(())
+        weights = self.engine.budgets.row_weights(covered)
+        for weight in sorted(set(weights[covered.any(dim=1)].tolist())):
+            kept = torch.nonzero(weights == weight).squeeze(1)
+            term = preservation_term(self.engine.start_anchor, corpus, logits, kept)
+            total = total + weight * term
+            self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
+        return total
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
@@ -298,6 +328,8 @@ class ConstraintTrainer(Trainer):
         staging = Path(self._get_output_dir(trial))
         step = self.state.global_step
         require_finite(self.model, step)  # else it would push out the last checkpoint that can be resumed
+        if self.selection is not None:
+            self.selection.measure(self.engine, self.model, step)
         help = "free space there; --resume goes on from the checkpoint before it, which is whole"
         with writing(f"the checkpoint of step {step} below `{staging.parent}`", help=help, staging=staging):
             self._write_checkpoint(model, trial, staging, f"{PREFIX_CHECKPOINT_DIR}-{step}")
@@ -311,7 +343,8 @@ class ConstraintTrainer(Trainer):
         barrier()  # each process has written its random state
         if not self.args.should_save:
             return
-        self.engine.save(staging / name, {"term_sums": dict(self._term_sums)})
+        records = [] if self.selection is None else self.selection.records
+        self.engine.save(staging / name, {"term_sums": dict(self._term_sums), "selection": records})
         if self.parallel is not None:
             self.parallel.save(staging / name)
         checkpoint.publish(staging / name, staging.parent / name)
@@ -319,12 +352,15 @@ class ConstraintTrainer(Trainer):
         self._drop_old(staging.parent)
 
     def _drop_old(self, output_dir: Path) -> None:
+        """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older."""
         limit = self.args.save_total_limit
         found = sorted(
             (p for p in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.split("-")[-1].isdigit()),
             key=lambda path: int(path.name.split("-")[-1]),
         )
-        for path in found[: -limit if limit else None] if limit else []:
+        best = None if self.selection is None else self.selection.best
+        spare = [path for path in found[:-1] if path.name != f"{PREFIX_CHECKPOINT_DIR}-{best}"]
+        for path in spare[: max(0, len(found) - limit)] if limit else []:
             shutil.rmtree(path, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -338,6 +374,8 @@ class ConstraintTrainer(Trainer):
             self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
             if self.parallel is not None:
                 self.parallel.load(folder, self.args.device)
+            if self.selection is not None:
+                self.selection.records = list(extra["selection"])
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
@@ -368,14 +406,21 @@ class ConstraintTrainer(Trainer):
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self._load_from_checkpoint(str(folder))
         self.model.to(self.args.device)
-        self.run_last_round()
+        self.finish()
 
-    def run_last_round(self) -> None:
-        """The measurement after the last step."""
+    def finish(self) -> None:
+        """The measurement after the last step, then the weights and state of the checkpoint to keep."""
         if self.parallel is not None:
             self.parallel.finish(self.model)
         else:
             self.engine.run_round(self.model, self.engine.last_round_step)
+        best = None if self.selection is None else from_main(self.selection.best)
+        if self.selection is None or best is None or best == self.state.global_step:
+            return
+        records = self.selection.records
+        self._load_from_checkpoint(str(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{best}"))
+        self.model.to(self.args.device)
+        self.selection.records = records  # those of the chosen checkpoint end with it
 
 
 class _Rounds(TrainerCallback):
@@ -391,4 +436,4 @@ class _Rounds(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After the last step."""
         if state.global_step >= args.max_steps:
-            self._trainer.run_last_round()
+            self._trainer.finish()

@@ -94,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
+    if found.extra["prompts_seen_in_training"]:
+        print_message(
+            f"warning: {found.extra['prompts_seen_in_training']:,} of {found.extra['num_prompts']:,} prompts were seen "
+            "in training, so the verdicts say less about new prompts; give held-out ones"
+        )
     if args.output is not None:
         found.save(Path(args.output))
         print_message(f"wrote {args.output}/verdict.json and samples.jsonl")

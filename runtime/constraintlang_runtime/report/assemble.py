@@ -30,7 +30,7 @@ def assemble(
     the ``--rows`` sets whose losses fill those columns.
     Raises: DataError for a folder without its files.
     """
-    reports = []
+    reports, said = [], list(notes)
     for name, label, folder in systems:
         verdict = _verdict(folder / "verdict.json")
         reports.append(
@@ -45,14 +45,22 @@ def assemble(
                 "samples": _samples(folder / "samples.jsonl"),
             }
         )
+        if verdict.get("prompts_seen_in_training"):
+            said.append(
+                f"{label}: {verdict['prompts_seen_in_training']:,} of {verdict['num_prompts']:,} prompts were seen in "
+                "training, so its verdicts say less about new prompts."
+            )
     provenance: dict[str, Any] = {}
     curves: dict[str, Any] = {}
     bounds: dict[str, float] = {}
     set_points: dict[str, float] = {}
     events: list[dict[str, Any]] = []
+    candidates: list[dict[str, Any]] = []
     if run is not None:
         record = read_json(run / "constraint" / "run.json")
         curves, bounds, set_points, events = _curves(record["history"])
+        candidates = [_candidate(found) for found in record.get("selection", ())]
+        said += [_budget_note(found) for found in record.get("preserve", ())]
         provenance = {
             "policy": record["semantic_hash"],
             "start model": record["model"],
@@ -71,9 +79,29 @@ def assemble(
             "bounds": bounds,
             "set_points": set_points,
             "events": events,
+            "candidates": candidates,
             "provenance": provenance,
-            "notes": list(notes),
+            "notes": said,
         }
+    )
+
+
+def _candidate(found: Mapping[str, Any]) -> dict[str, Any]:
+    clauses = [
+        {key: clause[key] for key in ("clause", "estimate", "limit", "met")} for clause in found["clauses"]
+    ]
+    return {key: found[key] for key in ("step", "chosen", "utility_loss")} | {"clauses": clauses}
+
+
+def _budget_note(found: Mapping[str, Any]) -> str:
+    """One sentence on a `preserve` clause in training."""
+    steps = found["steps_hit"]
+    hit = (
+        f"was hit at step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}" if steps else "was never hit"
+    )
+    return (
+        f"The budget of `{found['clause']}`, measured on {found['rows']:,} held-out rows, {hit}; at the end its "
+        f"{found['quantity']} was {found['value']:.4g}, the bound {found['bound']:.4g}."
     )
 
 
@@ -175,6 +203,9 @@ def _curves(
                     bounds[clause] = value
                 elif quantity == "set_point":
                     set_points[clause] = value
+            elif key.startswith("preserve/") and key.endswith("/spent"):
+                clause = key.removeprefix("preserve/").removesuffix("/spent")
+                curves.setdefault("budget", []).append({"step": step, "value": value, "domain": clause})
             elif key == "loss_lm":
                 curves.setdefault("loss", []).append({"step": step, "value": value, "domain": "corpus"})
             elif key.startswith("loss_regularizer/"):

@@ -93,15 +93,33 @@ class Event(Record, frozen=True, kw_only=True):
     label: str
 
 
+class CandidateClause(Record, frozen=True, kw_only=True):
+    """A clause on the selection prompts of one checkpoint; it is met when the estimate is within the limit."""
+
+    clause: str
+    estimate: float
+    limit: float
+    met: bool
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """A checkpoint that could have been kept; ``utility_loss`` in nats per token on held-out rows."""
+
+    step: int
+    chosen: bool
+    clauses: tuple[CandidateClause, ...]
+    utility_loss: float | None = None
+
+
 class ReportData(Record, frozen=True, kw_only=True):
     """A whole report.
 
     ``headline`` names the system whose verdicts stand on top (default: the last), ``baseline`` the one it is
     compared with in the samples (default: the first). ``readings`` maps a clause's name to its sentence in
     words (default: made from the verdict). ``curves`` maps a series to its points; known names are
-    ``violation_rate``, ``dual``, ``loss``, ``regularizer`` and ``effective_sample_size``, others keep their
-    name as title. ``bounds`` and ``set_points`` are keyed like the lines of ``violation_rate`` (the
-    ``domain`` of its points).
+    ``violation_rate``, ``dual``, ``budget``, ``loss``, ``regularizer`` and ``effective_sample_size``, others
+    keep their name as title. ``bounds`` and ``set_points`` are keyed like the lines of ``violation_rate`` (the
+    ``domain`` of its points). ``candidates`` are the checkpoints of which one was kept.
     """
 
     title: str
@@ -114,6 +132,7 @@ class ReportData(Record, frozen=True, kw_only=True):
     bounds: dict[str, float] = {}
     set_points: dict[str, float] = {}
     events: tuple[Event, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     provenance: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
 

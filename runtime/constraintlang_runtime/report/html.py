@@ -22,6 +22,7 @@ _MAX_SAMPLES = 12
 _SERIES: dict[str, tuple[str, str, bool, bool]] = {
     "violation_rate": ("Violation rate", "estimate and interval", True, True),
     "dual": ("Dual variable λ", "how hard each domain is pushed", False, True),
+    "budget": ("Budgets", "share of what `preserve` allows; above 100% it is broken", True, True),
     "loss": ("Training loss", "nats per token", False, False),
     "regularizer": ("Regularizer term", "divergence from the projected target", False, True),
     "effective_sample_size": ("Effective sample size", "of the weighted samples", False, True),
@@ -167,6 +168,7 @@ def _panels(report: ReportData) -> list[dict[str, Any]]:
         describe = words.percent if rate else words.number
         for group in [[line] for line in lines] if name == "violation_rate" else [lines]:
             levels = _levels(report, group[0].name) if name == "violation_rate" else []
+            levels += [Level("bound", 1.0, "all spent")] if name == "budget" else []
             heading = f"{title}, {group[0].name}" if name == "violation_rate" and group[0].name else title
             svg = line_chart(
                 group,

@@ -55,7 +55,9 @@ class Lane:
     def __init__(self, name: str, timeout: float) -> None:
         self.name = name
         self._timeout, self._closed = timeout, False
-        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Promise[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Promise[Any]] | None] = (
+            queue.SimpleQueue()
+        )
         self._job = ""
         self._last_beat = time.monotonic()
         self.error: BaseException | None = None
@@ -108,7 +110,9 @@ class Lane:
 
 def as_lane_error(error: BaseException, lane: str, what: str) -> BaseException:
     """An error as the training lane raises it: those that are explained already as they are."""
-    if isinstance(error, RuntimeFailure | MemoryError | torch.OutOfMemoryError) or not isinstance(error, Exception):
+    if isinstance(error, RuntimeFailure | MemoryError | torch.OutOfMemoryError) or not isinstance(
+        error, Exception
+    ):
         return error
     wrapped = TrainingError(
         f"the {lane} lane failed in {what}: {type(error).__name__}: {reason_of(error)}",

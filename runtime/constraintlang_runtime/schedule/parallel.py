@@ -129,6 +129,7 @@ class ParallelSchedule:
         """Send out the jobs of the round at this step."""
         engine = self._engine
         plan = engine.plan_round(step)
+        engine.measure_budgets(model, plan, step)
         at_once = step >= engine.max_steps or (plan.starts and step == 0)
         due = plan.number + (0 if at_once else self._staleness)
         if plan.refits and due * engine.round_length >= engine.max_steps:
@@ -159,7 +160,9 @@ class ParallelSchedule:
         """The clauses to measure; those that a measurement settles are waited for, because a statistic may change."""
         settling = [p for p in self._pending if self._open and (p.plan.number == 0 or p.plan.starts)]
         if settling:
-            return [Terms(one.clauses, one.corpus_means) for one in wait_for(settling[-1].measured, self._lanes)]
+            return [
+                Terms(one.clauses, one.corpus_means) for one in wait_for(settling[-1].measured, self._lanes)
+            ]
         return [Terms(group.clauses, group.corpus_means) for group in self._engine.groups]
 
     def _last_fits(self) -> Promise[list[GroupFit]]:
@@ -175,8 +178,10 @@ class ParallelSchedule:
             self._pending.remove(pending)
             for group, one in zip(engine.groups, measured, strict=True):
                 group.clauses, group.corpus_means = one.clauses, one.corpus_means
-            if pending.plan.number > self._acts_from:  # before, the regularizer had not acted on what was sampled
-                engine.control_groups(measured)
+            if (
+                pending.plan.number > self._acts_from
+            ):  # before, the regularizer had not acted on what was sampled
+                engine.control_groups(measured, number * engine.round_length)
             if fits is not None:
                 self._take_fits(pending, fits, model)
             empty = [FitRecord() for _ in measured]
@@ -219,6 +224,7 @@ class ParallelSchedule:
             group.stamps["auxiliary"] = pending.plan.number
             if pending.plan.starts:
                 group.controllers, group.fitted_exponent = fit.controllers, fit.fitted_exponent
+                group.coupling = fit.coupling
                 group.stamps["duals"] = pending.plan.number
         self._release_fitting()
 

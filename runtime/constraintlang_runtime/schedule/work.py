@@ -47,13 +47,14 @@ class GroupFit:
     bin_values: Floats
     controllers: list[ControllerState] = field(default_factory=list)
     fitted_exponent: float = 1.0
+    coupling: float = 0.0
     record: FitRecord = field(default_factory=FitRecord)
 
     @staticmethod
     def of(group: Group, record: FitRecord | None = None) -> GroupFit:
         """The fit that a group has now."""
         return GroupFit(
-            group.target, group.head, group.bin_values, group.controllers, group.fitted_exponent,
+            group.target, group.head, group.bin_values, group.controllers, group.fitted_exponent, group.coupling,
             record or FitRecord(),
         )  # fmt: skip
 
@@ -90,7 +91,7 @@ class Workbench:
                 replace(
                     group, clauses=one.clauses, corpus_means=one.corpus_means.copy(), target=fit.target,
                     head=copy.deepcopy(fit.head), bin_values=fit.bin_values, controllers=fit.controllers,
-                    fitted_exponent=fit.fitted_exponent, stamps={},
+                    fitted_exponent=fit.fitted_exponent, coupling=fit.coupling, stamps={},
                 )
                 for group, one, fit in zip(engine.groups, measured, last, strict=True)
             ]  # fmt: skip
