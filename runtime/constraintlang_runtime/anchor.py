@@ -12,6 +12,7 @@ from torch import Tensor
 
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.output_head import OutputHead, final_logits, scale_and_cap
 
 
 class Anchor:
@@ -109,13 +110,23 @@ class Anchor:
         """
         with torch.no_grad(), self.in_place():
             logits = self.head(features[:, : self.head.weight.shape[1]])
-            config = self.model.config.get_text_config()
-            scaling = getattr(config, "logits_scaling", None)
-            scale = getattr(config, "logit_scale", None)
-            cap = getattr(config, "final_logit_softcapping", None)
-            logits = logits / scaling if scaling else logits
-            logits = logits * scale if scale else logits
-            return (torch.tanh(logits / cap) * cap if cap else logits).detach()
+            return final_logits(logits, *scale_and_cap(self.model)).detach()
+
+    def output_head(self) -> OutputHead | None:
+        """The output embeddings as tensors, those of the snapshot where it has its own; None as ``OutputHead.of``.
+
+        Logits of the first half of ``features`` under it are those of ``read``, without exchanging any storage.
+        """
+        head = OutputHead.of(self.model)
+        if head is None or self.weights is None:
+            return head
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        weight, bias = (
+            None if own is None else self.weights.get(names[id(own)], own).to(own.device)
+            for own in (head.weight, head.bias)
+        )
+        assert weight is not None
+        return head.with_tensors(weight, bias)
 
     def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
         """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""

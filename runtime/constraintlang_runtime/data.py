@@ -285,6 +285,12 @@ class Batch:
     labels: Int[Tensor, "B T"]
     region: Bool[Tensor, "B T"]
 
+    def rows(self, chosen: Tensor) -> Batch:
+        """Some rows of the batch."""
+        return Batch(
+            self.input_ids[chosen], self.attention_mask[chosen], self.labels[chosen], self.region[chosen]
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         return Batch(

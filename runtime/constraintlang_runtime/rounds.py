@@ -136,12 +136,13 @@ def start_controllers(
     regularizer = config.regularizer
     pulled = np.array([_pulled_mean(group, c, p) for c, p in zip(columns, points, strict=True)])
     weights = [
-        regularizer.weight or control.initial_weight(d, p, regularizer.divergence)
+        regularizer.weight or control.initial_weight(d, p, regularizer.divergence, regularizer.alpha)
         for d, p in zip(pulled, points, strict=True)
     ]
     duals = control.start_duals(
         law, group.bin_values, points, target.hard_bins, solved,
         corpus=pulled, weight=max(weights, default=1.0), divergence=regularizer.divergence,
+        alpha=regularizer.alpha,
     )  # fmt: skip
     controllers = []
     for k, column in enumerate(columns):

@@ -11,10 +11,11 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("constraint", "plain", "filtering"),
     "schedule": ("sequential", "parallel"),
-    "divergence": ("forward", "reverse", "js"),
+    "divergence": ("forward", "reverse", "js", "alpha"),
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
+    "loss": ("auto", "plain", "chunked"),
 }
 
 
@@ -42,9 +43,11 @@ class RegularizerConfig:
     gain: float = 0.5
     rounds: int = 16
     chunk_sites: int = 2048
+    alpha: float = 0.5
+    loss: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("divergence", "anchor", "prefixes", "adaptive"):
+        for name in ("divergence", "anchor", "prefixes", "adaptive", "loss"):
             value = getattr(self, name)
             if value not in CHOICES[name]:
                 raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(CHOICES[name])}")
@@ -56,10 +59,19 @@ class RegularizerConfig:
             raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
         if self.chunk_sites < 1:
             raise ConfigError(f"chunk_sites: got {self.chunk_sites}, expected at least 1")
+        if not 0.01 <= self.alpha <= 0.99:
+            raise ConfigError(
+                f"alpha: got {self.alpha}, expected a number from 0.01 to 0.99",
+                help="its limits are --divergence reverse (0) and --divergence forward (1)",
+            )
         if self.adaptive == "prompt" and self.is_moving:
             raise ConfigError(
                 "adaptive: `prompt` needs a frozen anchor", help="use --anchor start or --anchor tuned"
             )
+
+    def chunks(self, num_sites: int) -> bool:
+        """Whether a micro-batch of so many sites is to take the chunked path."""
+        return self.loss == "chunked" or (self.loss == "auto" and num_sites > self.chunk_sites)
 
     @property
     def is_moving(self) -> bool:
@@ -77,7 +89,11 @@ class ConstraintSettings:
     )
     schedule: str = field(default="sequential", metadata={"help": "sequential (parallel: a later release)"})
     divergence: str = field(
-        default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
+        default="reverse",
+        metadata={"help": "KL(model||target) reverse, KL(target||model) forward, js, or alpha between them"},
+    )
+    alpha: float = field(
+        default=0.5, metadata={"help": "order of the alpha divergence: near 0 reverse, near 1 forward"}
     )
     anchor: str = field(
         default="tuned",
@@ -145,6 +161,13 @@ class ConstraintSettings:
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
     )
     chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    loss: str = field(
+        default="auto",
+        metadata={
+            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked when there "
+            "is more than one chunk"
+        },
+    )
     scorer_timeout: float | None = field(
         default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
     )
@@ -210,6 +233,8 @@ class ConstraintSettings:
             gain=self.control_gain,
             rounds=self.rounds,
             chunk_sites=self.chunk_sites,
+            alpha=self.alpha,
+            loss=self.loss,
         )
 
     @property

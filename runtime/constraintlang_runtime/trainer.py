@@ -26,11 +26,10 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
-from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.ranks import barrier
-from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +105,7 @@ class ConstraintTrainer(Trainer):
         ]
         self.engine.take_start(model, preserves=any(preserved))
         self._micro_step, self._num_micro_batches = 0, 1
+        self._chunked: ChunkedLoss | None = None
         self._term_sums: dict[str, list[float]] = {}
         examples = [
             {"row": row, "group": group, "preserved": kept}
@@ -182,34 +182,13 @@ class ConstraintTrainer(Trainer):
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        engine = self.engine
-        active = engine.active()
-        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = joined(corpus, sampled, self.pad_id)
-        outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        loss = language_model_loss(
-            outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens
-        )
-        self._note("loss_lm", float(loss.detach()) * num_tokens / max(own, 1.0))
-        for g in active:
-            assert engine.anchor is not None
-            term = regularizer_term(
-                self.groups[g], engine.anchor, batch, outputs.logits,
-                corpus_rows=torch.nonzero(inputs["group"] == g).squeeze(1),
-                sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * usual,
-                config=self.constraint.regularizer,
-            )  # fmt: skip
-            loss = loss + term / num_tokens
-            self._note(f"loss_regularizer/{self.groups[g].name}", float(term.detach()) / max(own, 1.0))
-        if (
-            engine.start_anchor is not None
-            and self.constraint.preserve_weight > 0
-            and bool(inputs["preserved"].any())
-        ):
-            kept = torch.nonzero(inputs["preserved"]).squeeze(1)
-            term = preservation_term(engine.start_anchor, corpus, outputs.logits, kept)
-            loss = loss + self.constraint.preserve_weight * term / num_tokens
-            self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
+        found = self._step_loss(model, self._micro_batch(corpus, inputs, usual), plain=return_outputs)
+        loss = found.total / num_tokens
+        self._note("loss_lm", found.language_model / max(own, 1.0))
+        for name, value in found.regularizer.items():
+            self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
+        if found.preservation is not None:
+            self._note("loss_preserve", found.preservation / max(own, 1.0))
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}",
@@ -217,7 +196,44 @@ class ConstraintTrainer(Trainer):
             )
         self._micro_step += 1
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
-        return (loss, outputs) if return_outputs else loss
+        return (loss, found.outputs) if return_outputs else loss
+
+    def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
+        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""
+        engine = self.engine
+        active = engine.active()
+        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
+        batch, slices = joined(corpus, sampled, self.pad_id)
+        groups = [
+            GroupRows(
+                self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
+                self.groups[g].corpus_share * usual,
+            )
+            for g in active
+        ]  # fmt: skip
+        if engine.start_anchor is None or not bool(inputs["preserved"].any()):
+            return MicroBatch(corpus, batch, groups, engine.anchor)
+        kept, weight = torch.nonzero(inputs["preserved"]).squeeze(1), self.constraint.preserve_weight
+        return MicroBatch(
+            corpus, batch, groups, engine.anchor, kept if weight > 0 else None, engine.start_anchor, weight
+        )
+
+    def _step_loss(self, model: Any, batch: MicroBatch, *, plain: bool) -> StepLoss:
+        """On the chunked path where it is wanted and supported, else on the plain one.
+
+        Hidden states cannot be taken on the way inside replicas of one process or compiled graphs.
+        """
+        config = self.constraint.regularizer
+        if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
+            return plain_loss(model, batch, config)
+        sites = batch.sites(config)
+        if config.chunks(int(sites.sum())):
+            if self._chunked is None:
+                self._chunked = ChunkedLoss(self.model, config)
+            found = self._chunked(model, batch, sites) if self._chunked.supports else None
+            if found is not None:
+                return found
+        return plain_loss(model, batch, config)
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
