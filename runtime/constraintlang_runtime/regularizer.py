@@ -93,11 +93,13 @@ def divergence_and_gradient(
         total = raw.sum(-1)
         value = (1 - total) / (alpha * (1 - alpha))
         return value, (student.mul_(total[:, None]) - raw).div_(alpha)
+    if divergence == "reverse":
+        log_ratio = student_log_probs - target
+        value = (student * log_ratio).sum(-1)
+        return value, log_ratio.sub_(value[:, None]).mul_(student)
     value = token_divergence(student_log_probs, target, divergence)
     if divergence == "forward":
-        return value, student - target.exp()
-    if divergence == "reverse":
-        return value, student.mul_(student_log_probs - target - value[:, None])
+        return value, student.sub_(target.exp())
     log_ratio = student_log_probs - torch.logaddexp(student_log_probs, target) + math.log(2.0)
     mean = (student * log_ratio).sum(-1)
     return value, student.mul_(log_ratio - mean[:, None]).mul_(0.5)

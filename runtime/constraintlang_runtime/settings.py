@@ -42,7 +42,7 @@ class RegularizerConfig:
     weight: float | None = None
     gain: float = 0.5
     rounds: int = 16
-    chunk_sites: int = 2048
+    chunk_sites: int = 1024
     alpha: float = 0.5
     loss: str = "auto"
 
@@ -160,7 +160,7 @@ class ConstraintSettings:
     preserve_weight: float = field(
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
     )
-    chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    chunk_sites: int = field(default=1024, metadata={"help": "prediction sites handled at once"})
     loss: str = field(
         default="auto",
         metadata={

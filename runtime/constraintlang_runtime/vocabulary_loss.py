@@ -111,12 +111,15 @@ class _ChunkedPass(torch.autograd.Function):
                 window = slice(bisect_left(place, start), bisect_left(place, end))
                 if window.start == window.stop:
                     continue
+                everywhere = window.stop - window.start == end - start
                 rows = term.sites[window] - start
-                own = log_probs if len(rows) == end - start else log_probs[rows]
-                value, change = term.value_and_gradient(own, window)
+                value, change = term.value_and_gradient(log_probs if everywhere else log_probs[rows], window)
                 sums[number] += term.weight * value.sum()
-                gradient.index_add_(0, rows, change.to(full), alpha=term.weight)
-                del own, value, change
+                if everywhere:
+                    gradient.add_(change, alpha=term.weight)
+                else:
+                    gradient.index_add_(0, rows, change.to(full), alpha=term.weight)
+                del value, change
             if head.cap:
                 gradient *= 1 - (logits / head.cap).square_()
             gradient *= head.scale

@@ -34,8 +34,9 @@ def weights(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
-    common: dict[str, Any] = {"use_cpu": True, "anchor": "start"}
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_two_processes_are_one(world: World, tmp_path: Path, loss: str) -> None:
+    common: dict[str, Any] = {"use_cpu": True, "anchor": "start", "loss": loss, "chunk_sites": 16}
     assert main(["train", *world.flags(tmp_path / "one", per_device_train_batch_size=4, **common)]) == 0
     flags = world.flags(tmp_path / "two", per_device_train_batch_size=2, **common)
     done = two_processes("train", *flags)
