@@ -12,7 +12,7 @@ from tiny_models import World, write_classifier, write_world
 
 # Shapes and types of what computes are checked at every call of every test.
 TENSOR_MODULES = (
-    "anchor", "auxiliary", "decoding", "fitting", "output_head", "penalty", "projection", "regularizer",
+    "anchor", "auxiliary", "decoding", "fitting", "hard_masks", "output_head", "penalty", "projection", "regularizer",
     "vocabulary_loss",
 )  # fmt: skip
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")

@@ -21,6 +21,7 @@ from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.hard_masks import HardMasks
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -29,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Group:
-    """The state of one group; everything but ``prompts`` and ``corpus_rows`` goes into the checkpoint.
+    """The state of one group; everything but ``prompts``, ``corpus_rows`` and ``masks`` goes into the checkpoint.
 
     ``controllers`` has one entry per soft clause in the order of ``target.soft``; ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
@@ -50,6 +51,7 @@ class Group:
     store: list[TokenRow] = field(default_factory=list)
     corpus_rows: list[TokenRow] = field(default_factory=list)
     fitted_exponent: float = 1.0
+    masks: HardMasks | None = None
 
     @property
     def is_active(self) -> bool:

@@ -11,7 +11,9 @@ from torch import Tensor
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
 from constraintlang_runtime.groups import Group, prompt_log_potential
+from constraintlang_runtime.hard_masks import SiteMasks
 from constraintlang_runtime.output_head import OutputHead, at_least_float32
+from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.regularizer import Divergence, log_values, target_log_probs, token_divergence
 from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.vocabulary_loss import DivergenceTerm
@@ -30,11 +32,15 @@ class SiteTargets:
     inputs: Tensor
     logits_at: LogitsAt
     potential: Tensor
+    masks: SiteMasks | None = None
 
     @torch.no_grad()
     def log_probs(self, window: slice) -> Tensor:
-        """log q̂ [m, V]."""
+        """log q̂ [m, V]; V is no more than e^-Λ at tokens that a hard clause forbids, whatever was learned of them."""
         value = self.group.exponent * self._log_value(window)
+        if self.masks is not None:
+            forbidden = self.masks.forbidden(window, value.shape[1]).to(value.device)
+            value = torch.where(forbidden, value.clamp_max(-LOG_FLOOR), value)
         return target_log_probs(self.logits_at(window), value)
 
     def _log_value(self, window: slice) -> Tensor:
@@ -166,7 +172,8 @@ def _targets(
     potential = group.log_potential()
     if config.adaptive == "prompt":
         potential = _prompt_potential(group, sites, inputs, logits_at, config.chunk_sites)
-    return SiteTargets(group, inputs, logits_at, potential.to(inputs.device))
+    masks = None if group.masks is None else group.masks.along(part, sites)
+    return SiteTargets(group, inputs, logits_at, potential.to(inputs.device), masks)
 
 
 def _prompt_potential(group: Group, sites: Tensor, inputs: Tensor, logits_at: LogitsAt, chunk: int) -> Tensor:

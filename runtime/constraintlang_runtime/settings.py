@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
     "loss": ("auto", "plain", "chunked"),
+    "token_masks": ("auto", "no"),
 }
 
 
@@ -154,6 +155,12 @@ class ConstraintSettings:
             "help": "strength of the auxiliary model's tilt; by rule from what it explains when not given"
         },
     )
+    token_masks: str = field(
+        default="auto",
+        metadata={
+            "help": "floor the target at tokens after which an `always` clause about wording must be violated"
+        },
+    )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
     )
@@ -182,7 +189,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule"):
+        for name in ("method", "schedule", "token_masks"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"

@@ -24,6 +24,7 @@ class RegexScorer:
                 help="back-references and look-around need backtracking and are not supported",
             ) from error
         self._flag = flag
+        self.pattern = pattern
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
