@@ -13,6 +13,7 @@ from torch import Tensor
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.output_head import OutputHead, final_logits, scale_and_cap
+from constraintlang_runtime.packing import Layout, layout
 
 
 class Anchor:
@@ -67,11 +68,11 @@ class Anchor:
             torch.clear_autocast_cache()
 
     @contextlib.contextmanager
-    def _reading(self, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
+    def _reading(self, made: Layout, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
         """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings."""
 
         def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = args[0].detach()
+            hidden = made.to_rows(args[0].detach())
             self._captured.append(torch.cat([hidden[sites], running_mean(hidden, sites)[sites]], dim=-1))
             return (hidden[sites][:logits_at][None], *args[1:])
 
@@ -97,10 +98,9 @@ class Anchor:
         return self._read(batch, sites, 1)[1]
 
     def _read(self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None) -> tuple[Tensor, Tensor]:
-        with self._reading(sites, logits_at):
-            logits = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            ).logits
+        made = layout(batch)
+        with self._reading(made, sites, logits_at):
+            logits = self.model(**made.inputs).logits
             return logits[0].detach(), self._captured[-1]
 
     def logits_from(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V"]:

@@ -175,6 +175,10 @@ class ConstraintSettings:
             "is more than one chunk"
         },
     )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "lay rows of a micro-batch end to end in fewer sequences; the loss is the same"},
+    )
     scorer_timeout: float | None = field(
         default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
     )

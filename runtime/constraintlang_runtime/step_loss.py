@@ -15,6 +15,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, next_tokens, predi
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.output_head import OutputHead
+from constraintlang_runtime.packing import layout
 from constraintlang_runtime.penalty import (
     preservation_part,
     preservation_term,
@@ -82,8 +83,9 @@ class StepLoss:
 def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> StepLoss:
     """Through the model's own logits at every position: the least work for few tokens, the most memory for many."""
     joined, corpus = batch.joined, batch.corpus
-    outputs = model(input_ids=joined.input_ids, attention_mask=joined.attention_mask, use_cache=False)
-    logits = outputs.logits
+    made = layout(joined)
+    outputs = model(**made.inputs)
+    logits = made.to_rows(outputs.logits)
     own = language_model_loss(logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, 1.0)
     total, terms = own, {}
     for part in batch.groups:
@@ -160,16 +162,15 @@ class ChunkedLoss:
     def _hidden(self, model: Any, batch: Batch, sites: Tensor) -> Tensor | None:
         """Last hidden states [S, H] at the sites; the model itself forms logits at ``PROBES`` of them only."""
         found: list[Tensor] = []
+        made = layout(batch)
 
         def take(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            found.append(args[0][sites])
+            found.append(made.to_rows(args[0])[sites])
             return (found[-1][:PROBES][None], *args[1:])
 
         handle = self._student.get_output_embeddings().register_forward_pre_hook(take)
         try:
-            logits = model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            ).logits
+            logits = model(**made.inputs).logits
         finally:
             handle.remove()
         if not self._compared:

@@ -26,6 +26,7 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
+from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import barrier
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
@@ -106,6 +107,7 @@ class ConstraintTrainer(Trainer):
         self.engine.take_start(model, preserves=any(preserved))
         self._micro_step, self._num_micro_batches = 0, 1
         self._chunked: ChunkedLoss | None = None
+        self._packing_checked = False
         self._term_sums: dict[str, list[float]] = {}
         examples = [
             {"row": row, "group": group, "preserved": kept}
@@ -177,7 +179,9 @@ class ConstraintTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
-        corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
+        corpus = Batch(
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs()
+        )
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
@@ -197,6 +201,13 @@ class ConstraintTrainer(Trainer):
         self._micro_step += 1
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
         return (loss, found.outputs) if return_outputs else loss
+
+    def _packs(self) -> bool:
+        """`--packing`, compared once with rows that stand alone."""
+        if self.constraint.packing and not self._packing_checked:
+            check_packing(self.model)
+            self._packing_checked = True
+        return self.constraint.packing
 
     def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
         """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""

@@ -67,6 +67,14 @@ def test_batch_times_accumulation_does_not_change_the_trained_model(world: World
     assert max(distance(found[0], other) for other in found[1:]) < 1e-5
 
 
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_packing_does_not_change_the_trained_model(world: World, tmp_path: Path, loss: str) -> None:
+    changes = {"loss": loss, "chunk_sites": 16, "per_device_train_batch_size": 6}
+    rows = trained(world, tmp_path / "rows", **changes)
+    packed = trained(world, tmp_path / "packed", packing="true", **changes)
+    assert distance(rows, packed) < 1e-5
+
+
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # in peft
 def test_an_adapter_that_is_switched_off_leaves_the_base_model(world: World, tmp_path: Path) -> None:
     from peft import PeftModel

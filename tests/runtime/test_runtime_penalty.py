@@ -137,6 +137,7 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
         regularizer_rows=None,
         prefixes="corpus",
         adaptive="domain",
+        packing=False,
     )
     trainer.state, trainer.args = (
         SimpleNamespace(global_step=0),

@@ -23,7 +23,7 @@ from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
 
 logger = logging.getLogger(__name__)
-REFUSED = ("method", "schedule", "prefixes", "adaptive", "preserve_weight", "loss")
+REFUSED = ("method", "schedule", "prefixes", "adaptive", "preserve_weight", "loss", "packing")
 
 
 class ConstraintCallback(TrainerCallback):
