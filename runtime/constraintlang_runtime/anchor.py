@@ -12,6 +12,8 @@ from torch import Tensor
 
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.output_head import OutputHead, final_logits, scale_and_cap
+from constraintlang_runtime.packing import Layout, layout
 
 
 class Anchor:
@@ -66,11 +68,11 @@ class Anchor:
             torch.clear_autocast_cache()
 
     @contextlib.contextmanager
-    def _reading(self, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
+    def _reading(self, made: Layout, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
         """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings."""
 
         def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = args[0].detach()
+            hidden = made.to_rows(args[0].detach())
             self._captured.append(torch.cat([hidden[sites], running_mean(hidden, sites)[sites]], dim=-1))
             return (hidden[sites][:logits_at][None], *args[1:])
 
@@ -96,10 +98,9 @@ class Anchor:
         return self._read(batch, sites, 1)[1]
 
     def _read(self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None) -> tuple[Tensor, Tensor]:
-        with self._reading(sites, logits_at):
-            logits = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            ).logits
+        made = layout(batch)
+        with self._reading(made, sites, logits_at):
+            logits = self.model(**made.inputs).logits
             return logits[0].detach(), self._captured[-1]
 
     def logits_from(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V"]:
@@ -109,13 +110,23 @@ class Anchor:
         """
         with torch.no_grad(), self.in_place():
             logits = self.head(features[:, : self.head.weight.shape[1]])
-            config = self.model.config.get_text_config()
-            scaling = getattr(config, "logits_scaling", None)
-            scale = getattr(config, "logit_scale", None)
-            cap = getattr(config, "final_logit_softcapping", None)
-            logits = logits / scaling if scaling else logits
-            logits = logits * scale if scale else logits
-            return (torch.tanh(logits / cap) * cap if cap else logits).detach()
+            return final_logits(logits, *scale_and_cap(self.model)).detach()
+
+    def output_head(self) -> OutputHead | None:
+        """The output embeddings as tensors, those of the snapshot where it has its own; None as ``OutputHead.of``.
+
+        Logits of the first half of ``features`` under it are those of ``read``, without exchanging any storage.
+        """
+        head = OutputHead.of(self.model)
+        if head is None or self.weights is None:
+            return head
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        weight, bias = (
+            None if own is None else self.weights.get(names[id(own)], own).to(own.device)
+            for own in (head.weight, head.bias)
+        )
+        assert weight is not None
+        return head.with_tensors(weight, bias)
 
     def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
         """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""

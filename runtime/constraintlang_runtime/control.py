@@ -108,19 +108,26 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
 
 
 def initial_dual(
-    anchor_rate: float, corpus_rate: float, set_point: float, weight: float, divergence: str
+    anchor_rate: float,
+    corpus_rate: float,
+    set_point: float,
+    weight: float,
+    divergence: str,
+    alpha: float = 0.5,
 ) -> float:
     """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
 
     Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
-    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ).
-    Clipped to [0, Λ].
+    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ);
+    alpha: λ0 = logit r - logit b + (logit b - logit(b - α(d-b)/ρ)) / α, the former two at α = 0 and α = 1 and between
+    them up to the normaliser of q̂^α p^(1-α). Clipped to [0, Λ].
     """
     r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
     b, d = set_point, max(corpus_rate, set_point)
-    if divergence == "forward":
-        level = max(b - (d - b) / weight, b / 10)
-        dual = logit(r) - logit(level)
+    if divergence in ("forward", "alpha"):
+        part = 1.0 if divergence == "forward" else alpha
+        level = max(b - part * (d - b) / weight, b / 10)
+        dual = logit(r) - logit(b) + (logit(b) - logit(level)) / part
     else:
         dual = logit(r) - logit(b) + (d - b) / (weight / _against_reverse(divergence) * b * (1 - b))
     return min(max(dual, 0.0), LOG_FLOOR)
@@ -128,7 +135,7 @@ def initial_dual(
 
 def start_duals(
     groups: Sequence[GroupLaw], points: Floats, solved: Projection,
-    *, corpus: Floats, weights: Floats, divergence: str, max_duals: Floats | float = LOG_FLOOR,
+    *, corpus: Floats, weights: Floats, divergence: str, alpha: float = 0.5, max_duals: Floats | float = LOG_FLOOR,
 ) -> Floats:  # fmt: skip
     """Where the controllers start: the duals whose equilibrium with the corpus term are the set-points.
 
@@ -136,7 +143,7 @@ def start_duals(
     points b, d those of the corpus and C = E_x Cov_q(f), reverse: λ0 = λ + C⁻¹ u, where
     u_k = (Σ_g w_g ((d_gk - p_gk) - (b_k - p_k)) / ρ_g)+ over the groups of the clause's scope, w_g their share;
     js: with ρ / 4; forward: the duals of the projection onto b - u / m, m the share of the scope, and the former where
-    that cannot be reached.
+    that cannot be reached; alpha: of the projection onto b - α u / m, carried on from λ to 1/α of the way.
     Shapes: as ``project_groups``, whose solution for ``points`` is ``solved``; ``corpus`` [G, S], NaN where a group
     has no corpus and is not pulled; ``weights`` ρ [G].
     """
@@ -148,10 +155,12 @@ def start_duals(
     pull = np.maximum((scopes * excess * (_against_reverse(divergence) / weights)[:, None]).sum(axis=0), 0.0)
     if not pull.any():
         return solved.duals
-    if divergence == "forward":
-        lowered = project_groups(groups, np.maximum(points - pull / scope, points / 10), max_duals)
+    if divergence in ("forward", "alpha"):
+        part = 1.0 if divergence == "forward" else alpha
+        lowered = project_groups(groups, np.maximum(points - part * pull / scope, points / 10), max_duals)
         if not lowered.saturated.any():
-            return lowered.duals
+            moved = solved.duals + (lowered.duals - solved.duals) / part
+            return lowered.duals if part == 1.0 else np.clip(moved, 0.0, max_duals)
     covariance = tilted_covariance(groups, solved.duals)
     acts = (solved.duals > 0) | (pull > 0)
     correction = np.zeros_like(pull)
@@ -173,14 +182,18 @@ def sensitivity(values: Floats, high: float, weights: Floats | None = None) -> f
     return variance / spread if np.ptp(values) > 0 and spread > 0 else high
 
 
-def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:
+def initial_weight(corpus_rate: float, set_point: float, divergence: str, alpha: float = 0.5) -> float:
     """The fixed weight ρ of a domain: d/b for reverse, 2(d-b)/b for forward, at least 1; for js four times d/b.
 
     Near its target the Jensen-Shannon divergence is a quarter of a Kullback-Leibler one: χ²/8 against χ²/2.
+    alpha has the curvature of a Kullback-Leibler divergence and holds against the corpus only above about α (d-b)/b
+    (at α = 1 that is forward's (d-b)/b, at α = 0 reverse has no such limit), so its weight is (1-α) d/b + 2α (d-b)/b.
     """
     d, b = corpus_rate, set_point
     if divergence == "forward":
         return max(1.0, 2 * (d - b) / b)
+    if divergence == "alpha":
+        return max(1.0, (1 - alpha) * d / b + 2 * alpha * (d - b) / b)
     return max(1.0, d / b) * _against_reverse(divergence)
 
 

@@ -108,7 +108,8 @@ def start_controllers(
     by_group = [max((weights[k] for k in columns), default=1.0) for columns in soft.columns]
     duals = control.start_duals(
         parts, points, solved,
-        corpus=corpus, weights=np.array(by_group), divergence=regularizer.divergence, max_duals=caps,
+        corpus=corpus, weights=np.array(by_group), divergence=regularizer.divergence,
+        alpha=regularizer.alpha, max_duals=caps,
     )  # fmt: skip
     states = []
     for k in range(len(points)):
@@ -221,7 +222,9 @@ def _weights(
     for k, point in enumerate(points):
         has = ~np.isnan(corpus[:, k])
         mean = float(share[has] @ corpus[has, k] / share[has].sum()) if has.any() else float(point)
-        by_rule = control.initial_weight(max(mean, float(point)), float(point), config.regularizer.divergence)
+        by_rule = control.initial_weight(
+            max(mean, float(point)), float(point), config.regularizer.divergence, config.regularizer.alpha
+        )
         weights.append(config.regularizer.weight or by_rule)
     return weights
 

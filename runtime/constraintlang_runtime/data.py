@@ -262,13 +262,25 @@ def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[Toke
 @dataclass(frozen=True)
 class Batch:
     """Right-padded rows: ``input_ids`` [B, T], ``attention_mask`` [B, T], ``labels`` [B, T] (-100 = not trained),
-    ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of.
+    ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of. ``packs`` says that models
+    read several rows in one sequence (``packing.layout``); the batch itself stays in rows.
     """
 
     input_ids: Int[Tensor, "B T"]
     attention_mask: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
     region: Bool[Tensor, "B T"]
+    packs: bool = False
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """Some rows of the batch."""
+        return Batch(
+            self.input_ids[chosen],
+            self.attention_mask[chosen],
+            self.labels[chosen],
+            self.region[chosen],
+            self.packs,
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -277,6 +289,7 @@ class Batch:
             self.attention_mask.to(device),
             self.labels.to(device),
             self.region.to(device),
+            self.packs,
         )
 
 

@@ -36,6 +36,7 @@ from constraintlang_runtime.fitting import (
 )
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.mishaps import damaged, require_finite
 from constraintlang_runtime.pooling import Pooled, pool
 from constraintlang_runtime.preserve import Budgets, hold_groups
@@ -126,6 +127,9 @@ class ConstraintEngine:
             engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
         check_scopes(policy.ir, tags)
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
+        if config.method == "constraint" and config.token_masks == "auto":
+            for group in engine.groups:
+                group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
         return engine, row_groups
 
     # ------------------------------------------------------------ schedule

@@ -22,6 +22,7 @@ from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.hard_masks import HardMasks
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Group:
-    """The state of one group; everything but ``prompts`` and ``corpus_rows`` goes into the checkpoint.
+    """The state of one group; everything but ``prompts``, ``corpus_rows`` and ``masks`` goes into the checkpoint.
 
     ``indexes`` are the clauses' numbers in the policy. ``controllers`` has one entry per soft clause in the order of
     ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S]; ``coupling`` says how
@@ -56,6 +57,7 @@ class Group:
     fitted_exponent: float = 1.0
     coupling: float = 0.0
     stamps: dict[str, int] = field(default_factory=dict)
+    masks: HardMasks | None = None
 
     @property
     def is_active(self) -> bool:

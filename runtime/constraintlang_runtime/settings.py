@@ -11,11 +11,13 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("constraint", "plain", "filtering"),
     "schedule": ("sequential", "parallel"),
-    "divergence": ("forward", "reverse", "js"),
+    "divergence": ("forward", "reverse", "js", "alpha"),
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
     "keep": ("last", "best"),
+    "loss": ("auto", "plain", "chunked"),
+    "token_masks": ("auto", "no"),
 }
 
 
@@ -52,10 +54,12 @@ class RegularizerConfig:
     weight: float | None = None
     gain: float = 0.5
     rounds: int = 16
-    chunk_sites: int = 2048
+    chunk_sites: int = 1024
+    alpha: float = 0.5
+    loss: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("divergence", "anchor", "prefixes", "adaptive"):
+        for name in ("divergence", "anchor", "prefixes", "adaptive", "loss"):
             value = getattr(self, name)
             if value not in CHOICES[name]:
                 raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(CHOICES[name])}")
@@ -67,10 +71,19 @@ class RegularizerConfig:
             raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
         if self.chunk_sites < 1:
             raise ConfigError(f"chunk_sites: got {self.chunk_sites}, expected at least 1")
+        if not 0.01 <= self.alpha <= 0.99:
+            raise ConfigError(
+                f"alpha: got {self.alpha}, expected a number from 0.01 to 0.99",
+                help="its limits are --divergence reverse (0) and --divergence forward (1)",
+            )
         if self.adaptive == "prompt" and self.is_moving:
             raise ConfigError(
                 "adaptive: `prompt` needs a frozen anchor", help="use --anchor start or --anchor tuned"
             )
+
+    def chunks(self, num_sites: int) -> bool:
+        """Whether a micro-batch of so many sites is to take the chunked path."""
+        return self.loss == "chunked" or (self.loss == "auto" and num_sites > self.chunk_sites)
 
     @property
     def is_moving(self) -> bool:
@@ -101,7 +114,11 @@ class ConstraintSettings:
         metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"},
     )
     divergence: str = field(
-        default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
+        default="reverse",
+        metadata={"help": "KL(model||target) reverse, KL(target||model) forward, js, or alpha between them"},
+    )
+    alpha: float = field(
+        default=0.5, metadata={"help": "order of the alpha divergence: near 0 reverse, near 1 forward"}
     )
     anchor: str = field(
         default="tuned",
@@ -162,6 +179,12 @@ class ConstraintSettings:
             "help": "strength of the auxiliary model's tilt; by rule from what it explains when not given"
         },
     )
+    token_masks: str = field(
+        default="auto",
+        metadata={
+            "help": "floor the target at tokens after which an `always` clause about wording must be violated"
+        },
+    )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
     )
@@ -187,7 +210,18 @@ class ConstraintSettings:
         default=256,
         metadata={"help": "completions that judge each checkpoint for `keep: best`; see --selection"},
     )
-    chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    chunk_sites: int = field(default=1024, metadata={"help": "prediction sites handled at once"})
+    loss: str = field(
+        default="auto",
+        metadata={
+            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked when there "
+            "is more than one chunk"
+        },
+    )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "lay rows of a micro-batch end to end in fewer sequences; the loss is the same"},
+    )
     scorer_timeout: float | None = field(
         default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
     )
@@ -202,7 +236,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule", "keep"):
+        for name in ("method", "schedule", "keep", "token_masks"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -260,6 +294,8 @@ class ConstraintSettings:
             gain=self.control_gain * delay_factor(self.delay),
             rounds=self.rounds,
             chunk_sites=self.chunk_sites,
+            alpha=self.alpha,
+            loss=self.loss,
         )
 
     @property

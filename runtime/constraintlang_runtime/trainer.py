@@ -27,9 +27,8 @@ from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.holdout import split
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
-from constraintlang_runtime.penalty import preservation_term, regularizer_term
+from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import barrier, from_main
-from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.schedule.parallel import ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
@@ -37,6 +36,7 @@ from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
+from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,8 @@ class ConstraintTrainer(Trainer):
         preserved = [self.engine.budgets.covers(row.tags) for row in rows]
         self.engine.take_start(model, preserves=any(map(any, preserved)))
         self._micro_step, self._num_micro_batches = 0, 1
+        self._chunked: ChunkedLoss | None = None
+        self._packing_checked = False
         self._term_sums: dict[str, list[float]] = {}
         examples = [
             {"row": row, "group": group, "preserved": kept}
@@ -239,36 +241,20 @@ class ConstraintTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
-        corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
+        corpus = Batch(
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs()
+        )
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        engine = self.engine
-        active = engine.active()
-        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = joined(corpus, sampled, self.pad_id)
-        outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        loss = language_model_loss(
-            outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens
-        )
-        self._note("loss_lm", float(loss.detach()) * num_tokens / max(own, 1.0))
-        for g in active:
-            assert engine.anchor is not None
-            term = regularizer_term(
-                self.groups[g], engine.anchor, batch, outputs.logits,
-                corpus_rows=torch.nonzero(inputs["group"] == g).squeeze(1),
-                sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * usual,
-                config=self.constraint.regularizer,
-            )  # fmt: skip
-            loss = loss + term / num_tokens
-            self._note(f"loss_regularizer/{self.groups[g].name}", float(term.detach()) / max(own, 1.0))
-        if (
-            engine.start_anchor is not None
-            and self.constraint.preserve_weight > 0
-            and bool(inputs["preserved"].any())
-        ):
-            loss = loss + self._preservation(inputs["preserved"], corpus, outputs.logits, own) / num_tokens
+        found = self._step_loss(model, self._micro_batch(corpus, inputs, usual), plain=return_outputs)
+        loss = found.total / num_tokens
+        self._note("loss_lm", found.language_model / max(own, 1.0))
+        for name, value in found.regularizer.items():
+            self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
+        if found.preservation is not None:
+            self._note("loss_preserve", found.preservation / max(own, 1.0))
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}",
@@ -276,19 +262,56 @@ class ConstraintTrainer(Trainer):
             )
         self._micro_step += 1
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
-        return (loss, outputs) if return_outputs else loss
+        return (loss, found.outputs) if return_outputs else loss
 
-    def _preservation(self, covered: Tensor, corpus: Batch, logits: Tensor, own: float) -> Tensor:
-        """Σ_d κ_d Σ KL(p_0 ‖ p) over the micro-batch's rows of `preserve` domains, each at its largest κ."""
-        assert self.engine.start_anchor is not None
-        total = logits.new_zeros(())
+    def _packs(self) -> bool:
+        """`--packing`, compared once with rows that stand alone."""
+        if self.constraint.packing and not self._packing_checked:
+            check_packing(self.model)
+            self._packing_checked = True
+        return self.constraint.packing
+
+    def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
+        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""
+        engine = self.engine
+        active = engine.active()
+        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
+        batch, slices = joined(corpus, sampled, self.pad_id)
+        groups = [
+            GroupRows(
+                self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
+                self.groups[g].corpus_share * usual,
+            )
+            for g in active
+        ]  # fmt: skip
+        return MicroBatch(
+            corpus, batch, groups, engine.anchor, self._preserved(inputs["preserved"]), engine.start_anchor
+        )
+
+    def _preserved(self, covered: Tensor) -> list[tuple[Tensor, float]]:
+        """Rows under `preserve` clauses by their weight, the largest κ of their budgets."""
+        if self.engine.start_anchor is None or not bool(covered.any()):
+            return []
         weights = self.engine.budgets.row_weights(covered)
-        for weight in sorted(set(weights[covered.any(dim=1)].tolist())):
-            kept = torch.nonzero(weights == weight).squeeze(1)
-            term = preservation_term(self.engine.start_anchor, corpus, logits, kept)
-            total = total + weight * term
-            self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
-        return total
+        found = sorted(set(weights[covered.any(dim=1)].tolist()) - {0.0})
+        return [(torch.nonzero(weights == weight).squeeze(1), weight) for weight in found]
+
+    def _step_loss(self, model: Any, batch: MicroBatch, *, plain: bool) -> StepLoss:
+        """On the chunked path where it is wanted and supported, else on the plain one.
+
+        Hidden states cannot be taken on the way inside replicas of one process or compiled graphs.
+        """
+        config = self.constraint.regularizer
+        if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
+            return plain_loss(model, batch, config)
+        sites = batch.sites(config)
+        if config.chunks(int(sites.sum())):
+            if self._chunked is None:
+                self._chunked = ChunkedLoss(self.model, config)
+            found = self._chunked(model, batch, sites) if self._chunked.supports else None
+            if found is not None:
+                return found
+        return plain_loss(model, batch, config)
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""

@@ -35,9 +35,12 @@ def weights(folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
+    """One on the plain path of the loss, two on the chunked one."""
     common: dict[str, Any] = {"use_cpu": True, "anchor": "start"}
     assert main(["train", *world.flags(tmp_path / "one", per_device_train_batch_size=4, **common)]) == 0
-    flags = world.flags(tmp_path / "two", per_device_train_batch_size=2, **common)
+    flags = world.flags(
+        tmp_path / "two", per_device_train_batch_size=2, loss="chunked", chunk_sites=16, **common
+    )
     done = two_processes("train", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("trained 6 steps") == 1  # one of them speaks

@@ -26,7 +26,7 @@ from constraintlang_runtime.settings import ConstraintSettings
 logger = logging.getLogger(__name__)
 REFUSED = (
     "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "adaptive", "preserve_weight",
-    "heldout_rows", "keep", "selection_prompts",
+    "heldout_rows", "keep", "selection_prompts", "loss", "packing",
 )  # fmt: skip
 
 

@@ -60,6 +60,10 @@ class ScoringPool:
         """Names of the attributes."""
         return list(self._attributes)
 
+    def scorer(self, name: str) -> Scorer | None:
+        """What measures an attribute."""
+        return self._scorers.get(name)
+
     def score(
         self,
         prompts: Sequence[str],
