@@ -304,7 +304,7 @@ class ConstraintEngine:
         assert self.anchor is not None
         logs = start_controllers(
             self.groups, [fitted.law for fitted in fits], found, self.config, len(self.policy.ir.clauses),
-            partial(prompt_texts, tokenizer=self.tokenizer),
+            partial(prompt_texts, tokenizer=self.tokenizer), [fitted.seen for fitted in fits],
         )  # fmt: skip
         for group, fitted, record in zip(self.groups, fits, logs, strict=True):
             if group.is_vacuous():
