@@ -168,7 +168,8 @@ class ConstraintEngine:
         if plan.takes_anchor:
             self.take_anchor(model)
         measured = self.measure_groups(model, plan)
-        if plan.number == 0 and self.config.method == "constraint" and self.config.anchor == "tuned":
+        tuned = self.config.method == "constraint" and self.config.anchor == "tuned"
+        if plan.number == 0 and tuned and rank_and_size()[0] == 0:
             look_ahead(self.groups, [one.found for one in measured])
         if not plan.starts:
             self.control_groups(measured)
