@@ -184,9 +184,3 @@ def potential_exponent(share: float) -> float:
     To first order E[e] falls by γ · share · Var(e | x) where the exact tilt takes Var(e | x).
     """
     return min(MAX_EXPONENT, max(1.0, 1.0 / max(share, 1e-6)))
-
-
-def set_exponent(group: Group, exponent: float) -> None:
-    """Give a group its γ, and couple it to its duals by what the auxiliary model leaves unexplained."""
-    group.fitted_exponent = exponent
-    group.coupling = max(0.0, 1.0 - 1.0 / exponent)

@@ -146,15 +146,13 @@ def test_shared_controllers_come_back_from_a_checkpoint(tmp_path: Any) -> None:
     first = [ControllerState(value=0.3 * k, weight=2.0, set_point=0.1, start=0.1) for k in range(3)]
     for one in w.groups:
         one.group.controllers = [first[k] for k in w.columns(one)]
-        one.group.coupling = 0.25
         one.group.head = None
     save_groups(tmp_path, groups, {})
     before = states(groups, w)
     for group in groups:
-        group.controllers, group.coupling = [], 0.0
+        group.controllers = []
     load_groups(tmp_path, groups, "cpu")  # type: ignore[arg-type]
     assert states(groups, w) == before
-    assert [group.coupling for group in groups] == [0.25] * 3
 
 
 def test_a_bound_relative_to_the_base_is_one_number_over_the_whole_scope() -> None:
