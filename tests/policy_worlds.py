@@ -257,16 +257,17 @@ def _digit(*parts: object) -> int:
     return hashlib.sha256(repr(parts).encode()).digest()[0] % 11
 
 
-def policy_world(text: str, seed: int, *, length: int = 3, num_prompts: int = 4) -> PolicyWorld | None:
+def policy_world(
+    text: str, seed: int, *, length: int = 3, num_prompts: int = 4, tags: list[dict[str, str]] | None = None
+) -> PolicyWorld | None:
     """The policy on a random world; None where it has no clause there, needs too many bins, or asks the impossible."""
     policy = compiled(text)
     assert policy is not None
     world = random_world(seed, length=length, num_prompts=num_prompts)
     rng = np.random.default_rng(seed + 1)
-    tags = [
-        {"domain": str(rng.choice(["a", "b"])), "lang": str(rng.choice(["en", "de"]))}
-        for _ in range(num_prompts)
-    ]
+    if tags is None:
+        pairs = zip(rng.choice(["a", "b"], num_prompts), rng.choice(["en", "de"], num_prompts), strict=True)
+        tags = [{"domain": str(domain), "lang": str(lang)} for domain, lang in pairs]
     try:
         ir = expand_strata(policy.ir, tags)
     except StratumError:

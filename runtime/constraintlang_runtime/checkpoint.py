@@ -49,7 +49,6 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "clauses": [record_json(clause) for clause in group.clauses],  # with measured bounds
                 "bin_values": group.bin_values.tolist(),
                 "fitted_exponent": group.fitted_exponent,
-                "coupling": group.coupling,
                 "stamps": group.stamps,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
@@ -89,7 +88,6 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
         group.bin_values = np.array(record["bin_values"])
         group.fitted_exponent = record["fitted_exponent"]
-        group.coupling = record["coupling"]
         group.stamps = dict(record["stamps"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
         group.target = None if record["target"] is None else target_from(record["target"])

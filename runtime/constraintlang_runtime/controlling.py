@@ -22,7 +22,7 @@ from constraintlang_runtime.groups import Group, attach_target, set_point_of
 from constraintlang_runtime.infeasibility import check_reachable, warn_unreachable
 from constraintlang_runtime.pooling import pool, shares
 from constraintlang_runtime.priorities import ranks_of, solve_by_rank
-from constraintlang_runtime.projection import LOG_FLOOR, GroupLaw, effective_sample_size
+from constraintlang_runtime.projection import LOG_FLOOR, GroupLaw, effective_sample_size, project_groups
 from constraintlang_runtime.rounds import Measurement
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -80,11 +80,14 @@ def start_controllers(
     config: ConstraintSettings,
     num_statements: int,
     texts: Callable[[Sequence[TokenRow]], list[str]] = lambda rows: [],
+    seen: Sequence[NDArray[np.bool_]] | None = None,
 ) -> list[dict[str, float]]:
     """Set-points, weights and first duals of all groups; returns what to log of each.
 
     The duals of the joint projection of the fitted laws [P, M] onto the set-points, plus the correction for the pull
-    of the corpus (method.md section 4). ``texts`` gives prompts as text, for messages.
+    of the corpus (method.md section 4). ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of
+    each group that some response was in: a fitted law never quite leaves the others, so what can be reached at all, and
+    what gives way, is decided without them.
     Raises: TrainingError for clauses that the projection cannot meet, ConfigError for settings that do not fit.
     """
     regularizer = config.regularizer
@@ -99,10 +102,12 @@ def start_controllers(
     )
     parts = group_laws(groups, laws, soft)
     caps = np.array([dual_cap(clause) for clause in soft.clauses])
-    solved, caps = solve_by_rank(parts, points, caps, ranks_of(soft.clauses))
+    known = parts if seen is None else [_within(part, some) for part, some in zip(parts, seen, strict=True)]
+    nearest, caps = solve_by_rank(known, points, caps, ranks_of(soft.clauses))
     check_reachable(
-        soft.clauses, parts, points, solved, [found.rows for found in measured], texts, anchor=config.anchor
+        soft.clauses, known, points, nearest, [found.rows for found in measured], texts, anchor=config.anchor
     )
+    solved = nearest if seen is None else project_groups(parts, points, caps)
     corpus = _corpus_means(groups, soft)
     weights = _weights(soft, points, corpus, shares(groups), config)
     by_group = [max((weights[k] for k in columns), default=1.0) for columns in soft.columns]
@@ -201,6 +206,12 @@ def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> 
         moved[k] = after
     for group, columns in zip(groups, soft.columns, strict=True):
         group.controllers = [moved[k] for k in columns]
+
+
+def _within(part: GroupLaw, seen: NDArray[np.bool_]) -> GroupLaw:
+    """The law over the bins that were seen."""
+    law = part.law * (seen if (seen & ~part.hard).any() else 1.0)
+    return replace(part, law=law / law.sum(axis=1, keepdims=True))
 
 
 def _corpus_means(groups: Sequence[Group], soft: SoftClauses) -> Floats:

@@ -32,7 +32,6 @@ from constraintlang_runtime.fitting import (
     explained_share,
     fit_auxiliary,
     potential_exponent,
-    set_exponent,
 )
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
@@ -184,8 +183,6 @@ class ConstraintEngine:
         if plan.takes_anchor:
             self.take_anchor(model)
         measured = self.measure_groups(model, plan)
-        if plan.number == 0 and self.config.method == "constraint" and self.config.anchor == "tuned":
-            look_ahead(self.groups, [one.found for one in measured])
         if not plan.starts:
             self.control_groups(measured, step)
         fits = self.fit_groups(plan, measured)
@@ -279,6 +276,9 @@ class ConstraintEngine:
 
         ``applied`` is the round from which the results are used; later than that of the samples when lanes made them.
         """
+        waits = self.config.method == "constraint" and self.config.anchor == "tuned"
+        if waits and measured and measured[0].round == 0 and rank_and_size()[0] == 0:
+            look_ahead(self.groups, [one.found for one in measured])
         pooled = pool(self.groups, [one.found.statistics for one in measured])
         counts = {index: len(found.values) for index, found in pooled.items()}
         for group, one, fit in zip(self.groups, measured, fits, strict=True):
@@ -335,7 +335,7 @@ class ConstraintEngine:
         assert self.anchor is not None
         logs = start_controllers(
             self.groups, [fitted.law for fitted in fits], found, self.config, len(self.policy.ir.clauses),
-            partial(prompt_texts, tokenizer=self.tokenizer),
+            partial(prompt_texts, tokenizer=self.tokenizer), [fitted.seen for fitted in fits],
         )  # fmt: skip
         for group, fitted, record in zip(self.groups, fits, logs, strict=True):
             if group.is_vacuous():
@@ -344,7 +344,7 @@ class ConstraintEngine:
             share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
             # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
             by_rule = 1.0 if self.config.regularizer.is_moving else potential_exponent(share)
-            set_exponent(group, self.config.potential_exponent or by_rule)
+            group.fitted_exponent = self.config.potential_exponent or by_rule
             record |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
         return logs
 

@@ -30,11 +30,15 @@ MAX_EXPONENT = 8.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit: its report, the law at each prompt [P, M], and the samples that it did not train on."""
+    """A fit: its report, the law at each prompt [P, M], the samples that it did not train on, and which bins were seen.
+
+    ``seen`` [M] are those that some sample or corpus row was in.
+    """
 
     report: FitReport
     law: Floats
     heldout: AuxiliaryData
+    seen: NDArray[np.bool_]
 
 
 def read_features(
@@ -107,8 +111,10 @@ def fit_auxiliary(
     assert group.target is not None
     data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
     beside = None
+    seen = np.bincount(bins, minlength=group.target.num_bins) > 0
     if corpus is not None and corpus.rows:
         labels = group.target.bin_index(corpus.statistics)
+        seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
         beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     is_new = group.head is None
     if group.head is None:
@@ -138,7 +144,7 @@ def fit_auxiliary(
             moved = part.to(lm_device)
             laws.append(head.prefix_law(moved, anchor.logits_from(moved)).exp().double().cpu())
     heldout = data.of_sequences(auxiliary.heldout_sequences(data, derived_seed(seed, "fit")))
-    return Fitted(report, torch.cat(laws).numpy(), heldout)
+    return Fitted(report, torch.cat(laws).numpy(), heldout, seen)
 
 
 @torch.no_grad()
@@ -179,9 +185,3 @@ def potential_exponent(share: float) -> float:
     To first order E[e] falls by γ · share · Var(e | x) where the exact tilt takes Var(e | x).
     """
     return min(MAX_EXPONENT, max(1.0, 1.0 / max(share, 1e-6)))
-
-
-def set_exponent(group: Group, exponent: float) -> None:
-    """Give a group its γ, and couple it to its duals by what the auxiliary model leaves unexplained."""
-    group.fitted_exponent = exponent
-    group.coupling = max(0.0, 1.0 - 1.0 / exponent)

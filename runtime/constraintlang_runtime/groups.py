@@ -34,8 +34,7 @@ class Group:
     """The state of one group; everything but ``prompts``, ``corpus_rows`` and ``masks`` goes into the checkpoint.
 
     ``indexes`` are the clauses' numbers in the policy. ``controllers`` has one entry per soft clause in the order of
-    ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S]; ``coupling`` says how
-    much λ moves γ (``ControllerState.exponent_factor``);
+    ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
     a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
@@ -55,7 +54,6 @@ class Group:
     store: list[TokenRow] = field(default_factory=list)
     corpus_rows: list[TokenRow] = field(default_factory=list)
     fitted_exponent: float = 1.0
-    coupling: float = 0.0
     stamps: dict[str, int] = field(default_factory=dict)
     masks: HardMasks | None = None
 
@@ -76,9 +74,13 @@ class Group:
 
     @property
     def exponent(self) -> float:
-        """γ of the group: what the fit asks for times the most that one of its controllers does."""
+        """γ of the group: what the fit asks for times the most that one of its controllers does.
+
+        A controller moves it by what the auxiliary model leaves unexplained.
+        """
+        coupling = max(0.0, 1.0 - 1.0 / self.fitted_exponent)
         return self.fitted_exponent * max(
-            (state.exponent_factor(self.coupling) for state in self.controllers), default=1.0
+            (state.exponent_factor(coupling) for state in self.controllers), default=1.0
         )
 
     @property
@@ -98,12 +100,12 @@ class Group:
     def fitted_state(self) -> tuple[Any, ...]:
         """What a fit and the start of the controllers change."""
         return (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
-                self.fitted_exponent, self.coupling)  # fmt: skip
+                self.fitted_exponent)  # fmt: skip
 
     def take_fitted(self, state: tuple[Any, ...], device: torch.device) -> None:
         """Inverse of ``fitted_state``, perhaps of another process."""
         (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
-         self.fitted_exponent, self.coupling) = state  # fmt: skip
+         self.fitted_exponent) = state  # fmt: skip
         if self.head is not None:
             self.head.to(device)
 

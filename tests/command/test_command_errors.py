@@ -314,6 +314,26 @@ def test_a_bound_that_cannot_be_met(world: World, output: Path, capsys: Captured
     refused(capsys, ["train", *flags], 4, "clause `kind` cannot be met", "loosen the bound")
 
 
+OPPOSED = """edition 1
+attribute toxicity: score in [0, 1] lower_is_better {
+  backend = lexicon("words.tsv")
+}
+low: P(toxicity >= 0.1) <= 2% for domain=chat
+high: P(toxicity >= 0.1) >= 98% for domain=chat
+"""
+
+
+def test_clauses_that_cannot_be_met_together(copied_world: World, output: Path, capsys: Captured) -> None:
+    """The error names them all; with a tuned reference the first round has already warned of it."""
+    copied_world.policy.write_text(OPPOSED)
+    flags = copied_world.flags(output, anchor="start")
+    refused(
+        capsys, ["train", *flags], 4, "cannot be met together with", "`low`", "`high`", "furthest from it"
+    )
+    flags = copied_world.flags(output.with_name("tuned"))
+    refused(capsys, ["train", *flags], 4, "may not be met together with", "cannot be met together with")
+
+
 def test_finished_output_survives_every_refusal(
     world: World, copied_world: World, output: Path, capsys: Captured, tmp_path: Path
 ) -> None:
