@@ -100,9 +100,11 @@ class ConstraintEngine:
         max_steps: int,
         seed: int,
         progress: Progress | None = None,
+        scores_corpus: bool = True,
     ) -> tuple[ConstraintEngine, list[int]]:
         """The engine of a run, and the group of each row; ``prompts`` are those that are sampled.
 
+        ``scores_corpus``: not where another process does, and tells what it found.
         Raises: ConfigError for settings that contradict each other, DataError for a clause that no prompt falls under,
         ScorerError when the rows cannot be scored.
         """
@@ -111,7 +113,8 @@ class ConstraintEngine:
         policy = replace(policy, ir=expand_strata(policy.ir, tags))
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
         check_scopes(policy.ir, tags)
-        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
+        score = engine.score if scores_corpus else _unscored
+        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
         return engine, row_groups
 
     # ------------------------------------------------------------ schedule
@@ -353,6 +356,10 @@ class ConstraintEngine:
         return self.config.anchor in ("tuned", "previous") or (
             self.config.anchor == "start" and self.keeps_start
         )
+
+
+def _unscored(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
+    return np.full((len(rows), len(clauses)), np.nan)
 
 
 def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:

@@ -96,7 +96,8 @@ class ConstraintSettings:
         default=900.0, metadata={"help": "parallel: seconds without a sign of life after which a lane hangs"}
     )
     lane_ranks: int = field(
-        default=1, metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"}
+        default=1,
+        metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"},
     )
     divergence: str = field(
         default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}

@@ -78,22 +78,7 @@ class ConstraintTrainer(Trainer):
     ) -> None:
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-        rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
-        if not rows:
-            raise DataError("there are no training rows", help="give --data at least one row")
-        prompt_source = (
-            prompt_rows(rows)
-            if prompts is None
-            else prompt_rows(
-                encode_rows(
-                    list(prompts),
-                    processing_class,
-                    max_length=args.max_length,
-                    seed=args.seed,
-                    need_completion=False,
-                )
-            )
-        )
+        rows, prompt_source = encoded(train_dataset, prompts, processing_class, args)
         pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
         self.engine, row_groups = ConstraintEngine.prepare(
             policy, rows, prompt_source, args, pool, processing_class,
@@ -161,7 +146,9 @@ class ConstraintTrainer(Trainer):
             )
         if lane_world is None:
             # copied before training wraps anything around the model's own forward
-            benches: Any = tuple(Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting"))
+            benches: Any = tuple(
+                Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting")
+            )
             return ParallelSchedule(engine, benches, staleness=args.staleness, timeout=args.lane_timeout)
         schedule = ParallelSchedule(
             engine, lane_world.benches, staleness=args.staleness, timeout=args.lane_timeout
@@ -375,6 +362,21 @@ class ConstraintTrainer(Trainer):
             self.parallel.finish(self.model)
         else:
             self.engine.run_round(self.model, self.engine.last_round_step)
+
+
+def encoded(
+    rows: Sequence[Row], prompts: Sequence[Row] | None, tokenizer: Any, args: ConstraintConfig
+) -> tuple[list[TokenRow], list[TokenRow]]:
+    """The training rows and the prompts to sample as token ids. Raises: DataError when there are no rows."""
+    found = encode_rows(list(rows), tokenizer, max_length=args.max_length, seed=args.seed)
+    if not found:
+        raise DataError("there are no training rows", help="give --data at least one row")
+    if prompts is None:
+        return found, prompt_rows(found)
+    asked = encode_rows(
+        list(prompts), tokenizer, max_length=args.max_length, seed=args.seed, need_completion=False
+    )
+    return found, prompt_rows(asked)
 
 
 class _Rounds(TrainerCallback):

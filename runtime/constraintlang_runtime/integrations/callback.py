@@ -23,7 +23,16 @@ from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
 
 logger = logging.getLogger(__name__)
-REFUSED = ("method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "adaptive", "preserve_weight")
+REFUSED = (
+    "method",
+    "schedule",
+    "staleness",
+    "lane_timeout",
+    "lane_ranks",
+    "prefixes",
+    "adaptive",
+    "preserve_weight",
+)
 
 
 class ConstraintCallback(TrainerCallback):

@@ -15,6 +15,11 @@ from constraintlang_runtime.mishaps import reason_of
 
 T = TypeVar("T")
 POLL_SECONDS = 0.2
+CLOSING_SECONDS = 10.0
+
+
+class Dropped(BaseException):
+    """Ends a job whose result nobody wants any more."""
 
 
 class Promise(Generic[T]):
@@ -55,7 +60,9 @@ class Lane:
     def __init__(self, name: str, timeout: float) -> None:
         self.name = name
         self._timeout, self._closed = timeout, False
-        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Promise[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Promise[Any]] | None] = (
+            queue.SimpleQueue()
+        )
         self._job = ""
         self._last_beat = time.monotonic()
         self.error: BaseException | None = None
@@ -69,8 +76,10 @@ class Lane:
         return promise
 
     def beat(self) -> None:
-        """The job goes on."""
+        """The job goes on. Raises: Dropped when it need not."""
         self._last_beat = time.monotonic()
+        if self._closed:
+            raise Dropped
 
     def fail(self, error: BaseException) -> None:
         """Something outside the thread ends the lane."""
@@ -88,14 +97,15 @@ class Lane:
             )
 
     def close(self) -> None:
-        """Jobs that have not begun are dropped, and the thread ends after the one that has."""
+        """Drop all jobs, and wait a little for the thread: one inside torch would spoil the end of the process."""
         self._closed = True
         self._jobs.put(None)
+        self._thread.join(CLOSING_SECONDS)
 
     def _work(self) -> None:
         while (entry := self._jobs.get()) is not None and not self._closed:
             what, job, promise = entry
-            self.beat()
+            self._last_beat = time.monotonic()
             self._job = what
             try:
                 promise.give(job())
@@ -108,7 +118,9 @@ class Lane:
 
 def as_lane_error(error: BaseException, lane: str, what: str) -> BaseException:
     """An error as the training lane raises it: those that are explained already as they are."""
-    if isinstance(error, RuntimeFailure | MemoryError | torch.OutOfMemoryError) or not isinstance(error, Exception):
+    if isinstance(error, RuntimeFailure | MemoryError | torch.OutOfMemoryError) or not isinstance(
+        error, Exception
+    ):
         return error
     wrapped = TrainingError(
         f"the {lane} lane failed in {what}: {type(error).__name__}: {reason_of(error)}",

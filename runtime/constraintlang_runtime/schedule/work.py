@@ -106,7 +106,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def _at_work(self, weights: Weights, beat: Beat) -> Iterator[ConstraintEngine]:
-        """The engine of a job; the model with the weights in place, in the precision of training, on a stream of its own."""
+        """The engine of a job, the weights in the model; in the precision of training, on a stream of its own."""
         engine = copy.copy(self._engine)
         engine.progress = lambda what, done, total: beat()
         parameters = dict(self._model.named_parameters())
