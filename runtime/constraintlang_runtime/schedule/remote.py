@@ -170,6 +170,8 @@ class LaneWorld:
                         lane.beat()
                     if silence(f"alive/{rank}") > self._silent:
                         lane.fail(_gone(lane.name, rank))
+                except Dropped:  # the lanes are closed
+                    return
                 except Exception as error:
                     lane.fail(_lost_store(error))
                     return
