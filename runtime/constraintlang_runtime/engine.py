@@ -108,11 +108,12 @@ class ConstraintEngine:
         seed: int,
         progress: Progress | None = None,
         heldout: Sequence[TokenRow] | None = None,
+        scores_corpus: bool = True,
     ) -> tuple[ConstraintEngine, list[int]]:
         """The engine of a run, and the group of each row; ``prompts`` are those that are sampled.
 
         ``heldout`` rows measure the budgets of `preserve` clauses; a caller without such budgets passes None.
-
+        ``scores_corpus``: not where another process does, and tells what it found.
         Raises: ConfigError for settings that contradict each other, DataError for a clause that no prompt falls under,
         ScorerError when the rows cannot be scored.
         """
@@ -125,7 +126,8 @@ class ConstraintEngine:
         if heldout is not None:
             engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
         check_scopes(policy.ir, tags)
-        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
+        score = engine.score if scores_corpus else _unscored
+        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
         if config.method == "constraint" and config.token_masks == "auto":
             for group in engine.groups:
                 group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
@@ -425,6 +427,10 @@ class ConstraintEngine:
         return self.config.anchor in ("tuned", "previous") or (
             self.config.anchor == "start" and self.keeps_start
         )
+
+
+def _unscored(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
+    return np.full((len(rows), len(clauses)), np.nan)
 
 
 def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:

@@ -7,12 +7,15 @@ import json
 import platform
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.scopes import utility_clauses
@@ -20,13 +23,18 @@ from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
+from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.run_settings import RunSettings, defaults
+from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe
+from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import write_seen
 from constraintlang_runtime.settling import untrained_clauses
@@ -75,10 +83,37 @@ def train(
     """Train, save the model, and return the record of the run (also ``OUTPUT/constraint/run.json``).
 
     ``folder`` is where the policy stands. A finished run in the output folder is kept: it must be resumed (nothing is
-    left to do) or overwritten explicitly.
+    left to do) or overwritten explicitly. A rank that samples and fits for others returns an empty record.
     """
+    with maybe(lane_world(settings.config)) as world:
+        config = _config(settings, output_dir=str(Path(settings.output) / "checkpoints"))
+        if world is not None and world.is_lane:
+            serve_lanes(world, policy, settings, config, folder=folder, scorers=scorers)
+            return {}
+        return _train(
+            policy,
+            settings,
+            config,
+            folder=folder,
+            scorers=scorers,
+            progress=progress,
+            tell=tell,
+            world=world,
+        )
+
+
+def _train(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+    progress: Progress | None,
+    tell: Callable[[str], None],
+    world: LaneWorld | None,
+) -> dict[str, Any]:
     output = Path(settings.output)
-    config = _config(settings, output_dir=str(output / "checkpoints"))
     if is_main():
         _check_output(output, settings)
     barrier()
@@ -89,7 +124,9 @@ def train(
         if record["fingerprint"] == fingerprint:
             tell(f"the run in {output} is finished; nothing to resume")
             return dict(record)
-    trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell)
+    trainer = build(
+        policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell, world=world
+    )
     untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
     if trainer.rows_held_out:
         tell(f"{trainer.rows_held_out:,} of the rows are kept out of training, to measure on")
@@ -163,8 +200,38 @@ def build(
     scorers: Mapping[str, Scorer] | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda message: None,
+    world: LaneWorld | None = None,
 ) -> ConstraintTrainer:
-    """The trainer of a run, everything loaded and checked."""
+    """The trainer of a run, everything loaded and checked; ``world`` when other ranks are its lanes."""
+    parts = _load(policy, settings, config, folder, scorers)
+    trainer = ConstraintTrainer(
+        parts.model, config, policy=policy, train_dataset=parts.rows.rows, processing_class=parts.tokenizer,
+        scorers=parts.scorers, prompts=parts.rows.prompts, heldout=parts.rows.heldout, selection=parts.rows.selection,
+        callbacks=[] if progress is None else [StepProgress(progress)], progress=progress, tell=tell,
+        lane_world=world,
+    )  # fmt: skip
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command
+    return trainer
+
+
+@dataclass(frozen=True)
+class _Parts:
+    model: Any
+    tokenizer: Any
+    rows: RunRows
+    scorers: Mapping[str, Scorer]
+
+
+def _load(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+) -> _Parts:
+    """What every rank of a run loads."""
     rows = load_rows(settings.data, role="--data")
     prompts = load_rows(settings.prompts, role="--prompts") if settings.prompts else None
     heldout = load_rows(settings.heldout, role="--heldout") if settings.heldout else None
@@ -184,15 +251,35 @@ def build(
             help="name its `eos_token` in tokenizer_config.json",
         )
     model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
-    trainer = ConstraintTrainer(
-        model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
-        prompts=prompts, heldout=heldout, selection=selection, tell=tell,
-        callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,
-    )  # fmt: skip
-    from transformers.trainer_callback import PrinterCallback
+    return _Parts(model, tokenizer, RunRows(rows, prompts, heldout, selection), bound)
 
-    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command
-    return trainer
+
+def serve_lanes(
+    world: LaneWorld,
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+) -> None:
+    """Sample and fit for the training ranks until they are done; each lane of this rank has a model of its own."""
+    one_at_a_time, device = threading.Lock(), torch.device("cpu")
+    if torch.cuda.is_available() and not config.use_cpu:
+        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+
+    def workbench(lane: str) -> Workbench:
+        with one_at_a_time:
+            parts = _load(policy, settings, config, folder, scorers)
+            split, _ = parts.rows.split(policy.ir, parts.tokenizer, config)
+            pool = ScoringPool(policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout)
+            engine, _ = ConstraintEngine.prepare(
+                policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=config.max_steps,
+                seed=config.seed, heldout=split.heldout, scores_corpus=False,
+            )  # fmt: skip
+            return Workbench(engine, parts.model.to(device))
+
+    world.serve(workbench)
 
 
 def dry_run(
@@ -262,8 +349,6 @@ def _config(settings: RunSettings, output_dir: str) -> ConstraintConfig:
 def peak_memory_gib() -> float:
     """Peak memory of the device when there is one, else of this process, in GiB."""
     import resource
-
-    import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30

@@ -21,14 +21,14 @@ from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate, encode_rows, prompt_rows
+from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
 from constraintlang_runtime.engine import ConstraintEngine
-from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
+from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.holdout import split
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import barrier, from_main
+from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.schedule.parallel import ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
@@ -89,31 +89,12 @@ class ConstraintTrainer(Trainer):
     ) -> None:
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-
-        def encoded(given: Sequence[Row], need_completion: bool = False) -> list[TokenRow]:
-            return encode_rows(
-                given,
-                processing_class,
-                max_length=args.max_length,
-                seed=args.seed,
-                need_completion=need_completion,
-            )
-
-        def as_prompts(given: Sequence[Row] | None) -> list[TokenRow] | None:
-            return None if given is None else prompt_rows(encoded(given))
-
-        train_rows = list(train_dataset)
-        prompts, selection = (None if given is None else list(given) for given in (prompts, selection))
-        rows = encoded(train_rows, need_completion=True)
-        if not rows:
-            raise DataError("there are no training rows", help="give --data at least one row")
-        self.seen_prompts = prompt_hashes([*train_rows, *(prompts or []), *(selection or [])])
-        parts = split(
-            policy.ir, rows, as_prompts(prompts), args, args.seed,
-            heldout=None if heldout is None else encoded(list(heldout), need_completion=True),
-            selection=as_prompts(selection),
-        )  # fmt: skip
-        self.rows_held_out = len(rows) - len(parts.rows)
+        given = RunRows(
+            list(train_dataset),
+            *(None if part is None else list(part) for part in (prompts, heldout, selection)),
+        )
+        self.seen_prompts = prompt_hashes(given.with_prompts())
+        parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
         rows = parts.rows
         self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
         pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)

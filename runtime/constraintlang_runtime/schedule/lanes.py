@@ -15,6 +15,11 @@ from constraintlang_runtime.mishaps import reason_of
 
 T = TypeVar("T")
 POLL_SECONDS = 0.2
+CLOSING_SECONDS = 10.0
+
+
+class Dropped(BaseException):
+    """Ends a job whose result nobody wants any more."""
 
 
 class Promise(Generic[T]):
@@ -71,8 +76,10 @@ class Lane:
         return promise
 
     def beat(self) -> None:
-        """The job goes on."""
+        """The job goes on. Raises: Dropped when it need not."""
         self._last_beat = time.monotonic()
+        if self._closed:
+            raise Dropped
 
     def fail(self, error: BaseException) -> None:
         """Something outside the thread ends the lane."""
@@ -90,14 +97,15 @@ class Lane:
             )
 
     def close(self) -> None:
-        """Jobs that have not begun are dropped, and the thread ends after the one that has."""
+        """Drop all jobs, and wait a little for the thread: one inside torch would spoil the end of the process."""
         self._closed = True
         self._jobs.put(None)
+        self._thread.join(CLOSING_SECONDS)
 
     def _work(self) -> None:
         while (entry := self._jobs.get()) is not None and not self._closed:
             what, job, promise = entry
-            self.beat()
+            self._last_beat = time.monotonic()
             self._job = what
             try:
                 promise.give(job())

@@ -1,7 +1,7 @@
-"""The parallel schedule as the training lane sees it: jobs go out at a round boundary and come back a fixed number later.
+"""The parallel schedule as the training lane sees it: jobs go out at a round and come back a fixed number later.
 
-Results of the jobs of round k are used from round k + staleness on, never earlier, whenever they were ready: what a step
-sees depends on the seed alone, and a run is as reproducible as a sequential one.
+Results of the jobs of round k are used from round k + staleness on, never earlier, whenever they were ready: what a
+step sees depends on the seed alone, and a run is as reproducible as a sequential one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -73,9 +74,9 @@ class Pending:
 class ParallelSchedule:
     """Runs the rounds of an engine on lanes, while the caller trains.
 
-    Round k samples and scores the model of round k, and fits the auxiliary model to these samples where the method fits.
-    A frozen anchor is fitted once: ``start`` before the first step, ``tuned`` from its snapshot while training goes on
-    without the regularizer. A result that is not there when it is due is waited for.
+    Round k samples and scores the model of round k, and fits the auxiliary model to these samples where the method
+    fits. A frozen anchor is fitted once: ``start`` before the first step, ``tuned`` from its snapshot while training
+    goes on without the regularizer. A result that is not there when it is due is waited for.
 
     ``benches`` are where the sampling and the fitting lane work; only the main process of the training ranks has them,
     the others are told the results.
@@ -87,7 +88,9 @@ class ParallelSchedule:
     ) -> None:
         self._engine, self._benches, self._staleness = engine, benches, staleness
         self._pending: list[Pending] = []
-        self._lanes = () if benches is None else (Lane("sampling", timeout), Lane("fitting", timeout))
+        self._lanes: tuple[Lane, ...] = (
+            () if benches is None else (Lane("sampling", timeout), Lane("fitting", timeout))
+        )
         activation = engine.activation_step // engine.round_length
         self._acts_from = activation + (staleness if activation else 0)
         self._open = any(is_open(clause) for clause in engine.clauses)
@@ -141,7 +144,8 @@ class ParallelSchedule:
         weights = snapshot(model) if taken or self._benches is not None else None
         if self._benches is not None:
             assert weights is not None
-            terms, (sampling, fitting) = self._terms(), self._lanes
+            terms = self._terms()
+            sampling, fitting = self._lanes
             sampler, fitter = self._benches
             named = f"round {plan.number}"
             measured = sampling.submit(named, lambda: sampler.measure(plan, terms, weights, sampling.beat))
@@ -174,7 +178,7 @@ class ParallelSchedule:
         """From round ``number`` on, train with the results of these rounds."""
         engine, started = self._engine, time.perf_counter()
         for pending in chosen:
-            measured, fits = self._told(lambda pending=pending: self._results(pending))
+            measured, fits = self._told(partial(self._results, pending))
             self._pending.remove(pending)
             for group, one in zip(engine.groups, measured, strict=True):
                 group.clauses, group.corpus_means = one.clauses, one.corpus_means
@@ -224,20 +228,20 @@ class ParallelSchedule:
             group.stamps["auxiliary"] = pending.plan.number
             if pending.plan.starts:
                 group.controllers, group.fitted_exponent = fit.controllers, fit.fitted_exponent
-                group.coupling = fit.coupling
                 group.stamps["duals"] = pending.plan.number
         self._release_fitting()
 
     def _release_fitting(self) -> None:
         """A frozen anchor is fitted once."""
-        if self._benches is not None and self._engine.anchor is not None:
-            if not self._engine.config.regularizer.is_moving:
-                self._benches[1].release()
+        is_fitted = self._engine.anchor is not None and not self._engine.config.regularizer.is_moving
+        if self._benches is not None and is_fitted:
+            self._benches[1].release()
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path) -> None:
         """Wait for what is out, and write it with its stamps; it is used when it is due, as if nothing was written."""
-        rounds, tensors = [], {}
+        rounds: list[dict[str, Any]] = []
+        tensors: dict[str, Tensor] = {}
         for number, pending in enumerate(self._pending):
             measured, fits = self._results(pending)
             record, found = records.pack_measured(measured)

@@ -75,7 +75,7 @@ def pack_fits(fits: Sequence[GroupFit]) -> Packed:
             "target": None if fit.target is None else target_record(fit.target),
             "head": None if fit.head is None else head_shape(fit.head),
             "controllers": [state.to_dict() for state in fit.controllers],
-            "fitted_exponent": fit.fitted_exponent, "coupling": fit.coupling,
+            "fitted_exponent": fit.fitted_exponent, 
             "logs": fit.record.logs, "seconds": fit.record.seconds,
         })  # fmt: skip
         tensors[f"{n}.bin_values"] = torch.from_numpy(np.ascontiguousarray(fit.bin_values).copy())
@@ -92,7 +92,7 @@ def unpack_fits(record: Any, tensors: Tensors) -> list[GroupFit]:
             None if one["head"] is None else head_from(one["head"], below(tensors, f"{n}.head.")),
             tensors[f"{n}.bin_values"].numpy(),
             [ControllerState.from_dict(state) for state in one["controllers"]],
-            one["fitted_exponent"], one["coupling"], FitRecord(one["logs"], one["seconds"]),
+            one["fitted_exponent"], FitRecord(one["logs"], one["seconds"]),
         )
         for n, one in enumerate(record)
     ]  # fmt: skip

@@ -47,14 +47,13 @@ class GroupFit:
     bin_values: Floats
     controllers: list[ControllerState] = field(default_factory=list)
     fitted_exponent: float = 1.0
-    coupling: float = 0.0
     record: FitRecord = field(default_factory=FitRecord)
 
     @staticmethod
     def of(group: Group, record: FitRecord | None = None) -> GroupFit:
         """The fit that a group has now."""
         return GroupFit(
-            group.target, group.head, group.bin_values, group.controllers, group.fitted_exponent, group.coupling,
+            group.target, group.head, group.bin_values, group.controllers, group.fitted_exponent,
             record or FitRecord(),
         )  # fmt: skip
 
@@ -91,7 +90,7 @@ class Workbench:
                 replace(
                     group, clauses=one.clauses, corpus_means=one.corpus_means.copy(), target=fit.target,
                     head=copy.deepcopy(fit.head), bin_values=fit.bin_values, controllers=fit.controllers,
-                    fitted_exponent=fit.fitted_exponent, coupling=fit.coupling, stamps={},
+                    fitted_exponent=fit.fitted_exponent, stamps={},
                 )
                 for group, one, fit in zip(engine.groups, measured, last, strict=True)
             ]  # fmt: skip
@@ -107,7 +106,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def _at_work(self, weights: Weights, beat: Beat) -> Iterator[ConstraintEngine]:
-        """The engine of a job; the model with the weights in place, in the precision of training, on a stream of its own."""
+        """The engine of a job, the weights in the model; in the precision of training, on a stream of its own."""
         engine = copy.copy(self._engine)
         engine.progress = lambda what, done, total: beat()
         parameters = dict(self._model.named_parameters())
