@@ -93,6 +93,20 @@ def test_selection_prompts_are_apart_from_training(world: World) -> None:
     assert 0.08 * len(everything) < len({row.prompt for row in many.selection}) <= 0.1 * len(everything)
 
 
+def test_a_word_that_many_rows_begin_with_does_not_take_them_along(world: World) -> None:
+    texts = [{"text": f"mia asks {word}", "domain": "chat"} for word in language.vocabulary()]
+    others = [row for row in language.training_rows(7, 200) if row["domain"] == "chat"]
+    rows = encode_rows([*texts, *others], load_tokenizer(str(world.model)), max_length=64)
+    common = rows[0].prompt
+    assert sum(row.prompt == common for row in rows) == len(texts)
+    for seed in range(10):
+        best = ConstraintSettings(keep="best", selection_prompts=20, heldout_rows=1)
+        found = split(compiled(POLICY).ir, rows, None, best, seed)
+        assert len({row.prompt for row in found.selection}) > 5
+        assert common not in {row.prompt for row in found.selection}
+        assert len(found.heldout) < len(texts)
+
+
 def test_selection_prompts_without_a_choice_are_refused(world: World, tmp_path: Path) -> None:
     prompts = [{"prompt": "mia asks", "domain": "chat"}]
     with pytest.raises(ConfigError, match="--selection: the last checkpoint is kept"):
