@@ -21,7 +21,7 @@ from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
 from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyError
 from constraintlang_compiler.render import negation
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.binding import word_list
+from constraintlang_runtime.scorers.binding import policy_file
 from constraintlang_runtime.scorers.lexicon import read_lexicon
 
 
@@ -99,7 +99,7 @@ def language_mask(
     }
 
     def read(name: str) -> dict[str, float]:
-        return read_lexicon(known.get(name) or word_list(name, folder, allow_path))
+        return read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
 
     language, budget = None, Budget()
     for clause in clauses:
