@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from constraintlang_runtime.data import Row
+from constraintlang_runtime.columns import Row
 from constraintlang_runtime.errors import DataError
 
 FILE = Path("constraint") / "prompts.safetensors"

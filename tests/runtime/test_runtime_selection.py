@@ -22,6 +22,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.holdout import split
 from constraintlang_runtime.loading import load_tokenizer
 from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.sampling import completion_texts, prompt_texts
 from constraintlang_runtime.selection import best_step
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.trainer import ConstraintTrainer
@@ -238,6 +239,12 @@ def test_before_the_regularizer_acts_there_is_no_candidate(world: World, tmp_pat
     trainer.train()
     assert trainer.selection is not None
     assert [one["step"] for one in trainer.selection.records] == [6, 8]
+
+
+def test_no_rows_have_no_texts(world: World) -> None:
+    """Of fewer rows than processes some process has none; transformers decodes an empty batch to one text."""
+    tokenizer = load_tokenizer(str(world.model))
+    assert prompt_texts([], tokenizer) == completion_texts([], tokenizer) == []
 
 
 def test_files_of_rows_and_prompts_are_settings_of_a_run() -> None:
