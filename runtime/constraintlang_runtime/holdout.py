@@ -8,7 +8,8 @@ nothing away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from constraintlang_compiler.domains import domain_name, matches
@@ -22,7 +23,7 @@ from constraintlang_runtime.settings import ConstraintSettings
 MOST_ROWS = 0.05  # of the training rows (of a `preserve` domain), whatever the settings ask for
 MOST_PROMPTS = 0.1  # of the sampled prompts of a group
 
-Key = Callable[[TokenRow], tuple[int, ...]]
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def split(
             "--selection: the last checkpoint is kept, so no prompts choose it", help="add --keep best"
         )
     if heldout is None:
-        kept: set[tuple[int, ...]] = set()
+        kept: set[Ids] = set()
         domains = [clause.domain for clause in utility] + ([None] if chooses else [])
         for domain in domains:
-            inside = [row for row in rows if matches(domain, row.tags)]
-            kept |= _first(inside, lambda row: row.ids, config.heldout_rows, MOST_ROWS, seed, already=kept)
+            inside = {row.ids for row in rows if matches(domain, row.tags)}
+            kept |= _first(inside, _number(inside, config.heldout_rows, MOST_ROWS), seed, already=kept)
         heldout = [row for row in rows if row.ids in kept]
         rows = [row for row in rows if row.ids not in kept] if kept else rows
     else:
@@ -81,7 +82,7 @@ def split(
     if not chooses:
         return Split(rows, sampled, heldout, [])
     if selection is None:
-        selection = _choose_prompts(ir, sampled, config, seed)
+        selection = _choose_prompts(ir, sampled, Counter(row.prompt for row in rows), config, seed)
     chosen = {row.prompt for row in selection}
     heldout = [*heldout, *(row for row in rows if row.prompt in chosen)]
     rows = [row for row in rows if row.prompt not in chosen]
@@ -96,12 +97,20 @@ def split(
 
 
 def _choose_prompts(
-    ir: PolicyIR, prompts: list[TokenRow], config: ConstraintSettings, seed: int
+    ir: PolicyIR,
+    prompts: list[TokenRow],
+    num_rows: Mapping[Ids, int],
+    config: ConstraintSettings,
+    seed: int,
 ) -> list[TokenRow]:
-    """Of the prompts under each set of clauses a share."""
+    """Of the prompts under each set of clauses a share.
+
+    A prompt that many rows begin with, such as the first word of a `text` row, is passed over where it would take more
+    than a few per cent of the training rows (``num_rows`` per prompt) with it.
+    """
     scopes = assign_groups(ir, [row.tags for row in prompts], config.adaptive)
     bound = sum(bool(scope) for scope in scopes)
-    chosen: set[tuple[int, ...]] = set()
+    chosen: set[Ids] = set()
     for scope in dict.fromkeys(scope for scope in scopes if scope):
         mine = [row for row, own in zip(prompts, scopes, strict=True) if own == scope]
         if len({row.prompt for row in mine}) < 2:
@@ -109,22 +118,39 @@ def _choose_prompts(
                 "--keep best: a set of clauses has a single prompt, so none can be kept apart",
                 help="give more prompts, or --selection FILE",
             )
-        most = -(-config.selection_prompts * len(mine) // bound)
-        chosen |= _first(mine, lambda row: row.prompt, most, MOST_PROMPTS, seed, already=chosen)
+        keys = {row.prompt for row in mine}
+        wanted = _number(keys, -(-config.selection_prompts * len(mine) // bound), MOST_PROMPTS)
+        room = max(2 * wanted, int(MOST_ROWS * sum(num_rows.get(key, 0) for key in keys)))
+        chosen |= _first(keys, wanted, seed, already=chosen, num_rows=num_rows, room=room)
     return [row for row, scope in zip(prompts, scopes, strict=True) if row.prompt in chosen and scope]
 
 
+def _number(keys: set[Ids], most: int, share: float) -> int:
+    """How many of the keys are taken: at most ``most`` and a share of them, at least one, and not all."""
+    return min(most, max(1, int(share * len(keys))), len(keys) - 1)
+
+
 def _first(
-    rows: Sequence[TokenRow], key: Key, most: int, share: float, seed: int, *, already: set[tuple[int, ...]]
-) -> set[tuple[int, ...]]:
-    """Keys of at most ``most`` rows and a share of all, at least one: the first by a hash; ``already`` ones count."""
-    keys = dict.fromkeys(key(row) for row in rows)
-    wanted = min(most, max(1, int(share * len(keys))), len(keys) - 1)
-    left = wanted - sum(one in already for one in keys)
-    if left <= 0:
-        return set()
-    return set(sorted((one for one in keys if one not in already), key=lambda one: _rank(one, seed))[:left])
+    keys: set[Ids],
+    wanted: int,
+    seed: int,
+    *,
+    already: set[Ids],
+    num_rows: Mapping[Ids, int] | None = None,
+    room: int = 0,
+) -> set[Ids]:
+    """The first keys by a hash, ``wanted`` of them with those of ``already``, whose rows together fit into ``room``."""
+    found: set[Ids] = set()
+    left = wanted - len(keys & already)
+    for key in sorted(keys - already, key=lambda key: _rank(key, seed)):
+        if len(found) >= left:
+            break
+        cost = 0 if num_rows is None else num_rows.get(key, 0)
+        if cost <= room:
+            room -= cost
+            found.add(key)
+    return found
 
 
-def _rank(ids: tuple[int, ...], seed: int) -> bytes:
+def _rank(ids: Ids, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{','.join(map(str, ids))}".encode()).digest()

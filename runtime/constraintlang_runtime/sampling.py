@@ -124,9 +124,14 @@ def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
 
 def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
     """The scored text of rows: the completion alone, special tokens left out."""
-    return list(tokenizer.batch_decode([row.completion for row in rows], skip_special_tokens=True))
+    return _texts([row.completion for row in rows], tokenizer)
 
 
 def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
     """The prompts of rows as text, special tokens left out."""
-    return list(tokenizer.batch_decode([row.prompt for row in rows], skip_special_tokens=True))
+    return _texts([row.prompt for row in rows], tokenizer)
+
+
+def _texts(sequences: Sequence[tuple[int, ...]], tokenizer: Any) -> list[str]:
+    """One text per sequence; of none transformers would make one empty text."""
+    return list(tokenizer.batch_decode(sequences, skip_special_tokens=True)) if sequences else []

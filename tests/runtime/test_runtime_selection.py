@@ -22,6 +22,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.holdout import split
 from constraintlang_runtime.loading import load_tokenizer
 from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.sampling import completion_texts, prompt_texts
 from constraintlang_runtime.selection import best_step
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.trainer import ConstraintTrainer
@@ -91,6 +92,20 @@ def test_selection_prompts_are_apart_from_training(world: World) -> None:
     many = split(compiled(POLICY).ir, rows, None, ConstraintSettings(keep="best", selection_prompts=10**6), 0)
     everything = {row.prompt for row in rows if row.tags["domain"] == "chat"}
     assert 0.08 * len(everything) < len({row.prompt for row in many.selection}) <= 0.1 * len(everything)
+
+
+def test_a_word_that_many_rows_begin_with_does_not_take_them_along(world: World) -> None:
+    texts = [{"text": f"mia asks {word}", "domain": "chat"} for word in language.vocabulary()]
+    others = [row for row in language.training_rows(7, 200) if row["domain"] == "chat"]
+    rows = encode_rows([*texts, *others], load_tokenizer(str(world.model)), max_length=64)
+    common = rows[0].prompt
+    assert sum(row.prompt == common for row in rows) == len(texts)
+    for seed in range(10):
+        best = ConstraintSettings(keep="best", selection_prompts=20, heldout_rows=1)
+        found = split(compiled(POLICY).ir, rows, None, best, seed)
+        assert len({row.prompt for row in found.selection}) > 5
+        assert common not in {row.prompt for row in found.selection}
+        assert len(found.heldout) < len(texts)
 
 
 def test_selection_prompts_without_a_choice_are_refused(world: World, tmp_path: Path) -> None:
@@ -224,6 +239,12 @@ def test_before_the_regularizer_acts_there_is_no_candidate(world: World, tmp_pat
     trainer.train()
     assert trainer.selection is not None
     assert [one["step"] for one in trainer.selection.records] == [6, 8]
+
+
+def test_no_rows_have_no_texts(world: World) -> None:
+    """Of fewer rows than processes some process has none; transformers decodes an empty batch to one text."""
+    tokenizer = load_tokenizer(str(world.model))
+    assert prompt_texts([], tokenizer) == completion_texts([], tokenizer) == []
 
 
 def test_files_of_rows_and_prompts_are_settings_of_a_run() -> None:

@@ -205,7 +205,10 @@ def _curves(
                     set_points[clause] = value
             elif key.startswith("preserve/") and key.endswith("/spent"):
                 clause = key.removeprefix("preserve/").removesuffix("/spent")
-                curves.setdefault("budget", []).append({"step": step, "value": value, "domain": clause})
+                spent = max(
+                    0.0, value
+                )  # rows that the model now knows better than the start model spend nothing
+                curves.setdefault("budget", []).append({"step": step, "value": spent, "domain": clause})
             elif key == "loss_lm":
                 curves.setdefault("loss", []).append({"step": step, "value": value, "domain": "corpus"})
             elif key.startswith("loss_regularizer/"):
