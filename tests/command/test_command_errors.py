@@ -72,7 +72,7 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
         (["--divergence", "js2"], ["divergence", "forward, reverse, js"]),
         (["--prefixes", "none"], ["prefixes", "corpus, sampled, mixed"]),
         (["--method", "magic"], ["method", "constraint, plain, filtering"]),
-        (["--schedule", "parallel"], ["parallel", "sequential"]),
+        (["--schedule", "zigzag"], ["schedule", "sequential, parallel"]),
         (
             ["--adaptive", "prompt", "--anchor", "previous"],
             ["`prompt` needs a frozen anchor", "--anchor start"],

@@ -206,6 +206,9 @@ def test_a_checkpoint_without_the_lanes_results_is_damaged(
     flags = noisy.flags(output, anchor="tuned", staleness=1, **LONGER)
     assert main(["train", *flags, "--resume"]) == 4
     assert "damaged: the lanes' results cannot be read" in capsys.readouterr().err
+    shutil.rmtree(output / "checkpoints" / "checkpoint-10")
+    assert main(["train", *flags, "--resume"]) == 0
+    assert_same_result(output, whole("tuned", 1))
 
 
 # ------------------------------------------------------------ lanes that fail
