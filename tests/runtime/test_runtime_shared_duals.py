@@ -457,7 +457,7 @@ def test_a_law_that_leaks_into_bins_that_nothing_was_in_does_not_hide_a_conflict
 
 def test_a_run_logs_one_dual_for_a_clause_in_all_its_groups(world: World, tmp_path: Path) -> None:
     """A clause on all rows and one on the chat: two groups, and what they log of the first is the same number."""
-    policy = POLICY.replace("kind:", "brief: mean(words) <= 5\nkind:")
+    policy = POLICY.replace("kind:", "brief: mean(words) <= 12\nkind:")
     config = ConstraintConfig(
         output_dir=str(tmp_path), disable_tqdm=True, **SETTINGS | {"save_strategy": "no", "anchor": "start"}
     )
