@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -30,6 +30,7 @@ from world_policy import Case
 from constraintlang import PolicyError, SourceFile, format_policy
 from constraintlang import nodes as n
 from constraintlang.base_model import on_base
+from constraintlang.semantics import Response
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.errors import StratumError, TargetError
 from constraintlang_compiler.ir import Clause
@@ -42,7 +43,9 @@ from constraintlang_runtime.grouping import make_groups
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.projection import GroupLaw, Projection, project_groups
 from constraintlang_runtime.rounds import Measurement, score_rows
+from constraintlang_runtime.sampling import completion_texts, prompt_texts
 from constraintlang_runtime.scorers.binding import bind_scorers
+from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.settling import settle
@@ -176,6 +179,7 @@ class PolicyWorld:
     tags: list[dict[str, str]]
     groups: list[GroupCase]
     seed: int
+    responses: Callable[[int], list[Response]]
     soft: tuple[int, ...] = field(init=False)
     bounds: Floats = field(init=False)
 
@@ -191,6 +195,13 @@ class PolicyWorld:
         }
         self.soft = tuple(sorted(found))
         self.bounds = np.array([found[k] for k in self.soft])
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the policy asks for something that is verified only."""
+        policy = compiled(self.text)
+        assert policy is not None
+        return len(sample_clauses(policy.ir)) < len(policy.ir.clauses)
 
     def columns(self, one: GroupCase) -> list[int]:
         """The place among all soft clauses of each soft clause of a group."""
@@ -294,6 +305,37 @@ def policy_world(
         return score_rows(pool, clauses, rows, tokenizer)
 
     groups, _ = make_groups(ir, [], prompts, ConstraintSettings(), score)
+
+    def responses(x: int) -> list[Response]:
+        """Every sequence after a prompt as the reference semantics reads it."""
+        rows = rows_of(x)
+        scores, found = score_responses(
+            pool,
+            sample_clauses(ir),
+            rows,
+            prompt_texts(rows, tokenizer),
+            completion_texts(rows, tokenizer),
+            tokenizer,
+        )
+
+        def decimals(values: Mapping[str, Floats], i: int) -> dict[str, Decimal | None]:
+            return {key: Decimal(repr(float(column[i]))) for key, column in values.items()}
+
+        ends = {level: np.cumsum(some.lengths) for level, some in found.items()}
+        return [
+            Response(
+                decimals(scores, i),
+                {
+                    level: [
+                        decimals(some.scores, j)
+                        for j in range(ends[level][i] - some.lengths[i], ends[level][i])
+                    ]
+                    for level, some in found.items()
+                },
+            )
+            for i in range(len(rows))
+        ]
+
     numbers = [sorted({row.prompt[0] - PROMPT for row in group.prompts}) for group in groups]
     parts = [
         World(world.copies[some], world.prefixes, world.sequences, world.table[some]) for some in numbers
@@ -316,7 +358,7 @@ def policy_world(
         ]
     except (TargetError, TrainingError):
         return None
-    return PolicyWorld(text, world, tags, cases, seed) if cases else None
+    return PolicyWorld(text, world, tags, cases, seed, responses) if cases else None
 
 
 def _group_case(part: World, group: Group, numbers: list[int], every: Floats, drawn: Ints) -> GroupCase:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from policy_worlds import PolicyWorld, policy_world, policy_worlds
 from scipy.optimize import linprog
+from tiny_models import POLICY, SETTINGS, World
 
+from constraintlang.source import SourceFile
+from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.checkpoint import load_groups, save_groups
+from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.controlling import control_groups, look_ahead, start_controllers
+from constraintlang_runtime.data import TokenRow, load_rows
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.infeasibility import conflicting
+from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.pooling import pool, shares
 from constraintlang_runtime.priorities import ranks_of, solve_by_rank
 from constraintlang_runtime.projection import GroupLaw, project, project_groups
 from constraintlang_runtime.rounds import Measurement
+from constraintlang_runtime.scorers.length import LengthScorer
+from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.trainer import ConstraintTrainer
 
 few = settings(
     max_examples=8,
@@ -45,8 +56,6 @@ def overlapping(bounds: Any = (0.5, 0.5, 0.5), seed: int = 3) -> PolicyWorld:
 
 def with_points(w: PolicyWorld, points: np.ndarray) -> None:
     """Give the clauses of every group other bounds."""
-    from msgspec.structs import replace
-
     for one in w.groups:
         one.group.clauses = tuple(
             replace(clause, bound=f"{points[w.soft.index(k)]:.12f}")
@@ -296,8 +305,6 @@ apart: P(words > 2) <= 0.4
 
 
 def start(w: PolicyWorld) -> None:
-    from constraintlang_runtime.data import TokenRow
-
     groups = [one.group for one in w.groups]
     found = []
     for one in w.groups:
@@ -446,3 +453,33 @@ def test_a_law_that_leaks_into_bins_that_nothing_was_in_does_not_hide_a_conflict
     start_controllers([one.group], [leaky], [Measurement([], rows)], config, 2)
     with pytest.raises(TrainingError, match="together with"):
         start_controllers([one.group], [leaky], [Measurement([], rows)], config, 2, seen=[seen])
+
+
+def test_a_run_logs_one_dual_for_a_clause_in_all_its_groups(world: World, tmp_path: Path) -> None:
+    """A clause on all rows and one on the chat: two groups, and what they log of the first is the same number."""
+    policy = POLICY.replace("kind:", "brief: mean(words) <= 12\nkind:")
+    config = ConstraintConfig(
+        output_dir=str(tmp_path), disable_tqdm=True, **SETTINGS | {"save_strategy": "no", "anchor": "start"}
+    )
+    trainer = ConstraintTrainer(
+        load_model(str(world.model)), config, policy=compile_source(SourceFile(policy, "p.policy")),
+        train_dataset=load_rows([str(world.data)], role="--data"),
+        processing_class=load_tokenizer(str(world.model)),
+        scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0), "words": LengthScorer("words")},
+    )  # fmt: skip
+    trainer.train()
+    assert [len(group.clauses) for group in trainer.engine.groups] in ([1, 2], [2, 1])
+    rounds: dict[int, list[dict[str, Any]]] = {}
+    for record in trainer.state.log_history:
+        if "constraint/brief/dual" in record:
+            rounds.setdefault(record["round"], []).append(record)
+    assert len(rounds) == 4
+    for records in rounds.values():
+        assert len(records) == 2
+        for key in ("dual", "value", "standard_error", "samples", "weight", "set_point"):
+            first, second = (record[f"constraint/brief/{key}"] for record in records)
+            assert first == second
+        assert records[0]["constraint/brief/samples"] >= 2 * SETTINGS["control_samples"]
+    duals = [records[0]["constraint/brief/dual"] for records in rounds.values()]
+    assert duals[0] > 0
+    assert len(set(duals)) > 1
