@@ -71,7 +71,9 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """``total`` is Σ over tokens, to be divided by N; the rest are its detached parts, weights included."""
+    """``total`` is Σ over tokens, to be divided by N; the rest are its detached parts, the preservation term without
+    its weight.
+    """
 
     total: Tensor
     language_model: float
@@ -98,8 +100,8 @@ def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> Step
         terms[part.group.name] = float(term.detach())
     kept = None
     if batch.preserved is not None and batch.start_anchor is not None:
-        term = batch.preserve_weight * preservation_term(batch.start_anchor, corpus, logits, batch.preserved)
-        total, kept = total + term, float(term.detach())
+        term = preservation_term(batch.start_anchor, corpus, logits, batch.preserved)
+        total, kept = total + batch.preserve_weight * term, float(term.detach())
     return StepLoss(total, float(own.detach()), terms, kept, outputs)
 
 
@@ -157,7 +159,8 @@ class ChunkedLoss:
         regularizer = {part.group.name: 0.0 for part in batch.groups}
         for owner, value in zip(owners[1:], values[1 : len(owners)], strict=True):
             regularizer[str(owner)] += value
-        return StepLoss(total, values[0], regularizer, values[-1] if len(terms) > len(owners) else None)
+        kept = values[-1] / batch.preserve_weight if len(terms) > len(owners) else None
+        return StepLoss(total, values[0], regularizer, kept)
 
     def _hidden(self, model: Any, batch: Batch, sites: Tensor) -> Tensor | None:
         """Last hidden states [S, H] at the sites; the model itself forms logits at ``PROBES`` of them only."""
