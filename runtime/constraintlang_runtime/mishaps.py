@@ -95,7 +95,7 @@ class Finite(LogitsProcessor):
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds a NaN or an infinity; quantized tensors, which cannot, are passed over."""
+    """The name of the first tensor that holds a NaN or an infinity; quantized ones, which cannot, are passed over."""
     for name, weight in weights.items():
         try:
             if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
