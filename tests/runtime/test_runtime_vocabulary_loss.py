@@ -332,7 +332,7 @@ def test_quantized_weights_pass_the_check_of_numbers_and_take_the_plain_path() -
     assert not_finite({"first": weight, "second": torch.tensor([float("nan")])}) == "second"
     model = model_of("untied")
     assert OutputHead.of(model) is not None
-    model.lm_head.weight.data = model.lm_head.weight.data.as_subclass(Quantized)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().as_subclass(Quantized))
     assert OutputHead.of(model) is None
 
 
