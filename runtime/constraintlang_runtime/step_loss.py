@@ -70,7 +70,9 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """``total`` is Σ over tokens, to be divided by N; the rest are its detached parts, weights included."""
+    """``total`` is Σ over tokens, to be divided by N; the rest are its detached parts, the preservation term without
+    its weight.
+    """
 
     total: Tensor
     language_model: float
@@ -98,8 +100,8 @@ def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> Step
         terms[part.group.name] = float(term.detach())
     for rows, weight in batch.preserved:
         assert batch.start_anchor is not None
-        term = weight * preservation_term(batch.start_anchor, corpus, logits, rows)
-        total, kept = total + term, (kept or 0.0) + float(term.detach())
+        term = preservation_term(batch.start_anchor, corpus, logits, rows)
+        total, kept = total + weight * term, (kept or 0.0) + float(term.detach())
     return StepLoss(total, float(own.detach()), terms, kept, outputs)
 
 
@@ -151,9 +153,9 @@ class ChunkedLoss:
         regularizer = {part.group.name: 0.0 for part in batch.groups}
         for owner, value in zip(owners[1:], values[1 : len(owners)], strict=True):
             regularizer[str(owner)] += value
-        return StepLoss(
-            total, values[0], regularizer, sum(values[len(owners) :]) if batch.preserved else None
-        )
+        kept = zip(values[len(owners) :], batch.preserved, strict=True)
+        preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
+        return StepLoss(total, values[0], regularizer, preservation)
 
     def _hidden(self, model: Any, batch: Batch, sites: Tensor) -> Tensor | None:
         """Last hidden states [S, H] at the sites; the model itself forms logits at ``PROBES`` of them only."""

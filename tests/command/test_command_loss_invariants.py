@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def test_batch_times_accumulation_does_not_change_the_trained_model(world: World
     assert max(distance(found[0], other) for other in found[1:]) < 1e-5
 
 
+def test_a_vocabulary_that_is_padded_to_a_larger_size(world: World, tmp_path: Path) -> None:
+    """Rows of the embeddings beyond the tokenizer's: chunked as plain, and the auxiliary model has them too."""
+    padded = tmp_path / "padded"
+    model = load_model(str(world.model))
+    own = model.config.vocab_size
+    model.resize_token_embeddings(own + 13)
+    model.save_pretrained(padded)
+    for path in world.model.glob("token*"):
+        shutil.copy(path, padded / path.name)
+    whole = trained(world, tmp_path / "plain", model=padded, loss="plain")
+    other = trained(world, tmp_path / "chunked", model=padded, loss="chunked", chunk_sites=7)
+    assert whole["model.embed_tokens.weight"].shape[0] == own + 13
+    assert distance(whole, other) < 1e-5
+    heads = load_file(tmp_path / "chunked" / "constraint" / "constraint.safetensors")
+    assert heads["0.head.token_bias"].shape[0] == own + 13
+
+
 @pytest.mark.parametrize("loss", ["plain", "chunked"])
 def test_packing_does_not_change_the_trained_model(world: World, tmp_path: Path, loss: str) -> None:
     changes = {"loss": loss, "chunk_sites": 16, "per_device_train_batch_size": 6}
@@ -89,3 +107,25 @@ def test_an_adapter_that_is_switched_off_leaves_the_base_model(world: World, tmp
         assert not torch.allclose(adapted(ids).logits, expected, atol=1e-2)
         with adapted.disable_adapter():
             assert torch.equal(adapted(ids).logits, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torchao's own
+def test_an_adapter_on_a_quantized_model(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration that lies beside the weights passes through; training all weights of it is refused."""
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import AutoModelForCausalLM, TorchAoConfig
+
+    config = TorchAoConfig(Int8WeightOnlyConfig())
+    AutoModelForCausalLM.from_pretrained(world.model, quantization_config=config).save_pretrained(
+        tmp_path / "q"
+    )
+    for path in world.model.glob("token*"):
+        shutil.copy(path, tmp_path / "q" / path.name)
+    changes = CALM | {"model": tmp_path / "q", "loss": "chunked", "chunk_sites": 16}
+    assert main(["train", *world.flags(tmp_path / "run", lora_r=4, **changes)]) == 0
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
+    assert main(["train", *world.flags(tmp_path / "all", **changes)]) == 2
+    assert "adapters on top of the quantized model" in capsys.readouterr().err
