@@ -38,6 +38,7 @@ class EvalSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    chat: bool = False
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
@@ -66,12 +67,15 @@ def evaluate_run(
         prompt
         for part in raw_prompts
         for prompt in prompt_rows(
-            encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False),
+            encode_rows(
+                part, tokenizer, max_length=settings.max_length, need_completion=False, chat=settings.chat
+            ),
             settings.num_prompts,
         )
     ]
     rows: dict[str, list[TokenRow]] = {
-        name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
+        name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
+        for name, part in raw_rows.items()
     }
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     found = evaluate(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
@@ -52,7 +53,7 @@ def sample(
     """
     from transformers import GenerationConfig
 
-    eos = _end_tokens(model, tokenizer)
+    eos = end_tokens(tokenizer, model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
     greedy = law.temperature == 0
     config = GenerationConfig(
@@ -100,16 +101,6 @@ def sample(
     return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All ids that end a completion: the tokenizer's and those of the model's generation configuration."""
-    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    for token in configured if isinstance(configured, list) else [configured]:
-        if token is not None and token not in ends:
-            ends.append(int(token))
-    return ends
-
-
 def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
     """Cut after the first end token; what follows it is padding, whatever its value."""
     for position, token in enumerate(ids):
@@ -119,8 +110,13 @@ def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
 
 
 def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
-    """The scored text of rows: the completion alone, special tokens left out."""
-    return list(tokenizer.batch_decode([row.completion for row in rows], skip_special_tokens=True))
+    """The scored text of rows: the completion alone, its end token and special tokens left out."""
+    ends = end_tokens(tokenizer)
+    said = [
+        row.completion[:-1] if row.completion[-1:] and row.completion[-1] in ends else row.completion
+        for row in rows
+    ]
+    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
 
 
 def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:

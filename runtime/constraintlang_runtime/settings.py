@@ -116,6 +116,10 @@ class ConstraintSettings:
     temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
+    chat: bool = field(
+        default=False,
+        metadata={"help": "`prompt` and `completion` texts are turns, by the tokenizer's chat template"},
+    )
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
     auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
     auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})

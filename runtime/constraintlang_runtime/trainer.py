@@ -71,7 +71,9 @@ class ConstraintTrainer(Trainer):
     ) -> None:
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-        rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
+        rows = encode_rows(
+            list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed, chat=args.chat
+        )
         if not rows:
             raise DataError("there are no training rows", help="give --data at least one row")
         prompt_source = (
@@ -84,6 +86,7 @@ class ConstraintTrainer(Trainer):
                     max_length=args.max_length,
                     seed=args.seed,
                     need_completion=False,
+                    chat=args.chat,
                 )
             )
         )

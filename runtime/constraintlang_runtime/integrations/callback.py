@@ -74,10 +74,13 @@ class ConstraintCallback(TrainerCallback):
         config = self.config
         prompts = prompt_rows(
             encode_rows(
-                self._prompts, tokenizer, max_length=config.max_length, seed=args.seed, need_completion=False
+                self._prompts, tokenizer, max_length=config.max_length, seed=args.seed, need_completion=False,
+                chat=config.chat,
             )
+        )  # fmt: skip
+        rows = encode_rows(
+            self._rows or [], tokenizer, max_length=config.max_length, seed=args.seed, chat=config.chat
         )
-        rows = encode_rows(self._rows or [], tokenizer, max_length=config.max_length, seed=args.seed)
         self.engine, _ = ConstraintEngine.prepare(
             self._policy.compiled, rows, prompts, config, self._policy.pool, tokenizer,
             max_steps=state.max_steps, seed=args.seed,

@@ -12,6 +12,7 @@ from constraintlang.segments import split
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import Parts, PartScores
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.scorers.pool import ScoringPool
 
@@ -60,7 +61,7 @@ def score_responses(
 
 def completion_prefixes(row: TokenRow, tokenizer: Any) -> list[str]:
     """The text up to and including each token of a completion; special tokens are none."""
-    special = set(tokenizer.all_special_ids)
+    special = {*tokenizer.all_special_ids, *end_tokens(tokenizer)}
     ids = [token for token in row.completion if token not in special]
     if not ids:
         return []  # decoding an empty batch gives one empty text
