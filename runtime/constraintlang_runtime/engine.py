@@ -245,20 +245,21 @@ class ConstraintEngine:
         return None if progress is None else lambda done, total: progress(what, done, total)
 
     # ------------------------------------------------------------ sampled rows
-    def sampled_rows(self, number: int, count: int, *where: int) -> list[TokenRow]:
+    def sampled_rows(self, number: int, count: int, step: int, part: int) -> list[TokenRow]:
         """Rows of a group's store, from a seed of their own: the same after a resume.
 
-        ``where`` are numbers that tell this draw from others, such as step and micro-step. Processes draw the rows of
-        all of them and take every n-th, so that n processes see together what one would.
+        ``part`` counts the draws of a step, all of ``count`` rows. They and the processes take their shares of one
+        sequence, so that neither accumulation nor processes change which rows a step sees.
         """
         group = self.groups[number]
         if self.config.prefixes == "corpus" or not group.store:
             return []
         rank, num_ranks = rank_and_size()
-        seed = derived_seed(self.seed, "sampled", *where, number, 0)
+        seed = derived_seed(self.seed, "sampled", step, 0, number, 0)
         generator = torch.Generator().manual_seed(seed)
-        picked = torch.randint(len(group.store), (count * num_ranks,), generator=generator).tolist()
-        return [group.store[i] for i in picked[rank::num_ranks]]
+        together = count * num_ranks
+        picked = torch.randint(len(group.store), ((part + 1) * together,), generator=generator).tolist()
+        return [group.store[i] for i in picked[part * together :][rank::num_ranks]]
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:

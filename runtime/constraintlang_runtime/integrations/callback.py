@@ -21,6 +21,7 @@ from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.sharding import require_whole_weights
 
 logger = logging.getLogger(__name__)
 REFUSED = ("method", "schedule", "prefixes", "adaptive", "preserve_weight")
@@ -184,8 +185,4 @@ def _accumulate(model: Any, loss: torch.Tensor) -> None:
 def _check(args: Any) -> None:
     if args.fp16:
         raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
-    if getattr(args, "deepspeed", None) or getattr(args, "fsdp", None):
-        raise ConfigError(
-            "the callback was not run under DeepSpeed or FSDP",
-            help="use DDP, one device, or ConstraintTrainer",
-        )
+    require_whole_weights(args)
