@@ -43,6 +43,9 @@ from constraintlang_runtime.rounds import (
     score_rows,
     start_controllers,
 )
+from constraintlang_runtime.samplers.http import Server
+from constraintlang_runtime.samplers.protocol import Sampler
+from constraintlang_runtime.samplers.vllm import VllmSampler
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
@@ -58,7 +61,7 @@ class ConstraintEngine:
 
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
     need it. ``log`` receives one record per group and round. ``keeps_start`` puts the start model into checkpoints, for
-    a caller that does not have it again when a run is resumed.
+    a caller that does not have it again when a run is resumed. ``sampler`` draws instead of transformers when set.
     """
 
     policy: CompiledPolicy
@@ -73,6 +76,7 @@ class ConstraintEngine:
     anchor: Anchor | None = None
     start_anchor: Anchor | None = None
     keeps_start: bool = False
+    sampler: Sampler | None = None
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +111,10 @@ class ConstraintEngine:
         tags = [row.tags for row in prompts]
         policy = replace(policy, ir=expand_strata(policy.ir, tags))
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
+        if config.sampler_url is not None:
+            engine.sampler = VllmSampler(
+                Server(config.sampler_url, config.sampler_timeout), config.sampler_folder
+            )
         check_scopes(policy.ir, tags)
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
         return engine, row_groups
@@ -170,7 +178,7 @@ class ConstraintEngine:
             count = self.config.anchor_samples if starts else self.config.control_samples
             found = measure(
                 model, self.tokenizer, self.pool, group, self.config, count=count, seed=seed,
-                progress=self.progress, clock=clock,
+                progress=self.progress, clock=clock, sampler=self.sampler,
             )  # fmt: skip
             found = settle(
                 group, [self.clauses[i] for i in group.indexes], found,

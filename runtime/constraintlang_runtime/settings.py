@@ -15,6 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
+    "sampler": ("transformers", "vllm"),
 }
 
 
@@ -116,6 +117,21 @@ class ConstraintSettings:
     temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
+    sampler: str = field(
+        default="transformers",
+        metadata={
+            "help": "transformers in this process, or vllm: a server (not run on hardware; needs lora_r)"
+        },
+    )
+    sampler_url: str | None = field(
+        default=None, metadata={"help": "address of the vllm server; its key is in VLLM_API_KEY"}
+    )
+    sampler_folder: str | None = field(
+        default=None, metadata={"help": "folder that the server sees too, for adapters; else a temporary one"}
+    )
+    sampler_timeout: float = field(
+        default=600.0, metadata={"help": "seconds that the server may take for a reply"}
+    )
     chat: bool = field(
         default=False,
         metadata={"help": "`prompt` and `completion` texts are turns, by the tokenizer's chat template"},
@@ -163,7 +179,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule"):
+        for name in ("method", "schedule", "sampler"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -183,6 +199,15 @@ class ConstraintSettings:
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
         check_timeout(self.scorer_timeout)
+        if (self.sampler == "vllm") != (self.sampler_url is not None):
+            raise ConfigError(
+                f"sampler: got {self.sampler!r} with sampler_url {self.sampler_url!r}",
+                help="--sampler vllm and --sampler_url http://HOST:PORT go together",
+            )
+        if not 0 < self.sampler_timeout < math.inf:
+            raise ConfigError(
+                f"sampler_timeout: got {self.sampler_timeout}, expected a positive number of seconds"
+            )
         for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")

@@ -42,6 +42,9 @@ HARMLESS = frozenset(
         "report_to",
         "run_name",
         "scorer_timeout",
+        "sampler_url",
+        "sampler_folder",
+        "sampler_timeout",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
