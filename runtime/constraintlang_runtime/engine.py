@@ -49,6 +49,9 @@ from constraintlang_runtime.rounds import (
     measure,
     score_rows,
 )
+from constraintlang_runtime.samplers.http import Server
+from constraintlang_runtime.samplers.protocol import Sampler
+from constraintlang_runtime.samplers.vllm import VllmSampler
 from constraintlang_runtime.sampling import derived_seed, prompt_texts
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
@@ -66,7 +69,7 @@ class ConstraintEngine:
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
     need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
     are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
-    have it again when a run is resumed.
+    have it again when a run is resumed. ``sampler`` draws instead of transformers when set.
     """
 
     policy: CompiledPolicy
@@ -83,6 +86,7 @@ class ConstraintEngine:
     start_anchor: Anchor | None = None
     keeps_start: bool = False
     budgets: Budgets = field(default_factory=Budgets)
+    sampler: Sampler | None = None
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +129,10 @@ class ConstraintEngine:
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
         if heldout is not None:
             engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
+        if config.sampler_url is not None:
+            engine.sampler = VllmSampler(
+                Server(config.sampler_url, config.sampler_timeout), config.sampler_folder
+            )
         check_scopes(policy.ir, tags)
         score = engine.score if scores_corpus else _unscored
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
@@ -222,7 +230,7 @@ class ConstraintEngine:
             found.append(
                 measure(
                     model, self.tokenizer, self.pool, group, self.config, count=plan.count,
-                    seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
+                    seed=self._round_seed(plan, group), progress=self.progress, clock=clock, sampler=self.sampler,
                 )
             )  # fmt: skip
             clock.lap("scoring")
@@ -372,20 +380,21 @@ class ConstraintEngine:
         return None if progress is None else lambda done, total: progress(what, done, total)
 
     # ------------------------------------------------------------ sampled rows
-    def sampled_rows(self, number: int, count: int, *where: int) -> list[TokenRow]:
+    def sampled_rows(self, number: int, count: int, step: int, part: int) -> list[TokenRow]:
         """Rows of a group's store, from a seed of their own: the same after a resume.
 
-        ``where`` are numbers that tell this draw from others, such as step and micro-step. Processes draw the rows of
-        all of them and take every n-th, so that n processes see together what one would.
+        ``part`` counts the draws of a step, all of ``count`` rows. They and the processes take their shares of one
+        sequence, so that neither accumulation nor processes change which rows a step sees.
         """
         group = self.groups[number]
         if self.config.prefixes == "corpus" or not group.store:
             return []
         rank, num_ranks = rank_and_size()
-        seed = derived_seed(self.seed, "sampled", *where, number, 0)
+        seed = derived_seed(self.seed, "sampled", step, 0, number, 0)
         generator = torch.Generator().manual_seed(seed)
-        picked = torch.randint(len(group.store), (count * num_ranks,), generator=generator).tolist()
-        return [group.store[i] for i in picked[rank::num_ranks]]
+        together = count * num_ranks
+        picked = torch.randint(len(group.store), ((part + 1) * together,), generator=generator).tolist()
+        return [group.store[i] for i in picked[part * together :][rank::num_ranks]]
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:

@@ -42,6 +42,7 @@ class EvalSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    chat: bool = False
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
@@ -70,14 +71,17 @@ def evaluate_run(
     prompts: list[TokenRow] = []
     hashes: list[int] = []
     for part in raw_prompts:
-        encoded = encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False)
+        encoded = encode_rows(
+            part, tokenizer, max_length=settings.max_length, need_completion=False, chat=settings.chat
+        )
         kept = prompt_rows(encoded, settings.num_prompts)
         prompts += kept
         if seen is not None:
             of_prompt = {row.prompt: prompt_hash(raw) for row, raw in zip(encoded, part, strict=True)}
             hashes += [of_prompt[row.prompt] for row in kept]
     rows: dict[str, list[TokenRow]] = {
-        name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
+        name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
+        for name, part in raw_rows.items()
     }
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     found = evaluate(

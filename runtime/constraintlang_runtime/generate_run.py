@@ -42,6 +42,7 @@ class GenerateSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    chat: bool = False
 
 
 def generate(
@@ -75,7 +76,9 @@ def generate(
         pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
-    prompts = prompt_rows(encode_rows(raw, tokenizer, max_length=10**6, need_completion=False))
+    prompts = prompt_rows(
+        encode_rows(raw, tokenizer, max_length=10**6, need_completion=False, chat=settings.chat)
+    )
     if policy is not None:
         _require_judged(policy, prompts)
     wanted = [row for row in prompts for _ in range(settings.samples)]

@@ -17,6 +17,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ScorerError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
+from constraintlang_runtime.samplers.protocol import Sampler
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -122,11 +123,11 @@ def draw_prompts(prompts: Sequence[TokenRow], count: int, seed: int) -> list[Tok
 def measure(
     model: Any, tokenizer: Any, pool: ScoringPool, group: Group, config: ConstraintSettings,
     *, count: int, seed: int, progress: Progress | None = None, logits_processor: Sequence[Any] = (),
-    clock: Clock | None = None,
+    clock: Clock | None = None, sampler: Sampler | None = None,
 ) -> Measurement:  # fmt: skip
     """Sample ``count`` completions on the group's prompts and score them."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
-    rows = sample(
+    rows = (sampler or sample)(
         model, tokenizer, prompts, config.law, seed=derived_seed(seed, "tokens"),
         batch_size=config.sampling_batch_size, logits_processor=logits_processor,
         progress=None if progress is None else lambda done, total: progress("sampling", done, total),

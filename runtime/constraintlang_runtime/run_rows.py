@@ -35,7 +35,12 @@ class RunRows:
 
         def encoded(given: Sequence[Row], need_completion: bool = True) -> list[TokenRow]:
             return encode_rows(
-                given, tokenizer, max_length=args.max_length, seed=args.seed, need_completion=need_completion
+                given,
+                tokenizer,
+                max_length=args.max_length,
+                seed=args.seed,
+                need_completion=need_completion,
+                chat=args.chat,
             )
 
         def as_prompts(given: Sequence[Row] | None) -> list[TokenRow] | None:

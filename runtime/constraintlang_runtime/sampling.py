@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.mishaps import Finite
@@ -56,7 +57,7 @@ def sample(
     """
     from transformers import GenerationConfig
 
-    eos = _end_tokens(model, tokenizer)
+    eos = end_tokens(tokenizer, model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
     greedy = law.temperature == 0
     config = GenerationConfig(
@@ -104,16 +105,6 @@ def sample(
     return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All ids that end a completion: the tokenizer's and those of the model's generation configuration."""
-    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    for token in configured if isinstance(configured, list) else [configured]:
-        if token is not None and token not in ends:
-            ends.append(int(token))
-    return ends
-
-
 def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
     """Cut after the first end token; what follows it is padding, whatever its value."""
     for position, token in enumerate(ids):
@@ -123,8 +114,13 @@ def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
 
 
 def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
-    """The scored text of rows: the completion alone, special tokens left out."""
-    return _texts([row.completion for row in rows], tokenizer)
+    """The scored text of rows: the completion alone, its end token and special tokens left out."""
+    ends = end_tokens(tokenizer)
+    said = [
+        row.completion[:-1] if row.completion[-1:] and row.completion[-1] in ends else row.completion
+        for row in rows
+    ]
+    return _texts(said, tokenizer)
 
 
 def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:

@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "keep": ("last", "best"),
     "loss": ("auto", "plain", "chunked"),
     "token_masks": ("auto", "no"),
+    "sampler": ("transformers", "vllm"),
 }
 
 
@@ -157,6 +158,25 @@ class ConstraintSettings:
     temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
+    sampler: str = field(
+        default="transformers",
+        metadata={
+            "help": "transformers in this process, or vllm: a server (not run on hardware; needs lora_r)"
+        },
+    )
+    sampler_url: str | None = field(
+        default=None, metadata={"help": "address of the vllm server; its key is in VLLM_API_KEY"}
+    )
+    sampler_folder: str | None = field(
+        default=None, metadata={"help": "folder that the server sees too, for adapters; else a temporary one"}
+    )
+    sampler_timeout: float = field(
+        default=600.0, metadata={"help": "seconds that the server may take for a reply"}
+    )
+    chat: bool = field(
+        default=False,
+        metadata={"help": "`prompt` and `completion` texts are turns, by the tokenizer's chat template"},
+    )
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
     auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
     auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
@@ -236,7 +256,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule", "keep", "token_masks"):
+        for name in ("method", "schedule", "keep", "token_masks", "sampler"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -263,6 +283,15 @@ class ConstraintSettings:
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
         check_timeout(self.scorer_timeout)
+        if (self.sampler == "vllm") != (self.sampler_url is not None):
+            raise ConfigError(
+                f"sampler: got {self.sampler!r} with sampler_url {self.sampler_url!r}",
+                help="--sampler vllm and --sampler_url http://HOST:PORT go together",
+            )
+        if not 0 < self.sampler_timeout < math.inf:
+            raise ConfigError(
+                f"sampler_timeout: got {self.sampler_timeout}, expected a positive number of seconds"
+            )
         for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")

@@ -54,6 +54,9 @@ HARMLESS = frozenset(
         "scorer_timeout",
         "lane_timeout",
         "lane_ranks",
+        "sampler_url",
+        "sampler_folder",
+        "sampler_timeout",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
 CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint

@@ -10,6 +10,7 @@ from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allow_path,
+    add_chat,
     add_scorer,
     add_scorer_timeout,
     compile_argument,
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
     add_allow_path(parser)
+    add_chat(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)

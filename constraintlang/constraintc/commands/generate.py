@@ -8,6 +8,7 @@ import json
 from constraintc.exit_codes import ExitCode
 from constraintc.sources import (
     add_allow_path,
+    add_chat,
     add_scorer,
     add_scorer_timeout,
     compile_argument,
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
     add_allow_path(parser)
+    add_chat(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object a line"
     )
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
         scorer=tuple(args.scorer), reject=args.reject, tries=args.tries, samples=args.samples,
         max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed,
-        scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
+        scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, chat=args.chat,
     )  # fmt: skip
     with quiet_libraries():
         records = generate(policy, given, folder=policy_folder(args.policy or "-"))

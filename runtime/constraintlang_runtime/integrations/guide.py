@@ -70,7 +70,9 @@ def fit_guide(
         )
     rows: list[dict[str, Any]] = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
     encoded = prompt_rows(
-        encode_rows(rows, tokenizer, max_length=config.max_length, seed=seed, need_completion=False)
+        encode_rows(
+            rows, tokenizer, max_length=config.max_length, seed=seed, need_completion=False, chat=config.chat
+        )
     )
     if not encoded:
         raise DataError("there are no prompts", help="give some that the model will be asked")

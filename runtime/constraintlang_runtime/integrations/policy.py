@@ -216,10 +216,11 @@ class Policy:
         picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
         Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
         """
+        from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.decoding_masks import language_mask
 
         chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
-        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        ends = known_ends(tokenizer) if end_tokens is None else list(end_tokens)
         return language_mask(
             self.compiled.ir,
             chosen,
