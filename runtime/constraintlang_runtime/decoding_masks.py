@@ -134,5 +134,5 @@ def _vocabulary(tokenizer: Any) -> Vocabulary:
 def _not_masked(clause: Clause, reason: str) -> ConfigError:
     return ConfigError(
         f"the clause `{clause.name}` cannot be masked: {reason}",
-        help="mask by clauses about regular expressions and word lists; use `constraintc generate --reject` for others",
+        help="mask by clauses about regular expressions and word lists; for others use `--decoding rejection`",
     )

@@ -52,7 +52,7 @@ def sample(
     """
     from transformers import GenerationConfig
 
-    eos = _end_tokens(model, tokenizer)
+    eos = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
     greedy = law.temperature == 0
     config = GenerationConfig(
@@ -100,7 +100,7 @@ def sample(
     return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """All ids that end a completion: the tokenizer's and those of the model's generation configuration."""
     ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     configured = getattr(model.generation_config, "eos_token_id", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from constraintlang_runtime.scorers.protocol import Scorer
 
 if TYPE_CHECKING:
     from constraintlang_runtime.decoding_masks import LanguageMask
+    from constraintlang_runtime.generation import Generated
     from constraintlang_runtime.integrations.callback import ConstraintCallback
     from constraintlang_runtime.integrations.guide import Guide
     from constraintlang_runtime.integrations.metric import PolicyMetric
@@ -235,6 +236,43 @@ class Policy:
         from constraintlang_runtime.integrations.guide import fit_guide
 
         return fit_guide(self, model, tokenizer, prompts, **settings)
+
+    def generate(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Mapping[str, Any] | str],
+        *,
+        guide: Guide | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        progress: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Generated:
+        """Replies to prompts by one ``decoding``: plain, guided, masked, rejection or best_first; each is judged.
+
+        ``settings`` are those of ``DecodingSettings``, ``guide`` is what ``guidance`` made: guided and best_first
+        need it, rejection then draws its proposals from the guided law. ``prompts`` are texts, or rows with
+        ``prompt`` or ``messages`` and tags. A prompt that occurs twice is answered once; ``samples`` asks for more.
+        Raises: ConfigError, DataError for prompts, ScorerError.
+        """
+        from constraintlang_runtime.data import encode_rows, prompt_rows
+        from constraintlang_runtime.generation import DecodingSettings, Generator
+        from constraintlang_runtime.sampling_law import SamplingLaw
+
+        known = {field.name for field in fields(DecodingSettings)}
+        if set(settings) - known:
+            raise ConfigError(
+                f"generate: got {', '.join(sorted(set(settings) - known))}; it takes {', '.join(sorted(known))}"
+            )
+        rows = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+        encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
+        generator = Generator(
+            model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p), self.compiled, self.pool, guide,
+            self.folder, progress=progress,
+        )  # fmt: skip
+        return generator.generate(encoded, DecodingSettings(**settings))
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
         """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""
