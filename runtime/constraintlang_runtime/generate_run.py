@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
+from constraintlang_runtime.settings import DEFAULT_TIMEOUT, ConstraintSettings, check_timeout
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class GenerateSettings:
     scorer: tuple[str, ...] = ()
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     guide: str | None = None
-    guide_samples: int = 2048
     guide_rounds: int = 4
+    guide_settings: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
@@ -65,8 +66,9 @@ def generate(
             f"--guide has no part in --decoding {settings.decoding.decoding}",
             help="use --decoding guided, rejection or best_first",
         )
-    if settings.guide_samples < 1 or settings.guide_rounds < 0:
-        raise ConfigError("--guide_samples must be at least 1 and --guide_rounds at least 0")
+    if settings.guide_rounds < 0:
+        raise ConfigError(f"--guide_rounds: got {settings.guide_rounds}, expected at least 0")
+    _check_guide_settings(settings)
     check_timeout(settings.scorer_timeout)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     tags = {} if settings.domain is None else {"domain": settings.domain}
@@ -111,15 +113,33 @@ def _guide(
     if place is not None and place.is_dir() and any(place.iterdir()):
         raise ConfigError(f"--guide: `{place}` is not empty and holds no guide", help="name another folder")
     tell(
-        f"fitting a guide to {settings.guide_samples:,} samples of {settings.model}"
+        f"fitting a guide to samples of {settings.model}"
         + ("; --guide DIR would keep it" if place is None else f"; it will be kept in {place}")
     )
     guide = fit_guide(
         policy, model, tokenizer, raw, rounds=settings.guide_rounds, seed=settings.decoding.seed, progress=progress,
-        anchor_samples=settings.guide_samples, control_samples=max(1, settings.guide_samples // 4),
-        max_new_tokens=settings.max_new_tokens, sampling_batch_size=settings.decoding.batch_size,
+        max_new_tokens=settings.max_new_tokens, **settings.guide_settings,
     )  # fmt: skip
     if place is not None:
         save_guide(guide, place, model=model, semantic_hash=semantic_hash)
         tell(f"wrote the guide to {place}")
     return guide
+
+
+def _check_guide_settings(settings: GenerateSettings) -> None:
+    """Raise ConfigError for a setting that is none of a guide's."""
+    known = {own.name for own in fields(ConstraintSettings)} - {own.name for own in fields(settings)}
+    for name in settings.guide_settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"unknown flag `--{name}`",
+                help=f"a similar setting of a guide exists: `--{close[0]}`"
+                if close
+                else "see `constraintc generate --help`",
+            )
+    if settings.guide_settings and settings.decoding.decoding in ("plain", "masked"):
+        raise ConfigError(
+            f"--{next(iter(settings.guide_settings))} has no part in --decoding {settings.decoding.decoding}",
+            help="it is a setting of a guide's auxiliary model",
+        )

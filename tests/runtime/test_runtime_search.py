@@ -27,7 +27,12 @@ def log_scores(case: Case, duals: Floats) -> tuple[Floats, Floats]:
 
 
 def search(
-    case: Case, duals: Floats, settings: SearchSettings, *, obeying: Floats | None = None, exponent: float = 1.0
+    case: Case,
+    duals: Floats,
+    settings: SearchSettings,
+    *,
+    obeying: Floats | None = None,
+    exponent: float = 1.0,
 ) -> list[SearchResult]:
     """One search per prompt; ``obeying`` [P, N] says what obeys, everything unless given."""
     world, (_, potential) = case.world, log_scores(case, duals)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from constraintlang_runtime.acceptance import Acceptance
     from constraintlang_runtime.generation import Reply
 
+TAKES_SETTINGS = True
 HELP = """Sample replies from a model. With --policy each reply is scored and judged, and --decoding says what the
 policy does while replies are made:
   plain       nothing; replies are judged only
@@ -28,7 +29,10 @@ policy does while replies are made:
   masked      tokens after which the wording clauses cannot be satisfied are forbidden
   rejection   replies that violate are drawn again, so that what is printed obeys by construction; with --guide the
               draws are guided
-  best_first  search for the most probable replies that obey, led by the auxiliary model; deterministic"""
+  best_first  search for the most probable replies that obey, led by the auxiliary model; deterministic
+
+A guide is fitted when it is not in --guide yet; settings of its fit (docs/settings.md) are flags, too, such as
+--anchor_samples 2048."""
 
 EPILOG = """examples:
   constraintc generate --model runs/first --prompt "how are you?" --samples 3
@@ -78,13 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the fitted guide is kept: read when it is there, else fitted and written",
     )
     parser.add_argument(
-        "--guide_samples",
-        type=int,
-        default=2048,
-        metavar="N",
-        help="completions that fit a guide (default 2048)",
-    )
-    parser.add_argument(
         "--guide_rounds",
         type=int,
         default=4,
@@ -114,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime.generate_run import GenerateSettings, generate
     from constraintlang_runtime.generation import DecodingSettings
+    from constraintlang_runtime.run_settings import parse_flags
 
     decoding = DecodingSettings(
         decoding=args.decoding or ("rejection" if args.reject else "plain"), samples=args.samples,
@@ -122,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     given = GenerateSettings(
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
-        scorer=tuple(args.scorer), decoding=decoding, guide=args.guide, guide_samples=args.guide_samples,
-        guide_rounds=args.guide_rounds, max_new_tokens=args.max_new_tokens, temperature=args.temperature,
+        scorer=tuple(args.scorer), decoding=decoding, guide=args.guide, guide_rounds=args.guide_rounds,
+        guide_settings=parse_flags(args.extra), max_new_tokens=args.max_new_tokens, temperature=args.temperature,
         top_p=args.top_p, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
     )  # fmt: skip
     with quiet_libraries(), shown() as progress:
