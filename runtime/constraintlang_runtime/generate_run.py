@@ -76,11 +76,12 @@ def generate(
     raw += load_rows(settings.prompts, role="--prompts") if settings.prompts else []
     own: Policy | None = None
     if policy is not None:
+        named = parse_scorer_options(settings.scorer)
         scorers = bind_scorers(
-            policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
+            policy.ir, named, folder=folder, files=policy.files,
             allow_path=settings.allow_path,
         )  # fmt: skip
-        own = Policy(policy, scorers, folder=folder)
+        own = Policy(policy, scorers, folder=folder, rebound=named)
         own.pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
