@@ -46,11 +46,14 @@ def line_chart(
     levels: Sequence[Level] = (),
     events: Sequence[Event] = (),
     from_zero: bool = True,
+    axis: str = "step",
+    span: tuple[float, float] | None = None,
 ) -> Markup:
     """Lines over training steps, with shaded intervals, reference levels and marks of events.
 
     ``describe`` turns a value into its label. Points without a finite value are left out; a chart without any
-    point is an empty string. ``from_zero`` starts the vertical axis at 0.
+    point is an empty string. ``from_zero`` starts the vertical axis at 0; ``span`` are the ends of the horizontal one,
+    so that charts of one run can be compared; ``axis`` names what it counts.
     """
     drawn = [(line, [p for p in line.points if _finite(p.value)]) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -61,12 +64,13 @@ def line_chart(
     values += [level.value for level in levels]
     steps = [p.step for p in every]
     low, high, ticks = nice_axis(0.0 if from_zero and min(values) >= 0 else min(values), max(values))
-    first, last, step_ticks = min(steps), max(steps), nice_axis(min(steps), max(steps))[2]
-    x = _scale(first, last, LEFT, WIDTH - RIGHT)
-    y = _scale(low, high, HEIGHT - BOTTOM, TOP)
+    first, last = (min(steps), max(steps)) if span is None else span
+    step_ticks = nice_axis(first, last)[2]
+    x = linear_scale(first, last, LEFT, WIDTH - RIGHT)
+    y = linear_scale(low, high, HEIGHT - BOTTOM, TOP)
 
     parts = [
-        *(_grid(y(t), describe(t)) for t in ticks),
+        *(grid_line(y(t), describe(t)) for t in ticks),
         *(_step_tick(x(t), t) for t in step_ticks if first <= t <= last),
         *(_event(x(e.step), e.label) for e in events if first <= e.step <= last),
         *(_level(y(level.value), level) for level in levels),
@@ -76,13 +80,13 @@ def line_chart(
         parts.append(_path(points, x, y, line.colour))
         parts.extend(_dot(p, x, y, line, describe) for p in points)
     ends = "; ".join(
-        f"{line.name or title}: {describe(points[0].value or 0.0)} at step {points[0].step:g}, "
-        f"{describe(points[-1].value or 0.0)} at step {points[-1].step:g}"
+        f"{line.name or title}: {describe(points[0].value or 0.0)} at {axis} {points[0].step:g}, "
+        f"{describe(points[-1].value or 0.0)} at {axis} {points[-1].step:g}"
         for line, points in drawn
     )
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{title}. {ends}">{body}'
-        '<text class="axis" x="{tx}" y="{ty}" text-anchor="end">step</text></svg>'
+        '<text class="axis" x="{tx}" y="{ty}" text-anchor="end">{axis}</text></svg>'
     ).format(
         w=WIDTH,
         h=HEIGHT,
@@ -91,6 +95,7 @@ def line_chart(
         body=Markup("").join(parts),
         tx=WIDTH - RIGHT,
         ty=HEIGHT - 3,
+        axis=axis,
     )
 
 
@@ -100,10 +105,10 @@ def interval_chart(clause: ClauseResult, low: float, high: float) -> Markup:
     Numbers outside the track are drawn at its end; an infinite bound of the interval reaches the end.
     """
     begin, end, middle = 4.0, 216.0, 13.0
-    scale = _scale(low, high, begin, end)
+    along = linear_scale(low, high, begin, end)
 
     def x(value: float | None, missing: float) -> float:
-        return max(begin, min(end, scale(value))) if value is not None and math.isfinite(value) else missing
+        return max(begin, min(end, along(value))) if value is not None and math.isfinite(value) else missing
 
     def bar(kind: str, left: float, right: float, height: float) -> Markup:
         return Markup('<rect class="{k}" x="{x:.1f}" y="{y}" width="{w:.1f}" height="{h}" rx="{r}"/>').format(
@@ -166,7 +171,7 @@ def nice_axis(low: float, high: float, *, num_ticks: int = 4) -> tuple[float, fl
 
 
 # ------------------------------------------------------------ parts of a line chart
-_Scale = Callable[[float], float]
+Scale = Callable[[float], float]
 
 
 def _finites(values: Sequence[float | None]) -> list[float]:
@@ -177,12 +182,14 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _scale(low: float, high: float, begin: float, end: float) -> _Scale:
+def linear_scale(low: float, high: float, begin: float, end: float) -> Scale:
+    """The map of [low, high] onto [begin, end]."""
     span = (high - low) or 1.0
     return lambda value: begin + (value - low) / span * (end - begin)
 
 
-def _grid(y: float, label: str) -> Markup:
+def grid_line(y: float, label: str) -> Markup:
+    """A horizontal line over the plot with its label to the left."""
     return Markup(
         '<line class="grid" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"/>'
         '<text class="axis" x="{t}" y="{b:.1f}" text-anchor="end">{label}</text>'
@@ -217,7 +224,7 @@ def _level(y: float, level: Level) -> Markup:
     )
 
 
-def _band(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Markup:
+def _band(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Markup:
     banded = [(p.step, p.lower, p.upper) for p in points if p.lower is not None and p.upper is not None]
     banded = [(s, lo, up) for s, lo, up in banded if math.isfinite(lo) and math.isfinite(up)]
     if len(banded) < 2:
@@ -227,12 +234,12 @@ def _band(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Ma
     return Markup('<polygon class="band c{c}" points="{p}"/>').format(c=colour, p=" ".join(path))
 
 
-def _path(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Markup:
+def _path(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Markup:
     path = " ".join(f"{x(p.step):.1f},{y(p.value or 0.0):.1f}" for p in points)
     return Markup('<polyline class="line c{c}" points="{p}"/>').format(c=colour, p=path)
 
 
-def _dot(p: CurvePoint, x: _Scale, y: _Scale, line: Line, describe: Callable[[float], str]) -> Markup:
+def _dot(p: CurvePoint, x: Scale, y: Scale, line: Line, describe: Callable[[float], str]) -> Markup:
     """An invisible target with a tooltip at every point; visible where points are few."""
     value = p.value or 0.0
     label = f"{line.name + ', ' if line.name else ''}step {p.step:g}: {describe(value)}"
