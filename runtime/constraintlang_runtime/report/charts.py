@@ -15,23 +15,27 @@ from markupsafe import Markup, escape
 from .data import ClauseResult, CurvePoint, Event
 from .words import amount, is_rate
 
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 34
+WIDTH, HEIGHT = 460, 256
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 40
 NUM_COLOURS = 6
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: a name and its points, in order of step; ``colour`` counts from 1."""
+    """One line of a chart: a name and its points, in order of step; ``colour`` counts from 1.
+
+    ``is_reference``: what another line of this colour is compared with; it is dashed.
+    """
 
     name: str
     points: tuple[CurvePoint, ...]
     colour: int
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal reference line: ``bound`` (solid dashes) or ``set-point`` (dots)."""
+    """A horizontal reference line, ``bound`` (dashes) or ``set-point`` (dots); the legend has its label."""
 
     kind: str
     value: float
@@ -48,12 +52,14 @@ def line_chart(
     from_zero: bool = True,
     axis: str = "step",
     span: tuple[float, float] | None = None,
+    whole: bool = False,
 ) -> Markup:
     """Lines over training steps, with shaded intervals, reference levels and marks of events.
 
     ``describe`` turns a value into its label. Points without a finite value are left out; a chart without any
     point is an empty string. ``from_zero`` starts the vertical axis at 0; ``span`` are the ends of the horizontal one,
-    so that charts of one run can be compared; ``axis`` names what it counts.
+    so that charts of one run can be compared; ``axis`` names what it counts;
+    ``whole`` labels whole numbers alone.
     """
     drawn = [(line, [p for p in line.points if _finite(p.value)]) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -70,15 +76,19 @@ def line_chart(
     y = linear_scale(low, high, HEIGHT - BOTTOM, TOP)
 
     parts = [
-        *(grid_line(y(t), describe(t)) for t in ticks),
-        *(_step_tick(x(t), t) for t in step_ticks if first <= t <= last),
+        *(grid_line(y(t), describe(t)) for t in ticks if not whole or t == round(t)),
+        *(
+            _step_tick(x(t), t)
+            for t in step_ticks
+            if first <= t <= last and (t == round(t) or axis != "round")
+        ),
         *(_event(x(e.step), e.label) for e in events if first <= e.step <= last),
         *(_level(y(level.value), level) for level in levels),
     ]
     for line, points in drawn:
         parts.append(_band(points, x, y, line.colour))
-        parts.append(_path(points, x, y, line.colour))
-        parts.extend(_dot(p, x, y, line, describe) for p in points)
+        parts.append(_path(points, x, y, line))
+        parts.extend(_dot(p, x, y, line, describe, axis) for p in points)
     ends = "; ".join(
         f"{line.name or title}: {describe(points[0].value or 0.0)} at {axis} {points[0].step:g}, "
         f"{describe(points[-1].value or 0.0)} at {axis} {points[-1].step:g}"
@@ -211,17 +221,8 @@ def _event(x: float, label: str) -> Markup:
 
 def _level(y: float, level: Level) -> Markup:
     return Markup(
-        '<line class="level {kind}" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        '<text class="level-label {kind}" x="{r}" y="{ty:.1f}" text-anchor="end">{label}</text>'
-    ).format(
-        kind=level.kind,
-        l=LEFT,
-        r=WIDTH - RIGHT,
-        y=y,
-        # the two labels stand on opposite sides of their lines, which may lie close together
-        ty=y - 5 if level.kind == "bound" else y + 13,
-        label=level.label,
-    )
+        '<line class="level {kind}" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"><title>{label}</title></line>'
+    ).format(kind=level.kind, l=LEFT, r=WIDTH - RIGHT, y=y, label=level.label)
 
 
 def _band(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Markup:
@@ -234,18 +235,21 @@ def _band(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Mark
     return Markup('<polygon class="band c{c}" points="{p}"/>').format(c=colour, p=" ".join(path))
 
 
-def _path(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Markup:
+def _path(points: Sequence[CurvePoint], x: Scale, y: Scale, line: Line) -> Markup:
     path = " ".join(f"{x(p.step):.1f},{y(p.value or 0.0):.1f}" for p in points)
-    return Markup('<polyline class="line c{c}" points="{p}"/>').format(c=colour, p=path)
+    kind = "line reference" if line.is_reference else "line"
+    return Markup('<polyline class="{k} c{c}" points="{p}"/>').format(k=kind, c=line.colour, p=path)
 
 
-def _dot(p: CurvePoint, x: Scale, y: Scale, line: Line, describe: Callable[[float], str]) -> Markup:
+def _dot(
+    p: CurvePoint, x: Scale, y: Scale, line: Line, describe: Callable[[float], str], axis: str
+) -> Markup:
     """An invisible target with a tooltip at every point; visible where points are few."""
     value = p.value or 0.0
-    label = f"{line.name + ', ' if line.name else ''}step {p.step:g}: {describe(value)}"
+    label = f"{line.name + ', ' if line.name else ''}{axis} {p.step:g}: {describe(value)}"
     if p.lower is not None and p.upper is not None:
         label += f" ({describe(p.lower)} to {describe(p.upper)})"
-    visible = "dot" if len(line.points) <= 24 else "dot hidden"
+    visible = "dot" if len(line.points) <= 24 and not line.is_reference else "dot hidden"
     return Markup(
         '<circle class="{v} c{c}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{label}</title></circle>'
     ).format(v=visible, c=line.colour, x=x(p.step), y=y(value), label=escape(label))

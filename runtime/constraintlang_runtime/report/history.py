@@ -8,6 +8,7 @@ from typing import Any
 from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper
 
 RATES = ("violation", "probability")
+REFERENCE = ", constant law"  # ends the name of a line that another one is compared with
 Curves = dict[str, list[dict[str, Any]]]
 
 
@@ -109,7 +110,7 @@ def _fit(record: Mapping[str, Any], group: str, step: float, found: dict[str, An
     curves: Curves = found["curves"]
     loss = curves.setdefault("auxiliary_loss", [])
     loss.append({"step": step, "value": fit["heldout_loss"], "domain": group})
-    loss.append({"step": step, "value": fit["constant_loss"], "domain": f"{group}, constant law"})
+    loss.append({"step": step, "value": fit["constant_loss"], "domain": f"{group}{REFERENCE}"})
     for name in ("explained_share", "effective_sample_size"):
         if fit[name] is not None:
             curves.setdefault(name, []).append({"step": step, "value": fit[name], "domain": group})

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from . import words
 from .charts import NUM_COLOURS, Level, Line, line_chart
 from .data import ClauseResult, CurvePoint, ReportData
+from .history import REFERENCE
 from .round_charts import reliability_chart, stage_chart
 
 STAGES = ("sampling", "scoring", "fitting", "training")
@@ -22,7 +23,8 @@ class Panel:
     title: str
     note: str
     svg: Markup
-    legend: tuple[tuple[str, int], ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
+    """Names and the class of the mark beside each: ``c1`` to ``c6``, or the kind of a level."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class _Maker:
         self._report = report
         self._clauses = clauses
         points = [p for series in report.curves.values() for p in series]
-        self._names = list(dict.fromkeys(p.domain for p in points))
+        self._names = list(dict.fromkeys(p.domain.removesuffix(REFERENCE) for p in points))
         steps = [p.step for p in points]
         self._span = (min(steps), max(steps)) if steps else None
 
@@ -102,7 +104,12 @@ class _Maker:
 
     def _lines(self, points: Sequence[CurvePoint]) -> list[Line]:
         return [
-            Line(name, tuple(p for p in points if p.domain == name), self._colour(name))
+            Line(
+                name,
+                tuple(p for p in points if p.domain == name),
+                self._colour(name.removesuffix(REFERENCE)),
+                is_reference=name.endswith(REFERENCE),
+            )
             for name in dict.fromkeys(p.domain for p in points)
         ]
 
@@ -116,8 +123,9 @@ class _Maker:
             what = "Violation rate" if is_rate else "Mean"
             note = "share of sampled replies" if is_rate else "of the statistic; small is good"
             title = f"{what}, {line.name}" if line.name else what
-            svg = self._chart([line], title, describe, levels=self._levels(line.name, describe))
-            panels.append(Panel(title, note, svg))
+            levels = self._levels(line.name, describe)
+            svg = self._chart([line], title, describe, levels=levels)
+            panels.append(Panel(title, note, svg, tuple((level.label, level.kind) for level in levels)))
         return [panel for panel in panels if panel.svg]
 
     def of(self, known: dict[str, Series]) -> list[Panel]:
@@ -129,9 +137,8 @@ class _Maker:
                 continue
             describe = words.percent if series.is_rate else words.number
             svg = self._chart(lines, series.title, describe, from_zero=series.from_zero)
-            legend = [(line.name, line.colour) for line in lines if line.name] if len(lines) > 1 else []
             if svg:
-                panels.append(Panel(series.title, series.note, svg, tuple(legend)))
+                panels.append(Panel(series.title, series.note, svg, _legend(lines) if len(lines) > 1 else ()))
         return panels
 
     def reliability(self) -> list[Panel]:
@@ -150,7 +157,7 @@ class _Maker:
         found = {entry.stage for entry in self._report.stages}
         stages = [*(s for s in STAGES if s in found), *sorted(found - set(STAGES))]
         svg = stage_chart(self._report.stages, stages, title="Seconds by stage")
-        legend = tuple((stage, k % NUM_COLOURS + 1) for k, stage in enumerate(stages))
+        legend = tuple((stage, f"c{k % NUM_COLOURS + 1}") for k, stage in enumerate(stages))
         return [Panel("Seconds by stage", "wall clock of each round, all groups", svg, legend)] if svg else []
 
     def stamps(self) -> list[Panel]:
@@ -158,25 +165,20 @@ class _Maker:
         panels = []
         for domain in dict.fromkeys(stamp.domain for stamp in self._report.stamps):
             own = [stamp for stamp in self._report.stamps if stamp.domain == domain]
-            lines = [
-                Line(
-                    what,
-                    tuple(
-                        CurvePoint(step=stamp.round, value=stamp.round - of)
-                        for stamp in own
-                        if (of := getattr(stamp, what)) is not None
-                    ),
-                    number,
+            series: dict[tuple[CurvePoint, ...], list[str]] = {}  # what is equally old shares a line
+            for what in ("samples", "auxiliary", "duals"):
+                ages = tuple(
+                    CurvePoint(step=stamp.round, value=stamp.round - of)
+                    for stamp in own
+                    if (of := getattr(stamp, what)) is not None
                 )
-                for number, what in enumerate(("samples", "auxiliary", "duals"), 1)
-            ]
+                if ages:
+                    series.setdefault(ages, []).append(what)
+            lines = [Line(", ".join(names), ages, k) for k, (ages, names) in enumerate(series.items(), 1)]
             title = f"Staleness, {domain}" if domain else "Staleness"
-            svg = line_chart(
-                [line for line in lines if line.points], title=title, describe=words.number, axis="round"
-            )
-            legend = tuple((line.name, line.colour) for line in lines if line.points)
+            svg = line_chart(lines, title=title, describe=words.number, axis="round", whole=True)
             if svg:
-                panels.append(Panel(title, "age of what a round used, in rounds", svg, legend))
+                panels.append(Panel(title, "age of what a round used, in rounds", svg, _legend(lines)))
         return panels
 
     def _chart(
@@ -197,3 +199,11 @@ class _Maker:
             value = self._report.set_points[name]
             levels.append(Level("set-point", value, f"set-point {describe(value)}"))
         return levels
+
+
+def _legend(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (line.name, f"c{line.colour}" + (" reference" if line.is_reference else ""))
+        for line in lines
+        if line.name
+    )

@@ -65,7 +65,7 @@ def reliability_chart(found: Reliability, colour: int, *, title: str) -> Markup:
     most = max(count for _, _, count in points)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     parts = [grid_line(y(tick), percent(tick)) for tick in ticks]
-    parts += [_below(x(tick), percent(tick)) for tick in ticks[:-1]]
+    parts += [_below(x(tick), percent(tick)) for tick in ticks]
     parts.append(
         Markup('<line class="ideal" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>').format(
             x1=x(0.0), y1=y(0.0), x2=x(1.0), y2=y(1.0)
@@ -80,6 +80,7 @@ def reliability_chart(found: Reliability, colour: int, *, title: str) -> Markup:
                 '<circle class="dot c{c}" cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"><title>{label}</title></circle>'
             ).format(c=colour, x=x(predicted), y=y(actual), r=2.5 + 6.5 * (count / most) ** 0.5, label=label)
         )
+    parts.append(Markup('<text class="axis" x="{x}" y="{y}">actual</text>').format(x=LEFT, y=TOP - 4))
     error = percent(found.expected_error)
     return _svg(f"{title}. Expected calibration error {error}", parts, "predicted")
 
