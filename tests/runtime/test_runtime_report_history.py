@@ -103,8 +103,8 @@ def test_stamps_of_the_parallel_schedule_become_ages() -> None:
     assert found["stamps"][3] == {"domain": "chat", "round": 3, "samples": 2, "auxiliary": 1, "duals": None}
     page = render_html(page_data(found))
     assert "Staleness, chat" in page
-    assert "samples, round 3: 1<" in page.replace("step 3", "round 3")
-    assert "auxiliary, round 3: 2<" in page.replace("step 3", "round 3")
+    assert "samples, round 3: 1<" in page
+    assert "auxiliary, round 3: 2<" in page
     assert "Staleness" not in render_html(page_data(read_history(HISTORY)))
 
 
@@ -126,7 +126,8 @@ def test_the_page_draws_them() -> None:
     assert "round 2, scoring: 6 s of 10 s" in page
     assert "bound 10%" in page
     assert "set-point 6%" in page
-    assert "nan" not in page.lower().replace("nano", "")
+    assert ">nan" not in page
+    assert not re.search(r'="-?(nan|inf)', page)
 
 
 def test_one_fit_has_a_row_and_no_curve() -> None:
@@ -156,10 +157,8 @@ def test_bars_stand_on_each_other() -> None:
         for s, v in (("a", 3.0), ("b", 1.0), ("c", 0.0))
     ]
     svg = str(stage_chart(times, ["a", "b", "c"], title="Seconds"))
-    bars = [
-        tuple(map(float, m))
-        for m in re.findall(r' x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', svg)
-    ]
+    pattern = r' x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"'
+    bars = [tuple(map(float, found)) for found in re.findall(pattern, svg)]
     assert len(bars) == 4
     (x, y_a, h_a), (x_b, y_b, h_b) = bars[:2]
     assert x == x_b
