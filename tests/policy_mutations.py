@@ -21,6 +21,7 @@ a toxicity words sentences slur cap 0 1 0.5 2% 99999999999999999999 1e5 1e-9 0.1
 false for per under weight priority confidence because require prefer preserve always edition import as let attribute
 in domain tag group test given on mean P median min max quantile cvar base inf perplexity accuracy score real int count
 flag lower_is_better backend levels tags source classifier lexicon regex length python logprob sequence tokens turns
+readability pii secrets json judge nli
 pass fail holds violated tolerance temperature samples "x" re"a|b" re"(" "\u0041" "\q" # & && || ! ~ ; => =< <> % ** ^
 \ ' ` $ ? if then unless between percent // /* -> ``` &lt; 1_000 0,1
 """

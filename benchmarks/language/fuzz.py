@@ -45,7 +45,7 @@ def run(num_inputs: int, seed: int, log: Path, arguments: list[str]) -> dict[str
         state = json.loads(log.read_text(encoding="utf-8"))
         if state["seed"] != seed:
             raise SystemExit(f"{log} is of seed {state['seed']}, not {seed}: choose another --log")
-    state["about"] = about("fuzz.py", arguments, seed)
+    state["about"] = about("language/fuzz.py", arguments, seed)
     again = state["failures"]
     state["failures"] = [failure for failure in again if not passes(seed, failure["input"])]
     state.setdefault("repaired", []).extend(failure for failure in again if failure not in state["failures"])

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
 
 from about import about  # noqa: E402
 
@@ -139,7 +139,7 @@ def main() -> int:
     if args.one is not None:
         print(json.dumps(measure(args.one, args.seed)))
         return 0
-    facts = about("scaling.py", sys.argv[1:], args.seed)
+    facts = about("language/scaling.py", sys.argv[1:], args.seed)
     print(json.dumps(facts, indent=1))
     rows = []
     for size in SIZES:

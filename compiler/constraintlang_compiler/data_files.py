@@ -1,4 +1,4 @@
-"""The word lists that a policy names: where they lie, and what to say when they do not.
+"""The word lists, schemas and rubrics that a policy names: where they lie, and what to say when they do not.
 
 A name below ``std/`` is the standard library's. Any other is relative to the folder of the file that declares
 the attribute, and below it unless the caller allows otherwise, because a policy is untrusted. Models are not
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from constraintlang import vocabulary as v
 from constraintlang.checked import AttributeInfo
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.nodes import NO_SPAN
@@ -17,7 +18,7 @@ from constraintlang.places import is_below
 from constraintlang.source import SourceFile
 from constraintlang_policies.library import PREFIX, std_path
 
-KINDS = ("lexicon",)
+KINDS = tuple(name for name, backend in v.BACKENDS.items() if backend.reads == "file")
 
 
 def data_path(name: str, folder: Path) -> Path:

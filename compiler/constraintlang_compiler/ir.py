@@ -230,9 +230,12 @@ class Clause(ClauseMeaning, frozen=True, kw_only=True):
 
 
 class Backend(Record, frozen=True, kw_only=True):
-    """What computes an attribute; arguments are strings and decimal strings exactly as written."""
+    """What computes an attribute; arguments are strings and decimal strings exactly as written.
 
-    kind: Literal["classifier", "lexicon", "regex", "length", "python", "logprob"]
+    ``kind`` is a name of ``constraintlang.vocabulary.BACKENDS``.
+    """
+
+    kind: str
     arguments: tuple[str, ...] = ()
     keywords: dict[str, str] = {}
 

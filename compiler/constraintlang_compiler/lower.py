@@ -147,7 +147,7 @@ def _end(value: Decimal | None) -> str | None:
 
 def _backend(call: nodes.Call) -> Backend:
     return Backend(
-        kind=call.function,  # type: ignore[arg-type]  # the checker admits only these kinds
+        kind=call.function,
         arguments=tuple(plain_text(argument) for argument in call.arguments),
         keywords={key: plain_text(value) for key, value in sorted(call.keywords)},
     )

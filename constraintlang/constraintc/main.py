@@ -28,6 +28,7 @@ VERBS = {
     "estimate": "say what a run costs in time, memory and samples, before it is started",
     "train": "fine-tune a model under a policy",
     "eval": "verify a model against a policy, with confidence bounds",
+    "score": "judge existing texts or data sets under a policy, row by row and as a whole",
     "generate": "sample from a model, guided or checked by a policy",
     "report": "put evaluations side by side on one HTML page",
     "lsp": "the language server: findings, hints and fixes in your editor",

@@ -31,7 +31,7 @@ class PolicyLexer(RegexLexer):
             (r"\b(?:always|because|before|confidence|eventually|for|globally|next|over|per|prefer|preserve|priority|release|require|under|until|weak_next|weak_until|weight)\b", Keyword),
             (r"\b(?:and|implies|in|not|or)\b", Operator.Word),
             (r"\b(?:false|last|true)\b", Keyword.Constant),
-            (r"\b(?:P|classifier|cvar|length|lexicon|logprob|max|mean|median|min|python|quantile|regex)\b(?=\s*\()", Name.Builtin),
+            (r"\b(?:P|classifier|code|code_tests|cvar|json|json_schema|judge|language|length|lexicon|logprob|max|mean|median|min|nli|perplexity|pii|python|quantile|readability|regex|repetition|reward|secrets|similarity)\b(?=\s*\()", Name.Builtin),
             (r"\b(?:accuracy|base|higher_is_better|lower_is_better|perplexity)\b", Name.Builtin.Pseudo),
             (r"[A-Za-z_][A-Za-z0-9_]*(?=\s*:)", Name.Label),
             (r"[A-Za-z_][A-Za-z0-9_]*(?=\s*=(?!=))", Name.Attribute),

@@ -370,7 +370,7 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
         message = f"`{call.function}` takes {wanted} plain argument{'s' if wanted != 1 else ''}, not {got}"
         report.error("PC117", call.span, message, help)
     for argument, kind in zip(call.arguments, shape.arguments, strict=False):
-        _check_argument(argument, kind, call.function, report, help)
+        _check_argument(argument, kind, call.function, shape, report, help)
     seen: set[str] = set()
     for index, (name, argument) in enumerate(call.keywords):
         place = call.key_spans[index] if index < len(call.key_spans) else argument.span
@@ -385,7 +385,7 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
                 beside=place is argument.span,
             )
         else:
-            _check_argument(argument, shape.keywords[name], call.function, report, help)
+            _check_argument(argument, shape.keywords[name], call.function, shape, report, help)
         seen.add(name)
     if type in v.TYPES and type not in shape.types:
         kinds = ", ".join(f"`{t}`" for t in shape.types)
@@ -398,12 +398,14 @@ def check_backend(entry: n.Field, type: str, report: Report) -> n.Call | None:
     return call
 
 
-def _check_argument(argument: n.Scalar, kind: str, function: str, report: Report, help: str) -> None:
+def _check_argument(
+    argument: n.Scalar, kind: str, function: str, shape: v.Backend, report: Report, help: str
+) -> None:
     fits = argument.kind == kind or (
-        kind == "unit" and argument.kind == "name" and argument.value in v.LENGTH_UNITS
+        kind == "choice" and argument.kind == "name" and argument.value in shape.choices
     )
     if not fits:
-        message = f"`{function}` takes {v.ARGUMENT_WORDS[kind]} here"
+        message = f"`{function}` takes {v.argument_words(kind, shape)} here"
         report.error("PC117", argument.span, message, help)
     elif function == "python" and kind == "string" and ":" not in str(argument.value):
         report.error("PC117", argument.span, "a python backend is named `module:function`", help)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 TYPES = ("score", "real", "int", "count", "flag")
 DIRECTIONS = {"lower_is_better": "lower", "higher_is_better": "higher"}
@@ -11,7 +12,7 @@ WHOLE = "sequence"
 TRACE_LEVELS = ("sentences", "turns", "tokens")
 """The kinds of parts that ``over`` speaks of."""
 LEVELS = (WHOLE, *TRACE_LEVELS)
-TEXT_MEASURES = ("lexicon", "regex", "length")
+TEXT_MEASURES = ("lexicon", "regex", "length", "readability", "repetition", "language", "pii", "secrets")
 """Backends that measure any text, so that attributes have all levels unless they are told apart."""
 OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
 CONTINUOUS = ("score", "real")
@@ -86,14 +87,32 @@ PRIORITY = Setting(_ZERO, Decimal(1_000_000), whole=True)
 STATISTIC_LEVEL = Setting(_ZERO, _ONE, low_open=True, high_open=True, example="0.95")
 
 
+LENGTH_UNITS = ("words", "sentences", "characters", "tokens")
+READABILITY = (
+    "flesch_reading_ease",
+    "flesch_kincaid_grade",
+    "gunning_fog",
+    "smog_index",
+    "coleman_liau_index",
+    "automated_readability_index",
+)
+REPETITION = ("distinct_1", "distinct_2", "distinct_3", "repeated_2", "repeated_3", "repeated_4")
+CODE_LANGUAGES = ("python", "json", "toml")
+
+
 @dataclass(frozen=True)
 class Backend:
-    """The shape of a backend: kinds of its positional arguments, its keywords, the types it can measure."""
+    """The shape of a backend: kinds of its positional arguments, its keywords, the types it can measure.
+
+    ``choices`` are the words that an argument of kind "choice" may be; ``reads`` is what its first argument names.
+    """
 
     arguments: tuple[str, ...]
     keywords: dict[str, str]
     types: tuple[str, ...]
     example: str
+    choices: tuple[str, ...] = ()
+    reads: Literal["nothing", "file", "model", "code"] = "nothing"
 
 
 BACKENDS = {
@@ -102,24 +121,73 @@ BACKENDS = {
         {"label": "string", "revision": "string"},
         ("score", "real"),
         'classifier("unitary/toxic-bert", label="toxicity")',
+        reads="model",
     ),
-    "lexicon": Backend(("string",), {}, ("count", "score", "flag"), 'lexicon("lists/slurs.txt")'),
+    "lexicon": Backend(
+        ("string",), {}, ("count", "score", "flag"), 'lexicon("lists/slurs.txt")', reads="file"
+    ),
     "regex": Backend(("regex",), {}, ("flag", "count"), 'regex(re"[0-9]{16}")'),
-    "length": Backend(("unit",), {}, ("int", "count"), "length(words)"),
+    "length": Backend(("choice",), {}, ("int", "count"), "length(words)", choices=LENGTH_UNITS),
+    "readability": Backend(
+        ("choice",), {}, ("real",), "readability(flesch_kincaid_grade)", choices=READABILITY
+    ),
+    "repetition": Backend(("choice",), {}, ("score",), "repetition(distinct_2)", choices=REPETITION),
+    "language": Backend(("string",), {}, ("score",), 'language("en")'),
+    "pii": Backend(("string",), {}, ("flag", "count"), 'pii("EMAIL_ADDRESS")'),
+    "secrets": Backend((), {}, ("flag", "count"), "secrets()"),
+    "json": Backend((), {}, ("flag",), "json()"),
+    "json_schema": Backend(("string",), {}, ("flag",), 'json_schema("answer.schema.json")', reads="file"),
+    "code": Backend(("choice",), {}, ("flag",), "code(python)", choices=CODE_LANGUAGES),
+    "code_tests": Backend(("string",), {}, ("flag", "score"), 'code_tests("checks.py")', reads="file"),
+    "nli": Backend(
+        ("string",),
+        {"hypothesis": "string", "revision": "string"},
+        ("score",),
+        'nli("facebook/bart-large-mnli", hypothesis="The text gives medical advice.")',
+        reads="model",
+    ),
+    "reward": Backend(
+        ("string",),
+        {"revision": "string"},
+        ("real",),
+        'reward("OpenAssistant/reward-model-deberta-v3-base")',
+        reads="model",
+    ),
+    "similarity": Backend(
+        ("string",),
+        {"to": "string", "revision": "string"},
+        ("real",),
+        'similarity("sentence-transformers/all-MiniLM-L6-v2", to="prompt")',
+        reads="model",
+    ),
+    "perplexity": Backend(
+        ("string",), {"revision": "string"}, ("real",), 'perplexity("gpt2")', reads="model"
+    ),
+    "judge": Backend(("string",), {}, ("flag", "score", "real"), 'judge("rubrics/polite.md")', reads="file"),
     "python": Backend(
         ("string",),
         {"deterministic": "truth"},
         TYPES,
         'python("acme.metrics:reading_grade", deterministic=true)',
+        reads="code",
     ),
-    "logprob": Backend(("string",), {"revision": "string"}, ("real",), 'logprob("gpt2")'),
+    "logprob": Backend(("string",), {"revision": "string"}, ("real",), 'logprob("gpt2")', reads="model"),
 }
-LENGTH_UNITS = ("words", "sentences", "characters", "tokens")
 ARGUMENT_WORDS = {
     "string": "a text in double quotes",
     "regex": 're"..."',
     "truth": "`true` or `false`",
-    "unit": "one of `words`, `sentences`, `characters`, `tokens`",
 }
+
+
+def argument_words(kind: str, backend: Backend) -> str:
+    """What an argument of a kind is, in words."""
+    return (
+        f"one of {', '.join(f'`{word}`' for word in backend.choices)}"
+        if kind == "choice"
+        else ARGUMENT_WORDS[kind]
+    )
+
+
 ATTRIBUTE_FIELDS = ("backend", "levels")
 DOMAIN_FIELDS = ("source", "tags")

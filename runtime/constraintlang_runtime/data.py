@@ -16,24 +16,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from constraintlang_runtime.columns import CONTENT_COLUMNS, Row, row_tags, split_domain
 from constraintlang_runtime.errors import DataError
 
 IGNORED_LABEL = -100
-CONTENT_COLUMNS = ("text", "prompt", "completion", "messages")
 MAX_CUT = 32  # a `text` row yields a prompt of k tokens, k uniform in 1..min(32, half the row)
-
-Row = dict[str, Any]
 
 
 # ------------------------------------------------------------------------------------------------ reading
-def split_domain(spec: str) -> tuple[str | None, str]:
-    """``chat=rows.jsonl`` -> ("chat", "rows.jsonl"); a path that merely contains ``=`` after a separator is kept."""
-    head, equals, tail = spec.partition("=")
-    if equals and head and not any(mark in head for mark in "/\\."):
-        return head, tail
-    return None, spec
-
-
 def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTENT_COLUMNS) -> list[Row]:
     """Read rows from files (.jsonl, .json, .csv, .parquet, .txt) or hub data sets, in order.
 
@@ -139,11 +129,6 @@ def _load_hub(source: str, role: str) -> list[Row]:
             help=f"looked in {Path.cwd()}; check the path, or the id and the network",
         ) from error
     return [dict(row) for row in loaded]
-
-
-def row_tags(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything in a row that is not content: its domain and other tags."""
-    return {key: value for key, value in row.items() if key not in CONTENT_COLUMNS and value is not None}
 
 
 # ------------------------------------------------------------------------------------------------ tokens

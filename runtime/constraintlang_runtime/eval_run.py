@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows, split_domain
+from constraintlang_runtime.columns import split_domain
+from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import Evaluation, evaluate
 from constraintlang_runtime.loading import load_model, load_tokenizer

@@ -17,13 +17,14 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
-from constraintlang_compiler.measurements import measure, measurements, reads_base_model
+from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.evidence import evidence_of
 from constraintlang_runtime.mishaps import writing
 from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -31,13 +32,10 @@ from constraintlang_runtime.scorers.parts import Scored, score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.verification import (
     AnyEvidence,
-    Evidence,
-    SumEvidence,
     UtilityEvidence,
     Verdict,
     verify,
 )
-from constraintlang_runtime.verify_sums import is_sum
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
@@ -122,9 +120,8 @@ def evaluate(
         )  # fmt: skip
         asked, replies = prompt_texts(sampled, tokenizer), completion_texts(sampled, tokenizer)
         texts.extend(replies)
-        columns = {
-            key: [row.tags.get(key) for row in sampled] for key in {k for row in sampled for k in row.tags}
-        }
+        tags = [row.tags for row in sampled]
+        columns = {key: [own.get(key) for own in tags] for key in {k for own in tags for k in own}}
         scores, parts = score_responses(
             pool, members, sampled, asked, replies, tokenizer, columns=columns,
             progress=None if progress is None else lambda done, total: progress("scoring", done, total),
@@ -148,7 +145,7 @@ def evaluate(
             )  # fmt: skip
         for clause in members:
             inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
-            evidence[clause.id] = evidence_of(clause, sampled, inside, (scores, parts), of_base, count)
+            evidence[clause.id] = evidence_of(clause, tags, inside, (scores, parts), of_base, count)
             values = _judged_values(clause, (scores, parts))
             records.extend(
                 {
@@ -174,28 +171,6 @@ def evaluate(
         )
     verdicts = verify(policy_ir.clauses, evidence)
     return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
-
-
-def evidence_of(
-    clause: Clause,
-    sampled: Sequence[TokenRow],
-    inside: Sequence[int],
-    own_scores: Scored,
-    of_base: Scored,
-    count: int,
-) -> Evidence | SumEvidence:
-    """What the samples say about a clause: values of its measurements on the prompts of its domain."""
-    wanted = measurements(clause)
-    values = [
-        measure(clause, one, *(own_scores if one.model == "self" else of_base))[inside].reshape(-1, count)
-        for one in wanted
-    ]
-    if not is_sum(clause):
-        (own,) = values
-        return Evidence(statistic_per_prompt=own[:, 0] if count == 1 else own, single_sample=count == 1)
-    tags = [sampled[i].tags for i in inside[::count]]
-    members = [np.array([matches(one.given, row) for row in tags], dtype=bool) for one in wanted]
-    return SumEvidence(values=tuple(values), inside=tuple(members))
 
 
 def _judged_values(clause: Clause, scored: Scored) -> Floats | None:

@@ -20,8 +20,9 @@ from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
+from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import IGNORED_LABEL, Batch, Row, TokenRow, collate, encode_rows, prompt_rows
+from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate, encode_rows, prompt_rows
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.groups import Group

@@ -35,12 +35,13 @@ from constraintlang_compiler.bounds import (
 
 from .deciding import after_gaps, decide, make_verdict
 from .degeneracy import degeneracy
-from .verdicts import Direction, Verdict, VerdictName, exit_code
+from .verdicts import Direction, Quantity, Verdict, VerdictName, exit_code
 from .verify_sums import SumEvidence, is_sum, verify_sum
 from .verify_tails import is_tail, verify_tail
 
 __all__ = [
     "AnyEvidence",
+    "CountEvidence",
     "Direction",
     "Evidence",
     "SumEvidence",
@@ -52,6 +53,7 @@ __all__ = [
     "verify",
     "verify_accuracy",
     "verify_clause",
+    "verify_counts",
     "verify_utility",
 ]
 
@@ -77,7 +79,16 @@ class UtilityEvidence:
     counts: ArrayLike
 
 
-AnyEvidence = Evidence | UtilityEvidence | SumEvidence
+@dataclass(frozen=True, kw_only=True)
+class CountEvidence:
+    """Arguments of ``verify_counts`` for one clause: responses of as many prompts, counted as they came."""
+
+    clean: int
+    violating: int
+    unavailable: int = 0
+
+
+AnyEvidence = Evidence | CountEvidence | UtilityEvidence | SumEvidence
 
 
 # ------------------------------------------------------------ public functions
@@ -101,6 +112,8 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
         elif is_tail(clause) and isinstance(found, Evidence):
             values = np.asarray(found.statistic_per_prompt, dtype=np.float64)
             verdicts.append(verify_tail(clause, values, alpha=alpha, unavailable=found.unavailable))
+        elif _is_indicator(clause) and isinstance(found, CountEvidence):
+            verdicts.append(verify_counts(clause, found, alpha=alpha))
         elif _is_plain(clause) and isinstance(found, Evidence):
             verdicts.append(
                 verify_clause(
@@ -163,13 +176,13 @@ def verify_clause(
             "got indicators other than 0 and 1 with single_sample=True; pass single_sample=False"
         )
 
-    bound = float(clause.bound)
     num_violating = int((values > 0).sum())
     if indicator and single_sample:
-        lower = clopper_pearson_lower(num_violating, n, alpha)
-        upper = clopper_pearson_upper(num_violating + unavailable, n, alpha)
-        method = "clopper-pearson"
-    elif clause.hard and num_violating == 0 and math.isfinite(high):
+        counts = CountEvidence(
+            clean=values.size - num_violating, violating=num_violating, unavailable=unavailable
+        )
+        return verify_counts(clause, counts, alpha=alpha)
+    if clause.hard and num_violating == 0 and math.isfinite(high):
         # high * P(any sample of a prompt violates) >= E[f]: its exact bound serves, and is the tighter one
         lower, upper = 0.0, high * clopper_pearson_upper(unavailable, n, alpha)
         method = "clopper-pearson"
@@ -185,6 +198,43 @@ def verify_clause(
         method = "student-t (asymptotic)"
 
     estimate = float(values.mean()) if values.size else math.nan
+    found = samples or _planned_samples(clause)
+    if single_sample:
+        found = 1
+    return _verdict(
+        clause, Bounds(estimate, lower, upper), n=n, num_violating=num_violating, unavailable=unavailable,
+        alpha=alpha, method=method, samples=found,
+    )  # fmt: skip
+
+
+def verify_counts(clause: ir.Clause, counts: CountEvidence, *, alpha: float) -> Verdict:
+    """Verdict of a clause on a share of responses, from counts of one response per prompt (Clopper-Pearson).
+
+    The same as ``verify_clause`` on the indicators themselves, for data that are too many to be kept.
+    Raises: ValueError for a clause whose statistic is not an indicator.
+    """
+    if not _is_indicator(clause):
+        raise ValueError(
+            f"clause `{clause.name}` ({clause.kind}) is no share of responses: use verify_clause"
+        )
+    known = counts.clean + counts.violating
+    n = known + counts.unavailable
+    lower = clopper_pearson_lower(counts.violating, n, alpha)
+    upper = clopper_pearson_upper(counts.violating + counts.unavailable, n, alpha)
+    return _verdict(
+        clause, Bounds(counts.violating / known if known else math.nan, lower, upper), n=n,
+        num_violating=counts.violating, unavailable=counts.unavailable, alpha=alpha, method="clopper-pearson",
+        samples=1,
+    )  # fmt: skip
+
+
+def _verdict(
+    clause: ir.Clause, found: Bounds, *, n: int, num_violating: int, unavailable: int, alpha: float, method: str,
+    samples: int | None,
+) -> Verdict:  # fmt: skip
+    """The verdict of a clause on single responses, shown in the quantity that its author wrote."""
+    bound = float(clause.bound)
+    lower, upper = found.lower, found.upper
     if clause.hard:
         decided: VerdictName = "violated" if num_violating else "inconclusive"
     else:
@@ -196,15 +246,15 @@ def verify_clause(
     low, top = (lower, upper) if scale == 1 else (upper, lower)
     return make_verdict(
         clause,
-        Bounds(offset + scale * estimate, offset + scale * low, offset + scale * top),
+        Bounds(offset + scale * found.estimate, offset + scale * low, offset + scale * top),
         bound=offset + scale * bound,
         n=n,
         verdict=verdict,
         direction="at_most" if scale == 1 else "at_least",
         alpha=alpha,
         method=method,
-        quantity="violation rate" if clause.kind == "violation" else ("probability" if indicator else "mean"),
-        samples=1 if single_sample else (samples or _planned_samples(clause)),
+        quantity=_quantity(clause),
+        samples=samples,
         unavailable=unavailable,
         note=note,
     )
@@ -269,6 +319,16 @@ def verify_accuracy(
 def _is_plain(clause: ir.Clause) -> bool:
     """Whether the clause bounds the mean of its statistic by a number."""
     return not isinstance(clause.statistic, ir.RowsLoss) and not is_sum(clause) and not is_tail(clause)
+
+
+def _is_indicator(clause: ir.Clause) -> bool:
+    return _is_plain(clause) and isinstance(clause.statistic, ir.Indicator)
+
+
+def _quantity(clause: ir.Clause) -> Quantity:
+    if clause.kind == "violation":
+        return "violation rate"
+    return "probability" if isinstance(clause.statistic, ir.Indicator) else "mean"
 
 
 def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:

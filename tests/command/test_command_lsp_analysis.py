@@ -80,7 +80,7 @@ def test_every_word_of_the_language_has_a_sentence() -> None:
     assert set(words.LEVELS) == set(v.LEVELS)
     assert set(words.FIELDS) == {*v.ATTRIBUTE_FIELDS, *v.DOMAIN_FIELDS}
     assert set(words.BACKENDS) == set(v.BACKENDS)
-    assert set(words.UNITS) == set(v.LENGTH_UNITS)
+    assert set(words.CHOICES) == {word for backend in v.BACKENDS.values() for word in backend.choices}
     assert set(words.OUTCOMES) == set(v.OUTCOMES)
     assert set(words.QUANTITIES) | set(v.STATISTICS) == v.RESERVED_NAMES
     for table in vars(words).values():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import word_tokenizer, write_jsonl
 
+from constraintlang_runtime.columns import row_tags, split_domain
 from constraintlang_runtime.data import (
     IGNORED_LABEL,
     TokenRow,
@@ -21,8 +22,6 @@ from constraintlang_runtime.data import (
     next_tokens,
     prediction_sites,
     prompt_rows,
-    row_tags,
-    split_domain,
 )
 from constraintlang_runtime.errors import DataError
 

@@ -14,6 +14,7 @@ from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
 from constraintlang.source import SourceFile, Span
 from constraintlang.tree import names_in
+from constraintlang.vocabulary import BACKENDS
 from constraintlang_compiler.lock.content import content_hash
 from constraintlang_compiler.lock.plugins import find_plugin
 from constraintlang_policies.library import PREFIX, std_path
@@ -21,8 +22,6 @@ from constraintlang_policies.library import PREFIX, std_path
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 BUILT_IN = "built in"
 SCORER_OPTION = "scorer option"
-NEEDS_NOTHING = ("regex", "length")
-MODELS = ("classifier", "logprob")
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,15 @@ def _scorer(info: AttributeInfo, span: Span, place: Place) -> Part:
             f"give the scorer here too, with `--scorer {info.name}=PATH`, or write a backend",
         )  # fmt: skip
     backend = info.backend
-    written = str(backend.arguments[0].value)
-    if backend.function in NEEDS_NOTHING:
+    reads = BACKENDS[backend.function].reads
+    written = str(backend.arguments[0].value) if backend.arguments else ""
+    if reads == "nothing":
         return Part(name, backend.function, written, BUILT_IN, span)
-    if backend.function == "lexicon":
+    if reads == "file":
         if written.startswith(PREFIX):
             return _standard_list(name, written, span)
-        return _file(name, "lexicon", written, _declared(info, place), span)
-    if backend.function in MODELS:
+        return _file(name, backend.function, written, _declared(info, place), span)
+    if reads == "model":
         keywords = {key: str(value.value) for key, value in backend.keywords}
         label = keywords.get("label")
         shown = written if label is None else f"{written}#{label}"

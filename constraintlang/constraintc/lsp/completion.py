@@ -120,12 +120,12 @@ class _Completer:
         if context.type() == "EQUAL":
             yield from self.keywords()
             return
-        if backend == "length":
-            yield from _words(words.UNITS)
         shape = v.BACKENDS.get(backend)
+        if shape is not None and shape.choices:
+            yield from _words({word: words.CHOICES.get(word, "") for word in shape.choices})
         if shape is not None and context.type() == "COMMA":
             for name, kind in shape.keywords.items():
-                yield Completion(name, "word", v.ARGUMENT_WORDS[kind], "", f"{name}=$0")
+                yield Completion(name, "word", v.argument_words(kind, shape), "", f"{name}=$0")
 
     # ------------------------------------------------------------ tests
     def in_test(self) -> Iterator[Completion]:

@@ -14,7 +14,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.checkpoint import STATE_FILE
-from constraintlang_runtime.data import Row, collate, encode_rows, prompt_rows
+from constraintlang_runtime.columns import Row
+from constraintlang_runtime.data import collate, encode_rows, prompt_rows
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.policy import Policy

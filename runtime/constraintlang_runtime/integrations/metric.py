@@ -9,9 +9,8 @@ from constraintlang_compiler.domains import matches
 from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
-from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.evaluate import evidence_of
+from constraintlang_runtime.evidence import evidence_of
 from constraintlang_runtime.integrations.texts import as_text
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify
@@ -41,15 +40,15 @@ def verify_texts(
         )
     if len(set(prompts)) < len(prompts):
         raise DataError("a prompt has several completions", help="give one completion for each prompt")
-    rows = [TokenRow((), (), dict(own), False) for own in tags or [{}] * len(prompts)]
-    expanded = expand_strata(ir, [row.tags for row in rows], None)
+    known = [{}] * len(prompts) if tags is None else tags
+    expanded = expand_strata(ir, known, None)
     clauses = (*sample_clauses(expanded), *compared_clauses(expanded))
     scored = policy.scored(clauses, completions, prompts, tags)
     evidence = {
         clause.id: evidence_of(
             clause,
-            rows,
-            [i for i, row in enumerate(rows) if matches(clause.domain, row.tags)],
+            known,
+            [i for i, row in enumerate(known) if matches(clause.domain, row)],
             scored,
             ({}, {}),
             1,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.attributes import parts_needed
-from constraintlang_compiler.domains import matches
+from constraintlang_compiler.domains import membership
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.pipeline import compile_path, compile_source
 from constraintlang_compiler.scopes import sample_clauses
@@ -126,9 +126,8 @@ class Policy:
         count, tags = len(completions), self._tags(completions, tags)
         scores, parts = self.scored(self.clauses, completions, prompts, tags)
         values = statistics(self.clauses, scores, parts) if count else np.empty((0, len(self.clauses)))
-        inside = np.array(
-            [[matches(clause.domain, row) for clause in self.clauses] for row in tags], dtype=np.bool_
-        ).reshape(count, len(self.clauses))
+        columns = membership([clause.domain for clause in self.clauses], tags)
+        inside = np.stack(columns, axis=1) if columns else np.ones((count, 0), dtype=np.bool_)
         return Judged(values, inside)
 
     def scored(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from constraintlang_runtime.data import CONTENT_COLUMNS
+from constraintlang_runtime.columns import CONTENT_COLUMNS
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.integrations.texts import USUAL_SHAPES, row_texts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from constraintlang_runtime.data import row_tags
+from constraintlang_runtime.columns import row_tags
 from constraintlang_runtime.errors import DataError
 
 USUAL_SHAPES = "`text`, or `prompt` and `completion`, or `messages`"

@@ -29,7 +29,7 @@ STYLES: dict[VerdictName, str] = {
 def verdict_table(
     verdicts: Sequence[Verdict | ClauseResult | Mapping[str, Any]], *, title: str | None = None
 ) -> Table:
-    """One row per clause: clause, domain, kind, n, estimate, interval, bound, verdict.
+    """One row per clause: name with kind and domain below it, n, estimate, interval, bound, verdict.
 
     Takes ``Verdict`` records, their dicts or ``ClauseResult``; print it with ``rich.console.Console``.
     Raises: DataError when a dict lacks a key of the contract.
@@ -38,18 +38,17 @@ def verdict_table(
     clauses = [clause_result(verdict) for verdict in verdicts]
     # a clause without a label is named by its text, which already says its domain and kind
     labelled = any(clause.clause != clause.text for clause in clauses)
-    table.add_column("clause", overflow="fold", min_width=8, ratio=3)
-    if labelled:
-        table.add_column("domain", overflow="fold", style="dim", ratio=2)
-        table.add_column("kind", style="dim", no_wrap=True)
+    table.add_column("clause", overflow="fold", min_width=8)
     for column in ("n", "estimate", "interval", "bound"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for clause in clauses:
-        where = (Text(clause.domain or "all"), Text(clause.kind)) if labelled else ()
+        name = Text(clause.clause)
+        if labelled:
+            where = "" if clause.domain is None else f" in {clause.domain}"
+            name.append(f"\n{clause.kind}{where}", style="dim")
         table.add_row(
-            Text(clause.clause),
-            *where,
+            name,
             f"{clause.n:,}",
             amount(clause, clause.estimate),
             interval(clause),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.data_files import data_path
-from constraintlang_compiler.ir import AttributeRecord, PolicyIR
+from constraintlang_compiler.ir import AttributeRecord, Backend, PolicyIR
 from constraintlang_policies.library import PREFIX
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
@@ -94,23 +95,42 @@ def _build(
         if attribute.name.endswith("@base"):
             help = f"pass a callable in Python that scores under the base model: scorers={{'{attribute.name}': ...}}"
         raise ConfigError(f"no scorer for the attribute `{attribute.name}`", help=help)
-    arguments, keywords = backend.arguments, backend.keywords
-    if backend.kind == "classifier":
-        local = folder / arguments[0]
-        source = str(inside(local, folder, allow_path)) if local.exists() else arguments[0]
-        return ClassifierScorer(
-            source, label=keywords.get("label"), attribute=attribute.name, revision=keywords.get("revision")
+    if backend.kind not in BUILDERS:
+        raise ConfigError(
+            f"attribute `{attribute.name}`: the backend `{backend.kind}` is not run by this release",
+            help=f"bind it with --scorer {attribute.name}=PATH, or pass a callable in Python (scorers={{...}})",
         )
-    if backend.kind == "lexicon":
-        return _lexicon(attribute, file or word_list(arguments[0], folder, allow_path))
-    if backend.kind == "regex":
-        return RegexScorer(arguments[0], flag=attribute.type == "flag")
-    if backend.kind == "length":
-        return LengthScorer(arguments[0])
-    raise ConfigError(
-        f"attribute `{attribute.name}`: the backend `{backend.kind}` is not run by this release",
-        help=f"bind it with --scorer {attribute.name}=PATH, or pass a callable in Python (scorers={{...}})",
-    )
+    return BUILDERS[backend.kind](attribute, backend, Place(folder, file, allow_path))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files and models of a policy are looked for; ``file`` is what the compiler found for the attribute."""
+
+    folder: Path
+    file: Path | None
+    allow_path: bool
+
+    def named_file(self, name: str) -> Path:
+        """The file that a backend names."""
+        return self.file or policy_file(name, self.folder, self.allow_path)
+
+    def model(self, name: str) -> str:
+        """A model below the policy's folder, else an id of the hub."""
+        local = self.folder / name
+        return str(inside(local, self.folder, self.allow_path)) if local.exists() else name
+
+
+Builder = Callable[[AttributeRecord, Backend, Place], Scorer]
+BUILDERS: dict[str, Builder] = {
+    "classifier": lambda attribute, backend, place: ClassifierScorer(
+        place.model(backend.arguments[0]), label=backend.keywords.get("label"), attribute=attribute.name,
+        revision=backend.keywords.get("revision"),
+    ),
+    "lexicon": lambda attribute, backend, place: _lexicon(attribute, place.named_file(backend.arguments[0])),
+    "regex": lambda attribute, backend, place: RegexScorer(backend.arguments[0], flag=attribute.type == "flag"),
+    "length": lambda attribute, backend, place: LengthScorer(backend.arguments[0]),
+}  # fmt: skip
 
 
 def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
@@ -118,7 +138,7 @@ def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
     return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
 
 
-def word_list(name: str, folder: Path, allow_path: bool) -> Path:
+def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
     """The file of a policy that was compiled from text, without a folder."""
     if not name.startswith(PREFIX):
         return inside(data_path(name, folder), folder, allow_path)
@@ -143,7 +163,7 @@ def word_list_reader(
         for attribute in attributes
         if attribute.backend is not None and attribute.name in found
     }
-    return lambda name: read_lexicon(known.get(name) or word_list(name, folder, allow_path))
+    return lambda name: read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
 
 
 def inside(path: Path, folder: Path, allow_path: bool) -> Path:

@@ -21,10 +21,10 @@ class LengthScorer:
     def __init__(self, unit: str) -> None:
         if unit not in UNITS:
             raise ConfigError(f"length: got the unit {unit!r}, expected one of {', '.join(UNITS)}")
-        self._count = UNITS[unit]
+        self.count = UNITS[unit]
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
-        return [float(self._count(text)) for text in completions]
+        return [float(self.count(text)) for text in completions]

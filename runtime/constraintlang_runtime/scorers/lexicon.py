@@ -21,9 +21,10 @@ class LexiconScorer:
     def __init__(self, path: Path, *, ceiling: float = math.inf, flag: bool = False) -> None:
         import ahocorasick
 
-        self._ceiling = 1.0 if flag else ceiling
+        self.ceiling = 1.0 if flag else ceiling
+        self.entries = read_lexicon(path)
         self._automaton = ahocorasick.Automaton()
-        for key, value in read_lexicon(path).items():
+        for key, value in self.entries.items():
             self._automaton.add_word(key, (len(key), value))
         self._automaton.make_automaton()
 
@@ -39,7 +40,12 @@ class LexiconScorer:
             start = end - length + 1
             if _is_boundary(text, start - 1) and _is_boundary(text, end + 1):
                 total += weight
-        return min(round(total, 12), self._ceiling)  # sums such as 0.1 + 0.2 must not straddle a threshold
+        return rounded(total, self.ceiling)
+
+
+def rounded(total: float, ceiling: float) -> float:
+    """A sum of weights as a score: sums such as 0.1 + 0.2 must not straddle a threshold."""
+    return min(round(total, 12), ceiling)
 
 
 def read_lexicon(path: Path) -> dict[str, float]:

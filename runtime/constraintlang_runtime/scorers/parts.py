@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from constraintlang.segments import split
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import Parts, PartScores
-from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.scorers.pool import ScoringPool
+
+if TYPE_CHECKING:
+    from constraintlang_runtime.data import TokenRow
+    from constraintlang_runtime.scorers.pool import ScoringPool
 
 Scored = tuple[dict[str, NDArray[np.float64]], Parts]
 """The scores of whole responses by attribute, and those of their parts."""

@@ -1,4 +1,8 @@
-"""Calls scorers on many texts: each distinct text once, in order of length, with checked results."""
+"""Calls scorers on many texts: each distinct text once, in order of length, with checked results.
+
+Word lists, patterns and lengths cost less than remembering their scores: they are not remembered, and read each text
+in one pass for all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from msgspec.structs import replace
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_runtime.errors import ScorerError
 from constraintlang_runtime.scorers.deadline import Exited, TooSlow, call_within
+from constraintlang_runtime.scorers.fused import FusedScorers, is_quick
 from constraintlang_runtime.scorers.protocol import Scorer
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an error
 
 
 class ScoringPool:
@@ -43,6 +49,7 @@ class ScoringPool:
         self._batch_size = batch_size
         self._max_remembered = max_remembered
         self._timeout = timeout
+        self._fused: dict[tuple[str, ...], FusedScorers] = {}
         self._memory: dict[tuple[str, str, str], float | None] = {}
         self.calls = 0
 
@@ -63,7 +70,9 @@ class ScoringPool:
         wanted = list(self._attributes) if names is None else list(names)
         if len(self._memory) > self._max_remembered:
             self._memory.clear()
-        missing = {name: self._missing(name, prompts, completions) for name in wanted}
+        quick = self._quick([name for name in wanted if is_quick(self._scorers[name])], completions)
+        slow = [name for name in wanted if name not in quick]
+        missing = {name: self._missing(name, prompts, completions) for name in slow}
         total, done = sum(len(indexes) for indexes in missing.values()), 0
         for name, indexes in missing.items():
             for start in range(0, len(indexes), self._batch_size):
@@ -73,15 +82,34 @@ class ScoringPool:
                 if progress is not None:
                     progress(done, total)
         return {
-            name: np.array(
-                [
-                    math.nan if (value := self._memory[name, prompt, completion]) is None else value
-                    for prompt, completion in zip(prompts, completions, strict=True)
-                ],
-                dtype=np.float64,
-            )
+            name: quick[name] if name in quick else self._remembered(name, prompts, completions)
             for name in wanted
         }
+
+    def _quick(self, names: Sequence[str], completions: Sequence[str]) -> dict[str, Floats]:
+        if not names:
+            return {}
+        fused = self._fused.get(tuple(names))
+        if fused is None:
+            fused = self._fused[tuple(names)] = FusedScorers({n: self._scorers[n] for n in names})
+        found = fused(completions)
+        for name, values in found.items():
+            low, high = self._range(name)
+            outside = (values < low - SLACK) | (values > high + SLACK)
+            if outside.any():
+                index = int(np.argmax(outside))
+                raise self._out_of_range(name, completions[index], float(values[index]))
+            np.clip(values, low, high, out=values)
+        return found
+
+    def _remembered(self, name: str, prompts: Sequence[str], completions: Sequence[str]) -> Floats:
+        return np.array(
+            [
+                math.nan if (value := self._memory[name, prompt, completion]) is None else value
+                for prompt, completion in zip(prompts, completions, strict=True)
+            ],
+            dtype=np.float64,
+        )
 
     def _missing(self, name: str, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:
         """Indexes of the first occurrence of each pair not remembered, shortest first."""
@@ -147,19 +175,25 @@ class ScoringPool:
                 f"scorer {name}: returned {number} for {_excerpt(text)}",
                 help="return None where a score is unavailable; NaN and infinities are never scores",
             )
-        attribute = self._attributes[name]
-        slack = 1e-6
-        too_low = attribute.low is not None and number < float(attribute.low) - slack
-        too_high = attribute.high is not None and number > float(attribute.high) + slack
-        if too_low or too_high:
-            raise ScorerError(
-                f"scorer {name}: returned {number} for {_excerpt(text)}, outside the declared range "
-                f"[{attribute.low}, {attribute.high}]",
-                help="declare the attribute's true range in the policy, or rescale the scorer",
-            )
-        low = -math.inf if attribute.low is None else float(attribute.low)
-        high = math.inf if attribute.high is None else float(attribute.high)
+        low, high = self._range(name)
+        if not low - SLACK <= number <= high + SLACK:
+            raise self._out_of_range(name, text, number)
         return min(max(number, low), high)
+
+    def _range(self, name: str) -> tuple[float, float]:
+        attribute = self._attributes[name]
+        return (
+            -math.inf if attribute.low is None else float(attribute.low),
+            math.inf if attribute.high is None else float(attribute.high),
+        )
+
+    def _out_of_range(self, name: str, text: str, number: float) -> ScorerError:
+        attribute = self._attributes[name]
+        return ScorerError(
+            f"scorer {name}: returned {number} for {_excerpt(text)}, outside the declared range "
+            f"[{attribute.low}, {attribute.high}]",
+            help="declare the attribute's true range in the policy, or rescale the scorer",
+        )
 
 
 def _excerpt(text: str) -> str:

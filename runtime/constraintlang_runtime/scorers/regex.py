@@ -23,12 +23,27 @@ class RegexScorer:
                 f"regex: RE2 does not accept {pattern!r}: {error}",
                 help="back-references and look-around need backtracking and are not supported",
             ) from error
+        self.text = pattern
         self._flag = flag
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
+        return [self.score(text) for text in completions]
+
+    def score(self, text: str) -> float:
+        """The score of one text."""
+        text = utf8(text)
         if self._flag:
-            return [float(self._pattern.search(text) is not None) for text in completions]
-        return [float(sum(1 for _ in self._pattern.finditer(text))) for text in completions]
+            return float(self._pattern.search(text) is not None)
+        return float(sum(1 for _ in self._pattern.finditer(text)))
+
+
+def utf8(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair becomes a replacement character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text

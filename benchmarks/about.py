@@ -10,13 +10,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("lark", "msgspec", "google-re2", "rfc8785")
+PACKAGES = ("lark", "msgspec", "numpy", "google-re2", "pyahocorasick", "rfc8785")
 
 
 def about(script: str, arguments: list[str], seed: int) -> dict[str, object]:
     """What has to stand beside a result."""
     return {
-        "command": shlex.join(["python", f"benchmarks/language/{script}", *arguments]),
+        "command": shlex.join(["python", f"benchmarks/{script}", *arguments]),
         "commit": _commit(),
         "seed": seed,
         "python": sys.version.split()[0],

@@ -1,0 +1,23 @@
+"""Which columns of a row are content, which are tags, and how a data file is named; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CONTENT_COLUMNS = ("text", "prompt", "completion", "messages")
+
+Row = dict[str, Any]
+
+
+def split_domain(spec: str) -> tuple[str | None, str]:
+    """``chat=rows.jsonl`` -> ("chat", "rows.jsonl"); a path that merely contains ``=`` after a separator is kept."""
+    head, equals, tail = spec.partition("=")
+    if equals and head and not any(mark in head for mark in "/\\."):
+        return head, tail
+    return None, spec
+
+
+def row_tags(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything in a row that is not content: its domain and other tags."""
+    return {key: value for key, value in row.items() if key not in CONTENT_COLUMNS and value is not None}

@@ -1,0 +1,220 @@
+"""Rows of a data file, one batch after another, from any row on; nothing but the batch is held."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from constraintlang_runtime.columns import Row, split_domain
+from constraintlang_runtime.errors import ConfigError, DataError
+
+MAX_FIELD = 1 << 30  # characters of one CSV field
+ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet", ".txt")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the next row begins: rows before it, and bytes where the format can be entered at one."""
+
+    row: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Some rows of a source, the position behind them, and the part of the source that lies before it, if known."""
+
+    rows: list[Row]
+    first: int
+    end: Position
+    done: float | None
+
+
+class RowStream:
+    """``[DOMAIN=]FILE_OR_ID``: JSON lines (also gzipped), CSV, Parquet, lines of text, ``-`` for JSON lines on
+    standard input, or a data set of the hub, ``owner/name[:split]``.
+
+    Raises: DataError for a source that does not exist or cannot be read, with the row.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self.domain, self.source = split_domain(spec)
+        self.path = Path(self.source)
+        self.kind = self._kind()
+
+    def _kind(self) -> str:
+        if self.source == "-":
+            return ".jsonl"
+        for ending in ENDINGS:
+            if self.source.endswith(ending):
+                if not self.path.is_file():
+                    raise DataError(
+                        f"--data: no file `{self.source}`", help=f"looked in {Path.cwd()}; check the path"
+                    )
+                return ending
+        if self.path.exists():
+            raise DataError(
+                f"--data: cannot tell the format of `{self.source}` from its ending",
+                help=f"use one of {', '.join(ENDINGS)}",
+            )
+        return "hub"
+
+    def batches(self, size: int, start: Position) -> Iterator[RowBatch]:
+        """The rows from ``start`` on, ``size`` at a time."""
+        readers = {".jsonl": self._json_lines, ".jsonl.gz": self._json_lines, ".txt": self._json_lines,
+                   ".csv": self._csv, ".parquet": self._parquet, "hub": self._hub}  # fmt: skip
+        try:
+            for batch in readers[self.kind](size, start):
+                if self.domain is not None:
+                    for row in batch.rows:
+                        row["domain"] = self.domain
+                yield batch
+        except (OSError, EOFError) as error:
+            raise DataError(
+                f"--data: cannot read `{self.source}`: {error}", help="check that the file is whole"
+            ) from error
+
+    # ------------------------------------------------------------ formats
+    def _open(self) -> Any:
+        if self.source == "-":
+            return sys.stdin.buffer
+        return gzip.open(self.path) if self.kind == ".jsonl.gz" else self.path.open("rb")
+
+    def _json_lines(self, size: int, start: Position) -> Iterator[RowBatch]:
+        decode = msgspec.json.Decoder(dict[str, Any]).decode
+        is_text = self.kind == ".txt"
+        seeks = self.kind != ".jsonl.gz" and self.source != "-"
+        total = self.path.stat().st_size if seeks else None
+        with self._open() as file:
+            if seeks:
+                file.seek(start.offset)
+            elif start.row:
+                for _ in islice(file, start.row):
+                    pass
+            number, offset = start.row, start.offset
+            while lines := list(islice(file, size)):
+                rows: list[Row] = []
+                for line in lines:
+                    number += 1
+                    if number == 1:
+                        line = line.removeprefix(b"\xef\xbb\xbf")
+                    if not line.strip():
+                        continue
+                    rows.append(
+                        {"text": self._text(line, number)} if is_text else self._object(decode, line, number)
+                    )
+                offset += sum(map(len, lines))
+                done = None if total is None else offset / max(1, total)
+                yield RowBatch(rows, number - len(lines), Position(number, offset), done)
+
+    def _object(self, decode: Any, line: bytes, number: int) -> Row:
+        try:
+            return decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._tolerant(line, number)
+
+    def _tolerant(self, line: bytes, number: int) -> Row:
+        """What Python's own reader accepts and the fast one does not: NaN, half a surrogate pair."""
+        import json
+
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"--data: line {number} of `{self.source}` is not JSON: {error}",
+                help="write one JSON object a line",
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(
+                f"--data: line {number} of `{self.source}` is a JSON {type(row).__name__}, expected an object",
+                help='write rows such as {"prompt": "...", "completion": "..."}',
+            )
+        return row
+
+    def _text(self, line: bytes, number: int) -> str:
+        try:
+            return line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"--data: line {number} of `{self.source}` is not UTF-8", help="save the file as UTF-8"
+            ) from error
+
+    def _csv(self, size: int, start: Position) -> Iterator[RowBatch]:
+        csv.field_size_limit(MAX_FIELD)
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                for _ in islice(reader, start.row):
+                    pass
+                number = start.row
+                while rows := list(islice(reader, size)):
+                    number += len(rows)
+                    for row in rows:
+                        row.pop(None, None)  # cells beyond the header
+                    yield RowBatch(rows, number - len(rows), Position(number), None)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(
+                f"--data: cannot read `{self.source}`: {error}",
+                help="the file must be CSV in UTF-8 with a header",
+            ) from error
+
+    def _parquet(self, size: int, start: Position) -> Iterator[RowBatch]:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise ConfigError(
+                "reading Parquet needs the package pyarrow", help="pip install 'constraintlang[train]'"
+            ) from None
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                total, number = file.metadata.num_rows, start.row
+                groups: list[int] = []
+                skipped = 0
+                for group in range(file.metadata.num_row_groups):
+                    length = file.metadata.row_group(group).num_rows
+                    if skipped + length <= start.row and not groups:
+                        skipped += length
+                    else:
+                        groups.append(group)
+                ahead = start.row - skipped
+                for part in file.iter_batches(batch_size=size, row_groups=groups):
+                    rows = part.to_pylist()[ahead:]
+                    ahead = max(0, ahead - part.num_rows)
+                    if rows:
+                        number += len(rows)
+                        yield RowBatch(rows, number - len(rows), Position(number), number / max(1, total))
+        except pyarrow.ArrowException as error:
+            raise DataError(
+                f"--data: cannot read `{self.source}`: {error}", help="check that the file is whole"
+            ) from error
+
+    def _hub(self, size: int, start: Position) -> Iterator[RowBatch]:
+        try:
+            import datasets
+        except ImportError:
+            raise ConfigError(
+                f"--data: no file `{self.source}`, and data sets of the hub need the package datasets",
+                help="check the path, or pip install 'constraintlang[train]'",
+            ) from None
+        name, _, split = self.source.partition(":")
+        try:
+            rows = iter(datasets.load_dataset(name, split=split or "train", streaming=True).skip(start.row))
+            number = start.row
+            while part := [dict(row) for row in islice(rows, size)]:
+                number += len(part)
+                yield RowBatch(part, number - len(part), Position(number), None)
+        except Exception as error:  # every reader raises its own kind
+            raise DataError(
+                f"--data: `{self.source}` is neither a file here nor a data set that can be loaded "
+                f"({type(error).__name__})",
+                help=f"looked in {Path.cwd()}; check the path, or the id and the network",
+            ) from error

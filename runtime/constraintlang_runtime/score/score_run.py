@@ -1,0 +1,204 @@
+"""``constraintc score``: judge every row of existing data, streaming, and sum up what the rows say of the policy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from constraintlang_compiler.artifact import CompiledPolicy, write_whole
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.domains import matches
+from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.measurements import reads_base_model
+from constraintlang_compiler.strata import expand_strata
+from constraintlang_runtime.columns import split_domain
+from constraintlang_runtime.errors import ConfigError, ScorerError
+from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FILE, Audit, Progress
+from constraintlang_runtime.score.row_stream import Position, RowStream
+from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
+from constraintlang_runtime.verdicts import Verdict
+
+BATCH = 4096
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What to judge and where the result goes; the names are those of the command's flags."""
+
+    data: tuple[str, ...]
+    scorer: tuple[str, ...] = ()
+    output: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    batch_size: int = BATCH
+    scorer_timeout: float | None = DEFAULT_TIMEOUT
+    allow_path: bool = False
+
+    def __post_init__(self) -> None:
+        check_timeout(self.scorer_timeout)
+        if self.batch_size < 1:
+            raise ConfigError(f"--batch_size: got {self.batch_size}, expected at least 1")
+        if self.resume and self.output is None:
+            raise ConfigError("--resume needs the folder to go on in", help="add --output DIR")
+
+
+@dataclass
+class ScoreResult:
+    """Verdicts on the law that the rows were drawn from, and how many rows satisfy the policy."""
+
+    verdicts: list[Verdict]
+    rows: int
+    satisfied: int
+    violating: int
+    undecided: int
+    not_judged: list[dict[str, str]]
+    seconds: float
+    settings: dict[str, Any]
+    policy: str
+    unavailable: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        found = {"clauses": [verdict.to_dict() for verdict in self.verdicts], **asdict(self)}
+        del found["verdicts"]
+        return {**found, "seconds": round(self.seconds, 2)}
+
+
+def score_run(
+    policy: CompiledPolicy, settings: ScoreSettings, *, folder: Path, progress: Progress | None = None
+) -> ScoreResult:
+    """Judge the rows; with ``output`` write a record per row and go on from there after a kill.
+
+    Raises: ConfigError, DataError, ScorerError; what was written before stays, and ``resume`` goes on behind it.
+    """
+    streams = [RowStream(spec) for spec in settings.data]
+    policy, not_judged = _judged(policy, streams, settings.batch_size)
+    scorers = bind_scorers(
+        policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
+        allow_path=settings.allow_path,
+    )  # fmt: skip
+    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    with _workplace(settings) as place:
+        audit = Audit(
+            policy, pool, place, _fingerprint(policy, settings), records=settings.output is not None
+        )
+        if settings.resume:
+            audit.load()
+        elif settings.output is not None:
+            audit.clear()
+        audit.run(streams, settings.batch_size, progress)
+        result = ScoreResult(
+            audit.verdicts(), audit.rows, audit.satisfied, audit.violating, audit.undecided, not_judged,
+            audit.seconds, asdict(settings), policy.semantic_hash,
+            dict(audit.unavailable),
+        )  # fmt: skip
+        if settings.output is not None:
+            audit.save()
+            summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
+            write_whole(place / SUMMARY_FILE, summary.encode() + b"\n")
+    return result
+
+
+def _judged(
+    policy: CompiledPolicy, streams: Sequence[RowStream], size: int
+) -> tuple[CompiledPolicy, list[dict[str, str]]]:
+    """The policy with the clauses that texts decide, its strata written out; and the other clauses, with the reason."""
+    kept, left = [], []
+    for clause in policy.ir.clauses:
+        reason = None
+        if clause.kind == "utility":
+            reason = "it is about a model's loss on rows"
+        elif reads_base_model(clause):
+            reason = "it compares with what the base model writes"
+        elif "tokens" in parts_needed([clause]):
+            reason = "it speaks of tokens, and texts have none"
+        if reason is None:
+            kept.append(clause)
+        else:
+            left.append({"clause": clause.name, "reason": reason})
+    if not kept:
+        raise ConfigError(
+            f"texts decide no clause of the policy: `{left[0]['clause']}`, {left[0]['reason']}" if left else
+            "the policy has no clauses",
+            help="verify it with `constraintc eval`, which has the model",
+        )  # fmt: skip
+    needed = {key.removesuffix("@base") for key in attributes_needed(kept)}
+    needed |= {key.removesuffix("@base") for keys in parts_needed(kept).values() for key in keys}
+    attributes = tuple(one for one in policy.ir.attributes if one.name in needed)
+    ir = structs.replace(policy.ir, clauses=tuple(kept), attributes=attributes)
+    if any(clause.per for clause in kept):
+        ir = expand_strata(
+            ir, _distinct_tags(streams, {key for clause in kept for key in clause.per}, size, kept)
+        )
+    return replace(policy, ir=ir), left
+
+
+def _distinct_tags(
+    streams: Sequence[RowStream], keys: set[str], size: int, clauses: Sequence[Clause]
+) -> list[dict[str, Any]]:
+    """One row of tags for each combination of stratum and domains: strata must be known before the rows are judged."""
+    if any(stream.source == "-" for stream in streams):
+        raise ConfigError(
+            "`per` needs a first look at the data, and standard input can be read once", help="name a file"
+        )
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for stream in streams:
+        for batch in stream.batches(size, Position()):
+            for row in batch.rows:
+                scope = tuple(matches(clause.domain, row) for clause in clauses)
+                found.setdefault((scope, *(str(row.get(key)) for key in sorted(keys))), row)
+    return [{key: value for key, value in row.items() if value is not None} for row in found.values()]
+
+
+@contextmanager
+def _workplace(settings: ScoreSettings) -> Iterator[Path]:
+    """The output folder, or one that is gone when the audit ends."""
+    if settings.output is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
+    place = Path(settings.output)
+    occupied = place.is_dir() and any(place.iterdir())
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"--output: `{place}` is a file", help="name a folder")
+    if occupied and not (settings.resume or settings.overwrite):
+        raise ConfigError(
+            f"--output: `{place}` is not empty",
+            help="add --resume to go on with the audit in it, --overwrite to start over, or name another folder",
+        )
+    if occupied and settings.overwrite and not any((place / n).exists() for n in (STATE_FILE, ROWS_FILE)):
+        raise ConfigError(
+            f"--output: `{place}` is not empty and not the output of `constraintc score`",
+            help="name another folder",
+        )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+    except OSError as error:
+        raise ScorerError(
+            f"cannot write the audit to `{place}`: {error.strerror}",
+            help="free space there; --resume goes on from the last state on disk",
+        ) from error
+
+
+def _fingerprint(policy: CompiledPolicy, settings: ScoreSettings) -> str:
+    content = {
+        "policy": policy.semantic_hash,
+        "clauses": [clause.id for clause in policy.ir.clauses],
+        "data": list(settings.data),
+        "scorer": list(settings.scorer),
+        "sizes": [
+            path.stat().st_size for spec in settings.data if (path := Path(split_domain(spec)[1])).is_file()
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
