@@ -11,7 +11,16 @@ from jaxtyping import install_import_hook
 from tiny_models import World, write_classifier, write_world
 
 # Shapes and types of what computes are checked at every call of every test.
-TENSOR_MODULES = ("anchor", "auxiliary", "decoding", "fitting", "penalty", "projection", "regularizer")
+TENSOR_MODULES = (
+    "anchor",
+    "auxiliary",
+    "decoding",
+    "decoding_search",
+    "fitting",
+    "penalty",
+    "projection",
+    "regularizer",
+)
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
 
 # The same examples everywhere, so that a red test is about the change; `--hypothesis-profile=search` looks further.

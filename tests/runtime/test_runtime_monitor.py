@@ -88,6 +88,17 @@ def test_verdicts_come_as_soon_as_they_are_certain() -> None:
     }  # fmt: skip
 
 
+def test_conditions_are_joined_by_what_is_known_of_each() -> None:
+    text = POLICY + "one: always (sorry or over sentences (globally not rude))\n"
+    text += "both: always (sorry and over sentences (globally not rude))\n"
+    monitor = policy(text).monitor(clauses=["one", "both"])
+    monitor.feed("You. ")
+    assert monitor.verdicts == {"one": PrefixVerdict.PRESUMABLY_TRUE, "both": PrefixVerdict.PRESUMABLY_FALSE}
+    assert monitor.feed("bad. ") == {"both": False}
+    assert monitor.verdicts["one"] is PrefixVerdict.PRESUMABLY_FALSE
+    assert monitor.feed("sorry") == {"one": True}
+
+
 def test_turns_end_where_the_next_begins() -> None:
     text = 'edition 1\nattribute rude: flag { backend = regex(re"bad") }\nt: always over turns (globally not rude)\n'
     monitor = policy(text).monitor()
@@ -187,5 +198,11 @@ def test_rows_have_their_own_tags_and_other_rows_begin_anew() -> None:
         False,
         False,
     ]  # a new call: the prompt does not count
+    # what follows an end fills the batch up
+    end = tokenizer.eos_token_id
+    assert stops([[good, good, good, end], [good, good, good, good]]) == [False, False]
+    assert stops([[good, good, good, end, bad], [good, good, good, good, bad]]) == [False, False]
+    assert stops([[good, good, good, end, bad, good]] * 2) == [False, False]
+    assert stopping.monitors[0].text == "good"
     with pytest.raises(ConfigError, match="nothing is known of `short`"):
         own.stopping_criteria(tokenizer, clauses=["short"])

@@ -90,6 +90,12 @@ def test_a_small_budget_is_no_worse_than_greedy(exponent: float) -> None:
         for x, (small, large) in enumerate(zip(tight, wide, strict=True)):
             assert small.steps <= 5
             assert large.best[0].score >= small.best[0].score
+            best = (log_p + exponent * log_psi)[x].max()
+            for result in (small, large):
+                top = result.best[0]
+                assert top.score == pytest.approx(top.log_prob + exponent * top.log_potential, abs=1e-6)
+                # a budget that ran out is no proof
+                assert exponent != 1.0 or not result.is_exhausted or top.score > best - 1e-4
             if exponent == 1.0:
                 n = case.world.sequences.index(greedy(case, duals, x))
                 first = (log_p + log_psi)[x, n]
