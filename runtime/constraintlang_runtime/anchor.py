@@ -68,13 +68,23 @@ class Anchor:
             torch.clear_autocast_cache()
 
     @contextlib.contextmanager
-    def _reading(self, made: Layout, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
-        """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings."""
+    def _reading(
+        self,
+        made: Layout,
+        sites: Bool[Tensor, "B T"],
+        logits_at: int | None,
+        wanted: Bool[Tensor, "B T"] | None = None,
+    ) -> Iterator[None]:
+        """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings.
+
+        ``wanted`` are the sites to read, all of them unless given; the running mean goes over all sites anyway.
+        """
+        at = sites if wanted is None else wanted
 
         def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = made.to_rows(args[0].detach())
-            self._captured.append(torch.cat([hidden[sites], running_mean(hidden, sites)[sites]], dim=-1))
-            return (hidden[sites][:logits_at][None], *args[1:])
+            self._captured.append(torch.cat([hidden[at], running_mean(hidden, sites)[at]], dim=-1))
+            return (hidden[at][:logits_at][None], *args[1:])
 
         was_training = self.model.training
         self.model.eval()
@@ -97,9 +107,18 @@ class Anchor:
         """The features alone, without the cost of the vocabulary."""
         return self._read(batch, sites, 1)[1]
 
-    def _read(self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None) -> tuple[Tensor, Tensor]:
+    def read_last(
+        self, batch: Batch, sites: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B F"]]:
+        """Logits and features at the last site of every row alone; every row has one."""
+        last = sites & (sites.flip(1).cumsum(1).flip(1) == 1)
+        return self._read(batch, sites, None, last)
+
+    def _read(
+        self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None, wanted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         made = layout(batch)
-        with self._reading(made, sites, logits_at):
+        with self._reading(made, sites, logits_at, wanted):
             logits = self.model(**made.inputs).logits
             return logits[0].detach(), self._captured[-1]
 

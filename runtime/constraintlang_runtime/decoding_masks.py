@@ -22,8 +22,7 @@ from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
 from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyError
 from constraintlang_compiler.render import negation
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.binding import policy_file
-from constraintlang_runtime.scorers.lexicon import read_lexicon
+from constraintlang_runtime.scorers.binding import word_list_reader
 
 
 class LanguageMask(LogitsProcessor):
@@ -93,15 +92,7 @@ def language_mask(
     """
     attributes = {attribute.name: attribute for attribute in policy.attributes}
 
-    known = {
-        attribute.backend.arguments[0]: (files or {})[attribute.name]
-        for attribute in policy.attributes
-        if attribute.backend is not None and attribute.name in (files or {})
-    }
-
-    def read(name: str) -> dict[str, float]:
-        return read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
-
+    read = word_list_reader(policy.attributes, folder, files, allow_path)
     language, budget = None, Budget()
     for clause in clauses:
         try:
@@ -148,5 +139,5 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
 def _not_masked(clause: Clause, reason: str) -> ConfigError:
     return ConfigError(
         f"the clause `{clause.name}` cannot be masked: {reason}",
-        help="mask by clauses about regular expressions and word lists; use `constraintc generate --reject` for others",
+        help="mask by clauses about regular expressions and word lists; for others use `--decoding rejection`",
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.report.data import ReportData, report_data
+from constraintlang_runtime.report.history import read_history
 
 SHOWN_SAMPLES = 400
 
@@ -51,14 +52,12 @@ def assemble(
                 "training, so its verdicts say less about new prompts."
             )
     provenance: dict[str, Any] = {}
-    curves: dict[str, Any] = {}
-    bounds: dict[str, float] = {}
-    set_points: dict[str, float] = {}
-    events: list[dict[str, Any]] = []
+    series: dict[str, Any] = {}
     candidates: list[dict[str, Any]] = []
     if run is not None:
         record = read_json(run / "constraint" / "run.json")
-        curves, bounds, set_points, events = _curves(record["history"])
+        kinds = {clause["clause"]: clause["kind"] for report in reports for clause in report["clauses"]}
+        series = read_history(record["history"], kinds)
         candidates = [_candidate(found) for found in record.get("selection", ())]
         said += [_budget_note(found) for found in record.get("preserve", ())]
         provenance = {
@@ -75,11 +74,8 @@ def assemble(
             "title": title,
             "policy_text": policy_text,
             "systems": reports,
-            "curves": curves,
-            "bounds": bounds,
-            "set_points": set_points,
-            "events": events,
             "candidates": candidates,
+            **series,
             "provenance": provenance,
             "notes": said,
         }
@@ -169,49 +165,3 @@ def _samples(path: Path) -> list[dict[str, Any]]:
                 f"line {number} of `{path}` is no sample of `constraintc eval`", help=again
             ) from error
     return shown
-
-
-def _curves(
-    history: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float], dict[str, float], list[dict[str, Any]]]:
-    """Series of the measured values per clause, duals, loss terms; bounds and set-points keyed by clause."""
-    curves: dict[str, list[dict[str, Any]]] = {}
-    bounds: dict[str, float] = {}
-    set_points: dict[str, float] = {}
-    events: list[dict[str, Any]] = []
-    for record in history:
-        step = record.get("step", 0)
-        if not events and any(key.endswith("/dual") for key in record):
-            events.append({"step": step, "label": "regularizer on"})
-        for key, value in record.items():
-            if key.startswith("constraint/"):
-                clause, _, quantity = key.removeprefix("constraint/").rpartition("/")
-                if quantity == "value":
-                    error = 1.96 * record[f"constraint/{clause}/standard_error"]
-                    curves.setdefault("violation_rate", []).append(
-                        {
-                            "step": step,
-                            "value": value,
-                            "domain": clause,
-                            "lower": max(0.0, value - error),
-                            "upper": value + error,
-                        }
-                    )
-                elif quantity == "dual":
-                    curves.setdefault("dual", []).append({"step": step, "value": value, "domain": clause})
-                elif quantity == "bound":
-                    bounds[clause] = value
-                elif quantity == "set_point":
-                    set_points[clause] = value
-            elif key.startswith("preserve/") and key.endswith("/spent"):
-                clause = key.removeprefix("preserve/").removesuffix("/spent")
-                spent = max(
-                    0.0, value
-                )  # rows that the model now knows better than the start model spend nothing
-                curves.setdefault("budget", []).append({"step": step, "value": spent, "domain": clause})
-            elif key == "loss_lm":
-                curves.setdefault("loss", []).append({"step": step, "value": value, "domain": "corpus"})
-            elif key.startswith("loss_regularizer/"):
-                group = key.removeprefix("loss_regularizer/")
-                curves.setdefault("regularizer", []).append({"step": step, "value": value, "domain": group})
-    return curves, bounds, set_points, events
