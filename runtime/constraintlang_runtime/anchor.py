@@ -107,15 +107,20 @@ class Anchor:
 
         Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
         """
-        with torch.no_grad(), self.in_place():
-            logits = self.head(features[:, : self.head.weight.shape[1]])
+        with torch.no_grad():
+            return self.output_logits(features[:, : self.head.weight.shape[1]]).detach()
+
+    def output_logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+        """Logits of last hidden states. Gradient: to them, and to the embeddings where they ask for one."""
+        with self.in_place():
+            logits = self.head(hidden.to(self.head.weight.dtype))
             config = self.model.config.get_text_config()
             scaling = getattr(config, "logits_scaling", None)
             scale = getattr(config, "logit_scale", None)
             cap = getattr(config, "final_logit_softcapping", None)
             logits = logits / scaling if scaling else logits
             logits = logits * scale if scale else logits
-            return (torch.tanh(logits / cap) * cap if cap else logits).detach()
+            return torch.tanh(logits / cap) * cap if cap else logits
 
     def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
         """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""

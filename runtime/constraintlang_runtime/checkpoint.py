@@ -21,7 +21,7 @@ from constraintlang_compiler.artifact import write_whole
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import from_record
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import TrainingError
@@ -50,7 +50,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "fitted_exponent": group.fitted_exponent,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
-                "head": None if group.head is None else _head_shape(group.head),
+                "head": None if group.head is None else group.head.record(),
             }
         )
         if group.head is not None:
@@ -60,7 +60,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 2, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": 3, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.target = None if record["target"] is None else _target(record["target"])
         if record["head"] is not None:
             prefix = f"{number}.head."
-            group.head = AuxiliaryHead(**record["head"]).to(device).requires_grad_(False).eval()
+            group.head = from_record(record["head"]).to(device).requires_grad_(False).eval()
             group.head.load_state_dict(
                 {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             )
@@ -140,17 +140,6 @@ def publish(staged: Path, final: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old or the new one, never half."""
     write_whole(path, text.encode())
-
-
-def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:
-    return {
-        "features": head.norm.num_channels,
-        "vocab_size": head.token_factors.shape[0],
-        "num_bins": head.num_bins,
-        "rank": head.token_factors.shape[1],
-        "width": head.skip.out_features,
-        "dropout": head.dropout,
-    }
 
 
 def _target_record(target: Target) -> dict[str, Any]:

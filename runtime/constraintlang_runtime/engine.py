@@ -198,6 +198,13 @@ class ConstraintEngine:
             self.anchor = Anchor(model)
         else:
             self.anchor = Anchor.snapshot(model)
+        self._attach()
+
+    def _attach(self) -> None:
+        """Tell every auxiliary model which anchor it stands beside."""
+        for group in self.groups:
+            if group.head is not None and self.anchor is not None:
+                group.head.attach(self.anchor)
 
     def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
         """``_fit`` in one process and its outcome in all, so that no rounding sets them apart."""
@@ -214,6 +221,7 @@ class ConstraintEngine:
             raise outcome
         assert self.anchor is not None
         group.take_fitted(state, next(self.anchor.model.parameters()).device)
+        self._attach()
         return outcome
 
     def _fit(
@@ -290,6 +298,7 @@ class ConstraintEngine:
         if extra["has_anchor"]:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
+                self._attach()
             else:
                 self._take_anchor(model)
         return extra

@@ -8,7 +8,7 @@ from torch import Tensor
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
 from constraintlang_runtime.groups import Group, prompt_log_potential
-from constraintlang_runtime.regularizer import Divergence, log_values, target_log_probs, token_divergence
+from constraintlang_runtime.regularizer import Divergence, target_log_probs, token_divergence
 from constraintlang_runtime.settings import RegularizerConfig
 
 
@@ -56,15 +56,16 @@ def _divergence_sum(
     part = Batch(batch.input_ids[rows], batch.attention_mask[rows], batch.labels[rows], batch.region[rows])
     sites = prediction_sites(part.region)
     anchor_logits, features = anchor.read(part, sites)
+    inputs = group.head.inputs(part, sites, features)
     student = student_logits[rows][sites]
-    potential = _site_potential(group, sites, anchor_logits, features, config).to(student.device)
+    potential = _site_potential(group, sites, anchor_logits, inputs, config).to(student.device)
     total = student_logits.new_zeros(())
     kind: Divergence = config.divergence  # type: ignore[assignment]
     for start in range(0, len(student), config.chunk_sites):
         window = slice(start, start + config.chunk_sites)
         with torch.no_grad():
             log_potential = potential if potential.dim() == 1 else potential[window]
-            value = log_values(group.head.all_tokens(features[window]), log_potential)
+            value = group.head.log_values(inputs[window], log_potential)
             target = target_log_probs(anchor_logits[window], group.exponent * value)
         student_log_probs = torch.log_softmax(student[window].float(), dim=-1)
         total = total + token_divergence(student_log_probs, target, kind).sum()
@@ -72,7 +73,7 @@ def _divergence_sum(
 
 
 def _site_potential(
-    group: Group, sites: Tensor, anchor_logits: Tensor, features: Tensor, config: RegularizerConfig
+    group: Group, sites: Tensor, anchor_logits: Tensor, inputs: Tensor, config: RegularizerConfig
 ) -> Tensor:
     """log ψ: [M] for the whole group, or [S, M] from each row's own prompt with ``--adaptive prompt``."""
     if config.adaptive != "prompt":
@@ -82,7 +83,7 @@ def _site_potential(
     first = torch.ones_like(row, dtype=torch.bool)
     first[1:] = row[1:] != row[:-1]
     with torch.no_grad():
-        success = group.head.prefix_law(features[first], anchor_logits[first]).exp()[:, 0].cpu()
+        success = group.head.prefix_law(inputs[first], anchor_logits[first]).exp()[:, 0].cpu()
     per_row = prompt_log_potential(group, success)
     return per_row[torch.cumsum(first.long(), 0).cpu() - 1]
 

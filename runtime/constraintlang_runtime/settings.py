@@ -15,6 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
+    "auxiliary": ("head", "transformer", "adapter"),
 }
 
 
@@ -117,8 +118,18 @@ class ConstraintSettings:
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
-    auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
+    auxiliary: str = field(
+        default="head",
+        metadata={
+            "help": "auxiliary model: a head on hidden states, a transformer of its own, or an adapter of p_ref "
+            "(one binary clause)"
+        },
+    )
+    auxiliary_layers: int = field(default=2, metadata={"help": "layers of a `transformer` auxiliary model"})
+    auxiliary_rank: int = field(
+        default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
+    )
+    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model"})
     auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
     auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
     auxiliary_weight_decay: float = field(
@@ -159,7 +170,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule"):
+        for name in ("method", "schedule", "auxiliary"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -171,6 +182,7 @@ class ConstraintSettings:
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
+            "auxiliary_layers",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -182,6 +194,10 @@ class ConstraintSettings:
         for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.auxiliary == "adapter" and self.consistency_weight > 0:
+            raise ConfigError(
+                "consistency_weight: an `adapter` is consistent by construction", help="leave it out"
+            )
         if self.potential_exponent is not None and self.potential_exponent <= 0:
             raise ConfigError(
                 f"potential_exponent: got {self.potential_exponent}, expected a positive number or nothing"
