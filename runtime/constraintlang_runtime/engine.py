@@ -178,7 +178,7 @@ class ConstraintEngine:
                 first=number == 0, starts=starts,
             )  # fmt: skip
             clock.lap("scoring")
-            logs: dict[str, float] = {}
+            logs: dict[str, Any] = {}
             if group.is_active and not starts:
                 control_group(group, found)
             if refits and step < self.max_steps:
@@ -206,11 +206,11 @@ class ConstraintEngine:
             if group.head is not None and self.anchor is not None:
                 group.head.attach(self.anchor)
 
-    def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
+    def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, Any]:
         """``_fit`` in one process and its outcome in all, so that no rounding sets them apart."""
         chosen = corpus_sample(group, self.config, len(found.rows), seed)
         corpus = ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
-        outcome: dict[str, float] | Exception = {}
+        outcome: dict[str, Any] | Exception = {}
         if rank_and_size()[0] == 0:
             try:
                 outcome = self._fit(group, found, corpus, seed, starts)
@@ -226,16 +226,17 @@ class ConstraintEngine:
 
     def _fit(
         self, group: Group, found: Measurement, corpus: ScoredCorpus | None, seed: int, starts: bool
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         assert self.anchor is not None
         fitted = fit_auxiliary(
             group, self.anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
             progress=self.progress, corpus=corpus,
         )  # fmt: skip
-        logs = {
+        logs: dict[str, Any] = {
             "auxiliary/heldout_loss": fitted.report.heldout_loss,
             "auxiliary/constant_loss": fitted.report.constant_loss,
             "auxiliary/calibration_error": fitted.report.calibration_error,
+            "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in fitted.report.curve],
         }
         if starts:
             logs |= start_controllers(group, fitted.law, found, self.config, len(self.policy.ir.clauses))
@@ -323,7 +324,7 @@ def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def round_record(group: Group, found: Measurement, logs: dict[str, float]) -> dict[str, Any]:
+def round_record(group: Group, found: Measurement, logs: dict[str, Any]) -> dict[str, Any]:
     """What a round logs of one group: its own keys under its name, and a family of keys per clause."""
     record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
     states = (

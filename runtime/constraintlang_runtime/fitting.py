@@ -72,10 +72,11 @@ def read_features(
         raise TrainingError(
             "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
         )
-    names = ("features", "tokens", "bins", "sequence", "follows")
     return AuxiliaryData(
-        *(torch.cat([getattr(p, name) for p in parts]) for name in names), rows=[rows[i] for i in kept]
-    )
+        torch.cat([p.features for p in parts]), torch.cat([p.tokens for p in parts]),
+        torch.cat([p.bins for p in parts]), torch.cat([p.sequence for p in parts]),
+        torch.cat([p.follows for p in parts]), [rows[i] for i in kept],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def fit_auxiliary(
     is_new = group.head is None
     if group.head is None:
         with seeded(derived_seed(seed, "auxiliary")):
-            group.head = make_auxiliary(anchor, config, group.target.num_bins, good_bin=good_bin(group, config))
+            group.head = make_auxiliary(
+                anchor, config, group.target.num_bins, good_bin=good_bin(group, config)
+            )
     lm_device = next(anchor.model.parameters()).device
     head = group.head.to(lm_device).requires_grad_(True)
     head.attach(anchor)

@@ -1,4 +1,4 @@
-"""The form `adapter`: a low-rank change of the anchor whose log-ratio to the anchor is the potential (DiNADO, merged)."""
+"""The form `adapter`: a low-rank change of the anchor whose log-ratio to it is the potential (DiNADO's "merge")."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from constraintlang_runtime.anchor import Anchor
 
 CAP = 1e-4  # R stays below 1 by this much, so that both bins keep a finite logarithm
-CHUNK = 256  # sites whose logits are held at once
+CHUNK = 1 << 24  # logits held at once
 
 
 class AdapterAuxiliary(AuxiliaryModel):
     """R(s·v) = R(s) p_A(v|s) / p_ref(v|s), the chance of the good bin of one binary statistic.
 
-    p_A is the anchor with low-rank changes of its linear maps. R(x) at the prompt is a read-out of the anchor's features
-    there, R(s_t) = R(x) Π_{j<t} p_A(y_j|s_j) / p_ref(y_j|s_j), capped at 1. Since p_A sums to 1, R(s) is the p_ref-mean
-    of R(s·v) by construction, and q̂ of a hard clause is p_A itself. It starts with p_A = p_ref, so q̂ = p_ref.
+    p_A is the anchor with low-rank changes of its linear maps. R(x) at the prompt is a read-out of the anchor's
+    features there, R(s_t) = R(x) Π_{j<t} p_A(y_j|s_j) / p_ref(y_j|s_j), capped at 1. Since p_A sums to 1, R(s) is
+    the p_ref-mean of R(s·v) by construction, and q̂ of a hard clause is p_A itself. It starts with p_A = p_ref, so q̂ = p_ref.
 
     ``inputs`` [S, 2H + 3] are the last hidden states of p_A and of p_ref, log R(s), the realised next token (-1 where
     there is none yet), and its log-ratio.
@@ -153,7 +153,8 @@ class AdapterAuxiliary(AuxiliaryModel):
     # ------------------------------------------------------------ laws
     def _ratio(self, states: Tensor, base: Tensor) -> Float[Tensor, "S V"]:
         """log p_A(v|s) - log p_ref(v|s) for every token."""
-        changed = torch.log_softmax(self.anchor.output_logits(states).float(), dim=-1)
+        with self._gradients():
+            changed = torch.log_softmax(self.anchor.output_logits(states).float(), dim=-1)
         with torch.no_grad():
             kept = torch.log_softmax(self.anchor.output_logits(base).float(), dim=-1)
         return changed - kept
@@ -164,8 +165,9 @@ class AdapterAuxiliary(AuxiliaryModel):
         def of_chunk(some: Tensor, theirs: Tensor, chosen: Tensor) -> Tensor:
             return self._ratio(some, theirs).gather(1, chosen[:, None]).squeeze(1)
 
-        parts = zip(states.split(CHUNK), base.split(CHUNK), tokens.split(CHUNK), strict=True)
-        if not torch.is_grad_enabled():
+        size = max(1, CHUNK // self.anchor.vocab_size)
+        parts = list(zip(states.split(size), base.split(size), tokens.split(size), strict=True))
+        if not torch.is_grad_enabled() or len(parts) == 1:
             return torch.cat([of_chunk(*part) for part in parts])
         return torch.cat([checkpoint(of_chunk, *part, use_reentrant=False) for part in parts])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,7 +19,9 @@ class Cell:
     count: int
 
 
-def reliability(predicted: Float[Tensor, " S"], happened: Bool[Tensor, " S"], cells: int = CELLS) -> tuple[Cell, ...]:
+def reliability(
+    predicted: Float[Tensor, " S"], happened: Bool[Tensor, " S"], cells: int = CELLS
+) -> tuple[Cell, ...]:
     """The reliability curve over equal-width cells of the predicted probability; empty cells are left out."""
     cell = (predicted * cells).long().clamp(max=cells - 1)
     found = []

@@ -99,7 +99,7 @@ class AuxiliaryHead(AuxiliaryModel):
 
 @torch.no_grad()
 def token_factors(embeddings: Float[Tensor, "V H"], rank: int) -> Float[Tensor, "V R"]:
-    """Leading left singular vectors of the centred embeddings, unit mean square norm; columns beyond their rank are 0."""
+    """Leading left singular vectors of the centred embeddings, unit mean square norm; 0 beyond their rank."""
     found = torch.zeros(len(embeddings), rank)
     kept = min(rank, *embeddings.shape)
     centred = embeddings.float() - embeddings.float().mean(0)

@@ -50,9 +50,9 @@ def heldout_sequences(data: AuxiliaryData, seed: int, share: float = 0.1) -> Boo
 
 @dataclass(frozen=True)
 class Draw:
-    """Some sites of a data set as a form reads them, on its device: ``inputs`` [S, I], the numbers of the ``sites`` [S].
+    """Some sites of a data set as a form reads them, on its device: ``inputs`` [S, I] of the sites numbered ``sites``.
 
-    ``batch`` and ``features`` [S, F] are there when whole rows were read.
+    ``features`` [S, F] are the anchor's; ``batch`` holds the rows where whole rows were read.
     """
 
     inputs: Tensor
@@ -74,6 +74,8 @@ class Reader:
             _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
             self._spans = sites.split(counts.tolist())
             self._mean = len(sites) / len(self._spans)
+            self._rows = collate([data.rows[int(data.sequence[span[0]])] for span in self._spans], pad_id=0)
+            self._widths = self._rows.attention_mask.sum(1)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Draw:
         """About ``batch_size`` sites, with replacement. Gradient: to the model's parameters."""
@@ -82,8 +84,7 @@ class Reader:
             features = self.data.features[picked].to(self.model.device)
             return Draw(features, picked, features)
         count = max(1, round(batch_size / self._mean))
-        chosen = torch.randint(len(self._spans), (count,), generator=generator).tolist()
-        return self._read([self._spans[i] for i in chosen])
+        return self._read(torch.randint(len(self._spans), (count,), generator=generator))
 
     @torch.no_grad()
     def every(self, batch_size: int) -> Float[Tensor, "S I"]:
@@ -92,17 +93,17 @@ class Reader:
             return self.data.features[self.sites]
         count = max(1, round(batch_size / self._mean))
         return torch.cat(
-            [
-                self._read(self._spans[start : start + count]).inputs.cpu()
-                for start in range(0, len(self._spans), count)
-            ]
+            [self._read(chosen).inputs.cpu() for chosen in torch.arange(len(self._spans)).split(count)]
         )
 
-    def _read(self, spans: Sequence[Tensor]) -> Draw:
-        data, device = self.data, self.model.device
-        batch = collate([data.rows[int(data.sequence[span[0]])] for span in spans], pad_id=0).to(device)
-        picked = torch.cat(list(spans))
-        features = data.features[picked].to(device)
+    def _read(self, chosen: Int[Tensor, " B"]) -> Draw:
+        device, rows = self.model.device, self._rows
+        cut = (chosen, slice(int(self._widths[chosen].max())))
+        batch = Batch(rows.input_ids[cut], rows.attention_mask[cut], rows.labels[cut], rows.region[cut]).to(
+            device
+        )
+        picked = torch.cat([self._spans[i] for i in chosen.tolist()])
+        features = self.data.features[picked].to(device)
         return Draw(
             self.model.inputs(batch, prediction_sites(batch.region), features), picked, features, batch
         )

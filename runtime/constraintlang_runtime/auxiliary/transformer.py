@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from constraintlang_runtime.auxiliary.head import AuxiliaryHead, token_factors
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel, Step
@@ -18,8 +18,9 @@ class TransformerAuxiliary(AuxiliaryModel):
     """π(s·v) from a Llama decoder of ``layers`` layers and ``width`` that reads the tokens themselves.
 
     It does not depend on what the anchor's hidden states keep, and costs its own forward pass. Token embeddings start
-    at the leading singular directions of the anchor's output embeddings and are learned; the output is that of
-    ``AuxiliaryHead``, low-rank over the vocabulary. It starts with q̂ = p_ref.
+    at the leading singular directions of the anchor's output embeddings and are learned; a vector added to completion
+    tokens tells them from the prompt's. The output is that of ``AuxiliaryHead``, low-rank over the vocabulary. It
+    starts with q̂ = p_ref.
     """
 
     reads_rows: ClassVar[bool] = True
@@ -45,13 +46,14 @@ class TransformerAuxiliary(AuxiliaryModel):
             )
         heads = next(h for h in range(max(1, width // 32), 0, -1) if width % (2 * h) == 0)
         self.num_bins, self.layers, self.dropout = num_bins, layers, dropout
-        self.decoder = LlamaModel(
-            LlamaConfig(
-                vocab_size=vocab_size, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                num_attention_heads=heads, num_key_value_heads=heads, attention_dropout=dropout,
-                max_position_embeddings=1 << 20, pad_token_id=None, bos_token_id=None, eos_token_id=None,
-            )  # fmt: skip
-        )
+        config = LlamaConfig(
+            vocab_size=vocab_size, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+            num_attention_heads=heads, num_key_value_heads=heads, attention_dropout=dropout,
+            initializer_range=width**-0.5, max_position_embeddings=1 << 20, pad_token_id=None, bos_token_id=None,
+            eos_token_id=None,
+        )  # fmt: skip
+        self.decoder = LlamaModel(config)
+        self.completion = nn.Parameter(torch.randn(1, width) / width**0.5)
         if embeddings is not None:
             table = self.decoder.embed_tokens.weight
             table.data.copy_(token_factors(embeddings, width))
@@ -64,16 +66,22 @@ class TransformerAuxiliary(AuxiliaryModel):
     ) -> Float[Tensor, "S I"]:
         """The decoder's last hidden states at the sites. Gradient: to the decoder."""
         states = self.decoder(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            inputs_embeds=self._embedded(batch.input_ids, batch.region),
+            attention_mask=batch.attention_mask,
+            use_cache=False,
         ).last_hidden_state
         return states[sites]
+
+    def _embedded(self, input_ids: Int[Tensor, "B T"], region: Bool[Tensor, "B T"]) -> Float[Tensor, "B T W"]:
+        return self.decoder.embed_tokens(input_ids) + region[..., None] * self.completion
 
     def step(self, now: Step) -> tuple[Float[Tensor, "B I"], Any]:
         """The same at the last position; the cache of keys and values is kept, so that decoding stays linear."""
         new = now.input_ids if now.memory is None else now.input_ids[:, -1:]
         position = (now.attention_mask.cumsum(1) - 1).clamp_min(0)[:, -new.shape[1] :]
+        region = torch.full_like(new, now.memory is not None, dtype=torch.bool)
         out = self.decoder(
-            input_ids=new, attention_mask=now.attention_mask, position_ids=position,
+            inputs_embeds=self._embedded(new, region), attention_mask=now.attention_mask, position_ids=position,
             past_key_values=now.memory, use_cache=True,
         )  # fmt: skip
         return out.last_hidden_state[:, -1], out.past_key_values
