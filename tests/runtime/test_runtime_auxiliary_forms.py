@@ -42,9 +42,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "adapter": {"auxiliary_rank": 8},
 }
 FITS: dict[str, dict[str, Any]] = {
-    "head": {"steps": 300, "learning_rate": 1e-2, "batch_size": 2048},
-    "transformer": {"steps": 300, "learning_rate": 5e-3, "batch_size": 512},
-    "adapter": {"steps": 300, "learning_rate": 1e-2, "batch_size": 512},
+    "head": {"steps": 250, "learning_rate": 1e-2, "batch_size": 2048},
+    "transformer": {"steps": 250, "learning_rate": 5e-3, "batch_size": 512},
+    "adapter": {"steps": 200, "learning_rate": 1e-2, "batch_size": 512},
 }
 
 
@@ -158,7 +158,7 @@ def world_kl(case: Case) -> float:
 
 @pytest.mark.parametrize(
     ("form", "kinds"),
-    [("head", ("rarely",)), ("transformer", ("never", "rarely")), ("adapter", ("rarely",))],
+    [("head", ("never", "rarely")), ("transformer", ("rarely",)), ("adapter", ("rarely",))],
 )
 def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tuple[str, ...]) -> None:
     """From Monte-Carlo labels: total variation under 0.02, KL(q̂‖q*) under 0.01 nats; the model is not touched."""
@@ -166,7 +166,7 @@ def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tupl
     before = [p.detach().clone() for p in lm.parameters()]
     anchor = Anchor.snapshot(lm)
     model = new_model(form, case, anchor)
-    data = many_samples(case, anchor, 10_000, 6)
+    data = many_samples(case, anchor, 8_000, 6)
     start = distances(case, anchor, model)
     report = fit(
         model, data, anchor.logits_from, consistency_weight=0.0, weight_decay=0.0, seed=0, **FITS[form]

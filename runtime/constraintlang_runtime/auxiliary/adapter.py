@@ -29,7 +29,7 @@ class AdapterAuxiliary(AuxiliaryModel):
 
     p_A is the anchor with low-rank changes of its linear maps. R(x) at the prompt is a read-out of the anchor's
     features there, R(s_t) = R(x) Π_{j<t} p_A(y_j|s_j) / p_ref(y_j|s_j), capped at 1. Since p_A sums to 1, R(s) is
-    the p_ref-mean of R(s·v) by construction, and q̂ of a hard clause is p_A itself. It starts with p_A = p_ref, so q̂ = p_ref.
+    the p_ref-mean of R(s·v) by construction, and q̂ of a hard clause is p_A itself. It starts with p_A = p_ref = q̂.
 
     ``inputs`` [S, 2H + 3] are the last hidden states of p_A and of p_ref, log R(s), the realised next token (-1 where
     there is none yet), and its log-ratio.
