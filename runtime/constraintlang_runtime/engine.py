@@ -25,6 +25,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import (
     ScoredCorpus,
+    check_paths,
     corpus_sample,
     explained_share,
     fit_auxiliary,
@@ -109,6 +110,7 @@ class ConstraintEngine:
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
         check_scopes(policy.ir, tags)
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
+        check_paths(engine.groups, config)
         return engine, row_groups
 
     # ------------------------------------------------------------ schedule

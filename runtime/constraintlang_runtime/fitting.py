@@ -11,9 +11,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from constraintlang_runtime import auxiliary
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryModel, FitReport
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryModel, FitReport, fit, heldout_sequences
+from constraintlang_runtime.auxiliary.ensemble import Ensemble
+from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.samples import site_inputs
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
@@ -122,11 +123,13 @@ def fit_auxiliary(
     lm_device = next(anchor.model.parameters()).device
     head = group.head.to(lm_device).requires_grad_(True)
     head.attach(anchor)
-    report = auxiliary.fit(
+    train: Callable[..., FitReport] = fit_members if isinstance(head, Ensemble) else fit
+    report = train(
         head, data, anchor.logits_from,
         steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+        vargrad_weight=config.vargrad_weight,
         weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
         corpus=beside, corpus_weight=config.auxiliary_corpus_weight,
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
@@ -139,8 +142,27 @@ def fit_auxiliary(
         for features, part in zip(data.features[first].split(256), inputs.split(256), strict=True):
             logits = anchor.logits_from(features.to(lm_device))
             laws.append(head.prefix_law(part.to(lm_device), logits).exp().double().cpu())
-    heldout = data.of_sequences(auxiliary.heldout_sequences(data, derived_seed(seed, "fit")))
+    heldout = data.of_sequences(heldout_sequences(data, derived_seed(seed, "fit")))
     return Fitted(report, torch.cat(laws).numpy(), heldout)
+
+
+def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:
+    """Raise ConfigError when path consistency is asked for and a fit would see most prompts only once."""
+    if config.vargrad_weight == 0 or config.method != "constraint":
+        return
+    moving = config.regularizer.is_moving
+    counts = {"anchor_samples": config.anchor_samples} | (
+        {"control_samples": config.control_samples} if moving else {}
+    )
+    for group in groups:
+        num_prompts = len({row.prompt for row in group.prompts})
+        for name, count in counts.items():
+            if count < 2 * num_prompts:
+                raise ConfigError(
+                    f"vargrad_weight: it compares completions of one prompt, and --{name} {count} does not draw each of "
+                    f"the {num_prompts} prompts of `{group.name}` twice",
+                    help=f"raise --{name} to {2 * num_prompts}, give fewer prompts, or leave vargrad_weight out",
+                )
 
 
 def good_bin(group: Group, config: ConstraintSettings) -> int | None:

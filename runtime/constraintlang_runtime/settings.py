@@ -125,6 +125,10 @@ class ConstraintSettings:
             "(one binary clause)"
         },
     )
+    auxiliary_ensemble: int = field(
+        default=1,
+        metadata={"help": "auxiliary models fitted side by side; the target takes the most pessimistic"},
+    )
     auxiliary_layers: int = field(default=2, metadata={"help": "layers of a `transformer` auxiliary model"})
     auxiliary_rank: int = field(
         default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
@@ -151,6 +155,10 @@ class ConstraintSettings:
     )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
+    )
+    vargrad_weight: float = field(
+        default=0.0,
+        metadata={"help": "weight of the path-consistency loss, which is valid for stale samples too"},
     )
     preserve_weight: float = field(
         default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
@@ -182,7 +190,7 @@ class ConstraintSettings:
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
-            "auxiliary_layers",
+            "auxiliary_layers", "auxiliary_ensemble",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -191,7 +199,7 @@ class ConstraintSettings:
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
         check_timeout(self.scorer_timeout)
-        for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
+        for name in ("consistency_weight", "vargrad_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
         if self.auxiliary == "adapter" and self.consistency_weight > 0:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from enumerable_world import END, World, random_world, tree
+from enumerable_world import END, World, another_law, random_world, tree
 from tabular_model import PROMPTS, TabularLM, all_rows, token_row
 from world_policy import Case, duals_of, make_case
 
@@ -23,13 +23,17 @@ from constraintlang_runtime.auxiliary import (
     from_record,
     heldout_sequences,
 )
+from constraintlang_runtime.auxiliary.ensemble import Ensemble
+from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.losses import consistency
 from constraintlang_runtime.auxiliary.make import make_auxiliary
+from constraintlang_runtime.auxiliary.paths import PathReader, path_variance
+from constraintlang_runtime.auxiliary.protocol import Step
 from constraintlang_runtime.auxiliary.samples import Reader
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.decoding import Guidance
-from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.fitting import good_bin, read_features
+from constraintlang_runtime.errors import ConfigError, TrainingError
+from constraintlang_runtime.fitting import check_paths, good_bin, read_features
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.regularizer import target_log_probs, token_divergence
@@ -93,8 +97,8 @@ def new_model(form: str, case: Case, anchor: Anchor, **changes: Any) -> Auxiliar
     return model
 
 
-def many_samples(case: Case, anchor: Anchor, count: int, seed: int) -> AuxiliaryData:
-    """``count`` draws as ``read_features`` would give them, each listed row read once."""
+def many_samples(case: Case, anchor: Anchor, count: int, seed: int, law: Any = None) -> AuxiliaryData:
+    """``count`` draws, of p_ref unless another law is given, as ``read_features`` would give them."""
     world = case.world
     pairs = all_rows(world)
     listed = read_features(
@@ -102,7 +106,7 @@ def many_samples(case: Case, anchor: Anchor, count: int, seed: int) -> Auxiliary
     )
     place = np.empty((world.num_prompts, len(world.sequences)), dtype=np.int64)
     place[tuple(np.array(pairs).T)] = np.arange(len(pairs))
-    drawn = place[world.draw(world.law, count, seed)]
+    drawn = place[world.draw(world.law if law is None else law, count, seed)]
     lengths = np.bincount(listed.sequence.numpy())
     starts = np.cumsum(lengths) - lengths
     sequence = np.repeat(np.arange(count), lengths[drawn])
@@ -390,3 +394,134 @@ def test_consistency_of_a_form_that_reads_rows_is_that_of_its_laws() -> None:
     later = torch.nonzero(data.follows[drawn.sites] >= 0).squeeze(1)
     expected = -(averages[later].exp() * before[later - 1]).sum(-1).mean()
     torch.testing.assert_close(loss, expected)
+
+
+# ------------------------------------------------------------ path consistency (VarGrad), identity 10
+def stale_samples(case: Case, anchor: Anchor, count: int) -> AuxiliaryData:
+    """Samples of a law that has nothing to do with p_ref."""
+    world = case.world
+    _, law = another_law(world, 11)
+    return many_samples(case, anchor, count, 6, law)
+
+
+@pytest.mark.parametrize("kinds", [("rarely",), ("never", "rarely"), ("mean",)])
+def test_paths_of_any_law_leave_no_variance_under_the_exact_law(kinds: tuple[str, ...]) -> None:
+    """Identity 10 as a loss: zero for the exact law and ψ drawn at random, not for a law that is wrong."""
+    case, lm = setting("head", kinds)
+    anchor, exact = Anchor(lm), case.group(np.zeros(len(case.target.soft))).head
+    assert exact is not None
+    data = stale_samples(case, anchor, 60)
+    reader = PathReader(exact, data, torch.arange(len(data.tokens)))
+    for seed in range(3):
+        loss = path_variance(reader, 40, anchor.logits_from, torch.Generator().manual_seed(seed))
+        assert abs(loss.item()) < 1e-6
+    exact.table = torch.log_softmax(exact.table.clamp_min(-5.0) * 0.5, -1)
+    assert path_variance(reader, 40, anchor.logits_from, torch.Generator().manual_seed(0)).item() > 1e-3
+
+
+def test_path_variance_teaches_the_projection_from_stale_samples() -> None:
+    """Cross-entropy alone fits the law of the sampler; with the paths beside it q̂ comes nearer to q* of p_ref."""
+    case, lm = setting("head", ("rarely",))
+    anchor = Anchor(lm)
+    data = stale_samples(case, anchor, 3000)
+    found = []
+    for weight in (0.0, 10.0):
+        model = new_model("head", case, anchor)
+        fit(
+            model, data, anchor.logits_from, steps=80, learning_rate=1e-2, batch_size=512, consistency_weight=0.0,
+            weight_decay=0.0, seed=0, vargrad_weight=weight,
+        )  # fmt: skip
+        found.append(distances(case, anchor, model)[1])
+    assert found[1] < 0.5 * found[0]
+
+
+def test_path_variance_needs_a_prompt_that_was_sampled_twice() -> None:
+    case, lm = setting("head", ("rarely",))
+    anchor = Anchor(lm)
+    data = many_samples(case, anchor, 1, 2)
+    with pytest.raises(TrainingError, match="no prompt was sampled twice"):
+        PathReader(new_model("head", case, anchor), data, torch.arange(len(data.tokens)))
+
+
+# ------------------------------------------------------------ ensembles
+@pytest.mark.parametrize("form", FORMS)
+def test_an_ensemble_means_its_laws_and_takes_the_smallest_value(form: str) -> None:
+    """By hand from the members; while decoding, from a checkpoint and for one member too."""
+    case, lm = setting(form)
+    anchor = Anchor.snapshot(lm)
+    ensemble = new_model(form, case, anchor, auxiliary_ensemble=3)
+    assert isinstance(ensemble, Ensemble)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in ensemble.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    ensemble.eval().requires_grad_(False)
+    batch = collate(ROWS, END)
+    sites = prediction_sites(batch.region)
+    features, tokens = anchor.features(batch, sites), next_tokens(batch.input_ids, sites)
+    inputs, potential = ensemble.inputs(batch, sites, features), torch.tensor([0.0, -2.0])
+    each = [(member, member.inputs(batch, sites, features)) for member in ensemble.each()]
+    values = torch.stack([member.log_values(own, potential) for member, own in each])
+    assert (values.std(0) > 1e-3).any()
+    torch.testing.assert_close(ensemble.log_values(inputs, potential), values.amin(0))
+    laws = torch.stack([member.all_tokens(own).exp() for member, own in each]).mean(0)
+    torch.testing.assert_close(ensemble.all_tokens(inputs).exp(), laws)
+    torch.testing.assert_close(
+        ensemble.one_token(inputs, tokens).exp(),
+        laws[torch.arange(len(tokens)), tokens],
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    restored = from_record(ensemble.record()).eval()
+    restored.load_state_dict(ensemble.state_dict())
+    restored.attach(anchor)
+    assert torch.equal(restored.log_values(inputs, potential), ensemble.log_values(inputs, potential))
+    if form != "adapter":  # the table has no cache to continue from
+        ids = torch.tensor([[1, 2]])
+        now = Step(ids, torch.ones_like(ids), features[:1], None)
+        stepped, _ = ensemble.step(now)
+        expected = (
+            torch.cat([m.step(now)[0] for m in ensemble.each()], 1) if form == "transformer" else features[:1]
+        )
+        assert torch.equal(stepped, expected)
+
+
+def test_members_differ_and_hold_out_the_same_sequences() -> None:
+    """Each is what ``fit`` makes of it alone; the report is of the mean law on what no member has seen."""
+    case, lm = setting("head", ("rarely",))
+    anchor = Anchor(lm)
+    data = many_samples(case, anchor, 400, 3)
+    options: dict[str, Any] = {
+        "steps": 30, "learning_rate": 1e-2, "batch_size": 256, "consistency_weight": 0.0, "weight_decay": 0.1,
+    }  # fmt: skip
+    ensemble = new_model("head", case, anchor, auxiliary_ensemble=2)
+    assert isinstance(ensemble, Ensemble)
+    alone = copy.deepcopy(ensemble.each()[0])
+    told: list[tuple[int, int]] = []
+    report = fit_members(
+        ensemble, data, anchor.logits_from, seed=5, progress=lambda *done: told.append(done), **options
+    )
+    fit(alone, data, anchor.logits_from, seed=5, **options)
+    first, second = ensemble.each()
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), first.parameters(), strict=True))
+    assert not torch.equal(first.token_bias, second.token_bias)
+    assert told[-1] == (60, 60)
+    held_out = heldout_sequences(data, 5)[data.sequence]
+    law = ensemble.one_token(data.features[held_out], data.tokens[held_out])
+    expected = torch.nn.functional.nll_loss(law, data.bins[held_out]).item()
+    assert report.heldout_loss == pytest.approx(expected, rel=1e-5)
+    assert sum(cell.count for cell in report.curve) == int(held_out.sum())
+
+
+def test_path_variance_is_refused_before_training_when_prompts_are_too_many() -> None:
+    case, _ = setting("head", ("rarely",))
+    group = case.group(np.zeros(1))
+    group.prompts = [TokenRow((token, token), (), {}, False) for token in range(3)] * 2
+    enough = ConstraintSettings(anchor="start", vargrad_weight=1.0, anchor_samples=6, control_samples=2)
+    check_paths([group], enough)
+    check_paths([group], replace(enough, anchor_samples=1, vargrad_weight=0.0))
+    with pytest.raises(
+        ConfigError, match="--anchor_samples 5 does not draw each of the 3 prompts of `all` twice"
+    ):
+        check_paths([group], replace(enough, anchor_samples=5))
+    with pytest.raises(ConfigError, match="--control_samples 2 does not"):
+        check_paths([group], replace(enough, anchor="previous"))

@@ -208,6 +208,7 @@ class AdapterAuxiliary(AuxiliaryModel):
             "hidden_size": self.hidden_size,
             "good_bin": self.good_bin,
             "rank": self.changes.rank,
+            "dropout": self.changes.dropout,
             "names": list(self.changes.names),
             "shapes": [list(shape) for shape in self.changes.shapes],
         }

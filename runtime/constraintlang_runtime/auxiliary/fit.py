@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from constraintlang_runtime.auxiliary.calibration import Cell, expected_error, reliability
 from constraintlang_runtime.auxiliary.losses import consistency
+from constraintlang_runtime.auxiliary.paths import PathReader, path_variance
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
 from constraintlang_runtime.auxiliary.samples import AuxiliaryData, Reader, heldout_sequences
 from constraintlang_runtime.sampling import derived_seed, seeded
@@ -47,6 +48,8 @@ def fit(
     seed: int,
     corpus: AuxiliaryData | None = None,
     corpus_weight: float = 0.0,
+    vargrad_weight: float = 0.0,
+    member: int = 0,
     ema_decay: float = 0.98,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
@@ -55,11 +58,13 @@ def fit(
     Equation: mean_t CE(bin, π(s_{t-1}·y_{t-1} ... )) over realised tokens, plus ``consistency_weight`` times the
     cross-entropy of π(s_t) to sg Σ_v p_ref(v|s_t) π_EMA(s_t·v). The first is unbiased for the law of the sampler;
     the second lowers its variance and reaches tokens that were never sampled. ``corpus`` rows add the same
-    cross-entropy with their weight. Held out: whole sequences of ``data``.
+    cross-entropy with their weight, and ``vargrad_weight`` that of ``paths.path_variance``. Held out: whole sequences
+    of ``data``, the same for every ``member`` of an ensemble, whose draws are its own.
     Source: method.md section 3, targets 1 and 2.
     """
     device = model.device  # the data stay where they are; batches go to the model
-    generator = torch.Generator().manual_seed(derived_seed(seed, "sites"))
+    own = (seed,) if member == 0 else (seed, member)
+    generator = torch.Generator().manual_seed(derived_seed(*own, "sites"))
     is_heldout = heldout_sequences(data, seed)[data.sequence]
     test_sites = torch.nonzero(is_heldout).squeeze(1)
     train_sites = test_sites if is_heldout.all() else torch.nonzero(~is_heldout).squeeze(1)
@@ -78,7 +83,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * step / max(1, steps))
     train, test = Reader(model, data, train_sites), Reader(model, data, test_sites)
     beside = None if corpus is None else Reader(model, corpus, torch.arange(len(corpus.bins)))
-    with model.fitting(), seeded(derived_seed(seed, "dropout")):  # the draws of dropout are this fit's own
+    paths = PathReader(model, data, train_sites) if vargrad_weight > 0 else None
+    num_paths = max(2, round(batch_size * len(train.spans) / len(train_sites)))
+    with model.fitting(), seeded(derived_seed(*own, "dropout")):  # the draws of dropout are this fit's own
         model.eval()
         best, train_loss = [p.detach().clone() for p in parameters], 0.0
         start_loss = best_loss = heldout_loss(test, batch_size)  # a fit never ends worse than it started
@@ -96,6 +103,8 @@ def fit(
                 )
             if consistency_weight > 0:
                 loss = loss + consistency_weight * consistency(train, slow, drawn, anchor_logits)
+            if paths is not None:
+                loss = loss + vargrad_weight * path_variance(paths, num_paths, anchor_logits, generator)
             optimizer.zero_grad()
             loss.backward()
             if model.max_grad_norm is not None:

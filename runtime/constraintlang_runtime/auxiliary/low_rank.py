@@ -21,16 +21,18 @@ class LowRankChanges(nn.Module):
     adapter of its own. Source: Hu et al. 2021 (arXiv 2106.09685).
     """
 
-    def __init__(self, names: Sequence[str], shapes: Sequence[tuple[int, int]], rank: int) -> None:
+    def __init__(
+        self, names: Sequence[str], shapes: Sequence[tuple[int, int]], rank: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.names, self.shapes, self.rank = tuple(names), tuple(shapes), rank
+        self.names, self.shapes, self.rank, self.dropout = tuple(names), tuple(shapes), rank, dropout
         self.down = nn.ParameterList(torch.empty(rank, size_in) for size_in, _ in shapes)
         self.up = nn.ParameterList(torch.zeros(size_out, rank) for _, size_out in shapes)
         for weight in self.down:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
 
     @staticmethod
-    def of_model(model: Any, output: nn.Module, rank: int) -> LowRankChanges:
+    def of_model(model: Any, output: nn.Module, rank: int, dropout: float = 0.0) -> LowRankChanges:
         """Changes of every linear map but the output embeddings and those of a peft adapter."""
         found: dict[str, tuple[int, int]] = {}
         for name, module in model.named_modules():
@@ -40,7 +42,7 @@ class LowRankChanges(nn.Module):
                 found[name] = (module.in_features, module.out_features)
             elif isinstance(module, Conv1D):
                 found[name] = (int(module.weight.shape[0]), int(module.weight.shape[1]))
-        return LowRankChanges(tuple(found), tuple(found.values()), rank)
+        return LowRankChanges(tuple(found), tuple(found.values()), rank, dropout)
 
     @contextlib.contextmanager
     def applied(self, model: Any) -> Iterator[None]:
@@ -56,10 +58,10 @@ class LowRankChanges(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    @staticmethod
-    def _hook(down: Tensor, up: Tensor) -> Any:
+    def _hook(self, down: Tensor, up: Tensor) -> Any:
         def add(_module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            change = functional.linear(functional.linear(args[0].to(down.dtype), down), up)
+            read = functional.dropout(args[0].to(down.dtype), self.dropout, self.training)
+            change = functional.linear(functional.linear(read, down), up)
             return output + 2.0 * change.to(output.dtype)
 
         return add

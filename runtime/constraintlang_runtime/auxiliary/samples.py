@@ -70,11 +70,11 @@ class Reader:
 
     def __init__(self, model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " N"]) -> None:
         self.model, self.data, self.sites = model, data, sites
+        _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
+        self.spans = sites.split(counts.tolist())  # the sites of each sequence
         if model.reads_rows:
-            _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
-            self._spans = sites.split(counts.tolist())
-            self._mean = len(sites) / len(self._spans)
-            self._rows = collate([data.rows[int(data.sequence[span[0]])] for span in self._spans], pad_id=0)
+            self._mean = len(sites) / len(self.spans)
+            self._rows = collate([data.rows[int(data.sequence[span[0]])] for span in self.spans], pad_id=0)
             self._widths = self._rows.attention_mask.sum(1)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Draw:
@@ -84,7 +84,7 @@ class Reader:
             features = self.data.features[picked].to(self.model.device)
             return Draw(features, picked, features)
         count = max(1, round(batch_size / self._mean))
-        return self._read(torch.randint(len(self._spans), (count,), generator=generator))
+        return self.read(torch.randint(len(self.spans), (count,), generator=generator))
 
     @torch.no_grad()
     def every(self, batch_size: int) -> Float[Tensor, "S I"]:
@@ -93,17 +93,21 @@ class Reader:
             return self.data.features[self.sites]
         count = max(1, round(batch_size / self._mean))
         return torch.cat(
-            [self._read(chosen).inputs.cpu() for chosen in torch.arange(len(self._spans)).split(count)]
+            [self.read(chosen).inputs.cpu() for chosen in torch.arange(len(self.spans)).split(count)]
         )
 
-    def _read(self, chosen: Int[Tensor, " B"]) -> Draw:
-        device, rows = self.model.device, self._rows
+    def read(self, chosen: Int[Tensor, " Q"]) -> Draw:
+        """All sites of some sequences, by their place in ``spans``. Gradient: to the model's parameters."""
+        device = self.model.device
+        picked = torch.cat([self.spans[i] for i in chosen.tolist()])
+        features = self.data.features[picked].to(device)
+        if not self.model.reads_rows:
+            return Draw(features, picked, features)
+        rows = self._rows
         cut = (chosen, slice(int(self._widths[chosen].max())))
         batch = Batch(rows.input_ids[cut], rows.attention_mask[cut], rows.labels[cut], rows.region[cut]).to(
             device
         )
-        picked = torch.cat([self._spans[i] for i in chosen.tolist()])
-        features = self.data.features[picked].to(device)
         return Draw(
             self.model.inputs(batch, prediction_sites(batch.region), features), picked, features, batch
         )
