@@ -159,8 +159,8 @@ def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:
         for name, count in counts.items():
             if count < 2 * num_prompts:
                 raise ConfigError(
-                    f"vargrad_weight: it compares completions of one prompt, and --{name} {count} does not draw each of "
-                    f"the {num_prompts} prompts of `{group.name}` twice",
+                    f"vargrad_weight: it compares completions of one prompt, and --{name} {count} does not draw each "
+                    f"of the {num_prompts} prompts of `{group.name}` twice",
                     help=f"raise --{name} to {2 * num_prompts}, give fewer prompts, or leave vargrad_weight out",
                 )
 

@@ -37,7 +37,7 @@ def fit_members(
             if progress is not None:
                 progress(before * total + done, len(members) * total)
 
-        shared = {"seed": seed, "batch_size": batch_size, "progress": counted}
+        shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": counted}
         reports.append(fit(member, data, anchor_logits, member=number, **shared, **options))
     model.eval()
     held_out = heldout_sequences(data, seed)[data.sequence]
