@@ -127,9 +127,14 @@ class Anchor:
 
         Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
         """
-        with torch.no_grad(), self.in_place():
-            logits = self.head(features[:, : self.head.weight.shape[1]])
-            return final_logits(logits, *scale_and_cap(self.model)).detach()
+        with torch.no_grad():
+            return self.output_logits(features[:, : self.head.weight.shape[1]]).detach()
+
+    def output_logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+        """Logits of last hidden states. Gradient: to them, and to the embeddings where they ask for one."""
+        with self.in_place():
+            logits = self.head(hidden.to(self.head.weight.dtype))
+            return final_logits(logits, *scale_and_cap(self.model))
 
     def output_head(self) -> OutputHead | None:
         """The output embeddings as tensors, those of the snapshot where it has its own; None as ``OutputHead.of``.

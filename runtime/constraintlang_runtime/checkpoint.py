@@ -21,7 +21,7 @@ from constraintlang_compiler.artifact import write_whole
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel, from_record
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.draws import own_draws
@@ -52,7 +52,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "stamps": group.stamps,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
-                "head": None if group.head is None else head_shape(group.head),
+                "head": None if group.head is None else group.head.record(),
             }
         )
         if group.head is not None:
@@ -62,7 +62,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 2, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": 3, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -143,22 +143,10 @@ def write_atomic(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def head_shape(head: AuxiliaryHead) -> dict[str, Any]:
-    """The sizes of an auxiliary model."""
-    return {
-        "features": head.norm.num_channels,
-        "vocab_size": head.token_factors.shape[0],
-        "num_bins": head.num_bins,
-        "rank": head.token_factors.shape[1],
-        "width": head.skip.out_features,
-        "dropout": head.dropout,
-    }
-
-
-def head_from(shape: dict[str, Any], state: dict[str, torch.Tensor]) -> AuxiliaryHead:
-    """An auxiliary model of these sizes with these tensors, frozen; torch's random state is left as it is."""
+def head_from(record: dict[str, Any], state: dict[str, torch.Tensor]) -> AuxiliaryModel:
+    """An auxiliary model of this record with these tensors, frozen; torch's random state is left as it is."""
     with own_draws(0):
-        head = AuxiliaryHead(**shape).requires_grad_(False).eval()
+        head = from_record(record).requires_grad_(False).eval()
     head.load_state_dict(state)
     return head
 

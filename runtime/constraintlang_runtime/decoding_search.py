@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.regularizer import log_values
 
 Tokens = tuple[int, ...]
 Judge = Callable[[Sequence[TokenRow]], Sequence[tuple[float, bool]]]
@@ -119,7 +118,7 @@ class _Search:
 
 def best_first(
     model: object,
-    head: AuxiliaryHead,
+    head: AuxiliaryModel,
     log_potential: Float[Tensor, " M"],
     prompts: Sequence[TokenRow],
     settings: SearchSettings,
@@ -215,7 +214,7 @@ def _judge(steps: Sequence[tuple[_Search, int]], judge: Judge, exponent: float, 
 @torch.no_grad()
 def _expand(
     anchor: Anchor,
-    head: AuxiliaryHead,
+    head: AuxiliaryModel,
     log_potential: Tensor,
     exponent: float,
     batch: Sequence[tuple[_Search, int]],
@@ -226,9 +225,15 @@ def _expand(
     # one token more, which nothing reads: the last site is then the end of the prefix
     rows = [replace(s.prompt, completion=(*_node(s, lane).tokens, pad_id)) for s, lane in batch]
     padded = collate(rows, pad_id)
-    logits, features = anchor.read_last(padded.to(device), prediction_sites(padded.region).to(device))
+    sites = prediction_sites(padded.region).to(device)
+    padded = padded.to(device)
+    logits, inputs = anchor.read_last(padded, sites)
+    if head.reads_rows:
+        row = torch.nonzero(sites)[:, 0]
+        ends = torch.nonzero(torch.diff(row, append=row.new_tensor([len(rows)]))).squeeze(1)
+        inputs = head.inputs(padded, sites, anchor.features(padded, sites))[ends]
     log_probs = torch.log_softmax(logits.float(), dim=-1)
-    value = log_values(head.all_tokens(features), log_potential.to(device))
+    value = head.log_values(inputs, log_potential.to(device))
     return log_probs.cpu(), (log_probs + exponent * value.float()).cpu()
 
 

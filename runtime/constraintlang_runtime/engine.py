@@ -28,6 +28,7 @@ from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import (
     Fitted,
     ScoredCorpus,
+    check_paths,
     corpus_sample,
     explained_share,
     fit_auxiliary,
@@ -136,6 +137,7 @@ class ConstraintEngine:
         check_scopes(policy.ir, tags)
         score = engine.score if scores_corpus else _unscored
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
+        check_paths(engine.groups, config)
         if config.method == "constraint" and config.token_masks == "auto":
             for group in engine.groups:
                 group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
@@ -316,6 +318,13 @@ class ConstraintEngine:
             self.anchor = Anchor(model)
         else:
             self.anchor = Anchor.snapshot(model)
+        self.attach()
+
+    def attach(self) -> None:
+        """Tell every auxiliary model which anchor it stands beside."""
+        for group in self.groups:
+            if group.head is not None and self.anchor is not None:
+                group.head.attach(self.anchor)
 
     def _fit_once(self, group: Group, found: Measurement, seed: int, fits: list[Fitted]) -> FitReport:
         """``fit_auxiliary`` in one process, which keeps the whole fit, and its outcome in all.
@@ -335,7 +344,9 @@ class ConstraintEngine:
             fits.append(fitted)
             return fitted.report
 
-        return self._from_main([group], fit)
+        report = self._from_main([group], fit)
+        self.attach()
+        return report
 
     def _start_once(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
         """The start of all controllers in one process and its outcome in all."""
@@ -428,6 +439,7 @@ class ConstraintEngine:
         if extra["has_anchor"]:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
+                self.attach()
             else:
                 self.take_anchor(model)
         return extra
@@ -487,9 +499,10 @@ def round_record(
     return record
 
 
-def _fit_logs(report: FitReport) -> dict[str, float]:
+def _fit_logs(report: FitReport) -> dict[str, Any]:
     return {
         "auxiliary/heldout_loss": report.heldout_loss,
         "auxiliary/constant_loss": report.constant_loss,
         "auxiliary/calibration_error": report.calibration_error,
+        "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
     }

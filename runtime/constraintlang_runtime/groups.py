@@ -18,7 +18,7 @@ from torch import Tensor
 from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.targets import Target, build_target
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
@@ -48,7 +48,7 @@ class Group:
     corpus_share: float
     corpus_means: Floats
     target: Target | None = None
-    head: AuxiliaryHead | None = None
+    head: AuxiliaryModel | None = None
     bin_values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     controllers: list[ControllerState] = field(default_factory=list)
     store: list[TokenRow] = field(default_factory=list)

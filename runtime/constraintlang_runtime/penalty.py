@@ -14,7 +14,7 @@ from constraintlang_runtime.groups import Group, prompt_log_potential
 from constraintlang_runtime.hard_masks import SiteMasks
 from constraintlang_runtime.output_head import OutputHead, at_least_float32
 from constraintlang_runtime.projection import LOG_FLOOR
-from constraintlang_runtime.regularizer import Divergence, log_values, target_log_probs, token_divergence
+from constraintlang_runtime.regularizer import Divergence, target_log_probs, token_divergence
 from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.vocabulary_loss import DivergenceTerm
 
@@ -51,7 +51,7 @@ class SiteTargets:
         for start in range(window.start, window.stop, step):
             part = slice(start, min(start + step, window.stop))
             potential = self.potential if self.potential.dim() == 1 else self.potential[part]
-            parts.append(log_values(head.all_tokens(self.inputs[part]), potential))
+            parts.append(head.log_values(self.inputs[part], potential))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -168,7 +168,7 @@ def _targets(
 ) -> SiteTargets:
     """The targets at the sites of ``part``; the one place where features become what the auxiliary model reads."""
     assert group.head is not None
-    inputs = features
+    inputs = group.head.inputs(part, sites, features)
     potential = group.log_potential()
     if config.adaptive == "prompt":
         potential = _prompt_potential(group, sites, inputs, logits_at, config.chunk_sites)

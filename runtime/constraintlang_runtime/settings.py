@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("auto", "plain", "chunked"),
     "token_masks": ("auto", "no"),
     "sampler": ("transformers", "vllm"),
+    "auxiliary": ("head", "transformer", "adapter"),
 }
 
 
@@ -178,8 +179,22 @@ class ConstraintSettings:
         metadata={"help": "`prompt` and `completion` texts are turns, by the tokenizer's chat template"},
     )
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
-    auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
+    auxiliary: str = field(
+        default="head",
+        metadata={
+            "help": "auxiliary model: a head on hidden states, a transformer of its own, or an adapter of p_ref "
+            "(one binary clause)"
+        },
+    )
+    auxiliary_ensemble: int = field(
+        default=1,
+        metadata={"help": "auxiliary models fitted side by side; the target takes the most pessimistic"},
+    )
+    auxiliary_layers: int = field(default=2, metadata={"help": "layers of a `transformer` auxiliary model"})
+    auxiliary_rank: int = field(
+        default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
+    )
+    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model"})
     auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
     auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
     auxiliary_weight_decay: float = field(
@@ -207,6 +222,10 @@ class ConstraintSettings:
     )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
+    )
+    vargrad_weight: float = field(
+        default=0.0,
+        metadata={"help": "weight of the path-consistency loss, which is valid for stale samples too"},
     )
     preserve_weight: float = field(
         default=1.0,
@@ -256,7 +275,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule", "keep", "token_masks", "sampler"):
+        for name in ("method", "schedule", "keep", "token_masks", "sampler", "auxiliary"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -274,7 +293,7 @@ class ConstraintSettings:
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
-            "heldout_rows", "selection_prompts",
+            "heldout_rows", "selection_prompts", "auxiliary_layers", "auxiliary_ensemble",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -292,9 +311,13 @@ class ConstraintSettings:
             raise ConfigError(
                 f"sampler_timeout: got {self.sampler_timeout}, expected a positive number of seconds"
             )
-        for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
+        for name in ("consistency_weight", "vargrad_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.auxiliary == "adapter" and self.consistency_weight > 0:
+            raise ConfigError(
+                "consistency_weight: an `adapter` is consistent by construction", help="leave it out"
+            )
         if self.potential_exponent is not None and self.potential_exponent <= 0:
             raise ConfigError(
                 f"potential_exponent: got {self.potential_exponent}, expected a positive number or nothing"

@@ -305,15 +305,17 @@ class ConstraintTrainer(Trainer):
     def _note(self, key: str, value: float) -> None:
         self._term_sums.setdefault(key, []).append(value)
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss terms since the last log."""
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Add the means of the loss terms since the last log; lists, which no dashboard plots, go to the history."""
         if "loss" in logs:
             logs = {
                 **logs,
                 **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values},
             }
             self._term_sums = {}
-        super().log(logs, start_time)
+        lists = {key: value for key, value in logs.items() if isinstance(value, list)}
+        super().log({key: value for key, value in logs.items() if key not in lists}, start_time)
+        self.state.log_history[-1].update(lists)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """transformers takes one step too many when it resumes from the checkpoint of the last step."""

@@ -28,7 +28,6 @@ from constraintlang_runtime.engine import ConstraintEngine, Progress
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.projection import LOG_FLOOR
-from constraintlang_runtime.regularizer import log_values
 from constraintlang_runtime.rounds import measure
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
@@ -105,7 +104,8 @@ class Guide(Guidance):
             sites = prediction_sites(batch.region)
             logits, features = anchor.read(batch.to(device), sites.to(device))
             log_probs = torch.log_softmax(logits.float(), dim=-1)
-            value = self.exponent * log_values(self.head.all_tokens(features), self.log_potential.to(device))
+            inputs = self.head.inputs(batch.to(device), sites.to(device), features)
+            value = self.exponent * self.head.log_values(inputs, self.log_potential.to(device))
             tokens = next_tokens(batch.input_ids, sites).to(device)
             own = torch.logsumexp(log_probs + value, dim=-1) - value.gather(1, tokens[:, None]).squeeze(1)
             total = torch.zeros(len(batch.input_ids), dtype=torch.float64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.checkpoint import STATE_FILE, load_groups, save_groups
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
@@ -60,8 +61,9 @@ def load_guide(folder: Path, *, model: Any, semantic_hash: str) -> Guide:
     own = groups[0]
     group = Group(own["name"], (), tuple(own["indexes"]), [], 0.0, np.zeros(0))
     load_groups(folder, [group], next(model.parameters()).device)
-    if group.target is None:
+    if group.target is None or group.head is None:
         raise TrainingError(f"the guide in `{folder}` has no target", help="fit it again")
+    group.head.attach(Anchor(model))
     return Guide(group, [Round(int(r["number"]), dict(r["means"])) for r in record["history"]])
 
 

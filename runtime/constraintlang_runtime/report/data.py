@@ -166,8 +166,9 @@ class ReportData(Record, frozen=True, kw_only=True):
     compared with in the samples (default: the first). ``readings`` maps a clause's name to its sentence in
     words (default: made from the verdict). ``curves`` maps a series to its points; known names are
     ``violation_rate``, ``dual``, ``weight``, ``budget``, ``loss``, ``regularizer``, ``auxiliary_loss``,
-    ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and ``set_points`` are keyed like the lines
-    of ``violation_rate`` (the ``domain`` of its points). ``candidates`` are the checkpoints of which one was kept.
+    ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and
+    ``set_points`` are keyed like the lines of ``violation_rate`` (the ``domain`` of its points).
+    ``candidates`` are the checkpoints of which one was kept.
     """
 
     title: str

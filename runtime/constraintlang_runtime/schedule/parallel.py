@@ -229,6 +229,7 @@ class ParallelSchedule:
             if pending.plan.starts:
                 group.controllers, group.fitted_exponent = fit.controllers, fit.fitted_exponent
                 group.stamps["duals"] = pending.plan.number
+        engine.attach()
         self._release_fitting()
 
     def _release_fitting(self) -> None:

@@ -16,7 +16,6 @@ from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_runtime.checkpoint import (
     head_from,
-    head_shape,
     pack_rows,
     target_from,
     target_record,
@@ -73,7 +72,7 @@ def pack_fits(fits: Sequence[GroupFit]) -> Packed:
     for n, fit in enumerate(fits):
         record.append({
             "target": None if fit.target is None else target_record(fit.target),
-            "head": None if fit.head is None else head_shape(fit.head),
+            "head": None if fit.head is None else fit.head.record(),
             "controllers": [state.to_dict() for state in fit.controllers],
             "fitted_exponent": fit.fitted_exponent, 
             "logs": fit.record.logs, "seconds": fit.record.seconds,

@@ -19,7 +19,7 @@ from torch import Tensor
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import Target
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.groups import Group
@@ -43,7 +43,7 @@ class GroupFit:
     """What a fit gives a group: the law over its bins and, when the regularizer starts, its controllers."""
 
     target: Target | None
-    head: AuxiliaryHead | None
+    head: AuxiliaryModel | None
     bin_values: Floats
     controllers: list[ControllerState] = field(default_factory=list)
     fitted_exponent: float = 1.0
