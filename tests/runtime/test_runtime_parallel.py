@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from rank_process import ranks, run_rank
 from tiny_models import World
 
 from constraintc.main import main
@@ -323,61 +320,28 @@ def test_a_guide_has_no_schedule() -> None:
 
 
 # ------------------------------------------------------------ ranks
-QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 PARALLEL: dict[str, Any] = {**LONGER, "use_cpu": True, "anchor": "tuned", "staleness": 1}
-ONE_RANK = """\
-import os, sys, time, torch
-torch.set_num_threads(1)
-mark, where, what = sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1)
-from constraintlang_runtime import engine, rounds
-from constraintlang_runtime.trainer import ConstraintTrainer
-owner, name, number = {"sampling": (rounds, "sample", 3), "fitting": (engine, "fit_auxiliary", 1),
-                       "training": (ConstraintTrainer, "compute_loss", 10), "": (rounds, "sample", 0)}[where]
-original, calls = getattr(owner, name), []
-def struck(*args, **kwargs):
-    calls.append(0)
-    if len(calls) == number:
-        open(mark, "w").close()
-        if what == "kill":
-            os.kill(os.getpid(), 9)
-        time.sleep(120)
-    return original(*args, **kwargs)
-setattr(owner, name, struck)
-from constraintc.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
-def ranks(folder: Path, words: list[str], where: str = "", what: str = "") -> list[subprocess.Popen[str]]:
-    """Two processes as a launcher starts them, which none looks after; ``where`` names the lane that is struck."""
+def two_ranks(folder: Path, words: list[str], where: str = "", what: str = "") -> list[int]:
+    """The exit codes of two ranks that no launcher looks after; ``where`` names the lane that is struck."""
     with socket.socket() as probe:
         probe.bind(("", 0))
-        port = str(probe.getsockname()[1])
-    started = []
-    for rank in range(2):
-        named = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-        struck = [str(folder / "struck"), where, what]
-        with (folder / f"log {rank}").open("w") as log:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", ONE_RANK, *struck, "train", *words], text=True, stdout=log, stderr=log,
-                    env=os.environ | QUIET | named | {"MASTER_PORT": port},
-                )
-            )  # fmt: skip
-    return started
-
-
-def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[int]:
-    deadline = time.monotonic() + seconds
-    try:
-        return [process.wait(max(0.1, deadline - time.monotonic())) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+        port = probe.getsockname()[1]
+    started = [
+        ranks().Process(target=run_rank, args=(rank, port, str(folder), ["train", *words], where, what))
+        for rank in range(2)
+    ]
+    for process in started:
+        process.start()
+    deadline = time.monotonic() + 150
+    for process in started:
+        process.join(max(0.1, deadline - time.monotonic()))
+    codes = [process.exitcode for process in started]
+    for process in started:
+        process.kill()
+        process.join()
+    return codes
 
 
 @pytest.mark.slow
@@ -385,13 +349,10 @@ def test_a_lane_rank_gives_the_bits_of_threads(
     noisy: World, whole: Callable[..., Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "constraintc", "train", *noisy.flags(output, **PARALLEL)], env=os.environ | QUIET,
-        capture_output=True, text=True, check=False, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("trained 10 steps") == 1  # one of them speaks
+    codes = two_ranks(tmp_path, noisy.flags(output, **PARALLEL))
+    logs = [(tmp_path / f"log {rank}").read_text() for rank in range(2)]
+    assert codes == [0, 0], logs
+    assert [log.count("trained 10 steps") for log in logs] == [1, 0]  # one of them speaks
     assert_same_result(output, whole("tuned", 1))
 
 
@@ -417,7 +378,7 @@ def test_a_rank_that_is_killed_or_hangs_ends_the_run(
     """Without a launcher that would end the other process; the run goes on from its last checkpoint, with threads."""
     output = tmp_path / "run"
     flags = noisy.flags(output, **PARALLEL, lane_timeout=4)
-    found = ended(ranks(tmp_path, flags, where, what), 150)
+    found = two_ranks(tmp_path, flags, where, what)
     logs = [(tmp_path / f"log {rank}").read_text() for rank in range(2)]
     assert (tmp_path / "struck").exists(), logs
     assert found == codes, logs
