@@ -33,6 +33,7 @@ dist: Any = torch.distributed  # not all that it exports is typed
 LANES = ("sampling", "fitting")
 BEAT_SECONDS = 0.5
 MAIL_SECONDS = 0.02
+MEETING_SECONDS = 300.0  # for all ranks to appear
 FAILED_SECONDS = 3.0  # that a run which failed waits for its lanes to hear of it
 SILENT_SECONDS = 20.0  # a process that lives beats, whatever it works on
 FOREVER = timedelta(days=365)
@@ -103,7 +104,7 @@ class LaneWorld:
             self._port,
             None,
             serves,
-            timedelta(seconds=min(self.timeout, 300)),
+            timedelta(seconds=MEETING_SECONDS),
             wait_for_workers=False,
         )
         return dist.PrefixStore(f"constraint-lanes/{below}", store)
@@ -115,7 +116,7 @@ class LaneWorld:
         self._store.set(f"here/{self.rank}", "1")
         try:
             self._store.wait(
-                [f"here/{r}" for r in range(self._num_ranks)], timedelta(seconds=min(self.timeout, 300))
+                [f"here/{r}" for r in range(self._num_ranks)], timedelta(seconds=MEETING_SECONDS)
             )
         except Exception as error:
             raise TrainingError(
