@@ -31,10 +31,11 @@ from constraintlang_runtime.train_run import versions
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = ("constraintlang", "compiler", "runtime", "policies")
+PLAIN = ["--method", "plain", "--rounds", "1", "--control_samples", "24"]  # next to nothing is sampled
 PARALLEL = ["--schedule", "parallel"]
 SYSTEMS: dict[str, tuple[int, int, list[str]]] = {  # processes, threads of each, flags
-    "plain, 2 threads": (1, 2, ["--method", "plain"]),
-    "plain, 1 thread": (1, 1, ["--method", "plain"]),
+    "plain, 2 threads": (1, 2, PLAIN),
+    "plain, 1 thread": (1, 1, PLAIN),
     "sequential, 2 threads": (1, 2, []),
     "sequential, 1 thread": (1, 1, []),
     "parallel, threads": (1, 1, PARALLEL),
@@ -68,7 +69,8 @@ def measure(folder: Path, name: str, seed: int, args: argparse.Namespace) -> dic
     wall, processor = call(
         ["train", policy, "--config", str(folder / "run.yaml"), "--output", str(output), "--seed", str(seed), "--quiet",
          "--use_cpu", "--max_steps", str(args.steps), "--anchor_samples", str(args.anchor_samples),
-         "--control_samples", str(args.control_samples), "--save_strategy", "no", *flags],
+         "--control_samples", str(args.control_samples), "--auxiliary_steps", str(args.auxiliary_steps),
+         "--save_strategy", "no", *flags],
         processes=processes, threads=threads,
     )  # fmt: skip
     record = json.loads((output / "constraint" / "run.json").read_text())
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--pretrain_steps", type=int, default=600)
     parser.add_argument("--anchor_samples", type=int, default=2048)
     parser.add_argument("--control_samples", type=int, default=512)
+    parser.add_argument("--auxiliary_steps", type=int, default=400)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--system", action="append", help="these systems only, nothing is written")
     args = parser.parse_args()
@@ -209,7 +212,7 @@ def main() -> None:
     write_files(folder)
     call(
         ["train", str(folder / "quickstart.policy"), "--config", str(folder / "pretrain.yaml"), "--output", str(folder / "base"),
-         "--max_steps", str(args.pretrain_steps), "--use_cpu", "--quiet"]
+         "--max_steps", str(args.pretrain_steps), "--control_samples", "24", "--use_cpu", "--quiet"]
     )  # fmt: skip
     rows = []
     for seed in args.seeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from rank_process import ranks, run_rank
 from tiny_models import World
 
 from constraintc.main import main
@@ -163,6 +164,30 @@ def test_own_draws_are_those_of_the_seed_and_leave_the_common_state() -> None:
         with seeded(3):
             left, singular, _ = torch.svd_lowrank(matrix, q=4)
         assert torch.equal(left * singular, leading_directions(matrix, 4, 3))
+
+
+WORLD_RUN = Path(__file__).parents[2] / "benchmarks" / "world" / "run.py"
+
+
+@pytest.mark.slow
+def test_both_schedules_reach_the_level() -> None:
+    """On the enumerable world, whose rates are exact: no sampling error but that of the controller's own samples."""
+    spec = importlib.util.spec_from_file_location("world_run", WORLD_RUN)
+    assert spec is not None
+    assert spec.loader is not None
+    world_run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(world_run)
+    setting = world_run.Setting(0)
+    smaller = {"anchor": "start", "anchor_samples": 1024, "auxiliary_steps": 60}
+
+    def ends(**choice: Any) -> float:
+        return world_run.train(setting, 0, 96, 16, 0.05, **smaller, **choice)["rates"][-1]
+
+    plain, sequential = ends(method="plain"), ends()
+    assert plain > 0.3
+    assert sequential < 0.05  # the bound
+    for staleness in (1, 3):
+        assert abs(ends(schedule="parallel", staleness=staleness) - sequential) < 0.015
 
 
 # ------------------------------------------------------------ resume
@@ -323,61 +348,28 @@ def test_a_guide_has_no_schedule() -> None:
 
 
 # ------------------------------------------------------------ ranks
-QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 PARALLEL: dict[str, Any] = {**LONGER, "use_cpu": True, "anchor": "tuned", "staleness": 1}
-ONE_RANK = """\
-import os, sys, time, torch
-torch.set_num_threads(1)
-mark, where, what = sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1)
-from constraintlang_runtime import engine, rounds
-from constraintlang_runtime.trainer import ConstraintTrainer
-owner, name, number = {"sampling": (rounds, "sample", 3), "fitting": (engine, "fit_auxiliary", 1),
-                       "training": (ConstraintTrainer, "compute_loss", 10), "": (rounds, "sample", 0)}[where]
-original, calls = getattr(owner, name), []
-def struck(*args, **kwargs):
-    calls.append(0)
-    if len(calls) == number:
-        open(mark, "w").close()
-        if what == "kill":
-            os.kill(os.getpid(), 9)
-        time.sleep(120)
-    return original(*args, **kwargs)
-setattr(owner, name, struck)
-from constraintc.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
-def ranks(folder: Path, words: list[str], where: str = "", what: str = "") -> list[subprocess.Popen[str]]:
-    """Two processes as a launcher starts them, which none looks after; ``where`` names the lane that is struck."""
+def two_ranks(folder: Path, words: list[str], where: str = "", what: str = "") -> list[int]:
+    """The exit codes of two ranks that no launcher looks after; ``where`` names the lane that is struck."""
     with socket.socket() as probe:
         probe.bind(("", 0))
-        port = str(probe.getsockname()[1])
-    started = []
-    for rank in range(2):
-        named = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-        struck = [str(folder / "struck"), where, what]
-        with (folder / f"log {rank}").open("w") as log:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", ONE_RANK, *struck, "train", *words], text=True, stdout=log, stderr=log,
-                    env=os.environ | QUIET | named | {"MASTER_PORT": port},
-                )
-            )  # fmt: skip
-    return started
-
-
-def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[int]:
-    deadline = time.monotonic() + seconds
-    try:
-        return [process.wait(max(0.1, deadline - time.monotonic())) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+        port = probe.getsockname()[1]
+    started = [
+        ranks().Process(target=run_rank, args=(rank, port, str(folder), ["train", *words], where, what))
+        for rank in range(2)
+    ]
+    for process in started:
+        process.start()
+    deadline = time.monotonic() + 150
+    for process in started:
+        process.join(max(0.1, deadline - time.monotonic()))
+    codes = [process.exitcode for process in started]
+    for process in started:
+        process.kill()
+        process.join()
+    return codes
 
 
 @pytest.mark.slow
@@ -387,8 +379,8 @@ def test_a_lane_rank_gives_the_bits_of_threads(
     output = tmp_path / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*command, "-m", "constraintc", "train", *noisy.flags(output, **PARALLEL)], env=os.environ | QUIET,
-        capture_output=True, text=True, check=False, timeout=200,
+        [*command, "-m", "constraintc", "train", *noisy.flags(output, **PARALLEL)], capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, check=False, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("trained 10 steps") == 1  # one of them speaks
@@ -416,8 +408,8 @@ def test_a_rank_that_is_killed_or_hangs_ends_the_run(
 ) -> None:
     """Without a launcher that would end the other process; the run goes on from its last checkpoint, with threads."""
     output = tmp_path / "run"
-    flags = noisy.flags(output, **PARALLEL, lane_timeout=4)
-    found = ended(ranks(tmp_path, flags, where, what), 150)
+    flags = noisy.flags(output, **PARALLEL, lane_timeout=6)
+    found = two_ranks(tmp_path, flags, where, what)
     logs = [(tmp_path / f"log {rank}").read_text() for rank in range(2)]
     assert (tmp_path / "struck").exists(), logs
     assert found == codes, logs

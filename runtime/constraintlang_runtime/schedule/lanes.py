@@ -114,6 +114,7 @@ class Lane:
                 return
             finally:
                 self._job = ""
+            del entry, job  # they hold weights
 
 
 def as_lane_error(error: BaseException, lane: str, what: str) -> BaseException:

@@ -60,7 +60,7 @@ class Bench(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pending:
     """The jobs of a round: used from round ``due`` on; ``weights`` are those of its model where they become p_ref."""
 

@@ -33,6 +33,8 @@ dist: Any = torch.distributed  # not all that it exports is typed
 LANES = ("sampling", "fitting")
 BEAT_SECONDS = 0.5
 MAIL_SECONDS = 0.02
+MEETING_SECONDS = 300.0  # for all ranks to appear
+FAILED_SECONDS = 3.0  # that a run which failed waits for its lanes to hear of it
 SILENT_SECONDS = 20.0  # a process that lives beats, whatever it works on
 FOREVER = timedelta(days=365)
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
@@ -84,8 +86,7 @@ class LaneWorld:
         if self.rank == 0:
             with contextlib.suppress(Exception):  # a lane that is gone needs no word
                 self._store.set("over", "1")
-            if error is None:
-                self._await_end()
+            self._await_end(SILENT_SECONDS if error is None else FAILED_SECONDS)
         self._over.set()
         deadline = time.monotonic() + CLOSING_SECONDS
         for thread in self._threads:  # one inside torch would spoil the end of the process
@@ -103,7 +104,7 @@ class LaneWorld:
             self._port,
             None,
             serves,
-            timedelta(seconds=min(self.timeout, 300)),
+            timedelta(seconds=MEETING_SECONDS),
             wait_for_workers=False,
         )
         return dist.PrefixStore(f"constraint-lanes/{below}", store)
@@ -115,7 +116,7 @@ class LaneWorld:
         self._store.set(f"here/{self.rank}", "1")
         try:
             self._store.wait(
-                [f"here/{r}" for r in range(self._num_ranks)], timedelta(seconds=min(self.timeout, 300))
+                [f"here/{r}" for r in range(self._num_ranks)], timedelta(seconds=MEETING_SECONDS)
             )
         except Exception as error:
             raise TrainingError(
@@ -210,9 +211,9 @@ class LaneWorld:
         with contextlib.suppress(RuntimeError):  # the main thread says that the store is gone
             store.add(f"work/{lane}", 1)
 
-    def _await_end(self) -> None:
+    def _await_end(self, seconds: float) -> None:
         """The store may live in this process: let the lane ranks read from it that the run is over."""
-        wanted, deadline = self._num_ranks - self.num_training, time.monotonic() + SILENT_SECONDS
+        wanted, deadline = self._num_ranks - self.num_training, time.monotonic() + seconds
         with contextlib.suppress(Exception):
             while int(self._store.add("ended", 0)) < wanted and time.monotonic() < deadline:
                 time.sleep(0.05)
