@@ -22,7 +22,7 @@ _MAX_SAMPLES = 12
 _SERIES: dict[str, tuple[str, str, bool, bool]] = {
     "violation_rate": ("Violation rate", "estimate and interval", True, True),
     "dual": ("Dual variable λ", "how hard each domain is pushed", False, True),
-    "budget": ("Budgets", "share of what `preserve` allows; above 100% it is broken", True, True),
+    "budget": ("Budgets", "share of what each preserve clause allows, broken above 100%", True, True),
     "loss": ("Training loss", "nats per token", False, False),
     "regularizer": ("Regularizer term", "divergence from the projected target", False, True),
     "effective_sample_size": ("Effective sample size", "of the weighted samples", False, True),
