@@ -34,7 +34,7 @@ from constraintlang_runtime.fitting import (
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged, require_finite
-from constraintlang_runtime.preserve import Budgets, hold_group
+from constraintlang_runtime.preserve import Budgets, hold_groups
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
     Measurement,
@@ -174,10 +174,7 @@ class ConstraintEngine:
         starts = constrained and step == self.activation_step and step < self.max_steps
         if starts or (constrained and self.config.anchor == "previous" and self.anchor is not None):
             self._take_anchor(model)
-        acts = starts or any(group.is_active for group in self.groups)
-        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
-        if spent:
-            self.log({**spent, "round": number})
+        self.measure_budgets(model, step, starts=starts)
         for group in self.groups:
             seed = derived_seed(self.seed, "round", number, group.name)
             clock = Clock()
@@ -197,7 +194,7 @@ class ConstraintEngine:
             if group.is_active and not starts:
                 before = group.controllers
                 control_group(group, found)
-                logs |= hold_group(group, before, self.budgets, step, self.tell)
+                logs |= hold_groups([group], [before], self.budgets, self.tell)
             if refits and step < self.max_steps:
                 logs |= self._fit_once(group, found, seed, starts)
                 clock.lap("fitting")
@@ -205,6 +202,13 @@ class ConstraintEngine:
                 keep_samples(group, found.rows, self.config.anchor_samples)
             seconds = {f"{group.name}/seconds/{stage}": spent for stage, spent in clock.laps.items()}
             self.log({**round_record(group, found, logs), **seconds, "round": number})
+
+    def measure_budgets(self, model: Any, step: int, *, starts: bool) -> None:
+        """Measure what the model has lost of each `preserve` clause, and move the weights that keep it."""
+        acts = starts or any(group.is_active for group in self.groups)
+        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
+        if spent:
+            self.log({**spent, "round": step // self.round_length})
 
     def _take_anchor(self, model: Any) -> None:
         """Set p_ref: the start model, the model as it is now, or the live model."""

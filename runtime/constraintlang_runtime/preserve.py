@@ -248,24 +248,29 @@ def hold_back(before: ControllerState, after: ControllerState) -> ControllerStat
     )
 
 
-def hold_group(
-    group: Group, before: Sequence[ControllerState], budgets: Budgets, step: int, tell: Tell
+def hold_groups(
+    groups: Sequence[Group], before: Sequence[Sequence[ControllerState]], budgets: Budgets, tell: Tell
 ) -> dict[str, float]:
-    """Undo what a control step of a group raised at the cost of a budget; returns what to log, 1 for a held clause."""
-    assert group.target is not None
-    kept, logs = [], {}
-    for soft, old, new in zip(group.target.soft, before, group.controllers, strict=True):
-        clause = group.clauses[soft.clause]
-        keeper = budgets.held_by(clause)
-        held = new if keeper is None else hold_back(old, new)
-        kept.append(held)
-        if keeper is None:
-            continue
-        logs[f"held/{clause.name}"] = float(held != new)
-        if held != new:
-            tell(
-                f"warning: `{clause.name}` is not pushed further at step {step} (dual {held.dual:.3g}): the budget of "
-                f"`{keeper.name}` is overdrawn"
-            )
-    group.controllers = kept
+    """Undo what a control step of groups raised at the cost of a budget; returns what to log, 1 for a held clause.
+
+    ``before`` are the controllers of each group before the step.
+    """
+    logs: dict[str, float] = {}
+    for group, earlier in zip(groups, before, strict=True):
+        assert group.target is not None
+        kept = []
+        for soft, old, new in zip(group.target.soft, earlier, group.controllers, strict=True):
+            clause = group.clauses[soft.clause]
+            keeper = budgets.held_by(clause)
+            held = new if keeper is None else hold_back(old, new)
+            kept.append(held)
+            if keeper is None:
+                continue
+            if held != new and not logs.get(f"held/{clause.name}"):
+                tell(
+                    f"warning: `{clause.name}` is not pushed further (dual {held.dual:.3g}): the budget of "
+                    f"`{keeper.name}` is overdrawn"
+                )
+            logs[f"held/{clause.name}"] = max(float(held != new), logs.get(f"held/{clause.name}", 0.0))
+        group.controllers = kept
     return logs
