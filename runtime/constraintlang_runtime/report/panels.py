@@ -55,7 +55,10 @@ CONTROLLED = {
     "dual": Series("Dual variable λ", "how hard each statement is pushed, nats per unit"),
     "weight": Series("Weight ρ", "of the regularizer, relative to the corpus loss"),
     "budget": Series(
-        "Budgets", "share of what `preserve` allows; above 100% it is broken", is_rate=True, limit="all spent"
+        "Budgets",
+        "share of what each preserve clause allows, broken above 100%",
+        is_rate=True,
+        limit="all spent",
     ),
 }
 LOSSES = {
