@@ -86,14 +86,15 @@ def test_a_small_budget_is_no_worse_than_greedy(exponent: float) -> None:
         duals = duals_of(case, 3.0)
         log_p, log_psi = log_scores(case, duals)
         tight = search(case, duals, SearchSettings(4, budget=5), exponent=exponent)
-        wide = search(case, duals, SearchSettings(4, budget=20), exponent=exponent)
+        wide = search(case, duals, SearchSettings(4, budget=20, keep=6), exponent=exponent)
         for x, (small, large) in enumerate(zip(tight, wide, strict=True)):
             assert small.steps <= 5
             assert large.best[0].score >= small.best[0].score
             best = (log_p + exponent * log_psi)[x].max()
             for result in (small, large):
+                for own in result.best:
+                    assert own.score == pytest.approx(own.log_prob + exponent * own.log_potential, abs=1e-6)
                 top = result.best[0]
-                assert top.score == pytest.approx(top.log_prob + exponent * top.log_potential, abs=1e-6)
                 # a budget that ran out is no proof
                 assert exponent != 1.0 or not result.is_exhausted or top.score > best - 1e-4
             if exponent == 1.0:
@@ -102,6 +103,15 @@ def test_a_small_budget_is_no_worse_than_greedy(exponent: float) -> None:
                 assert small.best[0].score >= first - 1e-5
                 better += large.best[0].score > first + 1e-5
     assert better > 0 or exponent != 1.0
+
+
+def test_a_row_is_scored_by_the_potential_to_the_same_power() -> None:
+    case = make_case(small_world(0), "rarely")
+    found = search(case, duals_of(case, 0.4), SearchSettings(3, budget=99, keep=15), exponent=2.5)
+    every = [candidate for result in found for candidate in result.best]
+    assert sum(candidate.log_potential < 0 for candidate in every) > 3
+    for candidate in every:
+        assert candidate.score == pytest.approx(candidate.log_prob + 2.5 * candidate.log_potential, abs=1e-6)
 
 
 def test_what_obeys_comes_first_and_only_that_prunes() -> None:
