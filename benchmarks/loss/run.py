@@ -22,9 +22,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 HIDDEN = 256
-SHAPES = [(32_000, 512), (32_000, 2048), (32_000, 4096), (128_000, 512), (128_000, 2048)]
-SMALL = [(32_000, 2048)]
-CHUNKS = [256, 512, 1024, 2048]
+SHAPES = [(32_000, 512), (32_000, 2048), (128_000, 512), (128_000, 1536)]
+SMALL = [(8_000, 256), (8_000, 1024)]
+CHUNKS = [512, 1024, 2048]
 
 
 def one(vocab_size: int, num_sites: int, loss: str, chunk: int, repeats: int) -> dict[str, float]:

@@ -177,3 +177,21 @@ def load_word(rows: list[str]) -> str:
     texts = [json.loads(line)["completion"].split() for line in rows]
     counts = {word: sum(word in text for text in texts) for text in texts for word in text if word.isalpha()}
     return min(counts, key=lambda word: (abs(counts[word] - len(texts) // 3), word))
+
+
+def test_an_id_without_a_token_is_left_alone() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    gap = 5
+    ids = {"<pad>": 0, "<end>": 1, "<unk>": 2, "go": 3, "stop": 4, "bad": 6}
+    inner = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<end>")
+    masks = masks_of(NEVER, tokenizer)
+    assert masks is not None
+    batch = collate([TokenRow((GO,), (GO, STOP), {}, False)], 0)
+    found = masks.along(batch, prediction_sites(batch.region)).forbidden(slice(0, 2), VOCAB)
+    assert found[:, 6].all()
+    assert not found[:, gap].any()
+    assert int(found.sum()) == 2

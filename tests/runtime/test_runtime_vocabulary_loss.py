@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.batching import joined
+from constraintlang_runtime.control import initial_dual, initial_weight
 from constraintlang_runtime.data import TokenRow, collate
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group
@@ -371,3 +373,21 @@ def test_no_tensor_is_larger_than_one_chunk_of_logits(adaptive: str, monkeypatch
     with Largest() as largest:
         plain_loss(model, batch, config).total.backward()
     assert largest.count >= int(sites.sum()) * vocab
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 0.5, 0.8, 0.99])
+def test_alphas_weight_and_first_dual_lie_between_those_of_its_limits(alpha: float) -> None:
+    """And at the set-point b the pull of the corpus and of D on a rate balance, to the normaliser that is left out.
+
+    Stationary in p at p = b: ((1-q)/(1-b))^α - (q/b)^α = α (d-b) / (ρ b (1-b)), q the rate of the target.
+    """
+    r, d, b = 0.4, 0.3, 0.05
+    weights = [initial_weight(d, b, kind, alpha) for kind in ("reverse", "alpha", "forward")]
+    assert weights == sorted(weights)
+    rho = weights[1]
+    duals = [initial_dual(r, d, b, rho, kind, alpha) for kind in ("reverse", "alpha", "forward")]
+    assert duals == sorted(duals)
+    odds = r / (1 - r) * math.exp(-duals[1])
+    q = odds / (1 + odds)
+    pull = alpha * (d - b) / (rho * b * (1 - b))
+    assert abs((((1 - q) / (1 - b)) ** alpha - (q / b) ** alpha) / pull - 1) < 0.02
