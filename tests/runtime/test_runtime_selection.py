@@ -52,6 +52,7 @@ def test_clauses_come_before_loss_and_priorities_before_each_other() -> None:
         ([entry(1, 1.0, (0.0, *need), (9.0, *later)), entry(2, 1.0, (0.1, *need), (0.0, *later))], 1),
         ([entry(1, 1.0, (0.0, *later), (9.0, *wish)), entry(2, 1.0, (0.1, *later), (0.0, *wish))], 1),
         ([entry(1, 1.0, (9.0, *wish)), entry(2, 5.0, (0.0, *wish))], 2),
+        ([entry(1, 1.0, (0.0, *need), (9.0, *wish)), entry(2, 1.0, (0.1, *need), (0.0, *wish))], 1),
         ([entry(1, 1.0, (0.2, *need), (0.2, *need)), entry(2, 1.0, (0.3, *need), (0.0, *need))], 2),
         ([entry(1, 1.0), entry(2, 1.0)], 2),
         ([entry(1, None), entry(2, 1.0)], 2),
@@ -207,16 +208,24 @@ def test_the_step_of_checkpoints_may_not_change_when_they_are_chosen_from(
     assert "another policy, word list, model, data or settings" in capsys.readouterr().err
 
 
+def with_dropout(trainer: ConstraintTrainer) -> None:
+    """Attention dropout, so that the global random state matters."""
+    for layer in trainer.model.model.layers:
+        layer.self_attn.attention_dropout = 0.2
+
+
 def test_a_choice_does_not_disturb_training(world: World, kept: Path, tmp_path: Path) -> None:
     """The run that keeps its last checkpoint, on the rows and prompts that the other was left with."""
     best = make(
         world, tmp_path / "a", save_strategy="steps", **LONGER, policy=PRESERVING, save_total_limit=None
     )
+    with_dropout(best)
     best.train()
     kept_step = best.selection.best if best.selection is not None else None
     last = tmp_path / "a" / "checkpoint-8" / "model.safetensors"
-    quiet = make(world, tmp_path / "b", save_strategy="steps", **LONGER | {"max_steps": 8}, policy=PRESERVING)
+    quiet = make(world, tmp_path / "b", save_strategy="steps", **LONGER, policy=PRESERVING)
     quiet.selection = None
+    with_dropout(quiet)
     quiet.train()
     trained, seen = (
         load_file(path) for path in (tmp_path / "b" / "checkpoint-8" / "model.safetensors", last)
@@ -225,6 +234,30 @@ def test_a_choice_does_not_disturb_training(world: World, kept: Path, tmp_path: 
     chosen = load_file(tmp_path / "a" / f"checkpoint-{kept_step}" / "model.safetensors")
     assert (best.model.state_dict()["model.embed_tokens.weight"] == chosen["model.embed_tokens.weight"]).all()
     assert len(weights(best)) == len(weights(quiet))
+
+
+def test_an_earlier_checkpoint_is_kept_and_its_state_with_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        selection,
+        "best_step",
+        lambda records: min((r["step"] for r in records if r["step"] >= 4), default=None),
+    )
+    trainer = make(world, tmp_path, save_strategy="steps", **LONGER, save_total_limit=1)
+    trainer.train()
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-4", "checkpoint-8"}
+    saved, last = (load_file(tmp_path / f"checkpoint-{n}" / "model.safetensors") for n in (4, 8))
+    own = trainer.model.state_dict()
+    assert all((own[name] == saved[name]).all() for name in saved)
+    assert any((own[name] != last[name]).any() for name in saved)
+    state = json.loads((tmp_path / "checkpoint-4" / "constraint.json").read_text())
+    assert [c.to_dict()["value"] for c in trainer.groups[0].controllers] == [
+        c["value"] for c in state["groups"][0]["controllers"]
+    ]
+    assert trainer.selection is not None
+    assert [one["step"] for one in trainer.selection.report() if one["chosen"]] == [4]
+    assert [one["step"] for one in trainer.selection.records] == [2, 4, 6, 8]
 
 
 def test_plain_training_chooses_among_all_its_checkpoints(world: World, tmp_path: Path) -> None:
