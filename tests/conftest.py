@@ -52,3 +52,9 @@ def copied_world(world: World, tmp_path: Path) -> World:
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A softmax classifier with the labels rude, calm and odd."""
     return write_classifier(tmp_path_factory.mktemp("classifier") / "three", ("rude", "calm", "odd"))
+
+
+@pytest.fixture
+def slow_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word lists stand for scorers of any kind: called each by itself, and remembered."""
+    monkeypatch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)

@@ -59,6 +59,8 @@ class TokenTexts:
     """As much of a tokenizer as scoring asks for."""
 
     all_special_ids = (0,)
+    eos_token_id = 0
+    chat_template = None
 
     def batch_decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
         return [

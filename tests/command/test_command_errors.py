@@ -255,6 +255,7 @@ def test_a_policy_may_not_read_outside_its_folder(
     assert main(["train", *copied_world.flags(output, policy=policy), "--allow-path", "--dry-run"]) == 0
 
 
+@pytest.mark.usefixtures("slow_scorers")
 @pytest.mark.parametrize(
     ("results", "parts"),
     [
@@ -287,6 +288,7 @@ def test_scorers_that_fail(
     assert err.count("help:") == 1
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_scorer_that_fails_late_keeps_the_checkpoint(
     world: World, output: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +307,7 @@ def test_a_scorer_that_fails_late_keeps_the_checkpoint(
     assert main(["train", *world.flags(output), "--resume"]) == 0
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_bound_that_cannot_be_met(world: World, output: Path, capsys: Captured, monkeypatch: Any) -> None:
     def always(self: Any, *, completions: Any, **given: Any) -> list[float]:
         return [1.0] * len(completions)
@@ -363,6 +366,7 @@ def test_our_own_bugs_are_told_apart(world: World, output: Path, capsys: Capture
     assert "internal error" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_interruption(world: World, output: Path, monkeypatch: Any) -> None:
     def interrupt(self: Any, **given: Any) -> Any:
         raise KeyboardInterrupt

@@ -104,6 +104,7 @@ def test_exit_codes(judge: Any, policy: str, flags: list[str], code: int, verdic
     assert found_code == code
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
@@ -113,6 +114,7 @@ def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch)
     assert samples[0]["scores"] == {"toxicity": None}
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_failing_scorer_exits_with_4_and_keeps_the_earlier_verdict(
     judge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

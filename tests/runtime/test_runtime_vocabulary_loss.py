@@ -242,7 +242,9 @@ def micro_batch(model: Any, num_rows: int = 5, length: int = 24, vocab_size: int
         torch.manual_seed(2)
         group = fixed_group(anchor)
     rows = GroupRows(group, torch.tensor([0, 2, 3]), slices[0], 30.0)
-    return MicroBatch(corpus, batch, [rows], anchor, torch.tensor([1, 4]), anchor, 0.7)
+    return MicroBatch(
+        corpus, batch, [rows], anchor, [(torch.tensor([1]), 0.7), (torch.tensor([4]), 0.7)], anchor
+    )
 
 
 def total_and_gradient(model: Any, loss: Any) -> tuple[float, Tensor]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.attributes import parts_needed
-from constraintlang_compiler.domains import membership
 from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.membership import membership
 from constraintlang_compiler.pipeline import compile_path, compile_source
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError
