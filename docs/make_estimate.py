@@ -105,8 +105,18 @@ What the numbers say:
 - **Many machines.** Two things do not become shorter: the auxiliary fit, which one process makes, and the rounds, which
   have batches for few GPUs (512 samples are two batches of 256; lower `--sampling_batch_size`). Fewer `--rounds`, fewer
   `--auxiliary_steps` and more steps between rounds are the settings to change. Gradients cross the network in every step.
-- **Beyond one GPU's memory** weights must be divided. `train` has not been run with FSDP, and on several GPUs not at all
-  ([how-to](how-to.md#train-an-adapter-or-on-several-gpus)); the column says how many devices would hold the run if it were.
+- **Beyond one GPU's memory** weights must be divided, and `train` refuses the engines that do it; the column says how
+  many devices would hold the run if it did not.
+
+What was run of this, and what was not:
+
+| engine | state |
+|---|---|
+| one process: full fine-tuning, LoRA, accumulation, gradient checkpointing, bf16 | run on processors, through the command line, with tests that they end in the same weights (bf16: in the same losses) |
+| DDP, by `torchrun` or `accelerate launch` | run on two processes of a processor (gloo): the weights of one process; not on several GPUs, not on several machines |
+| FSDP, FSDP2, DeepSpeed, Megatron, tensor parallelism | refused at the start: the reference model would not be read, which was seen with FSDP2 |
+| vLLM as sampler | its protocol run against a fake server in the tests; not on hardware ([how-to](how-to.md#sample-from-a-vllm-server)) |
+| sizes of 7B and 70B | none was run; the table above is arithmetic |
 
 The ratio to plain fine-tuning is mostly that of two rows per row (a sampled one beside each of the corpus) and of the
 anchor's forward pass, in the half of the steps in which the regularizer acts. `--prefixes corpus` leaves the sampled rows

@@ -28,6 +28,8 @@ Keys and flags of `constraintc train`; [data format](data-format.md) has their f
 | `model` | folder or hub id of the start model |
 | `data` | training rows: a text, a list of texts, or `domain: file` pairs |
 | `prompts` | prompts sampled in training, in the same forms; default: those of the rows |
+| `heldout` | rows that measure `preserve` clauses and choose by loss; default: a few of `data`, not trained on |
+| `selection` | prompts that choose the checkpoint with `keep: best`; default: a few of those sampled, not trained on |
 | `scorer` | scorers: a list of `NAME=PATH[#LABEL]`, or `name: path` pairs |
 | `output` | folder of the result |
 | `resume`, `overwrite`, `allow_path` | `true` or `false`; see `constraintc train --help` |

@@ -11,7 +11,10 @@ from jaxtyping import install_import_hook
 from tiny_models import World, write_classifier, write_world
 
 # Shapes and types of what computes are checked at every call of every test.
-TENSOR_MODULES = ("anchor", "auxiliary", "decoding", "fitting", "penalty", "projection", "regularizer")
+TENSOR_MODULES = (
+    "anchor", "auxiliary", "decoding", "decoding_search", "fitting", "hard_masks", "output_head", "penalty",
+    "projection", "regularizer", "vocabulary_loss",
+)  # fmt: skip
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
 
 # The same examples everywhere, so that a red test is about the change; `--hypothesis-profile=search` looks further.
@@ -49,3 +52,9 @@ def copied_world(world: World, tmp_path: Path) -> World:
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A softmax classifier with the labels rude, calm and odd."""
     return write_classifier(tmp_path_factory.mktemp("classifier") / "three", ("rude", "calm", "odd"))
+
+
+@pytest.fixture
+def slow_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word lists stand for scorers of any kind: called each by itself, and remembered."""
+    monkeypatch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)

@@ -37,6 +37,7 @@ class Fault:
 
 ERRORS = "tests/command/test_command_errors.py::"
 RESUME = "tests/runtime/test_runtime_resume.py::"
+PARALLEL = "tests/runtime/test_runtime_parallel.py::"
 TOOL = "tests/command/"
 
 FAULTS = (
@@ -416,6 +417,70 @@ FAULTS = (
         4,
         ("out of memory at step 7", "--per_device_train_batch_size"),
         "resumes",
+    ),
+    # ------------------------------------------------------------ lanes of the parallel schedule
+    Fault(
+        "sigkill_training_lane",
+        "SIGKILL of the rank that trains, with no launcher to look after the others",
+        "a step",
+        -9,
+        (),
+        "resumes",
+        PARALLEL + "test_a_rank_that_is_killed_or_hangs_ends_the_run",
+    ),
+    Fault(
+        "sigkill_sampling_lane",
+        "SIGKILL of the rank of the sampling lane",
+        "sampling",
+        4,
+        ("sampling lane", "is gone"),
+        "resumes",
+        PARALLEL + "test_a_rank_that_is_killed_or_hangs_ends_the_run",
+    ),
+    Fault(
+        "sigkill_fitting_lane",
+        "SIGKILL of the rank of the fitting lane",
+        "the fit",
+        4,
+        ("lane", "is gone"),
+        "resumes",
+        PARALLEL + "test_a_rank_that_is_killed_or_hangs_ends_the_run",
+    ),
+    Fault(
+        "rank_hangs",
+        "the rank of a lane hangs and stays alive",
+        "sampling",
+        4,
+        ("the sampling lane hangs", "--lane_timeout"),
+        "resumes",
+        PARALLEL + "test_a_rank_that_is_killed_or_hangs_ends_the_run",
+    ),
+    Fault(
+        "lane_hangs",
+        "the thread of a lane hangs",
+        "sampling",
+        4,
+        ("the sampling lane hangs", "--lane_timeout"),
+        "resumes",
+        PARALLEL + "test_a_lane_that_hangs_is_noticed",
+    ),
+    Fault(
+        "lane_raises",
+        "a lane raises what nobody foresaw",
+        "sampling, the fit",
+        4,
+        ("lane failed in round",),
+        "resumes",
+        PARALLEL + "test_an_error_in_a_lane_ends_the_run",
+    ),
+    Fault(
+        "lane_results_gone",
+        "`pending.json` is gone",
+        "`--resume`",
+        4,
+        ("the lanes' results cannot be read",),
+        "older",
+        PARALLEL + "test_a_checkpoint_without_the_lanes_results_is_damaged",
     ),
     # ------------------------------------------------------------ numbers
     Fault(

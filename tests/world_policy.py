@@ -15,7 +15,7 @@ from constraintlang_compiler.ir import AttributeRef, Clause, Comparison, Const, 
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.regularizer import log_values, target_log_probs
+from constraintlang_runtime.regularizer import log_values, target_log_probs, token_divergence
 
 NO_FLOOR = 60.0  # in place of Λ where a test compares with the unfloored law
 
@@ -151,3 +151,28 @@ def make_case(world: World, *kinds: str) -> Case:
         if soft.is_indicator:  # an empty bin of an indicator has its value all the same
             values[:, column] = target.bin_values(flat, bins)[:, column]
     return Case(world, clauses, flat.reshape(*shape, -1), target, bins.reshape(shape), values)
+
+
+def divergences(student: Floats, targets: Floats, kind: str) -> Floats:
+    """The runtime's ``token_divergence`` between tables at every prompt and prefix [P, S]."""
+    logs = [torch.from_numpy(np.log(table)).flatten(0, 1) for table in (student, targets)]
+    return token_divergence(logs[0], logs[1], kind).reshape(student.shape[:2]).numpy()
+
+
+def moved_table(world: World, change: Floats) -> Floats:
+    """The world's table with its logits changed."""
+    unnormalised = world.table * np.exp(change)
+    return unnormalised / unnormalised.sum(axis=-1, keepdims=True)
+
+
+def detached_slope(case: Case, strengths: Floats, direction: Floats) -> float:
+    """The directional derivative that the runtime's loss has: forward token KL over q-prefixes, q̂ detached."""
+    world = case.world
+    targets = torch.from_numpy(case.token_targets(world.law, case.log_potential(strengths)))
+    projected, _ = world.tilt(world.law, case.potential(strengths))
+    weights = torch.from_numpy(world.prompt_law[:, None] * world.occupancy(projected))
+    logits = torch.from_numpy(np.log(world.table)).requires_grad_()
+    log_p = torch.log_softmax(logits, dim=-1).flatten(0, 1)
+    each = token_divergence(log_p, targets.flatten(0, 1).clamp_min(1e-30).log(), "forward")
+    (gradient,) = torch.autograd.grad((weights.flatten() * each).sum(), logits)
+    return float((gradient.numpy() * direction).sum())

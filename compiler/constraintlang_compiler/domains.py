@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-
-import numpy as np
-from numpy.typing import NDArray
 
 from constraintlang.nodes import Scalar
 from constraintlang.printer import format_scalar
@@ -51,17 +48,6 @@ def matches(predicate: DomainPredicate | None, row: Mapping[str, object]) -> boo
             return all(matches(part, row) for part in operands)
         case DomainAny(operands=operands):
             return any(matches(part, row) for part in operands)
-
-
-def membership(
-    predicates: Sequence[DomainPredicate | None], rows: Sequence[Mapping[str, object]]
-) -> list[NDArray[np.bool_]]:
-    """Which rows lie in each of some domains [n]; equal domains are looked at once, and share their array."""
-    found: dict[DomainPredicate | None, NDArray[np.bool_]] = {None: np.ones(len(rows), dtype=np.bool_)}
-    for predicate in predicates:
-        if predicate not in found:
-            found[predicate] = np.fromiter((matches(predicate, row) for row in rows), np.bool_, len(rows))
-    return [found[predicate] for predicate in predicates]
 
 
 def describe(predicate: DomainPredicate | None) -> str:

@@ -68,7 +68,8 @@ def shown(quiet: bool = False) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the libraries' own bars and advice, which would mix with ours; their errors still show."""
+    """Silence the libraries' own bars and advice, which would mix with ours; their errors and our warnings show."""
+    import logging
     import warnings
 
     import transformers
@@ -79,6 +80,13 @@ def quiet_libraries() -> Iterator[None]:
         import datasets
 
         datasets.disable_progress_bars()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        yield
+    own, handler = logging.getLogger("constraintlang_runtime"), logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    own.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            yield
+    finally:
+        own.removeHandler(handler)

@@ -52,6 +52,13 @@ def add_allow_path(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_chat(parser: argparse.ArgumentParser) -> None:
+    """The flag of every command that reads prompts of a chat model."""
+    parser.add_argument(
+        "--chat", action="store_true", help="texts are turns of a user, put into the model's chat template"
+    )
+
+
 def add_scorer(parser: argparse.ArgumentParser, help: str = "what computes an attribute") -> None:
     """The flag that binds attributes to scorers; it may be repeated."""
     parser.add_argument(

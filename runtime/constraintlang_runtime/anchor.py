@@ -12,6 +12,8 @@ from torch import Tensor
 
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.output_head import OutputHead, final_logits, scale_and_cap
+from constraintlang_runtime.packing import Layout, layout
 
 
 class Anchor:
@@ -66,13 +68,23 @@ class Anchor:
             torch.clear_autocast_cache()
 
     @contextlib.contextmanager
-    def _reading(self, sites: Bool[Tensor, "B T"], logits_at: int | None) -> Iterator[None]:
-        """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings."""
+    def _reading(
+        self,
+        made: Layout,
+        sites: Bool[Tensor, "B T"],
+        logits_at: int | None,
+        wanted: Bool[Tensor, "B T"] | None = None,
+    ) -> Iterator[None]:
+        """Eval mode, no gradients, features captured; only the sites' hidden states reach the output embeddings.
+
+        ``wanted`` are the sites to read, all of them unless given; the running mean goes over all sites anyway.
+        """
+        at = sites if wanted is None else wanted
 
         def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = args[0].detach()
-            self._captured.append(torch.cat([hidden[sites], running_mean(hidden, sites)[sites]], dim=-1))
-            return (hidden[sites][:logits_at][None], *args[1:])
+            hidden = made.to_rows(args[0].detach())
+            self._captured.append(torch.cat([hidden[at], running_mean(hidden, sites)[at]], dim=-1))
+            return (hidden[at][:logits_at][None], *args[1:])
 
         was_training = self.model.training
         self.model.eval()
@@ -95,11 +107,19 @@ class Anchor:
         """The features alone, without the cost of the vocabulary."""
         return self._read(batch, sites, 1)[1]
 
-    def _read(self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None) -> tuple[Tensor, Tensor]:
-        with self._reading(sites, logits_at):
-            logits = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            ).logits
+    def read_last(
+        self, batch: Batch, sites: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B F"]]:
+        """Logits and features at the last site of every row alone; every row has one."""
+        last = sites & (sites.flip(1).cumsum(1).flip(1) == 1)
+        return self._read(batch, sites, None, last)
+
+    def _read(
+        self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None, wanted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        made = layout(batch)
+        with self._reading(made, sites, logits_at, wanted):
+            logits = self.model(**made.inputs).logits
             return logits[0].detach(), self._captured[-1]
 
     def logits_from(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V"]:
@@ -107,15 +127,30 @@ class Anchor:
 
         Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
         """
-        with torch.no_grad(), self.in_place():
-            logits = self.head(features[:, : self.head.weight.shape[1]])
-            config = self.model.config.get_text_config()
-            scaling = getattr(config, "logits_scaling", None)
-            scale = getattr(config, "logit_scale", None)
-            cap = getattr(config, "final_logit_softcapping", None)
-            logits = logits / scaling if scaling else logits
-            logits = logits * scale if scale else logits
-            return (torch.tanh(logits / cap) * cap if cap else logits).detach()
+        with torch.no_grad():
+            return self.output_logits(features[:, : self.head.weight.shape[1]]).detach()
+
+    def output_logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+        """Logits of last hidden states. Gradient: to them, and to the embeddings where they ask for one."""
+        with self.in_place():
+            logits = self.head(hidden.to(self.head.weight.dtype))
+            return final_logits(logits, *scale_and_cap(self.model))
+
+    def output_head(self) -> OutputHead | None:
+        """The output embeddings as tensors, those of the snapshot where it has its own; None as ``OutputHead.of``.
+
+        Logits of the first half of ``features`` under it are those of ``read``, without exchanging any storage.
+        """
+        head = OutputHead.of(self.model)
+        if head is None or self.weights is None:
+            return head
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        weight, bias = (
+            None if own is None else self.weights.get(names[id(own)], own).to(own.device)
+            for own in (head.weight, head.bias)
+        )
+        assert weight is not None
+        return head.with_tensors(weight, bias)
 
     def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
         """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""

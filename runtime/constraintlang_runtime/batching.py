@@ -42,6 +42,7 @@ def joined(corpus: Batch, sampled: dict[int, list[TokenRow]], pad_id: int) -> tu
                 ]
             ),
             torch.cat([pad(corpus.region, grow), more.region.to(device)]),
+            corpus.packs,
         ),
         slices,
     )

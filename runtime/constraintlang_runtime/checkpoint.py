@@ -21,9 +21,10 @@ from constraintlang_compiler.artifact import write_whole
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel, from_record
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import damaged
@@ -44,13 +45,14 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "indexes": list(group.indexes),
                 "corpus_share": group.corpus_share,
                 "corpus_means": [float(x) for x in group.corpus_means],
-                "target": None if group.target is None else _target_record(group.target),
+                "target": None if group.target is None else target_record(group.target),
                 "clauses": [record_json(clause) for clause in group.clauses],  # with measured bounds
                 "bin_values": group.bin_values.tolist(),
                 "fitted_exponent": group.fitted_exponent,
+                "stamps": group.stamps,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
-                "head": None if group.head is None else _head_shape(group.head),
+                "head": None if group.head is None else group.head.record(),
             }
         )
         if group.head is not None:
@@ -60,7 +62,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 2, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": 3, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -86,14 +88,13 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
         group.bin_values = np.array(record["bin_values"])
         group.fitted_exponent = record["fitted_exponent"]
+        group.stamps = dict(record["stamps"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
-        group.target = None if record["target"] is None else _target(record["target"])
+        group.target = None if record["target"] is None else target_from(record["target"])
         if record["head"] is not None:
             prefix = f"{number}.head."
-            group.head = AuxiliaryHead(**record["head"]).to(device).requires_grad_(False).eval()
-            group.head.load_state_dict(
-                {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+            state_dict = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            group.head = head_from(record["head"], state_dict).to(device)
         prefix = f"{number}.store."
         packed = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         group.store = unpack_rows(packed, record["store_tags"])
@@ -142,18 +143,16 @@ def write_atomic(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def _head_shape(head: AuxiliaryHead) -> dict[str, Any]:
-    return {
-        "features": head.norm.num_channels,
-        "vocab_size": head.token_factors.shape[0],
-        "num_bins": head.num_bins,
-        "rank": head.token_factors.shape[1],
-        "width": head.skip.out_features,
-        "dropout": head.dropout,
-    }
+def head_from(record: dict[str, Any], state: dict[str, torch.Tensor]) -> AuxiliaryModel:
+    """An auxiliary model of this record with these tensors, frozen; torch's random state is left as it is."""
+    with own_draws(0):
+        head = from_record(record).requires_grad_(False).eval()
+    head.load_state_dict(state)
+    return head
 
 
-def _target_record(target: Target) -> dict[str, Any]:
+def target_record(target: Target) -> dict[str, Any]:
+    """A target as JSON; inverse of ``target_from``."""
     return {
         "clauses": list(target.clauses),
         "hard": list(target.hard),
@@ -161,7 +160,8 @@ def _target_record(target: Target) -> dict[str, Any]:
     }
 
 
-def _target(record: dict[str, Any]) -> Target:
+def target_from(record: dict[str, Any]) -> Target:
+    """Inverse of ``target_record``."""
     soft = tuple(
         SoftBins(**{**bins, "edges": tuple(float(e) for e in bins["edges"])}) for bins in record["soft"]
     )

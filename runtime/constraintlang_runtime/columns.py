@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CONTENT_COLUMNS = ("text", "prompt", "completion", "messages")
+CHAT_OPTIONS = ("tools", "chat_template_kwargs")  # columns that a chat template reads, as TRL names them
 
 Row = dict[str, Any]
 
@@ -20,4 +21,5 @@ def split_domain(spec: str) -> tuple[str | None, str]:
 
 def row_tags(row: Mapping[str, Any]) -> dict[str, Any]:
     """Everything in a row that is not content: its domain and other tags."""
-    return {key: value for key, value in row.items() if key not in CONTENT_COLUMNS and value is not None}
+    content = (*CONTENT_COLUMNS, *CHAT_OPTIONS)
+    return {key: value for key, value in row.items() if key not in content and value is not None}

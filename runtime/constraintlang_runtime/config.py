@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.sharding import require_whole_weights
 
 
 @dataclass
@@ -31,6 +32,7 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "kept False: tags reach scorers"})
 
     def __post_init__(self) -> None:
+        require_whole_weights(self)
         super().__post_init__()
         if self.max_steps < 1:
             raise ConfigError(
@@ -42,6 +44,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                     f"{name}: a run that is resumed would end in other weights", help=f"leave `{name}` out"
                 )
         self.check()
+        if self.keep == "best" and self.save_strategy == "no":
+            raise ConfigError(
+                "keep: `best` chooses among checkpoints, and save_strategy `no` writes none",
+                help="leave `save_strategy` out, or use --keep last",
+            )
 
 
 def own_settings(config: ConstraintConfig) -> dict[str, Any]:

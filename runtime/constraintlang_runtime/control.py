@@ -1,19 +1,26 @@
 """Controllers that drive a clause's measured rate to its set-point by moving its dual (or log-weight).
 
-State is one small record per clause and group; the update is a pure function. Source: method.md section 4,
+State is one small record per clause; the update is a pure function. Source: method.md section 4,
 "What is controlled".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constraintlang_runtime.projection import LOG_FLOOR, Projection, project, tilted_covariance
+from constraintlang_runtime.projection import (
+    LOG_FLOOR,
+    GroupLaw,
+    Projection,
+    project_groups,
+    tilted_covariance,
+)
 
 Floats = NDArray[np.float64]
 
@@ -31,9 +38,7 @@ class ControllerState:
     """What the controller of one clause remembers.
 
     ``value`` is λ (frozen anchor) or log ρ (moving anchor); ``weight`` is ρ; ``window`` holds the last rounds'
-    (sum of f, number of samples) pairs since the value last moved. ``coupling`` is how much of a move of λ away from
-    ``start`` also moves log γ: an auxiliary model that explains little has a tilt that saturates in λ (V tends to
-    1 - π, far from 0), so that γ must carry on; 0 for one that explains all.
+    (sum of f, number of samples) pairs since the value last moved; ``start`` is the first value.
     """
 
     value: float
@@ -46,7 +51,6 @@ class ControllerState:
     doublings: int = 0
     kind: Literal["dual", "log_weight"] = "dual"
     start: float = 0.0
-    coupling: float = 0.0
     fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
 
     @property
@@ -54,11 +58,17 @@ class ControllerState:
         """λ of the clause, whichever quantity is controlled."""
         return self.value if self.kind == "dual" else self.fixed_dual
 
-    @property
-    def exponent_factor(self) -> float:
-        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4."""
+    def exponent_factor(self, coupling: float) -> float:
+        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4; 1 for a moving anchor.
+
+        ``coupling`` is how much of a move of λ away from its start also moves log γ: an auxiliary model that explains
+        little has a tilt that saturates in λ (V tends to 1 - π, far from 0), so that γ must carry on; 0 for one that
+        explains all.
+        """
+        if self.kind != "dual":
+            return 1.0
         limit = math.log(MAX_EXPONENT_FACTOR)
-        return math.exp(max(-limit, min(limit, self.coupling * (self.value - self.start))))
+        return math.exp(max(-limit, min(limit, coupling * (self.value - self.start))))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form for the checkpoint."""
@@ -74,8 +84,8 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
 
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
-    in [0, max]. ``scale`` converts to the units of the statistic: for f in [0, high] pass f/high and its
-    ``sensitivity``.
+    in [0, max], with k the gain. ``scale`` converts to the units of the statistic: for f in [0, high] pass
+    f/high and its ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
     above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
     """
@@ -98,69 +108,92 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
 
 
 def initial_dual(
-    anchor_rate: float, corpus_rate: float, set_point: float, weight: float, divergence: str
+    anchor_rate: float,
+    corpus_rate: float,
+    set_point: float,
+    weight: float,
+    divergence: str,
+    alpha: float = 0.5,
 ) -> float:
     """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
 
     Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
-    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ).
-    Clipped to [0, Λ].
+    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ);
+    alpha: λ0 = logit r - logit b + (logit b - logit(b - α(d-b)/ρ)) / α, the former two at α = 0 and α = 1 and between
+    them up to the normaliser of q̂^α p^(1-α). Clipped to [0, Λ].
     """
     r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
     b, d = set_point, max(corpus_rate, set_point)
-    if divergence == "forward":
-        level = max(b - (d - b) / weight, b / 10)
-        dual = logit(r) - logit(level)
+    if divergence in ("forward", "alpha"):
+        part = 1.0 if divergence == "forward" else alpha
+        level = max(b - part * (d - b) / weight, b / 10)
+        dual = logit(r) - logit(b) + (logit(b) - logit(level)) / part
     else:
         dual = logit(r) - logit(b) + (d - b) / (weight / _against_reverse(divergence) * b * (1 - b))
     return min(max(dual, 0.0), LOG_FLOOR)
 
 
 def start_duals(
-    law: Floats, values: Floats, points: Floats, hard: NDArray[np.bool_], solved: Projection,
-    *, corpus: Floats, weight: float, divergence: str,
+    groups: Sequence[GroupLaw], points: Floats, solved: Projection,
+    *, corpus: Floats, weights: Floats, divergence: str, alpha: float = 0.5, max_duals: Floats | float = LOG_FLOOR,
 ) -> Floats:  # fmt: skip
-    """Where the controllers of a group start: the duals whose equilibrium with the corpus term are the set-points.
+    """Where the controllers start: the duals whose equilibrium with the corpus term are the set-points.
 
-    Equation: ``initial_dual`` for any statistics, several together: with d = ``corpus`` means (at least the points b)
-    and C = E_x Cov_q(f) under the projection, reverse: λ0 = λ + C⁻¹ (d - b) / ρ, js: with ρ / 4; forward: the duals
-    of the projection onto b - (d - b) / ρ, and the former where that cannot be reached.
-    Shapes: as ``project``, whose solution for ``points`` is ``solved``; ``corpus`` [S].
+    Equation: ``initial_dual`` for any statistics and groups together. With p the means under the projection onto the
+    points b, d those of the corpus and C = E_x Cov_q(f), reverse: λ0 = λ + C⁻¹ u, where
+    u_k = (Σ_g w_g ((d_gk - p_gk) - (b_k - p_k)) / ρ_g)+ over the groups of the clause's scope, w_g their share;
+    js: with ρ / 4; forward: the duals of the projection onto b - u / m, m the share of the scope, and the former where
+    that cannot be reached; alpha: of the projection onto b - α u / m, carried on from λ to 1/α of the way.
+    Shapes: as ``project_groups``, whose solution for ``points`` is ``solved``; ``corpus`` [G, S], NaN where a group
+    has no corpus and is not pulled; ``weights`` ρ [G].
     """
-    pull = (corpus - points) / (weight / _against_reverse(divergence))
+    shares = np.array([group.share for group in groups])
+    scopes = np.array([group.applies for group in groups]) * (shares / shares.sum())[:, None]  # [G, S]
+    scope = scopes.sum(axis=0)
+    means = np.array([group.means(solved.duals).mean(axis=0) for group in groups])
+    excess = np.where(np.isnan(corpus), 0.0, (corpus - means) - (points - solved.means))
+    pull = np.maximum((scopes * excess * (_against_reverse(divergence) / weights)[:, None]).sum(axis=0), 0.0)
     if not pull.any():
         return solved.duals
-    if divergence == "forward":
-        lowered = project(law, values, np.maximum(points - pull, points / 10), hard)
+    if divergence in ("forward", "alpha"):
+        part = 1.0 if divergence == "forward" else alpha
+        lowered = project_groups(groups, np.maximum(points - part * pull / scope, points / 10), max_duals)
         if not lowered.saturated.any():
-            return lowered.duals
-    covariance = tilted_covariance(law, values, hard, solved.duals)
+            moved = solved.duals + (lowered.duals - solved.duals) / part
+            return lowered.duals if part == 1.0 else np.clip(moved, 0.0, max_duals)
+    covariance = tilted_covariance(groups, solved.duals)
     acts = (solved.duals > 0) | (pull > 0)
     correction = np.zeros_like(pull)
     some = np.ix_(acts, acts)
     correction[acts] = np.linalg.lstsq(covariance[some], pull[acts], rcond=1e-6)[0]
-    return np.clip(solved.duals + correction, 0.0, LOG_FLOOR)
+    return np.clip(solved.duals + correction, 0.0, max_duals)
 
 
-def sensitivity(values: Floats, high: float) -> float:
+def sensitivity(values: Floats, high: float, weights: Floats | None = None) -> float:
     """How much faster logit(mean / high) falls in λ than that of an indicator, in the units of the statistic.
 
     Equation: -d logit(m/h) / dλ = Var(f) h / (m (h - m)), which is h for values that are 0 or h and 1 for indicators.
-    Shapes: values [n] in [0, high]. Returns h when they do not vary.
+    Shapes: values [n] in [0, high], weights [n] that sum to 1 (equal ones when not given). Returns h when the values
+    do not vary.
     """
-    mean = float(values.mean())
+    mean = float(np.average(values, weights=weights))
     spread = mean * (high - mean) / high
-    return float(values.var()) / spread if np.ptp(values) > 0 and spread > 0 else high
+    variance = float(np.average((values - mean) ** 2, weights=weights))
+    return variance / spread if np.ptp(values) > 0 and spread > 0 else high
 
 
-def initial_weight(corpus_rate: float, set_point: float, divergence: str) -> float:
+def initial_weight(corpus_rate: float, set_point: float, divergence: str, alpha: float = 0.5) -> float:
     """The fixed weight ρ of a domain: d/b for reverse, 2(d-b)/b for forward, at least 1; for js four times d/b.
 
     Near its target the Jensen-Shannon divergence is a quarter of a Kullback-Leibler one: χ²/8 against χ²/2.
+    alpha has the curvature of a Kullback-Leibler divergence and holds against the corpus only above about α (d-b)/b
+    (at α = 1 that is forward's (d-b)/b, at α = 0 reverse has no such limit), so its weight is (1-α) d/b + 2α (d-b)/b.
     """
     d, b = corpus_rate, set_point
     if divergence == "forward":
         return max(1.0, 2 * (d - b) / b)
+    if divergence == "alpha":
+        return max(1.0, (1 - alpha) * d / b + 2 * alpha * (d - b) / b)
     return max(1.0, d / b) * _against_reverse(divergence)
 
 

@@ -1,13 +1,14 @@
 """Rows with their domain tags, their token form, and the only place with shift-by-one and padding masks.
 
-A row is a mapping with ``text``, or ``prompt`` (and ``completion``), or ``messages``; every other column is a tag.
+A row is a mapping with ``text``, or ``prompt`` (and ``completion``), or ``messages``; every other column is a tag, but
+those that a chat template reads (``tools``, ``chat_template_kwargs``).
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from constraintlang_runtime import chat as chats
 from constraintlang_runtime.columns import CONTENT_COLUMNS, Row, row_tags, split_domain
 from constraintlang_runtime.errors import DataError
 
@@ -136,33 +138,62 @@ def _load_hub(source: str, role: str) -> list[Row]:
 class TokenRow:
     """A row as token ids: ``prompt`` then ``completion`` (with the end token when the row ends there).
 
-    ``train_prompt`` says whether the LM loss covers the prompt too (`text` rows) or the completion alone.
+    ``train_prompt`` says whether the LM loss covers the prompt too (`text` rows) or the completion alone. Conversations
+    of several turns have ``spans`` instead: the parts of ``ids`` that the assistant said.
     """
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     tags: dict[str, Any]
     train_prompt: bool
+    spans: tuple[tuple[int, int], ...] | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:
         """Prompt and completion together."""
         return self.prompt + self.completion
 
+    @property
+    def trained(self) -> tuple[tuple[int, int], ...]:
+        """The parts of ``ids`` that the LM loss covers, as half-open spans."""
+        end = len(self.prompt) + len(self.completion)
+        if self.spans is None:
+            return ((0 if self.train_prompt else len(self.prompt), end),)
+        return tuple((start, min(stop, end)) for start, stop in self.spans if start < end)
+
 
 def encode_rows(
-    rows: Sequence[Row], tokenizer: Any, *, max_length: int, seed: int = 0, need_completion: bool = True
+    rows: Sequence[Row],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    seed: int = 0,
+    need_completion: bool = True,
+    chat: bool = False,
 ) -> list[TokenRow]:
     """Tokenize rows; a `text` row is cut into prompt and completion after k tokens.
 
     k is uniform in 1..min(32, half the row's tokens), drawn from a generator seeded by ``seed`` and the row's text,
     so that a row is cut alike wherever it stands. Rows longer than ``max_length`` lose their tail (and then do not
-    end with the end token). ``need_completion=False`` accepts prompt-only rows.
+    end with the end token). ``need_completion=False`` accepts prompt-only rows. With ``chat`` a `prompt` text is what a
+    user says and a `completion` text what the assistant answers, by the chat template; else they are taken as written.
     Raises: DataError naming the row when it has no usable content.
     """
+    encoder: chats.ChatEncoder | None = None
     encoded = []
     for number, row in enumerate(rows):
-        prompt, completion, train_prompt = _encode_one(row, number, tokenizer, seed, need_completion)
+        spans: tuple[tuple[int, int], ...] | None = None
+        train_prompt = False
+        conversation, context = _conversation(row, number, chat)
+        if conversation is not None:
+            encoder = encoder or chats.ChatEncoder(tokenizer)
+            prompt, completion, spans = encoder.encode(
+                conversation, number, need_completion=need_completion, context=context
+            )
+            if spans == ((len(prompt), len(prompt) + len(completion)),):
+                spans = None  # the completion alone
+        else:
+            prompt, completion, train_prompt = _encode_one(row, number, tokenizer, seed, need_completion)
         room = max_length - len(prompt)
         if room < (1 if completion else 0):
             raise DataError(
@@ -170,9 +201,30 @@ def encode_rows(
                 help="raise --max_length or shorten the prompt",
             )
         encoded.append(
-            TokenRow(tuple(prompt), tuple(completion[: max(room, 0)]), row_tags(row), train_prompt)
+            TokenRow(tuple(prompt), tuple(completion[: max(room, 0)]), row_tags(row), train_prompt, spans)
         )
     return encoded
+
+
+def _conversation(row: Row, number: int, chat: bool) -> tuple[Row | None, int]:
+    """The row as one with ``messages``, and how many of them were its prompt; None for a row of texts.
+
+    ``prompt`` and ``completion`` may be lists of turns, as in TRL; with ``chat`` they may be texts of two turns.
+    """
+    if row.get("messages") is not None:
+        return row, 0
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, list):
+        if completion is not None and not isinstance(completion, list):
+            raise DataError(
+                f"row {number}: its `prompt` is a list of turns, its `completion` is {str(completion)[:60]!r}",
+                help="write both as texts or both as lists of turns",
+            )
+        return {**row, "messages": [*prompt, *(completion or [])]}, len(prompt) if completion else 0
+    if chat and isinstance(prompt, str) and (completion is None or isinstance(completion, str)):
+        answer = [] if completion is None else [{"role": "assistant", "content": completion}]
+        return {**row, "messages": [{"role": "user", "content": prompt}, *answer]}, 0
+    return None, 0
 
 
 def _encode_one(
@@ -181,8 +233,6 @@ def _encode_one(
     """Prompt ids, completion ids, and whether the prompt is trained on."""
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    if row.get("messages") is not None:
-        return _encode_messages(row["messages"], number, tokenizer, need_completion)
     if row.get("prompt") is not None:
         completion = row.get("completion")
         for name, value in (("prompt", row["prompt"]), ("completion", completion)):
@@ -190,7 +240,8 @@ def _encode_one(
                 raise DataError(
                     f"row {number}: its `{name}` is {value!r}, expected a text", help="write it in quotes"
                 )
-        prompt = bos + _ids(tokenizer, row["prompt"])
+        own = _ids(tokenizer, row["prompt"])
+        prompt = own if bos and own[:1] == bos else bos + own  # a template may have written it already
         if not prompt:
             raise DataError(
                 f"row {number} has an empty prompt",
@@ -217,38 +268,6 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _encode_messages(
-    messages: Any, number: int, tokenizer: Any, need_completion: bool
-) -> tuple[list[int], list[int], bool]:
-    """Chat rows: everything before the last assistant turn is the prompt."""
-    if tokenizer.chat_template is None:
-        raise DataError(
-            f"row {number} has `messages`, but the tokenizer has no chat template",
-            help="use prompt/completion columns, or a tokenizer with a chat template",
-        )
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, Mapping) for m in messages):
-        raise DataError(
-            f"row {number}: its `messages` are {str(messages)[:60]!r}, expected a list of turns",
-            help='write [{"role": "user", "content": "..."}, ...]',
-        )
-    last_is_assistant = messages[-1].get("role") == "assistant"
-    if need_completion and not last_is_assistant:
-        raise DataError(
-            f"row {number}: its last message is not from the assistant", help="training rows end with one"
-        )
-    context = messages[:-1] if last_is_assistant else messages
-    prompt = list(tokenizer.apply_chat_template(context, add_generation_prompt=True, return_dict=False))
-    if not last_is_assistant:
-        return prompt, [], False
-    whole = list(tokenizer.apply_chat_template(messages, return_dict=False))
-    if whole[: len(prompt)] != prompt:
-        raise DataError(
-            f"row {number}: the chat template does not render the prompt as a prefix of the whole conversation",
-            help="use a template whose generation prompt is the beginning of the assistant turn",
-        )
-    return prompt, whole[len(prompt) :], False
-
-
 def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[TokenRow]:
     """Distinct prompts of rows, in order of first appearance, completions dropped."""
     seen: dict[tuple[Any, ...], TokenRow] = {}
@@ -262,13 +281,25 @@ def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[Toke
 @dataclass(frozen=True)
 class Batch:
     """Right-padded rows: ``input_ids`` [B, T], ``attention_mask`` [B, T], ``labels`` [B, T] (-100 = not trained),
-    ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of.
+    ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of. ``packs`` says that models
+    read several rows in one sequence (``packing.layout``); the batch itself stays in rows.
     """
 
     input_ids: Int[Tensor, "B T"]
     attention_mask: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
     region: Bool[Tensor, "B T"]
+    packs: bool = False
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """Some rows of the batch."""
+        return Batch(
+            self.input_ids[chosen],
+            self.attention_mask[chosen],
+            self.labels[chosen],
+            self.region[chosen],
+            self.packs,
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -277,6 +308,7 @@ class Batch:
             self.attention_mask.to(device),
             self.labels.to(device),
             self.region.to(device),
+            self.packs,
         )
 
 
@@ -293,8 +325,8 @@ def collate(rows: Sequence[TokenRow], pad_id: int, *, width: int | None = None) 
         input_ids[i, :end] = ids
         attention[i, :end] = 1
         region[i, start:end] = True
-        trained_from = 0 if row.train_prompt else start
-        labels[i, trained_from:end] = ids[trained_from:end]
+        for first, last in row.trained:
+            labels[i, first:last] = ids[first:last]
     return Batch(input_ids, attention, labels, region)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from constraintlang_runtime.auxiliary import AuxiliaryHead
-from constraintlang_runtime.regularizer import log_values
+from constraintlang_runtime.auxiliary import AuxiliaryModel
+from constraintlang_runtime.auxiliary.protocol import Step
 
 
 class Guidance(LogitsProcessor):
@@ -19,11 +19,12 @@ class Guidance(LogitsProcessor):
 
     Equation: q̂(v|s) ∝ p_ref(v|s) (Σ_m π_m(s·v) ψ_m)^γ, γ the exponent. The features are those of the very forward
     pass that made the logits, captured at the output embeddings, and their running mean since the first new token,
-    so guidance costs one pass of the auxiliary head and no second model.
+    so guidance costs one pass of the auxiliary head and no second model; the other forms of the auxiliary model read
+    each new token once, with a cache of their own.
     Use inside ``attached(model)``; sampling only (no beams).
     """
 
-    def __init__(self, head: AuxiliaryHead, log_potential: Tensor, exponent: float = 1.0) -> None:
+    def __init__(self, head: AuxiliaryModel, log_potential: Tensor, exponent: float = 1.0) -> None:
         self._head = head
         self._log_potential = log_potential
         self._exponent = exponent
@@ -31,6 +32,8 @@ class Guidance(LogitsProcessor):
         self._total: Tensor | None = None
         self._steps = 0
         self._length = -1
+        self._mask: Tensor | None = None
+        self._memory: Any = None
 
     @contextlib.contextmanager
     def attached(self, model: Any) -> Iterator[Guidance]:
@@ -39,12 +42,19 @@ class Guidance(LogitsProcessor):
         def capture(_module: Any, args: tuple[Tensor, ...]) -> None:
             self._features = args[0][:, -1].detach()
 
-        handle = model.get_output_embeddings().register_forward_pre_hook(capture)
+        def capture_mask(_module: Any, _args: tuple[Any, ...], options: dict[str, Any]) -> None:
+            self._mask = options.get("attention_mask")
+
+        handles = [
+            model.get_output_embeddings().register_forward_pre_hook(capture),
+            model.register_forward_pre_hook(capture_mask, with_kwargs=True),
+        ]
         try:
             yield self
         finally:
-            handle.remove()
-            self._features = self._total = None
+            for handle in handles:
+                handle.remove()
+            self._features = self._total = self._mask = self._memory = None
             self._length = -1
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -55,10 +65,12 @@ class Guidance(LogitsProcessor):
             )
         state = self._features.float()
         if self._total is None or input_ids.shape[1] != self._length + 1:  # another call of generate
-            self._total, self._steps = torch.zeros_like(state), 0
+            self._total, self._steps, self._memory = torch.zeros_like(state), 0, None
         self._length = input_ids.shape[1]
         self._total, self._steps = self._total + state, self._steps + 1
         with torch.no_grad():
             features = torch.cat([state, self._total / self._steps], dim=-1)
-            value = log_values(self._head.all_tokens(features), self._log_potential.to(scores.device))
+            mask = self._mask if self._mask is not None else torch.ones_like(input_ids)
+            inputs, self._memory = self._head.step(Step(input_ids, mask, features, self._memory))
+            value = self._head.log_values(inputs, self._log_potential.to(scores.device))
         return scores + self._exponent * value.to(scores.dtype)

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from constraintlang_compiler.ir import Clause, Indicator, PolicyIR
+from constraintlang_compiler.ir import AttributeRecord, Clause, Indicator, PolicyIR
 from constraintlang_compiler.monitors.budget import Budget, BudgetExceeded
 from constraintlang_compiler.monitors.byte_dfa import byte_automaton
 from constraintlang_compiler.monitors.regex_parser import RegexError
-from constraintlang_compiler.monitors.response_language import NotLexical, response_language
+from constraintlang_compiler.monitors.response_language import NotLexical, WordList, response_language
+from constraintlang_compiler.monitors.text_dfa import TextDfa
 from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
 from constraintlang_compiler.monitors.vocabulary import Vocabulary, VocabularyError
 from constraintlang_compiler.render import negation
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.binding import policy_file
-from constraintlang_runtime.scorers.lexicon import read_lexicon
+from constraintlang_runtime.scorers.binding import word_list_reader
 
 
 class LanguageMask(LogitsProcessor):
@@ -92,31 +92,36 @@ def language_mask(
     """
     attributes = {attribute.name: attribute for attribute in policy.attributes}
 
-    known = {
-        attribute.backend.arguments[0]: (files or {})[attribute.name]
-        for attribute in policy.attributes
-        if attribute.backend is not None and attribute.name in (files or {})
-    }
-
-    def read(name: str) -> dict[str, float]:
-        return read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
-
+    read = word_list_reader(policy.attributes, folder, files, allow_path)
     language, budget = None, Budget()
     for clause in clauses:
-        statistic = clause.statistic
-        if not isinstance(statistic, Indicator):
-            raise _not_masked(clause, "it is about an average or about rows, not about single responses")
         try:
-            found = response_language(negation(statistic.predicate), attributes, budget, read)
+            found = clause_language(clause, attributes, budget, read)
             language = found if language is None else language.joined(found, np.logical_and, budget)
-        except (NotLexical, RegexError, BudgetExceeded) as error:
+        except BudgetExceeded as error:
             raise _not_masked(clause, str(error)) from error
     if language is None:
         raise ConfigError("there is no clause to mask by", help="pass at least one clause")
-    return LanguageMask(TokenMasks(byte_automaton(language), _vocabulary(tokenizer), end_tokens), end_tokens)
+    return LanguageMask(
+        TokenMasks(byte_automaton(language), vocabulary_of(tokenizer), end_tokens), end_tokens
+    )
 
 
-def _vocabulary(tokenizer: Any) -> Vocabulary:
+def clause_language(
+    clause: Clause, attributes: Mapping[str, AttributeRecord], budget: Budget, read: WordList
+) -> TextDfa:
+    """The responses that do not violate a clause; ConfigError when wording alone does not decide it."""
+    statistic = clause.statistic
+    if not isinstance(statistic, Indicator):
+        raise _not_masked(clause, "it is about an average or about rows, not about single responses")
+    try:
+        return response_language(negation(statistic.predicate), attributes, budget, read)
+    except (NotLexical, RegexError, BudgetExceeded) as error:
+        raise _not_masked(clause, str(error)) from error
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """The texts of a tokenizer's tokens; ConfigError when tokens do not decide their text."""
     if getattr(tokenizer, "clean_up_tokenization_spaces", False):
         raise ConfigError(
             "the tokenizer cleans up spaces after decoding, so that one token does not decide its text",
@@ -134,5 +139,5 @@ def _vocabulary(tokenizer: Any) -> Vocabulary:
 def _not_masked(clause: Clause, reason: str) -> ConfigError:
     return ConfigError(
         f"the clause `{clause.name}` cannot be masked: {reason}",
-        help="mask by clauses about regular expressions and word lists; use `constraintc generate --reject` for others",
+        help="mask by clauses about regular expressions and word lists; for others use `--decoding rejection`",
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,41 +15,52 @@ from safetensors.torch import load_file, save_file
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
-from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import FitReport
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.clock import Clock
+from constraintlang_runtime.controlling import control_groups, look_ahead, start_controllers
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import (
+    Fitted,
     ScoredCorpus,
+    check_paths,
     corpus_sample,
     explained_share,
     fit_auxiliary,
     potential_exponent,
-    set_exponent,
 )
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.mishaps import damaged, require_finite
+from constraintlang_runtime.pooling import Pooled, pool
+from constraintlang_runtime.preserve import Budgets, hold_groups
 from constraintlang_runtime.ranks import from_main, rank_and_size
 from constraintlang_runtime.rounds import (
+    FitRecord,
+    Measured,
     Measurement,
-    control_group,
+    RoundPlan,
     keep_samples,
     measure,
     score_rows,
-    start_controllers,
 )
-from constraintlang_runtime.sampling import derived_seed
+from constraintlang_runtime.samplers.http import Server
+from constraintlang_runtime.samplers.protocol import Sampler
+from constraintlang_runtime.samplers.vllm import VllmSampler
+from constraintlang_runtime.sampling import derived_seed, prompt_texts
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.settling import settle, untrained_clauses
 
 ANCHOR_FILE = "anchor.safetensors"
 Progress = Callable[[str, int, int], None]
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -57,8 +68,9 @@ class ConstraintEngine:
     """The state of a constrained run; ``policy`` has its strata written out, ``max_steps`` are optimizer steps.
 
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
-    need it. ``log`` receives one record per group and round. ``keeps_start`` puts the start model into checkpoints, for
-    a caller that does not have it again when a run is resumed.
+    need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
+    are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
+    have it again when a run is resumed. ``sampler`` draws instead of transformers when set.
     """
 
     policy: CompiledPolicy
@@ -70,17 +82,20 @@ class ConstraintEngine:
     seed: int
     progress: Progress | None = None
     log: Callable[[dict[str, Any]], None] = lambda record: None
+    tell: Callable[[str], None] = lambda message: None
     anchor: Anchor | None = None
     start_anchor: Anchor | None = None
     keeps_start: bool = False
+    budgets: Budgets = field(default_factory=Budgets)
+    sampler: Sampler | None = None
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.clauses = sample_clauses(self.policy.ir)
-        if self.config.method == "constraint" and self.activation_step >= self.max_steps:
+        acts = self.activation_step + (self.config.delay * self.round_length if self.activation_step else 0)
+        if self.config.method == "constraint" and acts >= self.max_steps:
             raise ConfigError(
-                f"the regularizer would start at step {self.activation_step} of {self.max_steps}, so the policy would "
-                "never act",
+                f"the regularizer would start at step {acts} of {self.max_steps}, so the policy would never act",
                 help="raise --rounds or --max_steps, lower --warmup_fraction, or use --anchor start",
             )
 
@@ -97,18 +112,35 @@ class ConstraintEngine:
         max_steps: int,
         seed: int,
         progress: Progress | None = None,
+        heldout: Sequence[TokenRow] | None = None,
+        scores_corpus: bool = True,
     ) -> tuple[ConstraintEngine, list[int]]:
         """The engine of a run, and the group of each row; ``prompts`` are those that are sampled.
 
+        ``heldout`` rows measure the budgets of `preserve` clauses; a caller without such budgets passes None.
+        ``scores_corpus``: not where another process does, and tells what it found.
         Raises: ConfigError for settings that contradict each other, DataError for a clause that no prompt falls under,
         ScorerError when the rows cannot be scored.
         """
         untrained_clauses(policy.ir)
         tags = [row.tags for row in prompts]
-        policy = replace(policy, ir=expand_strata(policy.ir, tags))
+        policy = replace(
+            policy, ir=expand_strata(policy.ir, tags, [row.tags for row in heldout or ()] or None)
+        )
         engine = cls(policy, config, pool, tokenizer, [], max_steps, seed, progress)
+        if heldout is not None:
+            engine.budgets = Budgets.of(utility_clauses(policy.ir), heldout, config.preserve_weight)
+        if config.sampler_url is not None:
+            engine.sampler = VllmSampler(
+                Server(config.sampler_url, config.sampler_timeout), config.sampler_folder
+            )
         check_scopes(policy.ir, tags)
-        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=engine.score)
+        score = engine.score if scores_corpus else _unscored
+        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
+        check_paths(engine.groups, config)
+        if config.method == "constraint" and config.token_masks == "auto":
+            for group in engine.groups:
+                group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
         return engine, row_groups
 
     # ------------------------------------------------------------ schedule
@@ -156,40 +188,128 @@ class ConstraintEngine:
             self.start_anchor = Anchor.snapshot(model)
 
     def run_round(self, model: Any, step: int) -> None:
-        """Measure every group; fit, start or move its controllers (the method's own rounds only)."""
+        """The phases of a round one after the other: measure, control, fit."""
         require_finite(model, step)
-        number = step // self.round_length
-        constrained = self.config.method == "constraint"
+        plan = self.plan_round(step)
+        self.measure_budgets(model, plan, step)
+        if plan.takes_anchor:
+            self.take_anchor(model)
+        measured = self.measure_groups(model, plan)
+        if not plan.starts:
+            self.control_groups(measured, step)
+        fits = self.fit_groups(plan, measured)
+        self.end_round(measured, fits, applied=plan.number)
+
+    def plan_round(self, step: int) -> RoundPlan:
+        """What the round at this step does (the method's own rounds only fit)."""
+        constrained, moving = self.config.method == "constraint", self.config.regularizer.is_moving
         starts = constrained and step == self.activation_step and step < self.max_steps
-        if starts or (constrained and self.config.anchor == "previous" and self.anchor is not None):
-            self._take_anchor(model)
+        again = constrained and moving and self.anchor is not None
+        return RoundPlan(
+            step // self.round_length,
+            self.config.anchor_samples if starts else self.config.control_samples,
+            starts=starts,
+            refits=again and not starts and step < self.max_steps,
+            takes_anchor=starts or (again and self.config.anchor == "previous"),
+        )
+
+    def measure_budgets(self, model: Any, plan: RoundPlan, step: int) -> None:
+        """Measure the budgets of `preserve` clauses on the model as it is, and move their weights."""
+        acts = plan.starts or any(group.is_active for group in self.groups)
+        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
+        if spent:
+            self.log({**spent, "round": plan.number})
+
+    def measure_groups(self, model: Any, plan: RoundPlan) -> list[Measured]:
+        """Phase A: sample the model on the prompts of each group and score; settle clauses that depend on responses.
+
+        Changes the ``clauses`` and ``corpus_means`` of groups with clauses that are settled, nothing else.
+        """
+        clocks: list[Clock] = []
+        found: list[Measurement] = []
         for group in self.groups:
-            seed = derived_seed(self.seed, "round", number, group.name)
-            clock = Clock()
-            refits = starts or (group.is_active and self.config.regularizer.is_moving)
-            count = self.config.anchor_samples if starts else self.config.control_samples
-            found = measure(
-                model, self.tokenizer, self.pool, group, self.config, count=count, seed=seed,
-                progress=self.progress, clock=clock,
-            )  # fmt: skip
-            found = settle(
-                group, [self.clauses[i] for i in group.indexes], found,
-                partial(score_rows, self.pool, rows=found.rows, tokenizer=self.tokenizer),
-                first=number == 0, starts=starts,
+            clocks.append(clock := Clock())
+            found.append(
+                measure(
+                    model, self.tokenizer, self.pool, group, self.config, count=plan.count,
+                    seed=self._round_seed(plan, group), progress=self.progress, clock=clock, sampler=self.sampler,
+                )
             )  # fmt: skip
             clock.lap("scoring")
-            logs: dict[str, float] = {}
-            if group.is_active and not starts:
-                control_group(group, found)
-            if refits and step < self.max_steps:
-                logs |= self._fit_once(group, found, seed, starts)
-                clock.lap("fitting")
-            if group.is_active and self.config.prefixes != "corpus":
-                keep_samples(group, found.rows, self.config.anchor_samples)
-            seconds = {f"{group.name}/seconds/{stage}": spent for stage, spent in clock.laps.items()}
-            self.log({**round_record(group, found, logs), **seconds, "round": number})
+        found = settle(
+            self.groups, [[self.clauses[i] for i in group.indexes] for group in self.groups], found,
+            [partial(score_rows, self.pool, rows=one.rows, tokenizer=self.tokenizer) for one in found],
+            first=plan.number == 0, starts=plan.starts,
+        )  # fmt: skip
+        return [
+            Measured(plan.number, one, group.clauses, group.corpus_means, clock.laps)
+            for group, one, clock in zip(self.groups, found, clocks, strict=True)
+        ]
 
-    def _take_anchor(self, model: Any) -> None:
+    def control_groups(self, measured: Sequence[Measured], step: int) -> None:
+        """Phase B: move the controller of every clause by what all its active groups measured.
+
+        What would cost a budget that is overdrawn is not raised.
+        """
+        active = [(group, one) for group, one in zip(self.groups, measured, strict=True) if group.is_active]
+        if active:
+            groups = [group for group, _ in active]
+            before = [group.controllers for group in groups]
+            control_groups(groups, [one.found for _, one in active])
+            held = hold_groups(groups, before, self.budgets, step, self.tell)
+            if held:
+                self.log({**held, "round": active[0][1].round})
+        for group, one in active:
+            group.stamps["duals"] = one.round
+
+    def fit_groups(self, plan: RoundPlan, measured: Sequence[Measured]) -> list[FitRecord]:
+        """Phase C: fit the auxiliary model of each group on its samples; start the controllers of all, as planned."""
+        records: list[FitRecord] = []
+        fits: list[Fitted] = []  # in the main process
+        for group, one in zip(self.groups, measured, strict=True):
+            if not (plan.starts or (plan.refits and group.is_active)):
+                records.append(FitRecord())
+                continue
+            clock = Clock()
+            report = self._fit_once(group, one.found, self._round_seed(plan, group), fits)
+            group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
+            clock.lap("fitting")
+            records.append(FitRecord(_fit_logs(report), clock.laps))
+        if plan.starts and self.groups:
+            started = self._start_once(fits, [one.found for one in measured])
+            records = [
+                FitRecord(record.logs | more, record.seconds)
+                for record, more in zip(records, started, strict=True)
+            ]
+        return records
+
+    def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:
+        """Keep the samples on whose prefixes the regularizer acts, and log the round of each group.
+
+        ``applied`` is the round from which the results are used; later than that of the samples when lanes made them.
+        """
+        waits = self.config.method == "constraint" and self.config.anchor == "tuned"
+        if waits and measured and measured[0].round == 0 and rank_and_size()[0] == 0:
+            look_ahead(self.groups, [one.found for one in measured])
+        pooled = pool(self.groups, [one.found.statistics for one in measured])
+        counts = {index: len(found.values) for index, found in pooled.items()}
+        for group, one, fit in zip(self.groups, measured, fits, strict=True):
+            if group.is_active and self.config.prefixes != "corpus":
+                keep_samples(group, one.found.rows, self.config.anchor_samples)
+                group.stamps["samples"] = one.round
+            spent = one.seconds | fit.seconds
+            stamps = group.stamps | {"applied": applied}
+            self.log(
+                round_record(group, pooled, counts, fit.logs)
+                | {f"{group.name}/seconds/{stage}": seconds for stage, seconds in spent.items()}
+                | {f"{group.name}/stamp/{what}": number for what, number in stamps.items()}
+                | {"round": one.round}
+            )
+
+    def _round_seed(self, plan: RoundPlan, group: Group) -> int:
+        return derived_seed(self.seed, "round", plan.number, group.name)
+
+    def take_anchor(self, model: Any) -> None:
         """Set p_ref: the start model, the model as it is now, or the live model."""
         kind = self.config.anchor
         if kind == "start":
@@ -198,67 +318,94 @@ class ConstraintEngine:
             self.anchor = Anchor(model)
         else:
             self.anchor = Anchor.snapshot(model)
+        self.attach()
 
-    def _fit_once(self, group: Group, found: Measurement, seed: int, starts: bool) -> dict[str, float]:
-        """``_fit`` in one process and its outcome in all, so that no rounding sets them apart."""
+    def attach(self) -> None:
+        """Tell every auxiliary model which anchor it stands beside."""
+        for group in self.groups:
+            if group.head is not None and self.anchor is not None:
+                group.head.attach(self.anchor)
+
+    def _fit_once(self, group: Group, found: Measurement, seed: int, fits: list[Fitted]) -> FitReport:
+        """``fit_auxiliary`` in one process, which keeps the whole fit, and its outcome in all.
+
+        So no rounding sets the processes apart.
+        """
+        assert self.anchor is not None
+        anchor = self.anchor
         chosen = corpus_sample(group, self.config, len(found.rows), seed)
         corpus = ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
-        outcome: dict[str, float] | Exception = {}
-        if rank_and_size()[0] == 0:
-            try:
-                outcome = self._fit(group, found, corpus, seed, starts)
-            except Exception as error:  # the other processes wait for it
-                outcome = error
-        outcome, state = from_main((outcome, group.fitted_state()))
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert self.anchor is not None
-        group.take_fitted(state, next(self.anchor.model.parameters()).device)
-        return outcome
 
-    def _fit(
-        self, group: Group, found: Measurement, corpus: ScoredCorpus | None, seed: int, starts: bool
-    ) -> dict[str, float]:
+        def fit() -> FitReport:
+            fitted = fit_auxiliary(
+                group, anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
+                progress=self.progress, corpus=corpus,
+            )  # fmt: skip
+            fits.append(fitted)
+            return fitted.report
+
+        report = self._from_main([group], fit)
+        self.attach()
+        return report
+
+    def _start_once(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
+        """The start of all controllers in one process and its outcome in all."""
+        return self._from_main(self.groups, lambda: self._start(fits, found))
+
+    def _start(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
         assert self.anchor is not None
-        fitted = fit_auxiliary(
-            group, self.anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
-            progress=self.progress, corpus=corpus,
+        logs = start_controllers(
+            self.groups, [fitted.law for fitted in fits], found, self.config, len(self.policy.ir.clauses),
+            partial(prompt_texts, tokenizer=self.tokenizer), [fitted.seen for fitted in fits],
         )  # fmt: skip
-        logs = {
-            "auxiliary/heldout_loss": fitted.report.heldout_loss,
-            "auxiliary/constant_loss": fitted.report.constant_loss,
-            "auxiliary/calibration_error": fitted.report.calibration_error,
-        }
-        if starts:
-            logs |= start_controllers(group, fitted.law, found, self.config, len(self.policy.ir.clauses))
-        if starts and not group.is_vacuous():
+        for group, fitted, record in zip(self.groups, fits, logs, strict=True):
+            if group.is_vacuous():
+                continue
             assert group.head is not None
             share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
             # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
             by_rule = 1.0 if self.config.regularizer.is_moving else potential_exponent(share)
-            set_exponent(group, self.config.potential_exponent or by_rule)
-            logs |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
+            group.fitted_exponent = self.config.potential_exponent or by_rule
+            record |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
         return logs
+
+    def _from_main(self, groups: Sequence[Group], work: Callable[[], Outcome]) -> Outcome:
+        """What the first process makes of some groups, in all processes."""
+        outcome: Any = None
+        if rank_and_size()[0] == 0:
+            try:
+                outcome = work()
+            except Exception as error:  # the other processes wait for it
+                outcome = error
+        outcome, states = from_main((outcome, [group.fitted_state() for group in groups]))
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert self.anchor is not None
+        device = next(self.anchor.model.parameters()).device
+        for group, state in zip(groups, states, strict=True):
+            group.take_fitted(state, device)
+        return cast("Outcome", outcome)
 
     def _stage(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
         return None if progress is None else lambda done, total: progress(what, done, total)
 
     # ------------------------------------------------------------ sampled rows
-    def sampled_rows(self, number: int, count: int, *where: int) -> list[TokenRow]:
+    def sampled_rows(self, number: int, count: int, step: int, part: int) -> list[TokenRow]:
         """Rows of a group's store, from a seed of their own: the same after a resume.
 
-        ``where`` are numbers that tell this draw from others, such as step and micro-step. Processes draw the rows of
-        all of them and take every n-th, so that n processes see together what one would.
+        ``part`` counts the draws of a step, all of ``count`` rows. They and the processes take their shares of one
+        sequence, so that neither accumulation nor processes change which rows a step sees.
         """
         group = self.groups[number]
         if self.config.prefixes == "corpus" or not group.store:
             return []
         rank, num_ranks = rank_and_size()
-        seed = derived_seed(self.seed, "sampled", *where, number, 0)
+        seed = derived_seed(self.seed, "sampled", step, 0, number, 0)
         generator = torch.Generator().manual_seed(seed)
-        picked = torch.randint(len(group.store), (count * num_ranks,), generator=generator).tolist()
-        return [group.store[i] for i in picked[rank::num_ranks]]
+        together = count * num_ranks
+        picked = torch.randint(len(group.store), ((part + 1) * together,), generator=generator).tolist()
+        return [group.store[i] for i in picked[part * together :][rank::num_ranks]]
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
@@ -272,6 +419,7 @@ class ConstraintEngine:
             {
                 "semantic_hash": self.policy.semantic_hash,
                 "has_anchor": self.anchor is not None,
+                "budgets": self.budgets.state(),
                 **(extra or {}),
             },
         )  # fmt: skip
@@ -287,17 +435,23 @@ class ConstraintEngine:
                 f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
                 help="resume with the policy of the run, or start a new output folder",
             )
+        self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
             if self._keeps_anchor():
                 self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
+                self.attach()
             else:
-                self._take_anchor(model)
+                self.take_anchor(model)
         return extra
 
     def _keeps_anchor(self) -> bool:
         return self.config.anchor in ("tuned", "previous") or (
             self.config.anchor == "start" and self.keeps_start
         )
+
+
+def _unscored(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
+    return np.full((len(rows), len(clauses)), np.nan)
 
 
 def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
@@ -314,21 +468,26 @@ def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def round_record(group: Group, found: Measurement, logs: dict[str, float]) -> dict[str, Any]:
-    """What a round logs of one group: its own keys under its name, and a family of keys per clause."""
+def round_record(
+    group: Group, found: Mapping[int, Pooled], counts: Mapping[int, int], logs: dict[str, float]
+) -> dict[str, Any]:
+    """What a round logs of one group: its own keys under its name, and a family of keys per clause.
+
+    ``found`` and ``counts`` are by clause, over all its groups, so a clause reads the same in each.
+    """
     record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
     states = (
         {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
         if group.target is not None and group.controllers
         else {}
     )
-    for column, clause in enumerate(group.clauses):
-        values = found.statistics[:, column]
+    for column, (index, clause) in enumerate(zip(group.indexes, group.clauses, strict=True)):
+        pooled = found[index]
         prefix = f"constraint/{clause.name}"
         record |= {
-            f"{prefix}/value": float(values.mean()),
-            f"{prefix}/standard_error": float(values.std() / max(1, len(values)) ** 0.5),
-            f"{prefix}/samples": len(values),
+            f"{prefix}/value": pooled.mean,
+            f"{prefix}/standard_error": (pooled.variance / pooled.count) ** 0.5,
+            f"{prefix}/samples": counts[index],
             f"{prefix}/bound": float(clause.bound),
         }
         if column in states:
@@ -338,3 +497,12 @@ def round_record(group: Group, found: Measurement, logs: dict[str, float]) -> di
                 f"{prefix}/set_point": states[column].set_point,
             }
     return record
+
+
+def _fit_logs(report: FitReport) -> dict[str, Any]:
+    return {
+        "auxiliary/heldout_loss": report.heldout_loss,
+        "auxiliary/constant_loss": report.constant_loss,
+        "auxiliary/calibration_error": report.calibration_error,
+        "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
+    }

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
@@ -19,6 +21,7 @@ from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.train_run import versions
 
@@ -47,6 +50,7 @@ class EvalSettings:
     allow_path: bool = False
     sequential: bool = False
     max_prompts: int | None = None
+    chat: bool = False
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
@@ -83,16 +87,21 @@ def evaluate_run(
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
-    prompts = [
-        prompt
-        for part in raw_prompts
-        for prompt in prompt_rows(
-            encode_rows(part, tokenizer, max_length=settings.max_length, need_completion=False),
-            settings.num_prompts,
+    seen = read_seen(settings.model)
+    prompts: list[TokenRow] = []
+    hashes: list[int] = []
+    for part in raw_prompts:
+        encoded = encode_rows(
+            part, tokenizer, max_length=settings.max_length, need_completion=False, chat=settings.chat
         )
-    ]
+        kept = prompt_rows(encoded, settings.num_prompts)
+        prompts += kept
+        if seen is not None:
+            of_prompt = {row.prompt: prompt_hash(raw) for row, raw in zip(encoded, part, strict=True)}
+            hashes += [of_prompt[row.prompt] for row in kept]
     rows: dict[str, list[TokenRow]] = {
-        name: encode_rows(part, tokenizer, max_length=settings.max_length) for name, part in raw_rows.items()
+        name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
+        for name, part in raw_rows.items()
     }
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     found = evaluate(
@@ -106,6 +115,9 @@ def evaluate_run(
         "policy": policy.semantic_hash,
         "settings": asdict(settings),
         "num_prompts": len(prompts),
+        "prompts_seen_in_training": None
+        if seen is None
+        else int(is_seen(seen, np.array(hashes, dtype=np.uint64)).sum()),
         "versions": versions(),
     }
     return replace(found, extra=extra)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from constraintlang_compiler.artifact import CompiledPolicy
@@ -17,12 +16,13 @@ from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, RowsLoss
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
-from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
+from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, by_law, prompts_of, with_warnings
 from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.model_source import ModelSource
+from constraintlang_runtime.row_losses import row_answers, row_losses
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.sequential import Track
@@ -126,44 +126,10 @@ def _anytime(clause: Clause, judge: Judge, num_clauses: int) -> Verdict:
     return track.verdict()
 
 
-def row_losses(
-    model: Any, tokenizer: Any, rows: Sequence[TokenRow], *, batch_size: int = 64
-) -> tuple[Floats, Floats]:
-    """Negative log-likelihood in nats and number of tokens of each row, over its trained tokens."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-    nll, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    device = next(model.parameters()).device
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = collate([rows[i] for i in chosen], pad)
-            logits = model(
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-                use_cache=False,
-            ).logits
-            labels = batch.labels[:, 1:].to(device)
-            losses = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED_LABEL, reduction="none"
-            )
-            nll[chosen] = losses.sum(1).double().cpu().numpy()
-            counts[chosen] = (labels != IGNORED_LABEL).sum(1).cpu().numpy()
-    model.train(was_training)
-    return nll, counts
-
-
 def _utility_evidence(
     clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
 ) -> UtilityEvidence:
     assert isinstance(clause.statistic, RowsLoss)
-    if clause.statistic.quantity == "accuracy":
-        raise ConfigError(
-            f"clause `{clause.name}`: accuracy on rows is not measured by this release",
-            help="use mean(perplexity)",
-        )
     mine = [row for row in rows if matches(clause.domain, row.tags)]
     if not mine:
         raise ConfigError(
@@ -175,6 +141,7 @@ def _utility_evidence(
             f"clause `{clause.name}` compares with the start model",
             help="add --base DIR_OR_ID, the model before training",
         )
-    nll, counts = row_losses(model, tokenizer, mine, batch_size=batch_size)
-    base_nll, _ = row_losses(base_model, tokenizer, mine, batch_size=batch_size)
-    return UtilityEvidence(model_sums=nll, base_sums=base_nll, counts=counts)
+    measure = row_answers if clause.statistic.quantity == "accuracy" else row_losses
+    sums, counts = measure(model, tokenizer, mine, batch_size=batch_size)
+    base_sums, _ = measure(base_model, tokenizer, mine, batch_size=batch_size)
+    return UtilityEvidence(model_sums=sums, base_sums=base_sums, counts=counts)

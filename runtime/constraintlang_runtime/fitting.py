@@ -11,13 +11,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from constraintlang_runtime import auxiliary
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, FitReport
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryModel, FitReport, fit, heldout_sequences
+from constraintlang_runtime.auxiliary.ensemble import Ensemble
+from constraintlang_runtime.auxiliary.fit_members import fit_members
+from constraintlang_runtime.auxiliary.make import make_auxiliary
+from constraintlang_runtime.auxiliary.samples import site_inputs
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
-from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.draws import own_draws
+from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group, attach_target
-from constraintlang_runtime.sampling import derived_seed, seeded
+from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
@@ -29,11 +33,15 @@ MAX_EXPONENT = 8.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit: its report, the law at each prompt [P, M], and the samples that it did not train on."""
+    """A fit: its report, the law at each prompt [P, M], the samples that it did not train on, and which bins were seen.
+
+    ``seen`` [M] are those that some sample or corpus row was in.
+    """
 
     report: FitReport
     law: Floats
     heldout: AuxiliaryData
+    seen: NDArray[np.bool_]
 
 
 def read_features(
@@ -71,8 +79,10 @@ def read_features(
             "every sampled completion is empty", help="check the prompts, the end token and --max_new_tokens"
         )
     return AuxiliaryData(
-        *(torch.cat([getattr(p, f) for p in parts]) for f in AuxiliaryData.__dataclass_fields__)
-    )
+        torch.cat([p.features for p in parts]), torch.cat([p.tokens for p in parts]),
+        torch.cat([p.bins for p in parts]), torch.cat([p.sequence for p in parts]),
+        torch.cat([p.follows for p in parts]), [rows[i] for i in kept],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,25 +116,27 @@ def fit_auxiliary(
     assert group.target is not None
     data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
     beside = None
+    seen = np.bincount(bins, minlength=group.target.num_bins) > 0
     if corpus is not None and corpus.rows:
         labels = group.target.bin_index(corpus.statistics)
+        seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
         beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     is_new = group.head is None
     if group.head is None:
-        with seeded(derived_seed(seed, "auxiliary")):
-            group.head = AuxiliaryHead(
-                anchor.feature_size, anchor.vocab_size, group.target.num_bins,
-                rank=config.auxiliary_rank, width=config.auxiliary_width,
-                dropout=config.auxiliary_dropout,
-                embeddings=anchor.head.weight.detach().cpu(),
-            )  # fmt: skip
+        with own_draws(derived_seed(seed, "auxiliary")):
+            group.head = make_auxiliary(
+                anchor, config, group.target.num_bins, good_bin=good_bin(group, config)
+            )
     lm_device = next(anchor.model.parameters()).device
     head = group.head.to(lm_device).requires_grad_(True)
-    report = auxiliary.fit(
+    head.attach(anchor)
+    train: Callable[..., FitReport] = fit_members if isinstance(head, Ensemble) else fit
+    report = train(
         head, data, anchor.logits_from,
         steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
+        vargrad_weight=config.vargrad_weight,
         weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
         corpus=beside, corpus_weight=config.auxiliary_corpus_weight,
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
@@ -132,17 +144,55 @@ def fit_auxiliary(
     head.requires_grad_(False)
     first = data.follows < 0
     laws = []
+    inputs = site_inputs(head, data, config.auxiliary_batch_size)[first]
     with torch.no_grad():
-        for part in data.features[first].split(256):
-            moved = part.to(lm_device)
-            laws.append(head.prefix_law(moved, anchor.logits_from(moved)).exp().double().cpu())
-    heldout = data.of_sequences(auxiliary.heldout_sequences(data, derived_seed(seed, "fit")))
-    return Fitted(report, torch.cat(laws).numpy(), heldout)
+        for features, part in zip(data.features[first].split(256), inputs.split(256), strict=True):
+            logits = anchor.logits_from(features.to(lm_device))
+            laws.append(head.prefix_law(part.to(lm_device), logits).exp().double().cpu())
+    heldout = data.of_sequences(heldout_sequences(data, derived_seed(seed, "fit")))
+    return Fitted(report, torch.cat(laws).numpy(), heldout, seen)
+
+
+def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:
+    """Raise ConfigError when path consistency is asked for and a fit would see most prompts only once."""
+    if config.vargrad_weight == 0 or config.method != "constraint":
+        return
+    moving = config.regularizer.is_moving
+    counts = {"anchor_samples": config.anchor_samples} | (
+        {"control_samples": config.control_samples} if moving else {}
+    )
+    for group in groups:
+        num_prompts = len({row.prompt for row in group.prompts})
+        for name, count in counts.items():
+            if count < 2 * num_prompts:
+                raise ConfigError(
+                    f"vargrad_weight: it compares completions of one prompt, and --{name} {count} does not draw each "
+                    f"of the {num_prompts} prompts of `{group.name}` twice",
+                    help=f"raise --{name} to {2 * num_prompts}, give fewer prompts, or leave vargrad_weight out",
+                )
+
+
+def good_bin(group: Group, config: ConstraintSettings) -> int | None:
+    """The wanted one of two bins; None when there are more.
+
+    Raises: ConfigError when the settings ask for an adapter, which has one binary statistic.
+    """
+    assert group.target is not None
+    if group.target.num_bins == 2:
+        return 1 if group.target.hard else 0
+    if config.auxiliary == "adapter":
+        names = ", ".join(f"`{clause.name}`" for clause in group.clauses)
+        raise ConfigError(
+            f"auxiliary: an `adapter` predicts one binary statistic, {names} of `{group.name}` have "
+            f"{group.target.num_bins} bins",
+            help="use --auxiliary head or transformer, or bound one indicator, such as P(...) or a pointwise clause",
+        )
+    return None
 
 
 @torch.no_grad()
 def explained_share(
-    head: AuxiliaryHead, data: AuxiliaryData, anchor: Anchor, energy: Float[Tensor, " M"]
+    head: AuxiliaryModel, data: AuxiliaryData, anchor: Anchor, energy: Float[Tensor, " M"]
 ) -> float:
     """Share of the variance of the energy e = -log ψ within a prompt that the law's token preferences explain.
 
@@ -156,9 +206,11 @@ def explained_share(
     numbers, index = data.sequence[kept].unique(return_inverse=True)
     features, tokens, bins = data.features[kept], data.tokens[kept], data.bins[kept]
     means, chosen = [], []
+    inputs = site_inputs(head, data)[kept]
     for start in range(0, len(features), 256):
         part = features[start : start + 256].to(device)
-        value = (head.all_tokens(part).exp() * energy.to(device)).sum(-1)  # [S, V]
+        laws = head.all_tokens(inputs[start : start + 256].to(device)).exp()
+        value = (laws * energy.to(device)).sum(-1)  # [S, V]
         law = torch.softmax(anchor.logits_from(part).float(), dim=-1)
         means.append((law * value).sum(-1).cpu())
         chosen.append(value.gather(1, tokens[start : start + 256, None].to(device)).squeeze(1).cpu())
@@ -178,13 +230,3 @@ def potential_exponent(share: float) -> float:
     To first order E[e] falls by γ · share · Var(e | x) where the exact tilt takes Var(e | x).
     """
     return min(MAX_EXPONENT, max(1.0, 1.0 / max(share, 1e-6)))
-
-
-def set_exponent(group: Group, exponent: float) -> None:
-    """Give a group its γ, and couple its controllers to it by what the auxiliary model leaves unexplained."""
-    group.fitted_exponent = exponent
-    coupling = max(0.0, 1.0 - 1.0 / exponent)
-    group.controllers = [
-        replace(state, start=state.value, coupling=coupling if state.kind == "dual" else 0.0)
-        for state in group.controllers
-    ]

@@ -29,7 +29,7 @@ def make_groups(
     row_scopes = assign_groups(policy, [row.tags for row in rows], config.adaptive)
     prompt_scopes = assign_groups(policy, [row.tags for row in prompts], config.adaptive)
     numbers = {scope: number for number, scope in enumerate(dict.fromkeys(s for s in prompt_scopes if s))}
-    tokens = [len(row.ids) if row.train_prompt else len(row.completion) for row in rows]
+    tokens = [sum(end - start for start, end in row.trained) for row in rows]
     groups = []
     for scope in numbers:
         clauses = tuple(sample_clauses(policy)[i] for i in scope)

@@ -1,7 +1,8 @@
 """Groups of prompts that fall under the same clauses, and what the run knows about each of them.
 
-One group has one auxiliary model, one set of duals and one weight: with ``--adaptive domain`` (and ``prompt``) a
-group is a set of clauses that apply together; with ``none`` there is one group for all rows.
+One group has one auxiliary model; its duals are those of its clauses, which other groups may share. With
+``--adaptive domain`` (and ``prompt``) a group is a set of clauses that apply together; with ``none`` there is one group
+for all rows.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch import Tensor
 from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.targets import Target, build_target
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryModel
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.hard_masks import HardMasks
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -29,12 +31,14 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Group:
-    """The state of one group; everything but ``prompts`` and ``corpus_rows`` goes into the checkpoint.
+    """The state of one group; everything but ``prompts``, ``corpus_rows`` and ``masks`` goes into the checkpoint.
 
-    ``controllers`` has one entry per soft clause in the order of ``target.soft``; ``bin_values`` [M, S];
+    ``indexes`` are the clauses' numbers in the policy. ``controllers`` has one entry per soft clause in the order of
+    ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
-    a sample.
+    a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
+    was fitted on, and that the ``duals`` were last moved by.
     """
 
     name: str
@@ -44,12 +48,14 @@ class Group:
     corpus_share: float
     corpus_means: Floats
     target: Target | None = None
-    head: AuxiliaryHead | None = None
+    head: AuxiliaryModel | None = None
     bin_values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     controllers: list[ControllerState] = field(default_factory=list)
     store: list[TokenRow] = field(default_factory=list)
     corpus_rows: list[TokenRow] = field(default_factory=list)
     fitted_exponent: float = 1.0
+    stamps: dict[str, int] = field(default_factory=dict)
+    masks: HardMasks | None = None
 
     @property
     def is_active(self) -> bool:
@@ -68,8 +74,14 @@ class Group:
 
     @property
     def exponent(self) -> float:
-        """γ of the group: what the fit asks for times the most that one of its controllers does."""
-        return self.fitted_exponent * max((state.exponent_factor for state in self.controllers), default=1.0)
+        """γ of the group: what the fit asks for times the most that one of its controllers does.
+
+        A controller moves it by what the auxiliary model leaves unexplained.
+        """
+        coupling = max(0.0, 1.0 - 1.0 / self.fitted_exponent)
+        return self.fitted_exponent * max(
+            (state.exponent_factor(coupling) for state in self.controllers), default=1.0
+        )
 
     @property
     def duals(self) -> Floats:

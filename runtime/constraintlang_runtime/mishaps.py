@@ -95,10 +95,13 @@ class Finite(LogitsProcessor):
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds a NaN or an infinity."""
+    """The name of the first tensor that holds a NaN or an infinity; quantized ones, which cannot, are passed over."""
     for name, weight in weights.items():
-        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
-            return name
+        try:
+            if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+                return name
+        except NotImplementedError:  # a tensor class of a quantizer that does not compare its numbers
+            continue
     return None
 
 

@@ -1,11 +1,12 @@
 """The projection of a law onto a policy: duals and projected means, as pure functions of the binned law.
 
-Axes: ``P`` prompts of one group, ``M`` bins, ``S`` soft clauses. No model, no tokens, no state.
+Axes: ``P`` prompts of one group, ``M`` bins, ``S`` soft clauses of all groups. No model, no tokens, no state.
 Source: method.md section 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,74 +29,120 @@ class Projection:
     saturated: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class GroupLaw:
+    """The binned law of one group of prompts: ``law`` [P, M] with rows that sum to 1, ``values`` [M, S], ``hard`` [M].
+
+    S are the soft clauses of the whole policy: ``applies`` [S] says which of them the group falls under, ``values`` is
+    0 in the columns of the others. ``share`` is the group's weight among the groups.
+    """
+
+    law: Floats
+    values: Floats
+    hard: NDArray[np.bool_]
+    applies: NDArray[np.bool_]
+    share: float = 1.0
+
+    def tilted(self, duals: Floats) -> tuple[Floats, Floats]:
+        """log Z [P] and the law under the tilt [P, M]."""
+        with np.errstate(divide="ignore"):
+            scores = np.where(self.hard[None, :], -np.inf, np.log(self.law)) - (self.values @ duals)[None, :]
+        log_z = logsumexp(scores, axis=1)
+        return log_z, np.exp(scores - log_z[:, None])
+
+    def means(self, duals: Floats) -> Floats:
+        """Means of the statistics under the tilt, for each prompt [P, S]."""
+        return np.asarray(self.tilted(duals)[1] @ self.values)
+
+
 def project(
     law: Floats, values: Floats, bounds: Floats, hard: NDArray[np.bool_], max_dual: float = LOG_FLOOR
 ) -> Projection:
-    """Solve for the duals of the closest law that meets every soft bound, hard bins removed.
+    """``project_groups`` for one group that falls under every clause.
 
-    Equation: max_λ g(λ) = -Σ_k λ_k b_k - mean_x log Σ_m π_m(x) ψ_m(λ), 0 <= λ_k <= max_dual,
-    with ψ_m = 0 on hard bins and exp(-Σ_k λ_k f_k(m)) elsewhere; ∂_k g = E_{q_λ} f_k - b_k.
     Shapes: ``law`` [P, M] rows sum to 1, ``values`` [M, S], ``bounds`` [S], ``hard`` [M].
-    Returns: the duals; a clause whose dual stops at ``max_dual`` above its bound is marked saturated (infeasible as
-    far as this law can tell).
     Raises: ValueError for shapes that do not fit or a law that leaves no mass outside the hard bins.
     """
-    num_bins = law.shape[1]
-    if values.shape[0] != num_bins or bounds.shape[0] != values.shape[1] or hard.shape[0] != num_bins:
-        raise ValueError(
-            f"got law {law.shape}, values {values.shape}, bounds {bounds.shape}, hard {hard.shape}; "
-            "expected [P, M], [M, S], [S], [M]"
-        )
-    with np.errstate(divide="ignore"):
-        log_law = np.where(hard[None, :], -np.inf, np.log(law))
-    if np.any(np.isneginf(log_law).all(axis=1)):
-        raise ValueError("a prompt has all its mass on hard violations; smooth the law or drop the prompt")
+    return project_groups([GroupLaw(law, values, hard, np.ones(len(bounds), bool))], bounds, max_dual)
 
-    def tilted(duals: Floats) -> tuple[Floats, Floats]:
-        scores = log_law - (values @ duals)[None, :]
-        log_z = logsumexp(scores, axis=1)
-        weights = np.exp(scores - log_z[:, None])
-        return log_z, weights @ values  # [P], [P, S]
+
+def project_groups(
+    groups: Sequence[GroupLaw], bounds: Floats, max_duals: Floats | float = LOG_FLOOR
+) -> Projection:
+    """Solve for the duals of the closest law that meets every soft bound in its scope, hard bins removed.
+
+    Equation: max_λ g(λ) = -Σ_k m_k λ_k b_k - E_x log Σ_m π_m(x) ψ_m(λ), 0 <= λ_k <= max_dual_k, with ψ_m = 0 on hard
+    bins and exp(-Σ_k λ_k f_k(m)) elsewhere, E_x the mean over groups by ``share`` and over the prompts of each, m_k
+    the share of the clause's scope; ∂_k g = m_k (E_{q_λ}[f_k | D_k] - b_k).
+    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all. The means are over each clause's scope.
+    Returns: the duals; a clause whose dual stops at its cap above its bound is marked saturated (infeasible as
+    far as this law can tell).
+    Raises: ValueError for shapes that do not fit, a clause that applies to no group, or a law that leaves no mass
+    outside the hard bins.
+    """
+    for group in groups:
+        (num_bins, num_soft) = group.values.shape
+        if (group.law.shape[1], group.hard.shape, group.applies.shape, num_soft) != (
+            num_bins, (num_bins,), bounds.shape, len(bounds)
+        ):  # fmt: skip
+            raise ValueError(
+                f"got law {group.law.shape}, values {group.values.shape}, bounds {bounds.shape}, "
+                f"hard {group.hard.shape}; expected [P, M], [M, S], [S], [M]"
+            )
+        if not (group.law[:, ~group.hard] > 0).any(axis=1).all():
+            raise ValueError(
+                "a prompt has all its mass on hard violations; smooth the law or drop the prompt"
+            )
+    shares = np.array([group.share for group in groups]) / sum(group.share for group in groups)
+    scope = shares @ np.array([group.applies for group in groups], dtype=np.float64)
+    if (scope <= 0).any():
+        raise ValueError(f"no group falls under clause {int(np.argmin(scope))}")
+    caps = np.broadcast_to(np.asarray(max_duals, dtype=np.float64), bounds.shape)
+
+    def moments(duals: Floats) -> tuple[float, Floats]:
+        """E_x log Z, and the means over each clause's scope."""
+        log_z, total = 0.0, np.zeros_like(bounds)
+        for share, group in zip(shares, groups, strict=True):
+            group_log_z, weights = group.tilted(duals)
+            log_z += share * float(group_log_z.mean())
+            total += share * (weights.mean(axis=0) @ group.values)
+        return log_z, total / scope
 
     def negative_dual(duals: Floats) -> tuple[float, Floats]:
-        log_z, means = tilted(duals)
-        value = float(duals @ bounds + log_z.mean())
-        return value, bounds - means.mean(axis=0)
+        log_z, means = moments(duals)
+        return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
 
-    num_soft = bounds.shape[0]
-    start = np.zeros(num_soft)
-    if num_soft:
+    duals = np.zeros(len(bounds))
+    if len(bounds) == 1:
+        duals = _bisect(lambda dual: float(moments(dual)[1][0] - bounds[0]), float(caps[0]))
+    elif len(bounds):
         solution = minimize(
             negative_dual,
-            start,
+            duals,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0, max_dual)] * num_soft,
+            bounds=[(0.0, cap) for cap in caps],
             options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9},
         )
         duals = np.asarray(solution.x, dtype=np.float64)
-        if num_soft == 1:
-            duals = _bisect(lambda dual: float(tilted(dual)[1].mean() - bounds[0]), max_dual)
-    else:
-        duals = start
-    log_z, means = tilted(duals)
-    mean = means.mean(axis=0)
-    kl = float(-(duals @ mean) - log_z.mean())
-    saturated = (duals >= max_dual - 1e-6) & (mean > bounds * (1 + 1e-6) + 1e-12)
-    return Projection(duals, mean, kl, saturated)
+    log_z, means = moments(duals)
+    kl = float(-((scope * duals) @ means) - log_z)
+    saturated = (duals >= caps - 1e-6) & (means > bounds * (1 + 1e-6) + 1e-12)
+    return Projection(duals, means, kl, saturated)
 
 
-def tilted_covariance(law: Floats, values: Floats, hard: NDArray[np.bool_], duals: Floats) -> Floats:
-    """E_x Cov_q(f) under the tilt with these duals: how the means fall in the duals.
+def tilted_covariance(groups: Sequence[GroupLaw], duals: Floats) -> Floats:
+    """E_x Cov_q(f) under the tilt with these duals: how the means (times the share of their scope) fall in the duals.
 
-    Shapes: as ``project``; returns [S, S].
+    Shapes: as ``project_groups``; returns [S, S].
     """
-    with np.errstate(divide="ignore"):
-        scores = np.where(hard[None, :], -np.inf, np.log(law)) - (values @ duals)[None, :]
-    weights = np.exp(scores - logsumexp(scores, axis=1)[:, None])
-    means = weights @ values
-    second = np.einsum("m,ms,mr->sr", weights.mean(axis=0), values, values)
-    return np.asarray(second - means.T @ means / len(means), dtype=np.float64)
+    total = np.zeros((len(duals), len(duals)))
+    for group in groups:
+        weights = group.tilted(duals)[1]
+        means = weights @ group.values
+        second = np.einsum("m,ms,mr->sr", weights.mean(axis=0), group.values, group.values)
+        total += group.share * (second - means.T @ means / len(means))
+    return total / sum(group.share for group in groups)
 
 
 def _bisect(excess: object, max_dual: float) -> Floats:

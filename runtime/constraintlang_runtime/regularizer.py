@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Divergence = Literal["forward", "reverse", "js"]
+from constraintlang_runtime.output_head import at_least_float32
+
+Divergence = Literal["forward", "reverse", "js", "alpha"]
 
 
 def log_values(
@@ -40,20 +42,24 @@ def target_log_probs(
     A caller whose V is only an estimate passes γ log V (``fitting.potential_exponent``).
     Source: method.md section 2; self-normalised, so an error in V(s) itself cancels.
     """
-    return torch.log_softmax(anchor_logits.float() + log_value, dim=-1)
+    return torch.log_softmax(at_least_float32(anchor_logits) + log_value, dim=-1)
 
 
 def token_divergence(
     student_log_probs: Float[Tensor, "S V"],
     target: Float[Tensor, "S V"],
     divergence: Divergence,
+    alpha: float = 0.5,
 ) -> Float[Tensor, " S"]:
     """Divergence between the target and the student at every site.
 
     Equation: forward KL(q̂‖p) = Σ_v q̂ (log q̂ - log p); reverse KL(p‖q̂) = Σ_v p (log p - log q̂);
-    js = ½ KL(p‖m) + ½ KL(q̂‖m) with m = (p + q̂)/2.
+    js = ½ KL(p‖m) + ½ KL(q̂‖m) with m = (p + q̂)/2; alpha = (1 - Σ_v q̂^α p^(1-α)) / (α (1-α)) with 0 < α < 1, which
+    tends to forward as α tends to 1 and to reverse as it tends to 0, and is at most 1 / (α (1-α)).
+    Near p = q̂ all but js are χ²/2, js is χ²/8.
     Units: nats. Gradient: through both arguments; pass a detached ``target``.
     Raises: ValueError for another divergence.
+    Source: alpha, Amari, Information Geometry and Its Applications (2016), section 3.5.
     """
     if divergence == "forward":
         return (target.exp() * (target - student_log_probs)).sum(-1)
@@ -64,7 +70,39 @@ def token_divergence(
         toward_student = (student_log_probs.exp() * (student_log_probs - mixture)).sum(-1)
         toward_target = (target.exp() * (target - mixture)).sum(-1)
         return 0.5 * (toward_student + toward_target)
-    raise ValueError(f"divergence: got {divergence!r}, expected 'forward', 'reverse' or 'js'")
+    if divergence == "alpha":
+        between = alpha * target + (1 - alpha) * student_log_probs
+        return (1 - between.exp().sum(-1)) / (alpha * (1 - alpha))
+    raise ValueError(f"divergence: got {divergence!r}, expected one of forward, reverse, js, alpha")
+
+
+def divergence_and_gradient(
+    student_log_probs: Float[Tensor, "S V"],
+    target: Float[Tensor, "S V"],
+    divergence: Divergence,
+    alpha: float = 0.5,
+) -> tuple[Float[Tensor, " S"], Float[Tensor, "S V"]]:
+    """``token_divergence`` and its gradient with respect to the student's logits, in closed form and without a graph.
+
+    Equation: with p the student, ∂D/∂z_v = g_v - p_v Σ_u g_u, where g_v = ∂D/∂log p_v up to a multiple of p_v:
+    forward -q̂; reverse p (log p - log q̂); js ½ p (log p - log m); alpha -q̂^α p^(1-α) / α.
+    """
+    student = student_log_probs.exp()
+    if divergence == "alpha":
+        raw = (alpha * target + (1 - alpha) * student_log_probs).exp_()
+        total = raw.sum(-1)
+        value = (1 - total) / (alpha * (1 - alpha))
+        return value, (student.mul_(total[:, None]) - raw).div_(alpha)
+    if divergence == "reverse":
+        log_ratio = student_log_probs - target
+        value = (student * log_ratio).sum(-1)
+        return value, log_ratio.sub_(value[:, None]).mul_(student)
+    value = token_divergence(student_log_probs, target, divergence)
+    if divergence == "forward":
+        return value, student.sub_(target.exp())
+    log_ratio = student_log_probs - torch.logaddexp(student_log_probs, target) + math.log(2.0)
+    mean = (student * log_ratio).sum(-1)
+    return value, student.mul_(log_ratio - mean[:, None]).mul_(0.5)
 
 
 def language_model_loss(

@@ -12,7 +12,7 @@ import yaml
 
 from constraintlang_runtime.errors import ConfigError
 
-LISTS = ("data", "prompts", "scorer")
+LISTS = ("data", "prompts", "heldout", "selection", "scorer")
 MAY_BE_EMPTY = ("save_total_limit", "scorer_timeout")  # numbers by default for which nothing is a value too
 OWN = ("model", "output", "resume", "overwrite", "allow_path", *LISTS)
 
@@ -25,6 +25,8 @@ class RunSettings:
     data: tuple[str, ...]
     output: str
     prompts: tuple[str, ...] = ()
+    heldout: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ()
     scorer: tuple[str, ...] = ()
     resume: bool = False
     overwrite: bool = False

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -26,7 +28,10 @@ def derived_seed(*parts: object) -> int:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block under its own torch seed and leave the caller's random state untouched."""
+    """Run a block under its own torch seed and leave the caller's random state untouched.
+
+    Not for threads, whose random state is common: see ``draws.own_draws``.
+    """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -52,7 +57,7 @@ def sample(
     """
     from transformers import GenerationConfig
 
-    eos = _end_tokens(model, tokenizer)
+    eos = end_tokens(tokenizer, model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
     greedy = law.temperature == 0
     config = GenerationConfig(
@@ -81,7 +86,7 @@ def sample(
                 ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
                 input_ids[row, width - len(ids) :] = ids
                 attention[row, width - len(ids) :] = 1
-            with torch.inference_mode(), seeded(derived_seed(seed, "batch", number)):
+            with torch.inference_mode(), own_draws(derived_seed(seed, "batch", number)):
                 output = model.generate(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),
@@ -100,16 +105,6 @@ def sample(
     return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All ids that end a completion: the tokenizer's and those of the model's generation configuration."""
-    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    for token in configured if isinstance(configured, list) else [configured]:
-        if token is not None and token not in ends:
-            ends.append(int(token))
-    return ends
-
-
 def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
     """Cut after the first end token; what follows it is padding, whatever its value."""
     for position, token in enumerate(ids):
@@ -119,10 +114,20 @@ def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
 
 
 def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
-    """The scored text of rows: the completion alone, special tokens left out."""
-    return list(tokenizer.batch_decode([row.completion for row in rows], skip_special_tokens=True))
+    """The scored text of rows: the completion alone, its end token and special tokens left out."""
+    ends = end_tokens(tokenizer)
+    said = [
+        row.completion[:-1] if row.completion[-1:] and row.completion[-1] in ends else row.completion
+        for row in rows
+    ]
+    return _texts(said, tokenizer)
 
 
 def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
     """The prompts of rows as text, special tokens left out."""
-    return list(tokenizer.batch_decode([row.prompt for row in rows], skip_special_tokens=True))
+    return _texts([row.prompt for row in rows], tokenizer)
+
+
+def _texts(sequences: Sequence[tuple[int, ...]], tokenizer: Any) -> list[str]:
+    """One text per sequence; of none transformers would make one empty text."""
+    return list(tokenizer.batch_decode(sequences, skip_special_tokens=True)) if sequences else []

@@ -11,10 +11,15 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("constraint", "plain", "filtering"),
     "schedule": ("sequential", "parallel"),
-    "divergence": ("forward", "reverse", "js"),
+    "divergence": ("forward", "reverse", "js", "alpha"),
     "anchor": ("start", "tuned", "previous", "current"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
+    "keep": ("last", "best"),
+    "loss": ("auto", "plain", "chunked"),
+    "token_masks": ("auto", "no"),
+    "sampler": ("transformers", "vllm"),
+    "auxiliary": ("head", "transformer", "adapter"),
 }
 
 
@@ -30,6 +35,16 @@ def check_timeout(seconds: float | None) -> None:
         )
 
 
+def delay_factor(delay: int) -> float:
+    """What a gain is multiplied by so that a late measurement leaves the controller as far from instability.
+
+    Equation: an integrator of gain k with n rounds of delay is stable below 2 cos(n π / (2n + 1)); the factor is that
+    limit over the one without delay: 1, .5, .31, .22 for n = 0 to 3.
+    Source: method.md section 4, "What is controlled".
+    """
+    return math.cos(delay * math.pi / (2 * delay + 1))
+
+
 @dataclass(frozen=True)
 class RegularizerConfig:
     """The settings of the regularizer, checked together; see ``ConstraintConfig`` for their meaning."""
@@ -41,10 +56,12 @@ class RegularizerConfig:
     weight: float | None = None
     gain: float = 0.5
     rounds: int = 16
-    chunk_sites: int = 2048
+    chunk_sites: int = 1024
+    alpha: float = 0.5
+    loss: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("divergence", "anchor", "prefixes", "adaptive"):
+        for name in ("divergence", "anchor", "prefixes", "adaptive", "loss"):
             value = getattr(self, name)
             if value not in CHOICES[name]:
                 raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(CHOICES[name])}")
@@ -56,10 +73,19 @@ class RegularizerConfig:
             raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
         if self.chunk_sites < 1:
             raise ConfigError(f"chunk_sites: got {self.chunk_sites}, expected at least 1")
+        if not 0.01 <= self.alpha <= 0.99:
+            raise ConfigError(
+                f"alpha: got {self.alpha}, expected a number from 0.01 to 0.99",
+                help="its limits are --divergence reverse (0) and --divergence forward (1)",
+            )
         if self.adaptive == "prompt" and self.is_moving:
             raise ConfigError(
                 "adaptive: `prompt` needs a frozen anchor", help="use --anchor start or --anchor tuned"
             )
+
+    def chunks(self, num_sites: int) -> bool:
+        """Whether a micro-batch of so many sites is to take the chunked path."""
+        return self.loss == "chunked" or (self.loss == "auto" and num_sites > self.chunk_sites)
 
     @property
     def is_moving(self) -> bool:
@@ -75,9 +101,26 @@ class ConstraintSettings:
         default="constraint",
         metadata={"help": "constraint, or a baseline: plain fine-tuning, filtering of rows that violate"},
     )
-    schedule: str = field(default="sequential", metadata={"help": "sequential (parallel: a later release)"})
+    schedule: str = field(
+        default="sequential",
+        metadata={"help": "sequential, or parallel: sampling, fitting and training at the same time"},
+    )
+    staleness: int = field(
+        default=1, metadata={"help": "parallel: rounds from a sample to its use in training, 1 to 3"}
+    )
+    lane_timeout: float = field(
+        default=900.0, metadata={"help": "parallel: seconds without a sign of life after which a lane hangs"}
+    )
+    lane_ranks: int = field(
+        default=1,
+        metadata={"help": "parallel on several ranks: how many, of the last, sample and fit; 1 or 2"},
+    )
     divergence: str = field(
-        default="reverse", metadata={"help": "KL(model||target) reverse, KL(target||model) forward, or js"}
+        default="reverse",
+        metadata={"help": "KL(model||target) reverse, KL(target||model) forward, js, or alpha between them"},
+    )
+    alpha: float = field(
+        default=0.5, metadata={"help": "order of the alpha divergence: near 0 reverse, near 1 forward"}
     )
     anchor: str = field(
         default="tuned",
@@ -116,9 +159,42 @@ class ConstraintSettings:
     temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
+    sampler: str = field(
+        default="transformers",
+        metadata={
+            "help": "transformers in this process, or vllm: a server (not run on hardware; needs lora_r)"
+        },
+    )
+    sampler_url: str | None = field(
+        default=None, metadata={"help": "address of the vllm server; its key is in VLLM_API_KEY"}
+    )
+    sampler_folder: str | None = field(
+        default=None, metadata={"help": "folder that the server sees too, for adapters; else a temporary one"}
+    )
+    sampler_timeout: float = field(
+        default=600.0, metadata={"help": "seconds that the server may take for a reply"}
+    )
+    chat: bool = field(
+        default=False,
+        metadata={"help": "`prompt` and `completion` texts are turns, by the tokenizer's chat template"},
+    )
     max_length: int = field(default=512, metadata={"help": "tokens of a row; longer rows lose their tail"})
-    auxiliary_rank: int = field(default=32, metadata={"help": "rank of the auxiliary model's token factors"})
-    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model's trunk"})
+    auxiliary: str = field(
+        default="head",
+        metadata={
+            "help": "auxiliary model: a head on hidden states, a transformer of its own, or an adapter of p_ref "
+            "(one binary clause)"
+        },
+    )
+    auxiliary_ensemble: int = field(
+        default=1,
+        metadata={"help": "auxiliary models fitted side by side; the target takes the most pessimistic"},
+    )
+    auxiliary_layers: int = field(default=2, metadata={"help": "layers of a `transformer` auxiliary model"})
+    auxiliary_rank: int = field(
+        default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
+    )
+    auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model"})
     auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
     auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
     auxiliary_weight_decay: float = field(
@@ -138,13 +214,53 @@ class ConstraintSettings:
             "help": "strength of the auxiliary model's tilt; by rule from what it explains when not given"
         },
     )
+    token_masks: str = field(
+        default="auto",
+        metadata={
+            "help": "floor the target at tokens after which an `always` clause about wording must be violated"
+        },
+    )
     consistency_weight: float = field(
         default=0.0, metadata={"help": "weight of the one-step consistency loss"}
     )
-    preserve_weight: float = field(
-        default=1.0, metadata={"help": "weight of KL to the start model on rows of `preserve` domains"}
+    vargrad_weight: float = field(
+        default=0.0,
+        metadata={"help": "weight of the path-consistency loss, which is valid for stale samples too"},
     )
-    chunk_sites: int = field(default=2048, metadata={"help": "prediction sites handled at once"})
+    preserve_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "weight of KL to the start model on rows of `preserve` domains; grows as a budget is spent"
+        },
+    )
+    heldout_rows: int = field(
+        default=64,
+        metadata={
+            "help": "rows kept out of training (5% at most) per `preserve` clause and for `keep: best`; see --heldout"
+        },
+    )
+    keep: str = field(
+        default="last",
+        metadata={
+            "help": "checkpoint that is saved: the last, or the best: clauses first, then held-out loss"
+        },
+    )
+    selection_prompts: int = field(
+        default=256,
+        metadata={"help": "completions that judge each checkpoint for `keep: best`; see --selection"},
+    )
+    chunk_sites: int = field(default=1024, metadata={"help": "prediction sites handled at once"})
+    loss: str = field(
+        default="auto",
+        metadata={
+            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked when there "
+            "is more than one chunk"
+        },
+    )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "lay rows of a micro-batch end to end in fewer sequences; the loss is the same"},
+    )
     scorer_timeout: float | None = field(
         default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
     )
@@ -159,18 +275,25 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule"):
+        for name in ("method", "schedule", "keep", "token_masks", "sampler", "auxiliary"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
                 )
-        if self.schedule == "parallel":
+        if self.staleness not in (1, 2, 3):
+            raise ConfigError(f"staleness: got {self.staleness}, expected 1, 2 or 3")
+        if self.lane_ranks not in (1, 2):
+            raise ConfigError(f"lane_ranks: got {self.lane_ranks}, expected 1 or 2")
+        if self.schedule == "sequential" and (self.staleness, self.lane_ranks) != (1, 1):
             raise ConfigError(
-                "schedule: `parallel` is not run by this release", help="use --schedule sequential"
+                "staleness, lane_ranks: the sequential schedule has neither", help="add --schedule parallel"
             )
+        if not 0 < self.lane_timeout < math.inf:
+            raise ConfigError(f"lane_timeout: got {self.lane_timeout}, expected a positive number of seconds")
         for name in (
             "anchor_samples", "control_samples", "verify_prompts", "max_new_tokens", "sampling_batch_size",
             "max_length", "auxiliary_rank", "auxiliary_width", "auxiliary_steps", "auxiliary_batch_size",
+            "heldout_rows", "selection_prompts", "auxiliary_layers", "auxiliary_ensemble",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -179,9 +302,22 @@ class ConstraintSettings:
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
         check_timeout(self.scorer_timeout)
-        for name in ("consistency_weight", "preserve_weight", "auxiliary_corpus_weight"):
+        if (self.sampler == "vllm") != (self.sampler_url is not None):
+            raise ConfigError(
+                f"sampler: got {self.sampler!r} with sampler_url {self.sampler_url!r}",
+                help="--sampler vllm and --sampler_url http://HOST:PORT go together",
+            )
+        if not 0 < self.sampler_timeout < math.inf:
+            raise ConfigError(
+                f"sampler_timeout: got {self.sampler_timeout}, expected a positive number of seconds"
+            )
+        for name in ("consistency_weight", "vargrad_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.auxiliary == "adapter" and self.consistency_weight > 0:
+            raise ConfigError(
+                "consistency_weight: an `adapter` is consistent by construction", help="leave it out"
+            )
         if self.potential_exponent is not None and self.potential_exponent <= 0:
             raise ConfigError(
                 f"potential_exponent: got {self.potential_exponent}, expected a positive number or nothing"
@@ -207,10 +343,17 @@ class ConstraintSettings:
             prefixes=self.prefixes,
             adaptive=self.adaptive,
             weight=self.regularizer_weight,
-            gain=self.control_gain,
+            gain=self.control_gain * delay_factor(self.delay),
             rounds=self.rounds,
             chunk_sites=self.chunk_sites,
+            alpha=self.alpha,
+            loss=self.loss,
         )
+
+    @property
+    def delay(self) -> int:
+        """Rounds from a measurement to its use, beyond those of the sequential schedule."""
+        return self.staleness if self.schedule == "parallel" else 0
 
     @property
     def law(self) -> SamplingLaw:

@@ -21,6 +21,7 @@ from constraintlang_compiler.ir import Clause, Hinge, Indicator, PolicyIR
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.pooling import Pooled, pool
 from constraintlang_runtime.rounds import Measurement
 
 Floats = NDArray[np.float64]
@@ -31,38 +32,56 @@ DIGITS = 6  # of a bound or an eta that was measured
 
 
 def settle(
-    group: Group,
-    sources: Sequence[Clause],
-    found: Measurement,
-    score: Score,
+    groups: Sequence[Group],
+    sources: Sequence[Sequence[Clause]],
+    found: Sequence[Measurement],
+    scores: Sequence[Score],
     *,
     first: bool,
     starts: bool,
-) -> Measurement:
-    """Give the group's open clauses their numbers; returns the measurement under the clauses as they are now.
+) -> list[Measurement]:
+    """Give the open clauses their numbers, one for all groups of a clause; the measurements under them as they are now.
 
-    ``sources`` are the group's clauses as the policy has them. ``first``: the rows are of the base model.
+    ``sources`` are the groups' clauses as the policy has them, ``scores`` the statistics of what each group measured.
+    ``first``: the rows are of the base model.
     Raises: TrainingError for a threshold relative to the base that no response can meet.
     """
-    open_ = [k for k, clause in enumerate(sources) if is_open(clause)]
-    if not open_ or not (first or starts):
-        return found
-    raw = score(sources)
-    clauses = list(group.clauses)
-    for k in open_:
-        hinge = sources[k].statistic
-        if isinstance(hinge, Hinge):
-            eta = best_eta(raw[:, k], float(hinge.level), float(sources[k].bound))
-            clauses[k] = at_eta(sources[k], Fraction(str(round(eta, DIGITS))))
-        elif first:
-            clauses[k] = against_base(sources[k], float(raw[:, k].mean()))
-    group.clauses = tuple(clauses)
-    settled = score(clauses)
-    for k in open_:
-        if isinstance(sources[k].statistic, Hinge):
-            # What the corpus was scored with is the term, not its hinge.
-            group.corpus_means[k] = settled[:, k].mean()
-    return replaced(found, statistics=settled)
+    is_due = first or starts
+    open_ = [[k for k, clause in enumerate(some) if is_due and is_open(clause)] for some in sources]
+    raw = [
+        score(some) if due else np.zeros((0, len(some)))
+        for score, some, due in zip(scores, sources, open_, strict=True)
+    ]
+    pooled = pool(groups, raw)
+    numbers: dict[int, Clause | None] = {}
+    for group, some, due in zip(groups, sources, open_, strict=True):
+        for k in due:
+            numbers.setdefault(group.indexes[k], _number(some[k], pooled[group.indexes[k]], first=first))
+    settled = []
+    for group, some, due, one, score in zip(groups, sources, open_, found, scores, strict=True):
+        if not due:
+            settled.append(one)
+            continue
+        clauses = list(group.clauses)
+        for k in due:
+            clauses[k] = numbers[group.indexes[k]] or clauses[k]
+        group.clauses = tuple(clauses)
+        statistics = score(clauses)
+        for k in due:
+            if isinstance(some[k].statistic, Hinge):
+                # What the corpus was scored with is the term, not its hinge.
+                group.corpus_means[k] = statistics[:, k].mean()
+        settled.append(replaced(one, statistics=statistics))
+    return settled
+
+
+def _number(source: Clause, pooled: Pooled, *, first: bool) -> Clause | None:
+    """An open clause with its number; None for one relative to the base when the samples are of another model."""
+    if isinstance(source.statistic, Hinge):
+        level, bound = float(source.statistic.level), float(source.bound)
+        eta = best_eta(pooled.values, level, bound, pooled.weights)
+        return at_eta(source, Fraction(str(round(eta, DIGITS))))
+    return against_base(source, pooled.mean) if first else None
 
 
 def is_open(clause: Clause) -> bool:
@@ -90,38 +109,43 @@ def against_base(clause: Clause, base_mean: float) -> Clause:
     return replace(clause, bound=decimal_text(Fraction(str(round(bound, DIGITS)))), base_factor=None)
 
 
-def best_eta(values: Floats, level: float, bound: float) -> float:
+def best_eta(values: Floats, level: float, bound: float, weights: Floats | None = None) -> float:
     """The eta at which the hinge's bound costs least: the smallest KL from the sample law to the one that meets it.
 
     Equation: over candidates eta < bound, with h = (a - eta)+ and b = (1 - level)(bound - eta), the tilt
     w = exp(-lambda h) with E_w[h] = b has KL = -lambda b - log E[exp(-lambda h)]. When the sample law meets the bound
     already, its own quantile: the eta that loses nothing.
-    Shapes: values [n]. At the optimum eta is the quantile of the tilted law.
+    Shapes: values [n], weights [n] that sum to 1, equal when not given. At the optimum eta is the quantile of the
+    tilted law.
     """
-    ranked = np.sort(values)
-    quantile = float(ranked[min(len(ranked) - 1, int(np.ceil(level * len(ranked) - 1e-12)) - 1)])
-    if (
-        quantile + float(np.maximum(values - quantile, 0.0).mean()) / (1.0 - level) <= bound
-        and quantile < bound
-    ):
+    if weights is None:
+        weights = np.full(len(values), 1.0 / len(values))
+    order = np.argsort(values, kind="stable")
+    reached = np.searchsorted(np.cumsum(weights[order]), level - 1e-9)
+    quantile = float(values[order][min(len(values) - 1, int(reached))])
+    excess = float(weights @ np.maximum(values - quantile, 0.0))
+    if quantile + excess / (1.0 - level) <= bound and quantile < bound:
         return quantile
     candidates = np.unique(np.quantile(values, np.linspace(0.0, 1.0, NUM_ETAS)))
     candidates = candidates[candidates < bound]
     if candidates.size == 0:  # every response is beyond the bound: no tilt of this sample reaches it
         return float(bound - abs(bound) * 0.1 - 1e-3)
-    costs = [_cost(np.maximum(values - eta, 0.0), (1.0 - level) * (bound - eta)) for eta in candidates]
+    costs = [
+        _cost(np.maximum(values - eta, 0.0), (1.0 - level) * (bound - eta), weights) for eta in candidates
+    ]
     return float(candidates[int(np.argmin(costs))])
 
 
-def _cost(hinge: Floats, bound: float) -> float:
+def _cost(hinge: Floats, bound: float, law: Floats | None = None) -> float:
     """KL of the closest tilt of the sample with a mean hinge of at most ``bound``; infinite when none has."""
-    if hinge.mean() <= bound:
+    law = np.full(len(hinge), 1.0 / len(hinge)) if law is None else law
+    if law @ hinge <= bound:
         return 0.0
     if hinge.min() >= bound:
         return float("inf")
 
     def tilted(dual: float) -> float:
-        weights = np.exp(-dual * (hinge - hinge.min()))
+        weights = law * np.exp(-dual * (hinge - hinge.min()))
         return float(weights @ hinge / weights.sum())
 
     low, high = 0.0, 1.0 / max(float(hinge.max()), 1e-12)
@@ -131,7 +155,7 @@ def _cost(hinge: Floats, bound: float) -> float:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if tilted(middle) > bound else (low, middle)
     smallest = float(hinge.min())
-    log_mean = float(np.log(np.exp(-high * (hinge - smallest)).mean())) - high * smallest
+    log_mean = float(np.log(law @ np.exp(-high * (hinge - smallest)))) - high * smallest
     return -high * bound - log_mean
 
 

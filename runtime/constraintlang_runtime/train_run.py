@@ -7,26 +7,36 @@ import json
 import platform
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
+from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.run_settings import RunSettings, defaults
+from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe
+from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.seen_prompts import write_seen
 from constraintlang_runtime.settling import untrained_clauses
 from constraintlang_runtime.trainer import ConstraintTrainer
 
@@ -42,8 +52,14 @@ HARMLESS = frozenset(
         "report_to",
         "run_name",
         "scorer_timeout",
+        "lane_timeout",
+        "lane_ranks",
+        "sampler_url",
+        "sampler_folder",
+        "sampler_timeout",
     }
 )  # settings that may differ when a run is resumed: no weight depends on them
+CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint
 PACKAGES = ("constraintlang", "torch", "transformers", "accelerate", "datasets", "peft", "numpy")
 
 
@@ -70,10 +86,37 @@ def train(
     """Train, save the model, and return the record of the run (also ``OUTPUT/constraint/run.json``).
 
     ``folder`` is where the policy stands. A finished run in the output folder is kept: it must be resumed (nothing is
-    left to do) or overwritten explicitly.
+    left to do) or overwritten explicitly. A rank that samples and fits for others returns an empty record.
     """
+    with maybe(lane_world(settings.config)) as world:
+        config = _config(settings, output_dir=str(Path(settings.output) / "checkpoints"))
+        if world is not None and world.is_lane:
+            serve_lanes(world, policy, settings, config, folder=folder, scorers=scorers)
+            return {}
+        return _train(
+            policy,
+            settings,
+            config,
+            folder=folder,
+            scorers=scorers,
+            progress=progress,
+            tell=tell,
+            world=world,
+        )
+
+
+def _train(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+    progress: Progress | None,
+    tell: Callable[[str], None],
+    world: LaneWorld | None,
+) -> dict[str, Any]:
     output = Path(settings.output)
-    config = _config(settings, output_dir=str(output / "checkpoints"))
     if is_main():
         _check_output(output, settings)
     barrier()
@@ -84,10 +127,14 @@ def train(
         if record["fingerprint"] == fingerprint:
             tell(f"the run in {output} is finished; nothing to resume")
             return dict(record)
-    untrained = untrained_clauses(policy.ir)
+    trainer = build(
+        policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell, world=world
+    )
+    untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
+    if trainer.rows_held_out:
+        tell(f"{trainer.rows_held_out:,} of the rows are kept out of training, to measure on")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
-    trainer = build(policy, settings, config, folder=folder, scorers=scorers, progress=progress)
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
@@ -112,6 +159,7 @@ def train(
         "steps": trainer.state.global_step,
         "rows": len(trainer.train_dataset),
         "rows_dropped": trainer.rows_dropped,
+        "rows_held_out": trainer.rows_held_out,
         "groups": [
             {
                 "name": group.name,
@@ -124,6 +172,8 @@ def train(
         ],
         "history": trainer.state.log_history,
         "verified_only": untrained,
+        "preserve": [budget.report() for budget in trainer.engine.budgets.budgets if budget.rows],
+        "selection": [] if trainer.selection is None else trainer.selection.report(),
         "seconds": round(seconds, 2),
         "resumed": checkpoint is not None,
         "versions": versions(),
@@ -152,10 +202,43 @@ def build(
     folder: Path,
     scorers: Mapping[str, Scorer] | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+    world: LaneWorld | None = None,
 ) -> ConstraintTrainer:
-    """The trainer of a run, everything loaded and checked."""
+    """The trainer of a run, everything loaded and checked; ``world`` when other ranks are its lanes."""
+    parts = _load(policy, settings, config, folder, scorers)
+    trainer = ConstraintTrainer(
+        parts.model, config, policy=policy, train_dataset=parts.rows.rows, processing_class=parts.tokenizer,
+        scorers=parts.scorers, prompts=parts.rows.prompts, heldout=parts.rows.heldout, selection=parts.rows.selection,
+        callbacks=[] if progress is None else [StepProgress(progress)], progress=progress, tell=tell,
+        lane_world=world,
+    )  # fmt: skip
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command
+    return trainer
+
+
+@dataclass(frozen=True)
+class _Parts:
+    model: Any
+    tokenizer: Any
+    rows: RunRows
+    scorers: Mapping[str, Scorer]
+
+
+def _load(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+) -> _Parts:
+    """What every rank of a run loads."""
     rows = load_rows(settings.data, role="--data")
     prompts = load_rows(settings.prompts, role="--prompts") if settings.prompts else None
+    heldout = load_rows(settings.heldout, role="--heldout") if settings.heldout else None
+    selection = load_rows(settings.selection, role="--selection") if settings.selection else None
     bound = bind_scorers(
         policy.ir,
         parse_scorer_options(settings.scorer),
@@ -171,14 +254,35 @@ def build(
             help="name its `eos_token` in tokenizer_config.json",
         )
     model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
-    trainer = ConstraintTrainer(
-        model, config, policy=policy, train_dataset=rows, processing_class=tokenizer, scorers=bound,
-        prompts=prompts, callbacks=[] if progress is None else [StepProgress(progress)], progress=progress,
-    )  # fmt: skip
-    from transformers.trainer_callback import PrinterCallback
+    return _Parts(model, tokenizer, RunRows(rows, prompts, heldout, selection), bound)
 
-    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command
-    return trainer
+
+def serve_lanes(
+    world: LaneWorld,
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    config: ConstraintConfig,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None,
+) -> None:
+    """Sample and fit for the training ranks until they are done; each lane of this rank has a model of its own."""
+    one_at_a_time, device = threading.Lock(), torch.device("cpu")
+    if torch.cuda.is_available() and not config.use_cpu:
+        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+
+    def workbench(lane: str) -> Workbench:
+        with one_at_a_time:
+            parts = _load(policy, settings, config, folder, scorers)
+            split, _ = parts.rows.split(policy.ir, parts.tokenizer, config)
+            pool = ScoringPool(policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout)
+            engine, _ = ConstraintEngine.prepare(
+                policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=config.max_steps,
+                seed=config.seed, heldout=split.heldout, scores_corpus=False,
+            )  # fmt: skip
+            return Workbench(engine, parts.model.to(device))
+
+    world.serve(workbench)
 
 
 def dry_run(
@@ -197,12 +301,19 @@ def dry_run(
     with tempfile.TemporaryDirectory() as scratch:
         small = {
             "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
-            "auxiliary_steps": 5, "save_strategy": "no", "set_point_share": 0.5,
-            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor,
+            "auxiliary_steps": 5, "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
+            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
+            "staleness": 1, "lane_ranks": 1,
         }  # fmt: skip
         config = _config(replace(settings, config={**settings.config, **small}), output_dir=scratch)
+        heldout = settings.heldout if utility_clauses(policy.ir) else ()
         trainer = build(
-            policy, replace(settings, resume=False), config, folder=folder, scorers=scorers, progress=progress
+            policy,
+            replace(settings, resume=False, heldout=heldout, selection=()),
+            config,
+            folder=folder,
+            scorers=scorers,
+            progress=progress,
         )
         started = time.perf_counter()
         trainer.train()
@@ -242,8 +353,6 @@ def peak_memory_gib() -> float:
     """Peak memory of the device when there is one, else of this process, in GiB."""
     import resource
 
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -266,7 +375,8 @@ def _check_output(output: Path, settings: RunSettings) -> None:
             help="name another folder",
         )
     if occupied and settings.overwrite and not settings.resume:
-        specs = (*settings.data, *settings.prompts, *(option.partition("#")[0] for option in settings.scorer))
+        files = (*settings.data, *settings.prompts, *settings.heldout, *settings.selection)
+        specs = (*files, *(option.partition("#")[0] for option in settings.scorer))
         for what, name in (
             ("start model", settings.model),
             *(("file", spec.split("=", 1)[-1]) for spec in specs),
@@ -307,21 +417,30 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
 def _fingerprint(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
     """What must be equal for a resumed run to be the same run."""
     standard = defaults(ConstraintConfig)
+    harmless = HARMLESS - CHOOSING if config.keep == "best" else HARMLESS
     content = {
         "policy": policy.semantic_hash,
         "model": settings.model,
         "data": list(settings.data),
         "prompts": list(settings.prompts),
+        "heldout": list(settings.heldout),
+        "selection": list(settings.selection),
         "scorer": list(settings.scorer),
-        "settings": {key: value for key, value in own_settings(config).items() if key not in HARMLESS},
+        "settings": {key: value for key, value in own_settings(config).items() if key not in harmless},
         "changed": {
             key: value
             for key, value in settings.config.items()
-            if key not in HARMLESS and value != standard[key]
+            if key not in harmless and value != standard[key]
         },
         "files": {
             spec: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for spec in (*settings.data, *settings.prompts, *settings.scorer)
+            for spec in (
+                *settings.data,
+                *settings.prompts,
+                *settings.heldout,
+                *settings.selection,
+                *settings.scorer,
+            )
             if (path := spec.split("=", 1)[-1]) and Path(path).is_file()
         },
         "word lists": {
@@ -351,4 +470,5 @@ def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, reco
     own = output / "constraint"  # holds the run's fingerprint since its start
     save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})
     policy.save(own / "policy")
+    write_seen(output, trainer.seen_prompts)
     write_atomic(own / RECORD, json.dumps(record, indent=1))

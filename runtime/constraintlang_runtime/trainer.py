@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +16,27 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.domains import matches
-from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate, encode_rows, prompt_rows
+from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
 from constraintlang_runtime.engine import ConstraintEngine
-from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
+from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
-from constraintlang_runtime.penalty import preservation_term, regularizer_term
-from constraintlang_runtime.ranks import barrier
-from constraintlang_runtime.regularizer import language_model_loss
+from constraintlang_runtime.packing import check_packing
+from constraintlang_runtime.ranks import barrier, from_main
+from constraintlang_runtime.run_rows import RunRows
+from constraintlang_runtime.schedule.parallel import ParallelSchedule
+from constraintlang_runtime.schedule.remote import LaneWorld
+from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.seen_prompts import prompt_hashes
+from constraintlang_runtime.selection import Selection
+from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,15 @@ class ConstraintTrainer(Trainer):
         processing_class: the tokenizer.
         scorers: one callable per attribute of the policy.
         prompts: rows whose prompts are sampled in training; the training rows' own prompts when not given.
+        heldout: rows that measure `preserve` clauses and, with ``keep: best``, the loss; a few of the training rows,
+            which are then not trained on, when not given.
+        selection: rows whose prompts judge checkpoints for ``keep: best``; a few of the prompts when not given.
         progress: called with (what, done, total) during long work between steps.
+        lane_world: the ranks that sample and fit, for ``schedule: parallel`` on several; without them its lanes are
+            threads of this process.
+        tell: called with what a person should know at once, such as a `preserve` clause that is broken.
+
+    ``seen_prompts`` are hashes of every prompt that training or the choice of a checkpoint saw.
 
     Raises: ConfigError, DataError at construction; ScorerError, TrainingError while training.
     """
@@ -66,34 +79,30 @@ class ConstraintTrainer(Trainer):
         processing_class: Any,
         scorers: Mapping[str, Scorer],
         prompts: Sequence[Row] | None = None,
+        heldout: Sequence[Row] | None = None,
+        selection: Sequence[Row] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        lane_world: LaneWorld | None = None,
+        tell: Callable[[str], None] = logger.warning,
         **trainer_options: Any,
     ) -> None:
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-        rows = encode_rows(list(train_dataset), processing_class, max_length=args.max_length, seed=args.seed)
-        if not rows:
-            raise DataError("there are no training rows", help="give --data at least one row")
-        prompt_source = (
-            prompt_rows(rows)
-            if prompts is None
-            else prompt_rows(
-                encode_rows(
-                    list(prompts),
-                    processing_class,
-                    max_length=args.max_length,
-                    seed=args.seed,
-                    need_completion=False,
-                )
-            )
+        given = RunRows(
+            list(train_dataset),
+            *(None if part is None else list(part) for part in (prompts, heldout, selection)),
         )
+        self.seen_prompts = prompt_hashes(given.with_prompts())
+        parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
+        rows = parts.rows
+        self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
         pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
         self.engine, row_groups = ConstraintEngine.prepare(
-            policy, rows, prompt_source, args, pool, processing_class,
-            max_steps=args.max_steps, seed=args.seed, progress=progress,
+            policy, rows, parts.prompts, args, pool, processing_class,
+            max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,
         )  # fmt: skip
-        self.engine.log = self.log
+        self.engine.log, self.engine.tell = self.log, tell
         self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
@@ -102,11 +111,11 @@ class ConstraintTrainer(Trainer):
             )
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
-        preserved = [
-            any(matches(clause.domain, row.tags) for clause in utility_clauses(policy.ir)) for row in rows
-        ]
-        self.engine.take_start(model, preserves=any(preserved))
+        preserved = [self.engine.budgets.covers(row.tags) for row in rows]
+        self.engine.take_start(model, preserves=any(map(any, preserved)))
         self._micro_step, self._num_micro_batches = 0, 1
+        self._chunked: ChunkedLoss | None = None
+        self._packing_checked = False
         self._term_sums: dict[str, list[float]] = {}
         examples = [
             {"row": row, "group": group, "preserved": kept}
@@ -133,12 +142,45 @@ class ConstraintTrainer(Trainer):
         # The loss below is already divided by the tokens of the whole step, under either name of the switch.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self.parallel = self._parallel(lane_world) if args.schedule == "parallel" else None
 
     # ------------------------------------------------------------------------------------------ set-up
     @property
     def groups(self) -> list[Group]:
         """The groups of prompts that fall under the same clauses."""
         return self.engine.groups
+
+    def _parallel(self, lane_world: LaneWorld | None) -> ParallelSchedule:
+        args, engine = self.constraint, self.engine
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError(
+                "schedule: the lanes of `parallel` need whole weights, FSDP and DeepSpeed divide them",
+                help="use --schedule sequential",
+            )
+        if lane_world is None and self.args.world_size > 1:
+            raise ConfigError(
+                "schedule: `parallel` gives ranks to lanes before the training ranks are set up",
+                help="start the ranks with `constraintc train`, or use --schedule sequential",
+            )
+        if lane_world is None:
+            # copied before training wraps anything around the model's own forward
+            benches: Any = tuple(
+                Workbench(engine, copy.deepcopy(self.model)) for _ in ("sampling", "fitting")
+            )
+            return ParallelSchedule(engine, benches, staleness=args.staleness, timeout=args.lane_timeout)
+        schedule = ParallelSchedule(
+            engine, lane_world.benches, staleness=args.staleness, timeout=args.lane_timeout
+        )
+        lane_world.watch(schedule.lanes)
+        return schedule
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; the lanes end with it."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self.parallel is not None:
+                self.parallel.close()
 
     def _collate(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = collate([example["row"] for example in examples], self.pad_id)
@@ -154,7 +196,9 @@ class ConstraintTrainer(Trainer):
     def before_step(self, step: int) -> None:
         """Run the round that is due at this step."""
         self._micro_step = 0
-        if self.engine.is_round(step):
+        if self.parallel is not None:
+            self.parallel.before_step(self.model, step)
+        elif self.engine.is_round(step):
             self.engine.run_round(self.model, step)
 
     # ------------------------------------------------------------------------------------------ loss
@@ -178,39 +222,20 @@ class ConstraintTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
-        corpus = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"])
+        corpus = Batch(
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs()
+        )
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        engine = self.engine
-        active = engine.active()
-        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = joined(corpus, sampled, self.pad_id)
-        outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        loss = language_model_loss(
-            outputs.logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, num_tokens
-        )
-        self._note("loss_lm", float(loss.detach()) * num_tokens / max(own, 1.0))
-        for g in active:
-            assert engine.anchor is not None
-            term = regularizer_term(
-                self.groups[g], engine.anchor, batch, outputs.logits,
-                corpus_rows=torch.nonzero(inputs["group"] == g).squeeze(1),
-                sampled_rows=slices[g], corpus_tokens=self.groups[g].corpus_share * usual,
-                config=self.constraint.regularizer,
-            )  # fmt: skip
-            loss = loss + term / num_tokens
-            self._note(f"loss_regularizer/{self.groups[g].name}", float(term.detach()) / max(own, 1.0))
-        if (
-            engine.start_anchor is not None
-            and self.constraint.preserve_weight > 0
-            and bool(inputs["preserved"].any())
-        ):
-            kept = torch.nonzero(inputs["preserved"]).squeeze(1)
-            term = preservation_term(engine.start_anchor, corpus, outputs.logits, kept)
-            loss = loss + self.constraint.preserve_weight * term / num_tokens
-            self._note("loss_preserve", float(term.detach()) / max(own, 1.0))
+        found = self._step_loss(model, self._micro_batch(corpus, inputs, usual), plain=return_outputs)
+        loss = found.total / num_tokens
+        self._note("loss_lm", found.language_model / max(own, 1.0))
+        for name, value in found.regularizer.items():
+            self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
+        if found.preservation is not None:
+            self._note("loss_preserve", found.preservation / max(own, 1.0))
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}",
@@ -218,7 +243,56 @@ class ConstraintTrainer(Trainer):
             )
         self._micro_step += 1
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
-        return (loss, outputs) if return_outputs else loss
+        return (loss, found.outputs) if return_outputs else loss
+
+    def _packs(self) -> bool:
+        """`--packing`, compared once with rows that stand alone."""
+        if self.constraint.packing and not self._packing_checked:
+            check_packing(self.model)
+            self._packing_checked = True
+        return self.constraint.packing
+
+    def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
+        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""
+        engine = self.engine
+        active = engine.active()
+        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
+        batch, slices = joined(corpus, sampled, self.pad_id)
+        groups = [
+            GroupRows(
+                self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
+                self.groups[g].corpus_share * usual,
+            )
+            for g in active
+        ]  # fmt: skip
+        return MicroBatch(
+            corpus, batch, groups, engine.anchor, self._preserved(inputs["preserved"]), engine.start_anchor
+        )
+
+    def _preserved(self, covered: Tensor) -> list[tuple[Tensor, float]]:
+        """Rows under `preserve` clauses by their weight, the largest κ of their budgets."""
+        if self.engine.start_anchor is None or not bool(covered.any()):
+            return []
+        weights = self.engine.budgets.row_weights(covered)
+        found = sorted(set(weights[covered.any(dim=1)].tolist()) - {0.0})
+        return [(torch.nonzero(weights == weight).squeeze(1), weight) for weight in found]
+
+    def _step_loss(self, model: Any, batch: MicroBatch, *, plain: bool) -> StepLoss:
+        """On the chunked path where it is wanted and supported, else on the plain one.
+
+        Hidden states cannot be taken on the way inside replicas of one process or compiled graphs.
+        """
+        config = self.constraint.regularizer
+        if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
+            return plain_loss(model, batch, config)
+        sites = batch.sites(config)
+        if config.chunks(int(sites.sum())):
+            if self._chunked is None:
+                self._chunked = ChunkedLoss(self.model, config)
+            found = self._chunked(model, batch, sites) if self._chunked.supports else None
+            if found is not None:
+                return found
+        return plain_loss(model, batch, config)
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
@@ -231,15 +305,17 @@ class ConstraintTrainer(Trainer):
     def _note(self, key: str, value: float) -> None:
         self._term_sums.setdefault(key, []).append(value)
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss terms since the last log."""
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Add the means of the loss terms since the last log; lists, which no dashboard plots, go to the history."""
         if "loss" in logs:
             logs = {
                 **logs,
                 **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values},
             }
             self._term_sums = {}
-        super().log(logs, start_time)
+        lists = {key: value for key, value in logs.items() if isinstance(value, list)}
+        super().log({key: value for key, value in logs.items() if key not in lists}, start_time)
+        self.state.log_history[-1].update(lists)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """transformers takes one step too many when it resumes from the checkpoint of the last step."""
@@ -258,6 +334,8 @@ class ConstraintTrainer(Trainer):
         staging = Path(self._get_output_dir(trial))
         step = self.state.global_step
         require_finite(self.model, step)  # else it would push out the last checkpoint that can be resumed
+        if self.selection is not None:
+            self.selection.measure(self.engine, self.model, step)
         help = "free space there; --resume goes on from the checkpoint before it, which is whole"
         with writing(f"the checkpoint of step {step} below `{staging.parent}`", help=help, staging=staging):
             self._write_checkpoint(model, trial, staging, f"{PREFIX_CHECKPOINT_DIR}-{step}")
@@ -271,18 +349,24 @@ class ConstraintTrainer(Trainer):
         barrier()  # each process has written its random state
         if not self.args.should_save:
             return
-        self.engine.save(staging / name, {"term_sums": dict(self._term_sums)})
+        records = [] if self.selection is None else self.selection.records
+        self.engine.save(staging / name, {"term_sums": dict(self._term_sums), "selection": records})
+        if self.parallel is not None:
+            self.parallel.save(staging / name)
         checkpoint.publish(staging / name, staging.parent / name)
         shutil.rmtree(staging, ignore_errors=True)
         self._drop_old(staging.parent)
 
     def _drop_old(self, output_dir: Path) -> None:
+        """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older."""
         limit = self.args.save_total_limit
         found = sorted(
             (p for p in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.split("-")[-1].isdigit()),
             key=lambda path: int(path.name.split("-")[-1]),
         )
-        for path in found[: -limit if limit else None] if limit else []:
+        best = None if self.selection is None else self.selection.best
+        spare = [path for path in found[:-1] if path.name != f"{PREFIX_CHECKPOINT_DIR}-{best}"]
+        for path in spare[: max(0, len(found) - limit)] if limit else []:
             shutil.rmtree(path, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -294,6 +378,10 @@ class ConstraintTrainer(Trainer):
         with reading(folder, "the constraint's state"):
             extra = self.engine.load(folder, self.model, self.args.device)
             self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+            if self.parallel is not None:
+                self.parallel.load(folder, self.args.device)
+            if self.selection is not None:
+                self.selection.records = list(extra["selection"])
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
@@ -324,11 +412,21 @@ class ConstraintTrainer(Trainer):
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self._load_from_checkpoint(str(folder))
         self.model.to(self.args.device)
-        self.run_last_round()
+        self.finish()
 
-    def run_last_round(self) -> None:
-        """The measurement after the last step."""
-        self.engine.run_round(self.model, self.engine.last_round_step)
+    def finish(self) -> None:
+        """The measurement after the last step, then the weights and state of the checkpoint to keep."""
+        if self.parallel is not None:
+            self.parallel.finish(self.model)
+        else:
+            self.engine.run_round(self.model, self.engine.last_round_step)
+        best = None if self.selection is None else from_main(self.selection.best)
+        if self.selection is None or best is None or best == self.state.global_step:
+            return
+        records = self.selection.records
+        self._load_from_checkpoint(str(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{best}"))
+        self.model.to(self.args.device)
+        self.selection.records = records  # those of the chosen checkpoint end with it
 
 
 class _Rounds(TrainerCallback):
@@ -344,4 +442,4 @@ class _Rounds(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After the last step."""
         if state.global_step >= args.max_steps:
-            self._trainer.run_last_round()
+            self._trainer.finish()

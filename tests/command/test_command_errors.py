@@ -72,7 +72,7 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
         (["--divergence", "js2"], ["divergence", "forward, reverse, js"]),
         (["--prefixes", "none"], ["prefixes", "corpus, sampled, mixed"]),
         (["--method", "magic"], ["method", "constraint, plain, filtering"]),
-        (["--schedule", "parallel"], ["parallel", "sequential"]),
+        (["--schedule", "zigzag"], ["schedule", "sequential, parallel"]),
         (
             ["--adaptive", "prompt", "--anchor", "previous"],
             ["`prompt` needs a frozen anchor", "--anchor start"],
@@ -255,6 +255,7 @@ def test_a_policy_may_not_read_outside_its_folder(
     assert main(["train", *copied_world.flags(output, policy=policy), "--allow-path", "--dry-run"]) == 0
 
 
+@pytest.mark.usefixtures("slow_scorers")
 @pytest.mark.parametrize(
     ("results", "parts"),
     [
@@ -287,6 +288,7 @@ def test_scorers_that_fail(
     assert err.count("help:") == 1
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_scorer_that_fails_late_keeps_the_checkpoint(
     world: World, output: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +307,7 @@ def test_a_scorer_that_fails_late_keeps_the_checkpoint(
     assert main(["train", *world.flags(output), "--resume"]) == 0
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_bound_that_cannot_be_met(world: World, output: Path, capsys: Captured, monkeypatch: Any) -> None:
     def always(self: Any, *, completions: Any, **given: Any) -> list[float]:
         return [1.0] * len(completions)
@@ -312,6 +315,26 @@ def test_a_bound_that_cannot_be_met(world: World, output: Path, capsys: Captured
     monkeypatch.setattr(LexiconScorer, "__call__", always)
     flags = world.flags(output, auxiliary_steps=300, auxiliary_learning_rate=0.1, set_point_share=1e-5)
     refused(capsys, ["train", *flags], 4, "clause `kind` cannot be met", "loosen the bound")
+
+
+OPPOSED = """edition 1
+attribute toxicity: score in [0, 1] lower_is_better {
+  backend = lexicon("words.tsv")
+}
+low: P(toxicity >= 0.1) <= 2% for domain=chat
+high: P(toxicity >= 0.1) >= 98% for domain=chat
+"""
+
+
+def test_clauses_that_cannot_be_met_together(copied_world: World, output: Path, capsys: Captured) -> None:
+    """The error names them all; with a tuned reference the first round has already warned of it."""
+    copied_world.policy.write_text(OPPOSED)
+    flags = copied_world.flags(output, anchor="start")
+    refused(
+        capsys, ["train", *flags], 4, "cannot be met together with", "`low`", "`high`", "furthest from it"
+    )
+    flags = copied_world.flags(output.with_name("tuned"))
+    refused(capsys, ["train", *flags], 4, "may not be met together with", "cannot be met together with")
 
 
 def test_finished_output_survives_every_refusal(
@@ -343,6 +366,7 @@ def test_our_own_bugs_are_told_apart(world: World, output: Path, capsys: Capture
     assert "internal error" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_interruption(world: World, output: Path, monkeypatch: Any) -> None:
     def interrupt(self: Any, **given: Any) -> Any:
         raise KeyboardInterrupt

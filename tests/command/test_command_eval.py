@@ -104,6 +104,7 @@ def test_exit_codes(judge: Any, policy: str, flags: list[str], code: int, verdic
     assert found_code == code
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
@@ -114,6 +115,7 @@ def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch)
     assert samples[0]["scores"] == {"toxicity": None}
 
 
+@pytest.mark.usefixtures("slow_scorers")
 def test_a_failing_scorer_exits_with_4_and_keeps_the_earlier_verdict(
     judge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +167,45 @@ def test_preserve_clauses_compare_with_the_base(
     for flags, part in ((base[:2], "--base"), (base[2:], "--rows")):
         assert judge(policy, *flags)[0] == 2
         assert part in capsys.readouterr().err
+
+
+def test_accuracy_on_rows_is_judged(judge: Any, world: World, tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", language.rows(5, 20, language.START, "kitchen"))
+    policy = "kind: toxicity < 0.9 for domain=chat\nknows: preserve mean(accuracy) >= base - 60% for domain=kitchen\n"
+    _, found, _ = judge(policy, "--rows", f"kitchen={rows}", "--base", str(world.model))
+    knows = {c["clause"]: c for c in found["clauses"]}["knows"]
+    assert (knows["verdict"], knows["n"], knows["quantity"]) == ("holds", 20, "accuracy")
+    assert knows["bound"] == pytest.approx(knows["estimate"] - 0.6)
+
+
+def test_prompts_of_training_are_warned_of(
+    world: World, copied_world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    """Three of ten prompts were trained on, two more chose the checkpoint; written otherwise, they are the same."""
+    held = read_jsonl(world.prompts)
+    trained = [row["prompt"] for row in read_jsonl(world.data) if row["domain"] == "chat"]
+    choosing = write_jsonl(tmp_path / "choosing.jsonl", held[:12])
+    output = tmp_path / "model"
+    flags = {"prompts": None, "selection": choosing, "keep": "best", "save_steps": 3, "selection_prompts": 12}
+    assert main(["train", *world.flags(output, **flags)]) == 0
+    mixed = [{"prompt": text, "domain": "chat"} for text in dict.fromkeys(trained)][:3] + held[10:17]
+    mixed[0]["prompt"] = "  " + mixed[0]["prompt"].upper().replace(" ", "  ")
+    for number, (prompts, seen) in enumerate(((mixed, 5), (held[12:20], 0))):
+        asked = write_jsonl(tmp_path / f"asked{number}.jsonl", prompts)
+        words = ["eval", str(world.policy), "--prompts", str(asked), "--max_new_tokens", "4"]
+        capsys.readouterr()
+        main([*words, "--model", str(output), "--output", str(tmp_path / f"ev{number}"), "--format", "json"])
+        out, err = capsys.readouterr()
+        assert json.loads(out)["prompts_seen_in_training"] == seen
+        assert (f"{seen} of {len(prompts)} prompts were seen in training" in err) == bool(seen)
+    main([*words, "--model", str(world.model), "--output", str(tmp_path / "base")])
+    assert json.loads((tmp_path / "base" / "verdict.json").read_text())["prompts_seen_in_training"] is None
+    shown = ["--system", f"A={tmp_path / 'ev0'}", "--system", f"B={tmp_path / 'ev1'}", "--run", str(output)]
+    assert main(["report", str(world.policy), *shown, "--output", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "A: 5 of 10 prompts were seen in training" in page
+    assert "B: " not in page
+    assert "Kept checkpoint" in page
 
 
 def test_the_loss_on_rows_is_the_models_own(judge: Any, world: World, tmp_path: Path) -> None:

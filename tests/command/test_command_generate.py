@@ -33,6 +33,7 @@ def test_replies_without_a_policy(generate: Any) -> None:
     assert code == 0
     assert [record["prompt"] for record in records] == ["anna asks"] * 3 + ["ben asks"] * 3
     assert {record["violates"] for record in records} == {None}
+    assert {(record["status"], record["value"]) for record in records} == {("unjudged", None)}
     assert len({record["completion"] for record in records}) > 3
 
 
@@ -44,27 +45,137 @@ def test_replies_are_judged(generate: Any, world: World) -> None:
         assert record["scores"]["toxicity"] == pytest.approx(language.toxicity(record["completion"]))
         assert record["violates"] == (not language.complies(record["completion"]))
         assert record["violated"] == (["kind"] if record["violates"] else [])
+        assert record["status"] == ("violates" if record["violates"] else "accepted")
+        assert (record["draws"], record["value"]) == (1, 0.0 if record["violates"] else 1.0)
     assert 5 < sum(record["violates"] for record in records) < 35
 
 
-def test_rejection_prints_no_violation(generate: Any, world: World) -> None:
-    for seed in ("1", "2", "3"):
-        flags = ["--prompts", str(world.prompts), "--policy", str(world.policy), "--reject", "--tries", "40"]
-        code, records, _ = generate(*flags, "--seed", seed)
+@pytest.mark.parametrize("flags", [("--reject", "--tries"), ("--decoding=rejection", "--max_draws")])
+def test_rejection_prints_no_violation(generate: Any, world: World, flags: tuple[str, str]) -> None:
+    for seed in ("1", "2"):
+        asked = ["--prompts", str(world.prompts), "--policy", str(world.policy), flags[0], flags[1], "40"]
+        code, records, err = generate(*asked, "--seed", seed)
         assert code == 0
         assert len(records) == 40
         assert all(language.complies(record["completion"]) for record in records)
-        assert max(record["tries"] for record in records) > 1
+        assert {record["status"] for record in records} == {"accepted"}
+        assert max(record["draws"] for record in records) > 1
+        draws = sum(record["draws"] for record in records)
+        first = sum(record["draws"] == 1 for record in records) / 40
+        assert f"40 of 40 replies obey, after {draws} draws from the model" in err
+        assert f"acceptance rate {first:.1%} [" in err
+        cost = sum(sum(1 / k for k in range(1, record["draws"])) for record in records) / 40
+        assert f"KL(filtered || model) = -log AR = {cost:.3f} [" in err
 
 
 def test_rejection_that_runs_out_says_so(generate: Any, world: World) -> None:
-    code, records, _ = generate(
-        "--prompts", str(world.prompts), "--policy", str(world.policy), "--reject", "--tries", "1"
-    )
+    flags = ["--prompts", str(world.prompts), "--policy", str(world.policy), "--decoding", "rejection"]
+    code, records, err = generate(*flags, "--max_draws", "1")
     assert code == 1
-    assert any(record["violates"] for record in records)
-    for record in records:
-        assert record["violates"] == (not language.complies(record["completion"]))
+    rejected = [record for record in records if record["status"] == "rejected"]
+    assert 0 < len(rejected) < 40
+    assert all(record["completion"] is None and record["violates"] for record in rejected)
+    assert "more in truth: some replies were not found" in err
+    code, kept, _ = generate(*flags, "--max_draws", "1", "--on_reject", "keep")
+    assert code == 1
+    for before, after in zip(records, kept, strict=True):
+        assert after["status"] == before["status"]
+        assert language.complies(after["completion"]) == (after["status"] == "accepted")
+
+
+def test_of_several_draws_the_least_violating_is_kept(generate: Any, copied_world: World) -> None:
+    """Two clauses, one that no reply meets: the draw that violates that one alone is kept."""
+    text = copied_world.policy.read_text() + "silent: words < 1 for domain=chat\n"
+    copied_world.policy.write_text(text)
+    flags = ["--prompts", str(copied_world.prompts), "--policy", str(copied_world.policy)]
+    code, records, _ = generate(*flags, "--decoding", "rejection", "--max_draws", "12", "--on_reject", "keep")
+    assert code == 1
+    full = [record for record in records if record["completion"]]
+    assert {record["draws"] for record in full} == {12}
+    assert sum(record["violated"] == ["silent"] for record in full) > 0.9 * len(full)
+
+
+GUIDE = [
+    "--guide_rounds",
+    "2",
+    "--anchor_samples",
+    "800",
+    "--control_samples",
+    "200",
+    "--auxiliary_steps",
+    "120",
+]
+GUIDE += ["--auxiliary_rank", "8", "--auxiliary_width", "16"]
+
+
+def test_guided_replies_obey_more_often_and_the_guide_is_kept(
+    generate: Any, copied_world: World, tmp_path: Path
+) -> None:
+    text = copied_world.policy.read_text().replace("domain=chat", "domain=chat under tolerance=20%")
+    copied_world.policy.write_text(text)
+    chat = f"chat={copied_world.prompts}"
+    asked = ["--prompts", chat, "--policy", str(copied_world.policy), "--samples", "4"]
+    guided = [*asked, "--decoding", "guided", "--guide", str(tmp_path / "guide"), *GUIDE]
+    code, records, err = generate(*guided)
+    assert code == 0
+    assert "fitting a guide to samples of" in err
+    plain = generate(*asked)[1]
+
+    def rate(of: list[dict[str, Any]]) -> float:
+        return sum(record["violates"] for record in of) / len(of)
+
+    assert rate(plain) > 0.35
+    assert rate(records) < 0.6 * rate(plain)
+    values = {record["status"]: record["value"] for record in records}
+    assert values["accepted"] == 1.0
+    assert 0 < values["violates"] < 1  # exp(-dual)
+    code, again, err = generate(*guided)
+    assert (code, again) == (0, records)
+    assert "fitting" not in err
+    # proposals of the guided law: fewer draws, and what is lost is said
+    code, found, err = generate(*asked, "--decoding", "rejection", "--guide", str(tmp_path / "guide"))
+    assert code == 0
+    assert all(language.complies(record["completion"]) for record in found)
+    plain_draws = sum(r["draws"] for r in generate(*asked, "--decoding", "rejection")[1])
+    assert sum(record["draws"] for record in found) < 0.8 * plain_draws
+    assert "draws from the guided law" in err
+    assert "KL(g || guided) = KL(g || g') - log AR" in err
+    code, found, _ = generate(
+        *asked[:-2], "--decoding", "best_first", "--guide", str(tmp_path / "guide"), "--search_budget", "60"
+    )
+    assert code == 0
+    assert len(found) == 40
+    assert all(language.complies(record["completion"]) for record in found)
+    assert all(2 <= record["draws"] <= 60 for record in found)
+    # of another model or policy it is refused
+    copied_world.policy.write_text(text.replace("0.1", "0.2"))
+    code, _, err = generate(*guided)
+    assert code == 2
+    assert "was fitted for another policy" in err
+
+
+def test_masks_by_name(generate: Any, copied_world: World) -> None:
+    text = copied_world.policy.read_text()
+    word = max(language.WEIGHTS, key=lambda w: language.WEIGHTS[w])
+    text += (
+        f'attribute worst: flag {{ backend = regex(re"{word}") }}\nnone: always not worst for domain=chat\n'
+    )
+    copied_world.policy.write_text(text)
+    asked = [
+        "--prompts",
+        f"chat={copied_world.prompts}",
+        "--policy",
+        str(copied_world.policy),
+        "--samples",
+        "4",
+    ]
+    assert any("none" in record["violated"] for record in generate(*asked)[1])
+    code, records, _ = generate(*asked, "--decoding", "masked", "--clause", "none")
+    assert code == 0
+    assert not any("none" in record["violated"] for record in records)
+    assert any("kind" in record["violated"] for record in records)
+    code, _, err = generate(*asked, "--decoding", "masked", "--clause", "nothing")
+    assert (code, "no clause `nothing`" in err) == (2, True)
 
 
 def test_people_see_the_mark(world: World, capsys: Captured) -> None:
@@ -112,7 +223,14 @@ def test_the_seed_and_greedy_replies(generate: Any) -> None:
     [
         ([], "there is no prompt"),
         (["--prompt", "a", "--reject"], "--policy FILE"),
-        (["--prompt", "a", "--tries", "0"], "--tries"),
+        (["--prompt", "a", "--tries", "0"], "max_draws"),
+        (["--prompt", "a", "--decoding", "guided"], "--policy FILE"),
+        (["--prompt", "a", "--decoding", "masked"], "--policy FILE"),
+        (["--prompt", "a", "--reject", "--decoding", "masked"], "contradict"),
+        (["--prompt", "a", "--samples", "0"], "samples"),
+        (["--prompt", "a", "--nonsense"], "unknown flag `--nonsense`"),
+        (["--prompt", "a", "--anchor_samples", "3"], "no part in --decoding plain"),
+        (["--prompt", "a", "--anchor_sample", "3"], "`--anchor_samples`"),
         (["--prompt", ""], "empty prompt"),
         (["--prompts", "none.jsonl"], "none.jsonl"),
         (["--prompt", "a", "--temperature", "-1"], "temperature"),

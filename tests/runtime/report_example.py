@@ -195,6 +195,34 @@ def example() -> dict[str, Any]:
             curves["regularizer"].append(
                 {"step": step, "domain": domain, "value": 0.4 * start * math.exp(-step / 300) + 0.01}
             )
+    curves |= {"weight": [], "auxiliary_loss": [], "explained_share": []}
+    fits: list[dict[str, Any]] = []
+    stages, stamps = [], []
+    for number, step in enumerate(range(0, 1201, 150)):
+        for stage, seconds in (("sampling", 41), ("scoring", 12), ("fitting", 23 if number % 3 == 0 else 6)):
+            stages.append({"round": number, "stage": stage, "seconds": seconds + rng.uniform(0, 6)})
+        for domain, constant in (("toxigen", 0.64), ("chat", 0.37)):
+            point = {"step": step, "domain": domain}
+            fit = constant * (0.9 - 0.012 * number) + 0.004 * rng.standard_normal()
+            share = min(0.7, 0.3 + 0.04 * number)
+            curves["weight"].append({**point, "value": 4.0 if domain == "chat" or number < 4 else 8.0})
+            curves["auxiliary_loss"] += [
+                {**point, "value": fit},
+                {**point, "value": constant, "domain": f"{domain}, constant law"},
+            ]
+            curves["explained_share"].append({**point, "value": share})
+            stamps.append(
+                {"domain": domain, "round": number, "samples": max(0, number - 1), "auxiliary": max(0, number - 2),
+                 "duals": max(0, number - 1)}
+            )  # fmt: skip
+            if number in (0, 8):
+                quality = {"calibration_error": 0.018, "explained_share": share, "strength": 1 / share}
+                losses = {"heldout_loss": fit, "constant_loss": constant}
+                fits.append({**point, **losses, **quality, "effective_sample_size": 812.0})
+    cells = [
+        (0.05 + 0.1 * i, min(1.0, 0.04 + 0.098 * i), round(2600 * math.exp(-((i - 7) ** 2) / 8)))
+        for i in range(10)
+    ]
     for step in range(0, 1201, 10):
         curves["loss"].append(
             {"step": step, "value": 3.2 + 0.2 * math.exp(-step / 250) + 0.012 * rng.standard_normal()}
@@ -213,6 +241,10 @@ def example() -> dict[str, Any]:
             for domain, bound, n in (("toxigen", 0.05, 2000), ("chat", 0.02, 1200))
         },
         "events": [{"step": s, "label": f"round {i}"} for i, s in enumerate((0, 400, 800), 1)],
+        "reliability": [{"domain": domain, "step": 1200, "points": cells} for domain in ("toxigen", "chat")],
+        "fits": fits,
+        "stages": stages,
+        "stamps": stamps,
         "provenance": {
             "command": "constraintc train policies/civil.policy --model gpt2 --data train.jsonl --seed 7",
             "policy": "sha256:9f2c41d0be77", "model": "gpt2 @ 607a30d783df",

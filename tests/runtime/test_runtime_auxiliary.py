@@ -12,9 +12,13 @@ from tabular_model import TabularLM, all_rows, state_features, state_of, token_r
 from torch.nn import functional
 from world_policy import Case, duals_of, make_case
 
-from constraintlang_runtime import auxiliary, checkpoint
+from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit
+from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit, heldout_sequences
+from constraintlang_runtime.auxiliary.calibration import expected_error
+from constraintlang_runtime.auxiliary.fit import heldout_loss, reliability_curve
+from constraintlang_runtime.auxiliary.losses import consistency
+from constraintlang_runtime.auxiliary.samples import Draw, Reader
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.errors import TrainingError
@@ -144,7 +148,8 @@ def test_consistency_loss_is_the_cross_entropy_to_the_one_step_average(seed):
     head, other = (random_head(seed + i, data.features.shape[1], 3, 2) for i in range(2))
     other.token_factors = head.token_factors  # fixed directions, not part of what is averaged
     picked = torch.arange(len(data.tokens))
-    loss = auxiliary._consistency(head, list(other.parameters()), data, picked, anchor.logits_from)
+    reader, features = Reader(head, data, picked), data.features
+    loss = consistency(reader, list(other.parameters()), Draw(features, picked, features), anchor.logits_from)
     total, count = 0.0, 0
     for site in picked[data.follows >= 0].tolist():
         logits = anchor.logits_from(data.features[site][None])
@@ -164,8 +169,8 @@ def sampled(case: Case, count: int, seed: int) -> AuxiliaryData:
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.3, 0.8])
-@pytest.mark.parametrize("consistency", [0.0, 1.0])
-def test_known_defect_constant_label_rate_is_fitted_as_itself(rate, consistency):
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_known_defect_constant_label_rate_is_fitted_as_itself(rate, weight):
     """Labels that depend on nothing, rate c: the fitted value is c (not at most 0.5, not min(1, c/(1-c)))."""
     case = make_case(small(2), "rarely")
     data = sampled(case, 4000, 3)
@@ -176,7 +181,7 @@ def test_known_defect_constant_label_rate_is_fitted_as_itself(rate, consistency)
     anchor = Anchor(TabularLM(case.world, case.world.table))
     report = fit(
         head, data, anchor.logits_from, steps=60, learning_rate=3e-3, batch_size=512,
-        consistency_weight=consistency, weight_decay=WEIGHT_DECAY, seed=0,
+        consistency_weight=weight, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     first = data.features[data.follows < 0]
     fitted = head.prefix_law(first, anchor.logits_from(first)).exp()[:, 1].mean().item()
@@ -186,8 +191,8 @@ def test_known_defect_constant_label_rate_is_fitted_as_itself(rate, consistency)
 
 
 @pytest.mark.parametrize("chosen", [("rarely",), ("never", "rarely"), ("mean",)])
-@pytest.mark.parametrize("consistency", [0.0, 0.5])
-def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_fit_on_samples_approaches_the_exact_law(chosen, weight):
     """π̂(s·v) against the enumeration, weighted by how often s·v is visited; also the value of a tilt."""
     case = make_case(small(5), *chosen)
     world, num_bins = case.world, case.target.num_bins
@@ -197,14 +202,14 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, consistency):
     anchor = Anchor(TabularLM(world, world.table))
     report = fit(
         head, data, anchor.logits_from, steps=250, learning_rate=1e-2, batch_size=512,
-        consistency_weight=consistency, weight_decay=WEIGHT_DECAY, seed=0,
+        consistency_weight=weight, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     exact = world.bin_law(world.law, case.bins, num_bins)
     features = state_features(world)
     found = head.all_tokens(features).exp().detach().numpy().reshape(*world.table.shape, num_bins)
-    weight = world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]
+    mass = world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]
     distance = 0.5 * np.abs(found - exact[:, world.child]).sum(-1)
-    assert (weight * distance).sum() / weight.sum() < 0.06
+    assert (mass * distance).sum() / mass.sum() < 0.06
     at_prompts = features[[state_of(world, prompt) for prompt in ((1,), (2, 1), (2, 2))]]
     law = head.prefix_law(at_prompts, anchor.logits_from(at_prompts)).exp().detach().numpy()
     np.testing.assert_allclose(law, exact[:, 0], atol=0.08)
@@ -304,13 +309,16 @@ def test_a_fitted_head_comes_back_from_a_checkpoint_as_the_same_law(tmp_path):
 def test_calibration_error_of_the_exact_law_is_small_and_of_a_wrong_law_is_its_error():
     case = make_case(small(9), "rarely")
     data, head = sampled(case, 4000, 10), case.group(np.zeros(1)).head
-    sites = torch.arange(len(data.tokens))
-    assert auxiliary._calibration_error(head, data, sites) < 0.03
+    every = Reader(head, data, torch.arange(len(data.tokens)))
+    assert expected_error(reliability_curve(every, 100)) < 0.03
     head.table = torch.log_softmax(torch.tensor([4.0, 0.0]), 0).expand_as(head.table)
     wrong = 1 / (1 + np.exp(-4.0)) - (data.bins == 0).float().mean().item()
-    np.testing.assert_allclose(auxiliary._calibration_error(head, data, sites), abs(wrong), atol=1e-5)
+    (cell,) = reliability_curve(every, 100)
+    assert cell.count == len(data.tokens)
+    np.testing.assert_allclose(cell.predicted - cell.actual, wrong, atol=1e-5)
+    np.testing.assert_allclose(expected_error((cell,)), abs(wrong), atol=1e-5)
     expected = functional.nll_loss(head.one_token(data.features, data.tokens), data.bins).item()
-    np.testing.assert_allclose(auxiliary._site_loss(head, data, sites, chunk=100), expected, rtol=1e-5)
+    np.testing.assert_allclose(heldout_loss(every, 100), expected, rtol=1e-5)
 
 
 # ------------------------------------------------------------ guided decoding
@@ -382,7 +390,7 @@ def test_explained_share_is_one_for_the_exact_law_and_falls_with_its_token_prefe
 def test_held_out_sequences_are_renumbered_with_their_predecessors():
     case = make_case(small(11), "rarely")
     data = sampled(case, 300, 12)
-    wanted = auxiliary.heldout_sequences(data, 3)
+    wanted = heldout_sequences(data, 3)
     part = data.of_sequences(wanted)
     assert 0 < len(part.bins) < len(data.bins)
     assert set(part.sequence.tolist()) == set(torch.nonzero(wanted).squeeze(1).tolist())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tiny_models import World
+from tiny_trainer import make
 
 from constraintlang.source import SourceFile
 from constraintlang_compiler.front import check_and_lower
@@ -82,6 +83,7 @@ def load(config: ConstraintSettings | None = None, text: str = ONE, **changes: A
         "rows": 100, "tokens_per_row": 20, "prompt_tokens": 8, "constrained": None, "devices": 1, "passes": None,
     }  # fmt: skip
     training = replace(training_of(), max_steps=changes.pop("max_steps", 10), batch=changes.pop("batch", 2))
+    training = replace(training, save_steps=changes.pop("save_steps", 200))
     own = config or ConstraintSettings(rounds=2, max_new_tokens=5, anchor_samples=40, control_samples=30)
     return workload(ir(text), own, training, **options | changes)
 
@@ -103,6 +105,21 @@ def whole(
     student = adapters.student_of(shape or toy(), config, training)
     counted = load(config, devices=devices, **changes)
     return estimate(student, counted, replace(machine, devices=devices), config)
+
+
+@pytest.mark.parametrize(("anchor", "candidates"), [("tuned", 1), ("start", 3)])
+def test_the_samples_that_choose_a_checkpoint_are_counted(
+    world: World, tmp_path: Path, anchor: str, candidates: int
+) -> None:
+    """Against a run of 6 steps with a checkpoint every two; a tuned regularizer begins at the fourth."""
+    last = ConstraintSettings(selection_prompts=7, rounds=3, anchor=anchor)
+    best = replace(last, keep="best")
+    more = load(best, max_steps=6, save_steps=2).samples - load(last, max_steps=6, save_steps=2).samples
+    trainer = make(world, tmp_path, save_strategy="steps", keep="best", selection_prompts=7, anchor=anchor)
+    trainer.train()
+    assert trainer.selection is not None
+    counted = [one["clauses"][0]["samples"] for one in trainer.selection.records]
+    assert more == sum(counted) == 7 * candidates
 
 
 # ------------------------------------------------------------------ weights

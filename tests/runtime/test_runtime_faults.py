@@ -29,6 +29,7 @@ from tiny_models import World, tiny_llama, word_tokenizer, write_jsonl
 from constraintc.main import main
 from constraintlang_runtime import checkpoint, engine, evaluation, rounds, train_run
 from constraintlang_runtime.demo import language
+from constraintlang_runtime.scorers import pool
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
@@ -104,16 +105,16 @@ class Case:
 
         self.patch.setattr(owner, name, counted)
 
+    def slow_scorer(self) -> None:
+        """The word list stands for a scorer of any kind: called by itself, and remembered."""
+        self.patch.setattr(pool, "is_quick", lambda scorer: False)
+
     def scorer(self, result: Callable[[int], Any], number: int = 2) -> None:
         """The scorer gives ``result(number of texts)`` in its ``number``-th call."""
-        self.called_alone()
+        self.slow_scorer()
         self.on_call(
             LexiconScorer, "__call__", number, lambda original, self, **given: result(len(given["completions"]))
         )  # fmt: skip
-
-    def called_alone(self) -> None:
-        """A word list is otherwise read in one pass with the other quick scorers, and never called by itself."""
-        self.patch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)
 
     def full_disk(self, owner: Any, name: str, number: int = 1) -> None:
         """In one call of a function the system itself refuses to write files of more than 100 bytes."""
@@ -207,7 +208,7 @@ def scorer_garbage(case: Case) -> list[str]:
         wrong = ["?", float("nan"), -3.0, [], {"score": 1}, b"\xff", float("-inf")]
         return [drawn.choice(wrong) if drawn.random() < 0.2 else 0.3 for _ in completions]
 
-    case.called_alone()
+    case.slow_scorer()
     case.patch.setattr(LexiconScorer, "__call__", garbage)
     return case.resume()
 
@@ -511,15 +512,15 @@ def device_memory(case: Case) -> list[str]:
 
 # ------------------------------------------------------------ numbers
 def nan_batch(case: Case) -> list[str]:
-    from constraintlang_runtime import trainer
+    from constraintlang_runtime import step_loss
 
-    original, calls = trainer.language_model_loss, [0]
+    original, calls = step_loss.language_model_loss, [0]
 
     def nan(*args: Any) -> Any:
         calls[0] += 1
         return original(*args) * (float("nan") if calls[0] == 2 else 1)
 
-    case.patch.setattr(trainer, "language_model_loss", nan)
+    case.patch.setattr(step_loss, "language_model_loss", nan)
     return case.resume()
 
 

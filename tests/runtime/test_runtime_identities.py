@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from enumerable_world import World, another_law, random_world, small_world
+from enumerable_world import another_law, random_world, small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world_policy import KINDS, Case, duals_of, make_case
+from world_policy import KINDS, Case, detached_slope, divergences, duals_of, make_case, moved_table
 
 from constraintlang_compiler.targets import LOG_FLOOR
 from constraintlang_runtime.control import initial_dual
@@ -282,7 +282,7 @@ def test_identity_5_forward_token_sums_under_three_prefix_measures(seed, chosen,
     targets = case.token_targets(world.law, case.log_potential(strengths))
     student, student_law = another_law(world, seed + 1)
     _, r = another_law(world, seed + 2)
-    each = _divergences(student, targets, "forward")
+    each = divergences(student, targets, "forward")
     projected, _ = world.tilt(world.law, case.potential(strengths))
     value = world.value(case.potential(strengths))[:, : len(world.prefixes)]
     weights = {
@@ -304,14 +304,8 @@ def test_identity_5_reverse_token_sum_under_the_students_own_prefixes(seed, chos
     targets = case.token_targets(world.law, case.log_potential(strengths))
     student, student_law = another_law(world, seed + 1)
     projected, _ = world.tilt(world.law, case.potential(strengths))
-    total = (world.occupancy(student_law) * _divergences(student, targets, "reverse")).sum(axis=1)
+    total = (world.occupancy(student_law) * divergences(student, targets, "reverse")).sum(axis=1)
     np.testing.assert_allclose(total, world.kl(student_law, projected), atol=1e-5)
-
-
-def _divergences(student: np.ndarray, targets: np.ndarray, kind: str) -> np.ndarray:
-    """``token_divergence`` at every prompt and prefix [P, S]."""
-    logs = [torch.from_numpy(np.log(table)).flatten(0, 1) for table in (student, targets)]
-    return token_divergence(logs[0], logs[1], kind).reshape(student.shape[:2]).numpy()
 
 
 # ------------------------------------------------------------ 6: where the corpus term pulls
@@ -357,11 +351,11 @@ def test_identity_7_envelope_of_the_detached_target(seed, chosen, dual):
     direction = np.random.default_rng(seed).normal(size=world.table.shape)
 
     def cost(step: float) -> float:
-        moved = _bin_rows(case, world.law_of(_moved(world, step * direction)))
+        moved = _bin_rows(case, world.law_of(moved_table(world, step * direction)))
         return project(moved, case.bin_values, bounds, case.target.hard_bins).kl
 
     solved = project(_bin_rows(case, world.law), case.bin_values, bounds, case.target.hard_bins)
-    slope = _detached_slope(case, solved.duals, direction)
+    slope = detached_slope(case, solved.duals, direction)
     step = 1e-3
     np.testing.assert_allclose((cost(step) - cost(-step)) / (2 * step), slope, atol=1e-4)
 
@@ -373,7 +367,7 @@ def test_identity_7_at_a_fixed_dual_the_covariance_is_missing(seed, dual):
     case = make_case(small_world(seed), "rarely")
     world, f, strengths = case.world, case.soft[:, :, 0], np.array([dual])
     direction = np.random.default_rng(seed).normal(size=world.table.shape)
-    laws = {step: world.law_of(_moved(world, step * direction)) for step in (-1e-4, 1e-4)}
+    laws = {step: world.law_of(moved_table(world, step * direction)) for step in (-1e-4, 1e-4)}
     costs = {
         step: world.over_prompts(world.kl(world.tilt(law, case.potential(strengths))[0], law))
         for step, law in laws.items()
@@ -384,30 +378,12 @@ def test_identity_7_at_a_fixed_dual_the_covariance_is_missing(seed, dual):
     covariance = world.over_prompts(means[0] - means[1] * means[2])
     total = (costs[1e-4] - costs[-1e-4]) / 2e-4
     np.testing.assert_allclose(
-        total, _detached_slope(case, strengths, direction) - dual * covariance, atol=1e-4
+        total, detached_slope(case, strengths, direction) - dual * covariance, atol=1e-4
     )
-
-
-def _moved(world: World, change: np.ndarray) -> np.ndarray:
-    unnormalised = world.table * np.exp(change)
-    return unnormalised / unnormalised.sum(axis=-1, keepdims=True)
 
 
 def _bin_rows(case: Case, law: np.ndarray) -> np.ndarray:
     return case.world.per_prompt_copy(case.world.bin_law(law, case.bins, case.target.num_bins)[:, 0])
-
-
-def _detached_slope(case: Case, strengths: np.ndarray, direction: np.ndarray) -> float:
-    """The directional derivative that the runtime's loss has: forward token KL over q-prefixes, q̂ detached."""
-    world = case.world
-    targets = torch.from_numpy(case.token_targets(world.law, case.log_potential(strengths)))
-    projected, _ = world.tilt(world.law, case.potential(strengths))
-    weights = torch.from_numpy(world.prompt_law[:, None] * world.occupancy(projected))
-    logits = torch.from_numpy(np.log(world.table)).requires_grad_()
-    log_p = torch.log_softmax(logits, dim=-1).flatten(0, 1)
-    each = token_divergence(log_p, targets.flatten(0, 1).clamp_min(1e-30).log(), "forward")
-    (gradient,) = torch.autograd.grad((weights.flatten() * each).sum(), logits)
-    return float((gradient.numpy() * direction).sum())
 
 
 # ------------------------------------------------------------ 8: bins

@@ -64,7 +64,7 @@ def test_identity_5_penalty_of_sampled_rows_is_the_sequence_divergence(seed, kin
         np.testing.assert_allclose(sampler[x] @ terms, expected[x], atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["forward", "reverse", "js"])
+@pytest.mark.parametrize("kind", ["forward", "reverse", "js", "alpha"])
 @pytest.mark.parametrize("chosen", KINDS)
 def test_penalty_sums_the_divergence_over_every_site_of_a_padded_batch(kind, chosen):
     """ρ Σ_rows Σ_t D(q̂(.|s_t), p(.|s_t)): all sites of the completion, the first included, padding not."""
@@ -85,6 +85,8 @@ def _exact_divergence(world: World, student: np.ndarray, targets: np.ndarray, ki
         return world.token_kl(targets, student)
     if kind == "reverse":
         return world.token_kl(student, targets)
+    if kind == "alpha":
+        return 4 * (1 - np.sqrt(student * targets).sum(axis=-1))
     middle = 0.5 * (student + targets)
     return 0.5 * world.token_kl(student, middle) + 0.5 * world.token_kl(targets, middle)
 
@@ -135,16 +137,17 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
         regularizer_rows=None,
         prefixes="corpus",
         adaptive="domain",
+        packing=False,
     )
     trainer.state, trainer.args = (
         SimpleNamespace(global_step=0),
-        SimpleNamespace(process_index=0, world_size=1),
+        SimpleNamespace(process_index=0, world_size=1, n_gpu=0, torch_compile=False),
     )
     trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END
     trainer.engine.groups, trainer.engine.config = [group], trainer.constraint
     trainer.engine.anchor, trainer.engine.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     trainer.accelerator = SimpleNamespace(num_processes=1)
-    trainer._micro_step, trainer._num_micro_batches, trainer._term_sums = 0, 1, {}
+    trainer._micro_step, trainer._num_micro_batches, trainer._term_sums, trainer._chunked = 0, 1, {}, None
     return trainer
 
 
@@ -188,7 +191,7 @@ def test_identity_11_a_hard_clause_is_never_vacuous():
     assert not make_case(small_world(1), "rarely", "rarely other").group(np.array([0.0, 0.1])).is_vacuous()
 
 
-@pytest.mark.parametrize("kind", ["forward", "reverse", "js"])
+@pytest.mark.parametrize("kind", ["forward", "reverse", "js", "alpha"])
 def test_identity_11_a_constant_potential_costs_the_anchor_itself_nothing(kind):
     """λ = 0: the target is p_ref, so the divergence of the anchor from it is 0."""
     case = make_case(small_world(2), "rarely")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import World
+from tiny_models import POLICY, World
 
 from constraintc.main import main
 from constraintlang_runtime.ranks import from_main, gathered, interleaved, is_main, rank_and_size
@@ -35,14 +36,26 @@ def weights(folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
-    common: dict[str, Any] = {"use_cpu": True, "anchor": "start"}
+    """One on the plain path of the loss, two on the chunked one."""
+    (tmp_path / "words.tsv").write_bytes((world.root / "words.tsv").read_bytes())
+    policy = tmp_path / "p.policy"  # with a budget, and the kept checkpoint chosen
+    policy.write_text(POLICY + "same: preserve mean(perplexity) <= 1.02 * base for domain=kitchen\n")
+    common: dict[str, Any] = {"use_cpu": True, "anchor": "start", "policy": policy, "keep": "best"}
+    common |= {"selection_prompts": 12, "save_total_limit": 9}
     assert main(["train", *world.flags(tmp_path / "one", per_device_train_batch_size=4, **common)]) == 0
-    flags = world.flags(tmp_path / "two", per_device_train_batch_size=2, **common)
+    flags = world.flags(
+        tmp_path / "two", per_device_train_batch_size=2, loss="chunked", chunk_sites=16, **common
+    )
     done = two_processes("train", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("trained 6 steps") == 1  # one of them speaks
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    records = [json.loads((tmp_path / n / "constraint" / "run.json").read_text()) for n in ("one", "two")]
+    chosen = [[(r["step"], r["chosen"]) for r in record["selection"]] for record in records]
+    assert chosen[0] == chosen[1]
+    spent = [[budget["spent"] for budget in record["preserve"]] for record in records]
+    assert spent[0] == pytest.approx(spent[1], rel=1e-3)
     # as if killed after the checkpoint of step 4
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-6")
     (tmp_path / "two" / "constraint" / "run.json").unlink()

@@ -117,7 +117,7 @@ def test_the_example_fills_every_section() -> None:
         assert system["label"] in text
     assert "constraintc train policies/civil.policy" in text
     assert "set-point 0.7" in text
-    assert outline.tags.count("figure") == 6  # two domains of the violation rate, four other series
+    assert outline.tags.count("figure") == 14  # rates, calibration and staleness are per domain
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:

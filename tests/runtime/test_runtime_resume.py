@@ -155,6 +155,46 @@ def test_a_killed_run_ends_in_the_same_bits(
     assert_same_result(output, whole(anchor))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "auxiliary": "transformer",
+            "auxiliary_layers": 1,
+            "vargrad_weight": 0.1,
+            "anchor_samples": 80,
+            "control_samples": 80,
+        },
+        {"auxiliary": "adapter", "lora_r": 2},
+    ],
+    ids=lambda changes: changes["auxiliary"],
+)
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
+def test_every_form_of_the_auxiliary_model_survives_a_kill(
+    noisy: World, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Under a moving anchor, so that the resumed run fits further what the checkpoint held."""
+    options = {
+        "anchor": "previous", "max_steps": 4, "rounds": 4, "save_steps": 1, "warmup_fraction": 0.25,
+        "auxiliary_steps": 8, "auxiliary_batch_size": 64,
+    } | changes  # fmt: skip
+    assert main(["train", *noisy.flags(tmp_path / "whole", **options)]) == 0
+    flags = noisy.flags(tmp_path / "run", **options)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at_step(3)(patch)
+        main(["train", *flags])
+    assert main(["train", *flags, "--resume"]) == 0
+    for name in ("constraint/constraint.safetensors", "constraint/constraint.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    records = [json.loads((tmp_path / f / "constraint" / "run.json").read_text()) for f in ("run", "whole")]
+    fits = [[e for e in record["history"] if "chat/auxiliary/reliability" in e] for record in records]
+    assert len(fits[0]) > 1
+    for found, expected in zip(*fits, strict=True):
+        assert found["chat/auxiliary/reliability"] == expected["chat/auxiliary/reliability"]
+        assert found["chat/auxiliary/heldout_loss"] == expected["chat/auxiliary/heldout_loss"]
+        assert all(0 <= p <= 1 and 0 <= a <= 1 and n > 0 for p, a, n in found["chat/auxiliary/reliability"])
+
+
 def test_a_half_written_checkpoint_is_ignored(noisy: World, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):

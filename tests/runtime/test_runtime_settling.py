@@ -148,7 +148,7 @@ def test_settling_happens_on_the_base_and_again_at_the_start() -> None:
         return Measurement([], score(sources)), score
 
     found, score = measured(rng.beta(1, 2, size=500))
-    later = settle(group, sources, found, score, first=True, starts=False)
+    (later,) = settle([group], [sources], [found], [score], first=True, starts=False)
     relative, hinge, plain = group.clauses
     assert float(relative.bound) == pytest.approx(0.5 * found.statistics[:, 0].mean(), abs=1e-5)
     assert isinstance(hinge.statistic, ir.Value)
@@ -156,9 +156,9 @@ def test_settling_happens_on_the_base_and_again_at_the_start() -> None:
     assert later.statistics[:, 1].min() == 0
     assert group.corpus_means[1] == pytest.approx(later.statistics[:, 1].mean())
     unchanged, score = measured(rng.beta(1, 6, size=500))
-    assert settle(group, sources, unchanged, score, first=False, starts=False) is unchanged
+    assert settle([group], [sources], [unchanged], [score], first=False, starts=False)[0] is unchanged
     assert group.clauses == (relative, hinge, plain)
-    settle(group, sources, unchanged, score, first=False, starts=True)
+    settle([group], [sources], [unchanged], [score], first=False, starts=True)
     assert group.clauses[0] == relative  # the base was measured once and for all
     assert group.clauses[1] != hinge
 

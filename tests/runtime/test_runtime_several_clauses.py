@@ -12,10 +12,11 @@ from world_policy import Case, make_case
 
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.control import ControllerState, sensitivity, start_duals
+from constraintlang_runtime.controlling import control_groups, start_controllers
 from constraintlang_runtime.groups import Group, attach_target
-from constraintlang_runtime.projection import project, tilted_covariance
+from constraintlang_runtime.projection import GroupLaw, project, tilted_covariance
 from constraintlang_runtime.regularizer import token_divergence
-from constraintlang_runtime.rounds import Measurement, control_group, start_controllers
+from constraintlang_runtime.rounds import Measurement
 
 READINGS = (
     ("rarely", "mean"),
@@ -81,7 +82,7 @@ def test_started_duals_are_within_a_tenth_of_the_enumerated_optimum(kinds, seed,
     np.testing.assert_allclose(exact, wanted, rtol=0.01)
     group, found, law = sampled_group(case, points / 0.9, seed)
     config = ConstraintConfig(output_dir=str(tmp_path), set_point_share=0.9)
-    start_controllers(group, law, found, config, len(case.clauses))
+    start_controllers([group], [law], [found], config, len(case.clauses))
     assert [state.set_point for state in group.controllers] == pytest.approx(points.tolist())
     np.testing.assert_allclose(group.duals, exact, rtol=0.1)
 
@@ -100,13 +101,11 @@ def test_the_corpus_pulls_on_all_clauses_and_the_set_points_are_the_equilibrium(
     values = case.soft.reshape(-1, case.soft.shape[-1])
     solved = project(law, values, points, hard)
     duals = start_duals(
-        law,
-        values,
+        [GroupLaw(law, values, hard, np.ones(len(points), dtype=bool))],
         points,
-        hard,
         solved,
-        corpus=means_under(case, corpus),
-        weight=weight,
+        corpus=means_under(case, corpus)[None],
+        weights=np.array([weight]),
         divergence=divergence,
     )
     assert (duals > solved.duals).all()
@@ -135,7 +134,7 @@ def test_covariance_is_the_slope_of_the_means():
         weights = np.where(hard, 0.0, law * np.exp(-group.bin_values @ duals))
         return ((weights / weights.sum(axis=1, keepdims=True)) @ group.bin_values).mean(axis=0)
 
-    found = tilted_covariance(law, group.bin_values, hard, at)
+    found = tilted_covariance([GroupLaw(law, group.bin_values, hard, np.ones(2, dtype=bool))], at)
     for k in range(2):
         step = 1e-4 * np.eye(2)[k]
         np.testing.assert_allclose(found[:, k], -(means(at + step) - means(at - step)) / 2e-4, atol=1e-6)
@@ -171,7 +170,7 @@ def test_controllers_bring_all_means_to_their_set_points_from_nothing(kinds):
         gap = (means_under(case, law) - points) * wanted / 0.8  # in standard deviations
         distance.append(np.abs(gap).max())
         x, n = world.draw(law, 4000, number)
-        control_group(group, Measurement([], case.f[x, n]))
+        control_groups([group], [Measurement([], case.f[x, n])])
     assert distance[0] > 0.4
     assert max(distance[10:]) < 0.1
     np.testing.assert_allclose(group.duals, wanted, rtol=0.15)

@@ -26,7 +26,7 @@ from constraintlang_runtime.settings import RegularizerConfig
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
-DIVERGENCES = ("forward", "reverse", "js")
+DIVERGENCES = ("forward", "reverse", "js", "alpha")
 
 
 # ------------------------------------------------------------ sites and masks

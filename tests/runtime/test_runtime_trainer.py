@@ -7,41 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import POLICY, SETTINGS, World
+from tiny_models import POLICY, World
+from tiny_trainer import make, weights
 
-from constraintlang.source import SourceFile
-from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.pipeline import compile_with_diagnostics
-from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import load_rows
 from constraintlang_runtime.errors import ConfigError, TrainingError
-from constraintlang_runtime.loading import load_model, load_tokenizer
-from constraintlang_runtime.scorers.lexicon import LexiconScorer
-from constraintlang_runtime.trainer import ConstraintTrainer
-
-
-def compiled(text: str) -> CompiledPolicy:
-    outcome = compile_with_diagnostics(SourceFile(text, "p.policy"))
-    assert outcome.policy is not None, outcome.diagnostics
-    return outcome.policy
-
-
-def make(
-    world: World, output: Path, *, policy: str = POLICY, rows: Any = None, **changes: Any
-) -> ConstraintTrainer:
-    config = ConstraintConfig(
-        output_dir=str(output), disable_tqdm=True, **SETTINGS | {"save_strategy": "no"} | changes
-    )
-    return ConstraintTrainer(
-        load_model(str(world.model)), config, policy=compiled(policy),
-        train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
-        processing_class=load_tokenizer(str(world.model)),
-        scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)},
-    )  # fmt: skip
-
-
-def weights(trainer: ConstraintTrainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
 def test_groups_rates_and_shares(world: World, tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class TokenMasks:
         """Where the empty text stands."""
         return TextState(0, True)
 
+    @property
+    def known(self) -> Bools:
+        """Which ids stand for a token with a text: bool [num_tokens]; do not change it."""
+        return self._later.exists
+
     def can_start(self) -> bool:
         """Whether some response is in the language at all."""
         return bool(self.allowed(self.start).any())

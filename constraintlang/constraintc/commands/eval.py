@@ -11,6 +11,7 @@ from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allow_path,
+    add_chat,
     add_scorer,
     add_scorer_timeout,
     compile_argument,
@@ -115,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
     add_allow_path(parser)
+    add_chat(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -135,6 +137,11 @@ def run(args: argparse.Namespace) -> int:
     found = _of_completions(args, policy) if args.completions else _of_model(args, policy)
     for left in found.extra.get("not_judged", ()):
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")
+    if found.extra.get("prompts_seen_in_training"):
+        print_message(
+            f"warning: {found.extra['prompts_seen_in_training']:,} of {found.extra['num_prompts']:,} prompts were seen "
+            "in training, so the verdicts say less about new prompts; give held-out ones"
+        )
     if args.output is not None:
         found.save(Path(args.output))
         print_message(f"wrote {args.output}/verdict.json and samples.jsonl")
@@ -201,7 +208,7 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
         seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
-        max_prompts=args.max_prompts,
+        max_prompts=args.max_prompts, chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -48,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="prompts sampled in training (default: those of the rows); keep the prompts of eval apart",
     )  # fmt: skip
     parser.add_argument(
+        "--heldout", metavar="[DOMAIN=]FILE", action="append",
+        help="rows that measure `preserve` clauses in training (default: a few of --data, not trained on)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--selection", metavar="[DOMAIN=]FILE", action="append",
+        help="prompts that choose the checkpoint with --keep best (default: a few of those sampled)",
+    )  # fmt: skip
+    parser.add_argument(
         "--scorer",
         metavar="NAME=PATH[#LABEL]",
         action="append",
@@ -120,7 +128,18 @@ def _silent(message: str) -> None:
 def _settings(args: argparse.Namespace) -> RunSettings:
     """YAML under flags, checked against the configuration's names."""
     merged = read_yaml(args.config)
-    names = ("model", "data", "prompts", "scorer", "output", "resume", "overwrite", "allow_path")
+    names = (
+        "model",
+        "data",
+        "prompts",
+        "heldout",
+        "selection",
+        "scorer",
+        "output",
+        "resume",
+        "overwrite",
+        "allow_path",
+    )
     merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
     listed = [
         *(f.name for f in fields(ConstraintSettings)),

@@ -267,6 +267,11 @@ def assumed(student: Student, load: Workload, machine: Machine, config: Constrai
         "matrix; no clause becomes vacuous",
         f"optimizer state of {student.states:g} bytes a trained weight",
     ]  # fmt: skip
+    if config.auxiliary != "head" or config.auxiliary_ensemble > 1 or config.vargrad_weight > 0:
+        found.append(
+            "the auxiliary model is counted as one `head` with cross-entropy; the passes of a transformer or an "
+            "adapter, further members and path consistency come on top"
+        )
     if machine.devices > 1:
         where = "NVLink or PCIe" if machine.devices <= GPUS_PER_NODE else "a network port"
         found.append(

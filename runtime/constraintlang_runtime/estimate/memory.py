@@ -9,6 +9,7 @@ from constraintlang_runtime.estimate.workload import Workload
 from constraintlang_runtime.settings import ConstraintSettings
 
 GIB = 2**30
+CHUNK_BYTES = 24  # logits, log-probabilities, their gradient, a target and two temporaries in fp32
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,27 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
     else:
         kept = tokens * student.activation_bytes
         formula = "tokens x layers x (bytes x (4H + 2A + 2K + 4I) + 16H)"
-    logits = vocab * (2.0 * element * tokens + (element + 8) * load.batch * load.completion_tokens)
     sites = load.sites if load.active_steps else 0.0
-    logits += vocab * sites * (3 * element + 20) if sites else 0.0
-    if load.preserved:
-        logits += vocab * load.batch * load.preserved * load.completion_tokens * (3 * element + 20)
-    chunk = vocab * min(config.chunk_sites, sites) * 4.0 * (4 * bins - 1)
+    labelled = load.batch * load.completion_tokens
+    at_once = min(config.chunk_sites, sites)
+    if config.regularizer.chunks(round(max(labelled, sites))):
+        at_once = min(config.chunk_sites, max(labelled, sites))
+        head = 4.0 * shape.hidden if not student.adapter else 0.0  # its gradient adds up in fp32
+        logits = vocab * (at_once * CHUNK_BYTES + head)
+        logits_formula = f"vocabulary x (chunk_sites x {CHUNK_BYTES} + 4 x hidden, of a trained head)"
+    else:
+        logits = vocab * (2.0 * element * tokens + (element + 8) * labelled)
+        logits += vocab * sites * (3 * element + 20) if sites else 0.0
+        if load.preserved:
+            logits += vocab * load.batch * load.preserved * load.completion_tokens * (3 * element + 20)
+        logits_formula = "vocabulary x (tokens x 2 bytes + loss and divergence in fp32)"
+    chunk = vocab * min(at_once, sites) * 4.0 * ((4 * bins - 1) / bins + 1)
     gradients = float(student.trained * student.trained_bytes)
     training = [
         Part("gradients", gradients, "trained weights x their bytes", shards=True),
         Part("activations", kept, f"{formula} (approximate)"),
-        Part("logits", logits, "vocabulary x (tokens x 2 bytes + loss and divergence in fp32)"),
-        Part("auxiliary chunk", chunk, "vocabulary x chunk_sites x 4 x (4 bins - 1)"),
+        Part("logits", logits, logits_formula),
+        Part("auxiliary chunk", chunk, "vocabulary x chunk_sites x 4 x (5 - 1 / bins)"),
     ]
     if element < shape.weight_bytes:
         training.append(

@@ -38,6 +38,7 @@ TRAINING: dict[str, Any] = {
     "bf16": False,
     "fp16": False,
     "optim": "adamw_torch_fused",
+    "save_steps": 200.0,
     "seed": 42,
 }
 SCORED_ROWS = 1024  # `grouping.CORPUS_SCORED`; a test holds them equal
@@ -55,6 +56,7 @@ class Training:
     checkpointing: bool
     half: bool
     optimizer: str
+    save_steps: float = 200.0
 
 
 def light_names() -> dict[str, Any]:
@@ -81,6 +83,7 @@ def read_settings(
     training = Training(
         theirs["max_steps"], theirs["per_device_train_batch_size"], theirs["gradient_accumulation_steps"],
         theirs["gradient_checkpointing"], theirs["bf16"] or theirs["fp16"], str(theirs["optim"]),
+        theirs["save_steps"],
     )  # fmt: skip
     return constraint, training, given.scorer
 
@@ -110,6 +113,7 @@ class Workload:
     control_samples: int
     start_rounds: int
     start_samples: int
+    selection_samples: int
     fits: tuple[tuple[int, int], ...]
     snapshots: int
     preserves: bool
@@ -145,7 +149,7 @@ class Workload:
     def samples(self) -> int:
         """Completions drawn in training."""
         per_group = self.control_rounds * self.control_samples + self.start_rounds * self.start_samples
-        return per_group * len(self.bins)
+        return per_group * len(self.bins) + self.selection_samples
 
     @property
     def scored_corpus(self) -> int:
@@ -237,10 +241,20 @@ def workload(
         control_samples=config.control_samples,
         start_rounds=1 if acts else 0,
         start_samples=config.anchor_samples,
+        selection_samples=_candidates(training, steps, start) * config.selection_prompts
+        if bins and config.keep == "best"
+        else 0,
         fits=tuple(fits),
         snapshots=int(is_method and uses_start) + int(own_anchor),
         preserves=preserves,
     )
+
+
+def _candidates(training: Training, steps: int, start: int) -> int:
+    """Checkpoints that a run could keep: those since the regularizer acts, and the last."""
+    every = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * steps)
+    saved = {*range(int(every), steps, max(1, int(every))), steps}
+    return sum(step > start for step in saved)
 
 
 def group_bins(ir: PolicyIR, adaptive: str) -> tuple[int, ...]:

@@ -22,9 +22,13 @@ from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.sharding import require_whole_weights
 
 logger = logging.getLogger(__name__)
-REFUSED = ("method", "schedule", "prefixes", "adaptive", "preserve_weight")
+REFUSED = (
+    "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "adaptive", "preserve_weight",
+    "heldout_rows", "keep", "selection_prompts", "loss", "packing",
+)  # fmt: skip
 
 
 class ConstraintCallback(TrainerCallback):
@@ -75,10 +79,13 @@ class ConstraintCallback(TrainerCallback):
         config = self.config
         prompts = prompt_rows(
             encode_rows(
-                self._prompts, tokenizer, max_length=config.max_length, seed=args.seed, need_completion=False
+                self._prompts, tokenizer, max_length=config.max_length, seed=args.seed, need_completion=False,
+                chat=config.chat,
             )
+        )  # fmt: skip
+        rows = encode_rows(
+            self._rows or [], tokenizer, max_length=config.max_length, seed=args.seed, chat=config.chat
         )
-        rows = encode_rows(self._rows or [], tokenizer, max_length=config.max_length, seed=args.seed)
         self.engine, _ = ConstraintEngine.prepare(
             self._policy.compiled, rows, prompts, config, self._policy.pool, tokenizer,
             max_steps=state.max_steps, seed=args.seed,
@@ -182,8 +189,4 @@ def _accumulate(model: Any, loss: torch.Tensor) -> None:
 def _check(args: Any) -> None:
     if args.fp16:
         raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
-    if getattr(args, "deepspeed", None) or getattr(args, "fsdp", None):
-        raise ConfigError(
-            "the callback was not run under DeepSpeed or FSDP",
-            help="use DDP, one device, or ConstraintTrainer",
-        )
+    require_whole_weights(args)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.attributes import parts_needed
-from constraintlang_compiler.domains import membership
 from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.membership import membership
 from constraintlang_compiler.pipeline import compile_path, compile_source
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError
@@ -25,10 +25,13 @@ from constraintlang_runtime.scorers.protocol import Scorer
 
 if TYPE_CHECKING:
     from constraintlang_runtime.decoding_masks import LanguageMask
+    from constraintlang_runtime.generation import Generated
     from constraintlang_runtime.integrations.callback import ConstraintCallback
     from constraintlang_runtime.integrations.guide import Guide
     from constraintlang_runtime.integrations.metric import PolicyMetric
+    from constraintlang_runtime.integrations.monitor import MonitorPlan, PolicyMonitor
     from constraintlang_runtime.integrations.reward import PolicyReward
+    from constraintlang_runtime.integrations.stopping import StopWhenViolated
 
 ScorerLike = Scorer | str
 
@@ -52,13 +55,21 @@ class Policy:
     """
 
     def __init__(
-        self, compiled: CompiledPolicy, scorers: Mapping[str, Scorer], *, folder: Path = Path()
+        self,
+        compiled: CompiledPolicy,
+        scorers: Mapping[str, Scorer],
+        *,
+        folder: Path = Path(),
+        rebound: Iterable[str] = (),
     ) -> None:
+        """``rebound`` are the attributes that the policy measures by itself and ``scorers`` measures otherwise."""
         self.compiled = compiled
         self.folder = folder
+        self.rebound = frozenset(rebound)
         self.scorers = dict(scorers)
         self.pool = ScoringPool(compiled.ir.attributes, self.scorers)
         self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
+        self._plans: dict[tuple[str, ...] | None, MonitorPlan] = {}
 
     @classmethod
     def load(
@@ -95,7 +106,7 @@ class Policy:
         bound = bind_scorers(
             compiled.ir, named, ready, folder=folder, files=compiled.files, allow_path=allow_path
         )
-        return cls(compiled, bound, folder=folder)
+        return cls(compiled, bound, folder=folder, rebound=scorers)
 
     # ------------------------------------------------------------ judging texts
     def judge(
@@ -216,10 +227,11 @@ class Policy:
         picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
         Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
         """
+        from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.decoding_masks import language_mask
 
         chosen = self.clauses if clauses is None else tuple(self._clause(name) for name in clauses)
-        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        ends = known_ends(tokenizer) if end_tokens is None else list(end_tokens)
         return language_mask(
             self.compiled.ir,
             chosen,
@@ -229,11 +241,99 @@ class Policy:
             files=self.compiled.files,
         )
 
+    def monitor(
+        self, prompt: str = "", tags: Mapping[str, Any] | None = None, *, clauses: Sequence[str] | None = None
+    ) -> PolicyMonitor:
+        """What watches a response while it is written: feed it text, learn verdicts as soon as they are decided.
+
+        For the statements about single responses that speak of ``tags``; ``clauses`` picks some by name. Wording
+        (regular expressions, word lists) and order over sentences and turns may be decided early, the others at the
+        end. Raises: ConfigError when there is none, or one speaks of tokens.
+        """
+        from constraintlang_runtime.integrations.monitor import monitor_of
+
+        return monitor_of(self, self._plan(clauses), prompt, dict(tags or {}))
+
+    def stopping_criteria(
+        self,
+        tokenizer: Any,
+        prompts: Sequence[str] | None = None,
+        tags: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        clauses: Sequence[str] | None = None,
+        end_tokens: Sequence[int] | None = None,
+    ) -> StopWhenViolated:
+        """For ``generate``: a row stops when a hard clause (`always`) is violated whatever would follow.
+
+        ``clauses`` picks others by name; ``prompts`` and ``tags`` are those of the rows of the batch.
+        Raises: ConfigError when no clause can be violated before the end of a response.
+        """
+        from constraintlang_runtime.integrations.stopping import stopping_of
+
+        if clauses is None:
+            clauses = [clause.name for clause in self.clauses if clause.hard and _is_about_one(clause)]
+        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        return stopping_of(self, self._plan(clauses), tokenizer, prompts, tags, ends)
+
+    def _plan(self, names: Sequence[str] | None) -> MonitorPlan:
+        """The automata of the clauses with these names (all about single responses), made once."""
+        from constraintlang_runtime.integrations.monitor import plan_monitors
+
+        key = None if names is None else tuple(names)
+        if key not in self._plans:
+            chosen = [c for c in self.clauses if _is_about_one(c)]
+            if key is not None:
+                chosen = [self._clause(name) for name in key]
+            for clause in chosen:
+                if not _is_about_one(clause):
+                    raise ConfigError(
+                        f"the clause `{clause.name}` is not about single responses", help="leave it out"
+                    )
+            self._plans[key] = plan_monitors(self, chosen)
+        return self._plans[key]
+
     def guidance(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **settings: Any) -> Guide:
         """A logits processor that makes a model obey the policy while it samples, untrained; see ``fit_guide``."""
         from constraintlang_runtime.integrations.guide import fit_guide
 
         return fit_guide(self, model, tokenizer, prompts, **settings)
+
+    def generate(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Mapping[str, Any] | str],
+        *,
+        guide: Guide | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        progress: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Generated:
+        """Replies to prompts by one ``decoding``: plain, guided, masked, rejection or best_first; each is judged.
+
+        ``settings`` are those of ``DecodingSettings``, ``guide`` is what ``guidance`` made: guided and best_first
+        need it, rejection then draws its proposals from the guided law. ``prompts`` are texts, or rows with
+        ``prompt`` or ``messages`` and tags. A prompt that occurs twice is answered once; ``samples`` asks for more.
+        Raises: ConfigError, DataError for prompts, ScorerError.
+        """
+        from constraintlang_runtime.data import encode_rows, prompt_rows
+        from constraintlang_runtime.generation import DecodingSettings, Generator
+        from constraintlang_runtime.sampling_law import SamplingLaw
+
+        known = {field.name for field in fields(DecodingSettings)}
+        if set(settings) - known:
+            raise ConfigError(
+                f"generate: got {', '.join(sorted(set(settings) - known))}; it takes {', '.join(sorted(known))}"
+            )
+        rows = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+        encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
+        generator = Generator(
+            model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p), self.compiled, self.pool, guide,
+            self.folder, progress=progress,
+        )  # fmt: skip
+        return generator.generate(encoded, DecodingSettings(**settings))
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
         """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""

@@ -10,6 +10,7 @@ from typing import Any
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.report.data import ReportData, report_data
 from constraintlang_runtime.report.doubts import doubts_of
+from constraintlang_runtime.report.history import read_history
 
 SHOWN_SAMPLES = 400
 
@@ -31,7 +32,7 @@ def assemble(
     the ``--rows`` sets whose losses fill those columns.
     Raises: DataError for a folder without its files.
     """
-    reports = []
+    reports, said = [], list(notes)
     for name, label, folder in systems:
         verdict = _verdict(folder / "verdict.json")
         reports.append(
@@ -47,14 +48,20 @@ def assemble(
                 "samples": _samples(folder / "samples.jsonl"),
             }
         )
+        if verdict.get("prompts_seen_in_training"):
+            said.append(
+                f"{label}: {verdict['prompts_seen_in_training']:,} of {verdict['num_prompts']:,} prompts were seen in "
+                "training, so its verdicts say less about new prompts."
+            )
     provenance: dict[str, Any] = {}
-    curves: dict[str, Any] = {}
-    bounds: dict[str, float] = {}
-    set_points: dict[str, float] = {}
-    events: list[dict[str, Any]] = []
+    series: dict[str, Any] = {}
+    candidates: list[dict[str, Any]] = []
     if run is not None:
         record = read_json(run / "constraint" / "run.json")
-        curves, bounds, set_points, events = _curves(record["history"])
+        kinds = {clause["clause"]: clause["kind"] for report in reports for clause in report["clauses"]}
+        series = read_history(record["history"], kinds)
+        candidates = [_candidate(found) for found in record.get("selection", ())]
+        said += [_budget_note(found) for found in record.get("preserve", ())]
         provenance = {
             "policy": record["semantic_hash"],
             "start model": record["model"],
@@ -69,13 +76,30 @@ def assemble(
             "title": title,
             "policy_text": policy_text,
             "systems": reports,
-            "curves": curves,
-            "bounds": bounds,
-            "set_points": set_points,
-            "events": events,
+            "candidates": candidates,
+            **series,
             "provenance": provenance,
-            "notes": list(notes),
+            "notes": said,
         }
+    )
+
+
+def _candidate(found: Mapping[str, Any]) -> dict[str, Any]:
+    clauses = [
+        {key: clause[key] for key in ("clause", "estimate", "limit", "met")} for clause in found["clauses"]
+    ]
+    return {key: found[key] for key in ("step", "chosen", "utility_loss")} | {"clauses": clauses}
+
+
+def _budget_note(found: Mapping[str, Any]) -> str:
+    """One sentence on a `preserve` clause in training."""
+    steps = found["steps_hit"]
+    hit = (
+        f"was hit at step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}" if steps else "was never hit"
+    )
+    return (
+        f"The budget of `{found['clause']}`, measured on {found['rows']:,} held-out rows, {hit}; at the end its "
+        f"{found['quantity']} was {found['value']:.4g}, the bound {found['bound']:.4g}."
     )
 
 
@@ -143,43 +167,3 @@ def _samples(path: Path) -> list[dict[str, Any]]:
                 f"line {number} of `{path}` is no sample of `constraintc eval`", help=again
             ) from error
     return shown
-
-
-def _curves(
-    history: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float], dict[str, float], list[dict[str, Any]]]:
-    """Series of the measured values per clause, duals, loss terms; bounds and set-points keyed by clause."""
-    curves: dict[str, list[dict[str, Any]]] = {}
-    bounds: dict[str, float] = {}
-    set_points: dict[str, float] = {}
-    events: list[dict[str, Any]] = []
-    for record in history:
-        step = record.get("step", 0)
-        if not events and any(key.endswith("/dual") for key in record):
-            events.append({"step": step, "label": "regularizer on"})
-        for key, value in record.items():
-            if key.startswith("constraint/"):
-                clause, _, quantity = key.removeprefix("constraint/").rpartition("/")
-                if quantity == "value":
-                    error = 1.96 * record[f"constraint/{clause}/standard_error"]
-                    curves.setdefault("violation_rate", []).append(
-                        {
-                            "step": step,
-                            "value": value,
-                            "domain": clause,
-                            "lower": max(0.0, value - error),
-                            "upper": value + error,
-                        }
-                    )
-                elif quantity == "dual":
-                    curves.setdefault("dual", []).append({"step": step, "value": value, "domain": clause})
-                elif quantity == "bound":
-                    bounds[clause] = value
-                elif quantity == "set_point":
-                    set_points[clause] = value
-            elif key == "loss_lm":
-                curves.setdefault("loss", []).append({"step": step, "value": value, "domain": "corpus"})
-            elif key.startswith("loss_regularizer/"):
-                group = key.removeprefix("loss_regularizer/")
-                curves.setdefault("regularizer", []).append({"step": step, "value": value, "domain": group})
-    return curves, bounds, set_points, events

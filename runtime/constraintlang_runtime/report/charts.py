@@ -15,23 +15,27 @@ from markupsafe import Markup, escape
 from .data import ClauseResult, CurvePoint, Event
 from .words import amount, is_rate
 
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 34
+WIDTH, HEIGHT = 460, 256
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 40
 NUM_COLOURS = 6
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: a name and its points, in order of step; ``colour`` counts from 1."""
+    """One line of a chart: a name and its points, in order of step; ``colour`` counts from 1.
+
+    ``is_reference``: what another line of this colour is compared with; it is dashed.
+    """
 
     name: str
     points: tuple[CurvePoint, ...]
     colour: int
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal reference line: ``bound`` (solid dashes) or ``set-point`` (dots)."""
+    """A horizontal reference line, ``bound`` (dashes) or ``set-point`` (dots); the legend has its label."""
 
     kind: str
     value: float
@@ -46,11 +50,16 @@ def line_chart(
     levels: Sequence[Level] = (),
     events: Sequence[Event] = (),
     from_zero: bool = True,
+    axis: str = "step",
+    span: tuple[float, float] | None = None,
+    whole: bool = False,
 ) -> Markup:
     """Lines over training steps, with shaded intervals, reference levels and marks of events.
 
     ``describe`` turns a value into its label. Points without a finite value are left out; a chart without any
-    point is an empty string. ``from_zero`` starts the vertical axis at 0.
+    point is an empty string. ``from_zero`` starts the vertical axis at 0; ``span`` are the ends of the horizontal one,
+    so that charts of one run can be compared; ``axis`` names what it counts;
+    ``whole`` labels whole numbers alone.
     """
     drawn = [(line, [p for p in line.points if _finite(p.value)]) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -61,28 +70,33 @@ def line_chart(
     values += [level.value for level in levels]
     steps = [p.step for p in every]
     low, high, ticks = nice_axis(0.0 if from_zero and min(values) >= 0 else min(values), max(values))
-    first, last, step_ticks = min(steps), max(steps), nice_axis(min(steps), max(steps))[2]
-    x = _scale(first, last, LEFT, WIDTH - RIGHT)
-    y = _scale(low, high, HEIGHT - BOTTOM, TOP)
+    first, last = (min(steps), max(steps)) if span is None else span
+    step_ticks = nice_axis(first, last)[2]
+    x = linear_scale(first, last, LEFT, WIDTH - RIGHT)
+    y = linear_scale(low, high, HEIGHT - BOTTOM, TOP)
 
     parts = [
-        *(_grid(y(t), describe(t)) for t in ticks),
-        *(_step_tick(x(t), t) for t in step_ticks if first <= t <= last),
+        *(grid_line(y(t), describe(t)) for t in ticks if not whole or t == round(t)),
+        *(
+            _step_tick(x(t), t)
+            for t in step_ticks
+            if first <= t <= last and (t == round(t) or axis != "round")
+        ),
         *(_event(x(e.step), e.label) for e in events if first <= e.step <= last),
         *(_level(y(level.value), level) for level in levels),
     ]
     for line, points in drawn:
         parts.append(_band(points, x, y, line.colour))
-        parts.append(_path(points, x, y, line.colour))
-        parts.extend(_dot(p, x, y, line, describe) for p in points)
+        parts.append(_path(points, x, y, line))
+        parts.extend(_dot(p, x, y, line, describe, axis) for p in points)
     ends = "; ".join(
-        f"{line.name or title}: {describe(points[0].value or 0.0)} at step {points[0].step:g}, "
-        f"{describe(points[-1].value or 0.0)} at step {points[-1].step:g}"
+        f"{line.name or title}: {describe(points[0].value or 0.0)} at {axis} {points[0].step:g}, "
+        f"{describe(points[-1].value or 0.0)} at {axis} {points[-1].step:g}"
         for line, points in drawn
     )
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{title}. {ends}">{body}'
-        '<text class="axis" x="{tx}" y="{ty}" text-anchor="end">step</text></svg>'
+        '<text class="axis" x="{tx}" y="{ty}" text-anchor="end">{axis}</text></svg>'
     ).format(
         w=WIDTH,
         h=HEIGHT,
@@ -91,6 +105,7 @@ def line_chart(
         body=Markup("").join(parts),
         tx=WIDTH - RIGHT,
         ty=HEIGHT - 3,
+        axis=axis,
     )
 
 
@@ -100,10 +115,10 @@ def interval_chart(clause: ClauseResult, low: float, high: float) -> Markup:
     Numbers outside the track are drawn at its end; an infinite bound of the interval reaches the end.
     """
     begin, end, middle = 4.0, 216.0, 13.0
-    scale = _scale(low, high, begin, end)
+    along = linear_scale(low, high, begin, end)
 
     def x(value: float | None, missing: float) -> float:
-        return max(begin, min(end, scale(value))) if value is not None and math.isfinite(value) else missing
+        return max(begin, min(end, along(value))) if value is not None and math.isfinite(value) else missing
 
     def bar(kind: str, left: float, right: float, height: float) -> Markup:
         return Markup('<rect class="{k}" x="{x:.1f}" y="{y}" width="{w:.1f}" height="{h}" rx="{r}"/>').format(
@@ -166,7 +181,7 @@ def nice_axis(low: float, high: float, *, num_ticks: int = 4) -> tuple[float, fl
 
 
 # ------------------------------------------------------------ parts of a line chart
-_Scale = Callable[[float], float]
+Scale = Callable[[float], float]
 
 
 def _finites(values: Sequence[float | None]) -> list[float]:
@@ -177,12 +192,14 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _scale(low: float, high: float, begin: float, end: float) -> _Scale:
+def linear_scale(low: float, high: float, begin: float, end: float) -> Scale:
+    """The map of [low, high] onto [begin, end]."""
     span = (high - low) or 1.0
     return lambda value: begin + (value - low) / span * (end - begin)
 
 
-def _grid(y: float, label: str) -> Markup:
+def grid_line(y: float, label: str) -> Markup:
+    """A horizontal line over the plot with its label to the left."""
     return Markup(
         '<line class="grid" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"/>'
         '<text class="axis" x="{t}" y="{b:.1f}" text-anchor="end">{label}</text>'
@@ -204,20 +221,11 @@ def _event(x: float, label: str) -> Markup:
 
 def _level(y: float, level: Level) -> Markup:
     return Markup(
-        '<line class="level {kind}" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        '<text class="level-label {kind}" x="{r}" y="{ty:.1f}" text-anchor="end">{label}</text>'
-    ).format(
-        kind=level.kind,
-        l=LEFT,
-        r=WIDTH - RIGHT,
-        y=y,
-        # the two labels stand on opposite sides of their lines, which may lie close together
-        ty=y - 5 if level.kind == "bound" else y + 13,
-        label=level.label,
-    )
+        '<line class="level {kind}" x1="{l}" x2="{r}" y1="{y:.1f}" y2="{y:.1f}"><title>{label}</title></line>'
+    ).format(kind=level.kind, l=LEFT, r=WIDTH - RIGHT, y=y, label=level.label)
 
 
-def _band(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Markup:
+def _band(points: Sequence[CurvePoint], x: Scale, y: Scale, colour: int) -> Markup:
     banded = [(p.step, p.lower, p.upper) for p in points if p.lower is not None and p.upper is not None]
     banded = [(s, lo, up) for s, lo, up in banded if math.isfinite(lo) and math.isfinite(up)]
     if len(banded) < 2:
@@ -227,18 +235,21 @@ def _band(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Ma
     return Markup('<polygon class="band c{c}" points="{p}"/>').format(c=colour, p=" ".join(path))
 
 
-def _path(points: Sequence[CurvePoint], x: _Scale, y: _Scale, colour: int) -> Markup:
+def _path(points: Sequence[CurvePoint], x: Scale, y: Scale, line: Line) -> Markup:
     path = " ".join(f"{x(p.step):.1f},{y(p.value or 0.0):.1f}" for p in points)
-    return Markup('<polyline class="line c{c}" points="{p}"/>').format(c=colour, p=path)
+    kind = "line reference" if line.is_reference else "line"
+    return Markup('<polyline class="{k} c{c}" points="{p}"/>').format(k=kind, c=line.colour, p=path)
 
 
-def _dot(p: CurvePoint, x: _Scale, y: _Scale, line: Line, describe: Callable[[float], str]) -> Markup:
+def _dot(
+    p: CurvePoint, x: Scale, y: Scale, line: Line, describe: Callable[[float], str], axis: str
+) -> Markup:
     """An invisible target with a tooltip at every point; visible where points are few."""
     value = p.value or 0.0
-    label = f"{line.name + ', ' if line.name else ''}step {p.step:g}: {describe(value)}"
+    label = f"{line.name + ', ' if line.name else ''}{axis} {p.step:g}: {describe(value)}"
     if p.lower is not None and p.upper is not None:
         label += f" ({describe(p.lower)} to {describe(p.upper)})"
-    visible = "dot" if len(line.points) <= 24 else "dot hidden"
+    visible = "dot" if len(line.points) <= 24 and not line.is_reference else "dot hidden"
     return Markup(
         '<circle class="{v} c{c}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{label}</title></circle>'
     ).format(v=visible, c=line.colour, x=x(p.step), y=y(value), label=escape(label))

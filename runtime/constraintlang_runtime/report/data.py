@@ -66,15 +66,82 @@ class Event(Record, frozen=True, kw_only=True):
     label: str
 
 
+class CandidateClause(Record, frozen=True, kw_only=True):
+    """A clause on the selection prompts of one checkpoint; it is met when the estimate is within the limit."""
+
+    clause: str
+    estimate: float
+    limit: float
+    met: bool
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """A checkpoint that could have been kept; ``utility_loss`` in nats per token on held-out rows."""
+
+    step: int
+    chosen: bool
+    clauses: tuple[CandidateClause, ...]
+    utility_loss: float | None = None
+
+
+class Reliability(Record, frozen=True, kw_only=True):
+    """How an auxiliary model's predictions came true on samples that its fit held out.
+
+    ``points``: mean predicted probability of the lowest bin, its actual share, the number of sites, cell by cell.
+    """
+
+    domain: str
+    step: float
+    points: tuple[tuple[float, float, float], ...]
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: Σ count |predicted - actual| / Σ count; 0 without a site."""
+        total = sum(count for _, _, count in self.points)
+        return sum(c * abs(p - a) for p, a, c in self.points) / total if total else 0.0
+
+
+class Fit(Record, frozen=True, kw_only=True):
+    """One fit of an auxiliary model. Losses in nats per site on held-out samples; ``strength`` is the exponent γ."""
+
+    domain: str
+    step: float
+    heldout_loss: float
+    constant_loss: float
+    calibration_error: float | None = None
+    explained_share: float | None = None
+    strength: float | None = None
+    effective_sample_size: float | None = None
+
+
+class StageTime(Record, frozen=True, kw_only=True):
+    """Wall-clock seconds that a stage of a round took, over all groups."""
+
+    round: int
+    stage: str
+    seconds: float
+
+
+class Stamp(Record, frozen=True, kw_only=True):
+    """The round whose state a round of the parallel schedule used, by what it used."""
+
+    domain: str
+    round: int
+    samples: int | None = None
+    auxiliary: int | None = None
+    duals: int | None = None
+
+
 class ReportData(Record, frozen=True, kw_only=True):
     """A whole report.
 
     ``headline`` names the system whose verdicts stand on top (default: the last), ``baseline`` the one it is
     compared with in the samples (default: the first). ``readings`` maps a clause's name to its sentence in
     words (default: made from the verdict). ``curves`` maps a series to its points; known names are
-    ``violation_rate``, ``dual``, ``loss``, ``regularizer`` and ``effective_sample_size``, others keep their
-    name as title. ``bounds`` and ``set_points`` are keyed like the lines of ``violation_rate`` (the
-    ``domain`` of its points).
+    ``violation_rate``, ``dual``, ``weight``, ``budget``, ``loss``, ``regularizer``, ``auxiliary_loss``,
+    ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and
+    ``set_points`` are keyed like the lines of ``violation_rate`` (the ``domain`` of its points).
+    ``candidates`` are the checkpoints of which one was kept.
     """
 
     title: str
@@ -87,8 +154,13 @@ class ReportData(Record, frozen=True, kw_only=True):
     bounds: dict[str, float] = {}
     set_points: dict[str, float] = {}
     events: tuple[Event, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     provenance: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    fits: tuple[Fit, ...] = ()
+    stages: tuple[StageTime, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names of systems."""

@@ -12,20 +12,13 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from . import words
-from .charts import NUM_COLOURS, Level, Line, interval_chart, interval_range, line_chart
+from .charts import interval_chart, interval_range
 from .data import ClauseResult, ReportData, SampleText, SystemReport, report_data
 from .json_report import write_text_atomic
+from .panels import panel_groups
 from .table import clause_names
 
 _MAX_SAMPLES = 12
-# series -> title, explanation, rate axis, axis from zero
-_SERIES: dict[str, tuple[str, str, bool, bool]] = {
-    "violation_rate": ("Violation rate", "estimate and interval", True, True),
-    "dual": ("Dual variable λ", "how hard each domain is pushed", False, True),
-    "loss": ("Training loss", "nats per token", False, False),
-    "regularizer": ("Regularizer term", "divergence from the projected target", False, True),
-    "effective_sample_size": ("Effective sample size", "of the weighted samples", False, True),
-}
 _TOKEN = re.compile(
     r"(?P<comment>#[^\n]*)|(?P<string>\"[^\"\n]*\")"
     r"|(?P<number>\b\d+(?:\.\d+)?%?)"
@@ -82,7 +75,7 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
         allowances=_allowances(report.systems),
         interval_chart=interval_chart,
         interval_range=interval_range,
-        panels=_panels(report),
+        panel_groups=panel_groups(report, system.clauses),
         pairs=_pairs(baseline, system),
         facts=_facts(baseline, system),
         reading=lambda clause: clause_reading(report, clause),
@@ -146,50 +139,6 @@ def _ranges(systems: Sequence[SystemReport]) -> dict[str, tuple[float, float]]:
         name: interval_range([c for s in systems for c in s.clauses if c.clause == name])
         for name in clause_names(systems)
     }
-
-
-def _panels(report: ReportData) -> list[dict[str, Any]]:
-    """Charts in reading order: one per domain for the violation rate, one per series for the others."""
-    panels: list[dict[str, Any]] = []
-    known = [name for name in _SERIES if name in report.curves]
-    domains = list(dict.fromkeys(p.domain for name in known for p in report.curves[name]))
-    for name in [*known, *(n for n in report.curves if n not in _SERIES)]:
-        title, note, rate, from_zero = _SERIES.get(name, (name.replace("_", " "), "", False, False))
-        points = report.curves[name]
-        lines = [
-            Line(
-                d,
-                tuple(p for p in points if p.domain == d),
-                (domains.index(d) if d in domains else 0) % NUM_COLOURS + 1,
-            )
-            for d in dict.fromkeys(p.domain for p in points)
-        ]
-        describe = words.percent if rate else words.number
-        for group in [[line] for line in lines] if name == "violation_rate" else [lines]:
-            levels = _levels(report, group[0].name) if name == "violation_rate" else []
-            heading = f"{title}, {group[0].name}" if name == "violation_rate" and group[0].name else title
-            svg = line_chart(
-                group,
-                title=heading,
-                describe=describe,
-                levels=levels,
-                events=report.events,
-                from_zero=from_zero,
-            )
-            if svg:
-                legend = [line for line in group if line.name] if len(group) > 1 else []
-                panels.append({"title": heading, "note": note, "svg": svg, "legend": legend})
-    return panels
-
-
-def _levels(report: ReportData, domain: str) -> list[Level]:
-    levels = []
-    if domain in report.bounds:
-        levels.append(Level("bound", report.bounds[domain], f"bound {words.percent(report.bounds[domain])}"))
-    if domain in report.set_points:
-        value = report.set_points[domain]
-        levels.append(Level("set-point", value, f"set-point {words.percent(value)}"))
-    return levels
 
 
 def _pairs(baseline: SystemReport, system: SystemReport) -> list[Pair]:

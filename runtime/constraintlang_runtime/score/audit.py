@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy, write_whole
-from constraintlang_compiler.domains import membership
+from constraintlang_compiler.membership import membership
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError, ScorerError
 from constraintlang_runtime.integrations.texts import row_texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from constraintlang_policies.library import PREFIX
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.length import LengthScorer
-from constraintlang_runtime.scorers.lexicon import LexiconScorer
+from constraintlang_runtime.scorers.lexicon import LexiconScorer, read_lexicon
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.scorers.regex import RegexScorer
 
@@ -172,6 +172,22 @@ def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
         raise ConfigError(
             f"lexicon: {error}", help="name a list of the standard library, or your own"
         ) from error
+
+
+def word_list_reader(
+    attributes: Iterable[AttributeRecord],
+    folder: Path,
+    files: Mapping[str, Path] | None = None,
+    allow_path: bool = False,
+) -> Callable[[str], dict[str, float]]:
+    """What opens the word lists that a policy names; ``files`` are those that the compiler found, by attribute."""
+    found = files or {}
+    known = {
+        attribute.backend.arguments[0]: found[attribute.name]
+        for attribute in attributes
+        if attribute.backend is not None and attribute.name in found
+    }
+    return lambda name: read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
 
 
 def inside(path: Path, folder: Path, allow_path: bool) -> Path:

@@ -21,6 +21,7 @@ class LexiconScorer:
     def __init__(self, path: Path, *, ceiling: float = math.inf, flag: bool = False) -> None:
         import ahocorasick
 
+        self.path = path
         self.ceiling = 1.0 if flag else ceiling
         self.entries = read_lexicon(path)
         self._automaton = ahocorasick.Automaton()

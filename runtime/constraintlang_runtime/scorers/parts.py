@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from constraintlang.segments import split
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import Parts, PartScores
+from constraintlang_runtime.chat import end_tokens
 
 if TYPE_CHECKING:
     from constraintlang_runtime.data import TokenRow
@@ -64,7 +65,8 @@ def score_responses(
     parts: dict[str, PartScores] = {}
     for level, keys in needed.items():
         if level == "tokens":
-            texts = [completion_prefixes(row, tokenizer) for row in rows]
+            left_out = left_out_of(tokenizer)
+            texts = [completion_prefixes(row, tokenizer, left_out) for row in rows]
         else:
             texts = [split(completion, level) for completion in completions]
         owners = [index for index, found in enumerate(texts) for _ in found]
@@ -79,10 +81,16 @@ def score_responses(
     return scores, parts
 
 
-def completion_prefixes(row: TokenRow, tokenizer: Any) -> list[str]:
-    """The text up to and including each token of a completion; special tokens are none."""
-    special = set(tokenizer.all_special_ids)
-    ids = [token for token in row.completion if token not in special]
+def completion_prefixes(row: TokenRow, tokenizer: Any, left_out: Collection[int] | None = None) -> list[str]:
+    """The text up to and including each token of a completion; ``left_out``, its special tokens, are none."""
+    if left_out is None:
+        left_out = left_out_of(tokenizer)
+    ids = [token for token in row.completion if token not in left_out]
     if not ids:
         return []  # decoding an empty batch gives one empty text
     return list(tokenizer.batch_decode([ids[: end + 1] for end in range(len(ids))], skip_special_tokens=True))
+
+
+def left_out_of(tokenizer: Any) -> set[int]:
+    """Special tokens and those that end a turn."""
+    return {*tokenizer.all_special_ids, *end_tokens(tokenizer)}

@@ -7,6 +7,7 @@ in one pass for all of them.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,12 +52,17 @@ class ScoringPool:
         self._timeout = timeout
         self._fused: dict[tuple[str, ...], FusedScorers] = {}
         self._memory: dict[tuple[str, str, str], float | None] = {}
+        self._one_at_a_time = threading.Lock()  # lanes share scorers and what is remembered
         self.calls = 0
 
     @property
     def names(self) -> list[str]:
         """Names of the attributes."""
         return list(self._attributes)
+
+    def scorer(self, name: str) -> Scorer | None:
+        """What measures an attribute."""
+        return self._scorers.get(name)
 
     def score(
         self,
@@ -67,6 +73,17 @@ class ScoringPool:
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Floats]:
         """Scores [n] per attribute, NaN where unavailable."""
+        with self._one_at_a_time:
+            return self._score(prompts, completions, names, columns, progress)
+
+    def _score(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        names: Sequence[str] | None,
+        columns: Mapping[str, Sequence[Any]] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> dict[str, Floats]:
         wanted = list(self._attributes) if names is None else list(names)
         if len(self._memory) > self._max_remembered:
             self._memory.clear()

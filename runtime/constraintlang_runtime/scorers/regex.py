@@ -25,6 +25,7 @@ class RegexScorer:
             ) from error
         self.text = pattern
         self._flag = flag
+        self.pattern = pattern
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any

@@ -1,0 +1,162 @@
+"""Training an auxiliary model of any form on labelled sequences, and what the fit achieved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from constraintlang_runtime.auxiliary.calibration import Cell, expected_error, reliability
+from constraintlang_runtime.auxiliary.losses import consistency
+from constraintlang_runtime.auxiliary.paths import PathReader, path_variance
+from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
+from constraintlang_runtime.auxiliary.samples import AuxiliaryData, Reader, heldout_sequences
+from constraintlang_runtime.draws import own_draws
+from constraintlang_runtime.sampling import derived_seed
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """Held-out quality of a fit: cross-entropy per site of the law and of the constant law, and calibration.
+
+    ``start_loss`` is the held-out loss before the first step. ``curve`` is the reliability curve of P(bin 0) at the
+    held-out sites, ``calibration_error`` its expected error.
+    """
+
+    steps: int
+    train_loss: float
+    start_loss: float
+    heldout_loss: float
+    constant_loss: float
+    calibration_error: float
+    curve: tuple[Cell, ...]
+
+
+def fit(
+    model: AuxiliaryModel,
+    data: AuxiliaryData,
+    anchor_logits: Callable[[Tensor], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int,
+    consistency_weight: float,
+    weight_decay: float,
+    seed: int,
+    corpus: AuxiliaryData | None = None,
+    corpus_weight: float = 0.0,
+    vargrad_weight: float = 0.0,
+    member: int = 0,
+    ema_decay: float = 0.98,
+    progress: Callable[[int, int], None] | None = None,
+) -> FitReport:
+    """Train the law by Monte-Carlo cross-entropy plus one-step consistency; keeps the best held-out weights.
+
+    Equation: mean_t CE(bin, π(s_{t-1}·y_{t-1} ... )) over realised tokens, plus ``consistency_weight`` times the
+    cross-entropy of π(s_t) to sg Σ_v p_ref(v|s_t) π_EMA(s_t·v). The first is unbiased for the law of the sampler;
+    the second lowers its variance and reaches tokens that were never sampled. ``corpus`` rows add the same
+    cross-entropy with their weight, and ``vargrad_weight`` that of ``paths.path_variance``. Held out: whole sequences
+    of ``data``, the same for every ``member`` of an ensemble, whose draws are its own.
+    Source: method.md section 3, targets 1 and 2.
+    """
+    device = model.device  # the data stay where they are; batches go to the model
+    own = (seed,) if member == 0 else (seed, member)
+    generator = torch.Generator().manual_seed(derived_seed(*own, "sites"))
+    is_heldout = heldout_sequences(data, seed)[data.sequence]
+    test_sites = torch.nonzero(is_heldout).squeeze(1)
+    train_sites = test_sites if is_heldout.all() else torch.nonzero(~is_heldout).squeeze(1)
+    labels = data.bins
+    counts = torch.bincount(labels[train_sites], minlength=model.num_bins).float() + 0.5
+    base_law = (counts / counts.sum()).log()
+    model.start_at(base_law)
+    parameters = list(model.parameters())
+    slow = [p.detach().clone() for p in parameters]
+    decayed = [p for p in parameters if p.dim() > 1]  # a decayed bias would shift the rate of rare events
+    kept_free = [p for p in parameters if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": kept_free, "weight_decay": 0.0}],
+        lr=learning_rate,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * step / max(1, steps))
+    train, test = Reader(model, data, train_sites), Reader(model, data, test_sites)
+    beside = None if corpus is None else Reader(model, corpus, torch.arange(len(corpus.bins)))
+    paths = PathReader(model, data, train_sites) if vargrad_weight > 0 else None
+    num_paths = max(2, round(batch_size * len(train.spans) / len(train_sites)))
+    with model.fitting(), own_draws(derived_seed(*own, "dropout")):  # the draws of dropout are this fit's own
+        model.eval()
+        best, train_loss = [p.detach().clone() for p in parameters], 0.0
+        start_loss = best_loss = heldout_loss(test, batch_size)  # a fit never ends worse than it started
+        check_every = max(1, steps // (10 if model.reads_rows else 20))
+        for step in range(steps):
+            model.train()
+            drawn = train.draw(batch_size, generator)
+            log_law = model.one_token(drawn.inputs, data.tokens[drawn.sites].to(device))
+            loss = functional.nll_loss(log_law, labels[drawn.sites].to(device))
+            if corpus is not None and beside is not None and corpus_weight > 0:
+                others = beside.draw(batch_size, generator)
+                log_law = model.one_token(others.inputs, corpus.tokens[others.sites].to(device))
+                loss = loss + corpus_weight * functional.nll_loss(
+                    log_law, corpus.bins[others.sites].to(device)
+                )
+            if consistency_weight > 0:
+                loss = loss + consistency_weight * consistency(train, slow, drawn, anchor_logits)
+            if paths is not None:
+                loss = loss + vargrad_weight * path_variance(paths, num_paths, anchor_logits, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            if model.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, model.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            if consistency_weight > 0:
+                with torch.no_grad():
+                    for kept, parameter in zip(slow, parameters, strict=True):
+                        kept.lerp_(parameter, 1 - ema_decay)
+            train_loss = float(loss.detach())
+            model.eval()
+            if (step + 1) % check_every == 0 or step + 1 == steps:
+                now = heldout_loss(test, batch_size)
+                if now < best_loss:
+                    best, best_loss = [p.detach().clone() for p in parameters], now
+                if progress is not None:
+                    progress(step + 1, steps)
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, best, strict=True):
+                parameter.copy_(kept)
+        optimizer.zero_grad()
+        curve = reliability_curve(test, batch_size)
+    constant = float(functional.nll_loss(base_law.expand(len(test_sites), -1), labels[test_sites]))
+    return FitReport(steps, train_loss, start_loss, best_loss, constant, expected_error(curve), curve)
+
+
+@torch.no_grad()
+def _log_laws(reader: Reader, batch_size: int, chunk: int = 8192) -> Float[Tensor, "S M"]:
+    """Bin log-probabilities after the realised tokens of all sites of a reader, on the CPU."""
+    model, inputs = reader.model, reader.every(batch_size)
+    tokens = reader.data.tokens[reader.sites]
+    return torch.cat(
+        [
+            model.one_token(part.to(model.device), chosen.to(model.device)).cpu()
+            for part, chosen in zip(inputs.split(chunk), tokens.split(chunk), strict=True)
+        ]
+    )
+
+
+def heldout_loss(reader: Reader, batch_size: int) -> float:
+    """Mean cross-entropy per site, in nats."""
+    log_laws, labels = _log_laws(reader, batch_size), reader.data.bins[reader.sites]
+    total = sum(
+        float(functional.nll_loss(part, chosen, reduction="sum"))
+        for part, chosen in zip(log_laws.split(8192), labels.split(8192), strict=True)
+    )
+    return total / len(labels)
+
+
+def reliability_curve(reader: Reader, batch_size: int) -> tuple[Cell, ...]:
+    """The reliability curve of P(bin 0) after the realised token of every site."""
+    predicted = _log_laws(reader, batch_size)[:, 0].exp()
+    return reliability(predicted, reader.data.bins[reader.sites] == 0)

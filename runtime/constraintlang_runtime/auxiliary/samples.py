@@ -1,0 +1,120 @@
+"""Labelled sites of sampled sequences, and how each form of the auxiliary model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
+from constraintlang_runtime.data import Batch, TokenRow, collate, prediction_sites
+
+
+@dataclass(frozen=True)
+class AuxiliaryData:
+    """Labelled sites of sampled sequences, row-major by sequence.
+
+    ``features`` [N, F] of the prefix s_t, ``tokens`` [N] the realised y_t, ``bins`` [N] the sequence's bin,
+    ``sequence`` [N] its number, ``follows`` [N] the index of the site s_{t-1}, -1 at a first site. ``rows`` holds the
+    sequence of every number, for the forms that read whole rows.
+    """
+
+    features: Float[Tensor, "N F"]
+    tokens: Int[Tensor, " N"]
+    bins: Int[Tensor, " N"]
+    sequence: Int[Tensor, " N"]
+    follows: Int[Tensor, " N"]
+    rows: Sequence[TokenRow] = ()
+
+    def of_sequences(self, wanted: Bool[Tensor, " Q"]) -> AuxiliaryData:
+        """The sites of the wanted sequences; their numbers stay."""
+        kept = wanted[self.sequence]
+        position = torch.cumsum(kept.long(), 0) - 1
+        follows = torch.where(self.follows[kept] < 0, self.follows[kept], position[self.follows[kept]])
+        return replace(
+            self, features=self.features[kept], tokens=self.tokens[kept], bins=self.bins[kept],
+            sequence=self.sequence[kept], follows=follows,
+        )  # fmt: skip
+
+
+def heldout_sequences(data: AuxiliaryData, seed: int, share: float = 0.1) -> Bool[Tensor, " Q"]:
+    """Which sequences a fit with this seed holds out; all of them when there are too few to split."""
+    num_sequences = int(data.sequence.max().item()) + 1
+    chosen = torch.rand(num_sequences, generator=torch.Generator().manual_seed(seed)) < share
+    inside = chosen[data.sequence]
+    return chosen if bool(inside.any()) and not bool(inside.all()) else torch.ones_like(chosen)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Some sites of a data set as a form reads them, on its device: ``inputs`` [S, I] of the sites numbered ``sites``.
+
+    ``features`` [S, F] are the anchor's; ``batch`` holds the rows where whole rows were read.
+    """
+
+    inputs: Tensor
+    sites: Int[Tensor, " S"]
+    features: Tensor
+    batch: Batch | None = None
+
+
+class Reader:
+    """Sites of some sequences of a data set as a form's inputs, drawn at random or read through.
+
+    A form that reads features draws sites; one that reads rows draws whole sequences, as many as have about the wanted
+    number of sites, because its inputs at one site cost the whole row before it.
+    """
+
+    def __init__(self, model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " N"]) -> None:
+        self.model, self.data, self.sites = model, data, sites
+        _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
+        self.spans = sites.split(counts.tolist())  # the sites of each sequence
+        if model.reads_rows:
+            self._mean = len(sites) / len(self.spans)
+            self._rows = collate([data.rows[int(data.sequence[span[0]])] for span in self.spans], pad_id=0)
+            self._widths = self._rows.attention_mask.sum(1)
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Draw:
+        """About ``batch_size`` sites, with replacement. Gradient: to the model's parameters."""
+        if not self.model.reads_rows:
+            picked = self.sites[torch.randint(len(self.sites), (batch_size,), generator=generator)]
+            features = self.data.features[picked].to(self.model.device)
+            return Draw(features, picked, features)
+        count = max(1, round(batch_size / self._mean))
+        return self.read(torch.randint(len(self.spans), (count,), generator=generator))
+
+    @torch.no_grad()
+    def every(self, batch_size: int) -> Float[Tensor, "S I"]:
+        """Inputs of all sites in order, on the CPU."""
+        if not self.model.reads_rows:
+            return self.data.features[self.sites]
+        count = max(1, round(batch_size / self._mean))
+        return torch.cat(
+            [self.read(chosen).inputs.cpu() for chosen in torch.arange(len(self.spans)).split(count)]
+        )
+
+    def read(self, chosen: Int[Tensor, " Q"]) -> Draw:
+        """All sites of some sequences, by their place in ``spans``. Gradient: to the model's parameters."""
+        device = self.model.device
+        picked = torch.cat([self.spans[i] for i in chosen.tolist()])
+        features = self.data.features[picked].to(device)
+        if not self.model.reads_rows:
+            return Draw(features, picked, features)
+        rows = self._rows
+        cut = (chosen, slice(int(self._widths[chosen].max())))
+        batch = Batch(rows.input_ids[cut], rows.attention_mask[cut], rows.labels[cut], rows.region[cut]).to(
+            device
+        )
+        return Draw(
+            self.model.inputs(batch, prediction_sites(batch.region), features), picked, features, batch
+        )
+
+
+def site_inputs(model: AuxiliaryModel, data: AuxiliaryData, batch_size: int = 2048) -> Float[Tensor, "N I"]:
+    """A form's inputs at all sites of the data, without gradients, on the CPU."""
+    if not model.reads_rows:
+        return data.features
+    return Reader(model, data, torch.arange(len(data.tokens))).every(batch_size)

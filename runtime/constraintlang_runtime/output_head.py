@@ -1,0 +1,76 @@
+"""A model's output embeddings as tensors: the logits of last hidden states with the model's scale and soft cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision is raised to float32, float32 and float64 stay."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """z = c·tanh(y/c) with y = scale·(h Wᵀ + bias), without the tanh where the model has no soft cap c.
+
+    Shapes: ``weight`` [V, H], ``bias`` [V] or None. Scale and cap are those of the configuration: `logits_scaling`
+    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    cap: float | None
+
+    @staticmethod
+    def of(model: Any) -> OutputHead | None:
+        """The head of a model; None when it is not one whole matrix of floats (adapted, quantized, sharded)."""
+        module = model.get_output_embeddings()
+        if type(module) is not nn.Linear or module._forward_hooks or hasattr(module, "_hf_hook"):
+            return None  # accelerate's hooks may keep the weight elsewhere
+        weight = module.weight
+        if type(weight.data) is not Tensor or weight.dim() != 2 or not weight.is_floating_point():
+            return None
+        scale, cap = scale_and_cap(model)
+        return OutputHead(weight, module.bias, scale, cap)
+
+    def with_tensors(self, weight: Tensor, bias: Tensor | None) -> OutputHead:
+        """The same form with other numbers, such as those of a snapshot."""
+        return replace(self, weight=weight, bias=bias)
+
+    def compute_dtype(self) -> torch.dtype:
+        """The precision of the matrix products: autocast's inside autocast, else the weight's."""
+        device = self.weight.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+
+    def cast(self) -> OutputHead:
+        """The head in its precision of computation, copied once for many calls of ``logits``."""
+        dtype = self.compute_dtype()
+        bias = None if self.bias is None else self.bias.detach().to(dtype)
+        return self.with_tensors(self.weight.detach().to(dtype), bias)
+
+    def logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
+        """Logits in float32 (float64 of a float64 model); the matrix product in the precision of the weight."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            raw = nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        return final_logits(at_least_float32(raw), self.scale, self.cap)
+
+
+def scale_and_cap(model: Any) -> tuple[float, float | None]:
+    """What a model's configuration does to the product of hidden states and output embeddings."""
+    config = model.config.get_text_config()
+    scaling, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
+    scale = (1.0 / scaling if scaling else 1.0) * (factor or 1.0)
+    return scale, getattr(config, "final_logit_softcapping", None)
+
+
+def final_logits(raw: Tensor, scale: float, cap: float | None) -> Tensor:
+    """Scale, then soft cap."""
+    scaled = raw if scale == 1.0 else raw * scale
+    return torch.tanh(scaled / cap) * cap if cap else scaled

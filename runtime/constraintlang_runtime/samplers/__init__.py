@@ -1,0 +1,1 @@
+"""What draws completions in training: transformers in this process, or a server."""
