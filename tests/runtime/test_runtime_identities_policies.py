@@ -595,6 +595,7 @@ def test_the_projected_law_satisfies_the_policy_by_the_reference_semantics(w: Po
     """
     assume("@base" not in w.text and not w.untrained)
     bounds = 0.98 * w.bounds
+    assume(bool((bounds > 0).all()))  # nothing lies inside `< 0`
     solved = w.solve(bounds)
     assume(not solved.saturated.any())
     laws = [list(w.world.law[x]) for x in range(w.world.num_prompts)]

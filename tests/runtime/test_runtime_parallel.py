@@ -24,7 +24,8 @@ from tiny_models import World
 
 from constraintc.main import main
 from constraintlang_runtime import engine, rounds
-from constraintlang_runtime.auxiliary import AuxiliaryHead, leading_directions
+from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary.head import leading_directions
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.guide import fit_guide
