@@ -66,7 +66,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: every field under its own name, and ``soft``."""
-        return {**asdict(self), "soft": self.soft}
+        return {**asdict(self), "warnings": list(self.warnings), "soft": self.soft}
 
 
 def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> int:
