@@ -319,7 +319,13 @@ def test_junit_holds_any_text() -> None:
 
 def test_wrong_combinations(judge: Any, capsys: Captured) -> None:
     rows = rows_of(["fine"] * 30)
-    for flags in (["--model", "gpt2"], ["--sequential"], ["--rows", "x.jsonl"], ["--num_prompts", "3"]):
+    for flags in (
+        ["--model", "gpt2"],
+        ["--sequential"],
+        ["--rows", "x.jsonl"],
+        ["--num_prompts", "3"],
+        ["--samples", "2"],
+    ):
         assert judge(rows, *flags)[0] == 2
     capsys.readouterr()
     assert main(["eval", "x.policy", "--prompts", "p.jsonl"]) == 2

@@ -188,10 +188,13 @@ def _check_together(args: argparse.Namespace) -> None:
     if args.model is not None and args.base_completions:
         raise ConfigError("--base_completions goes with --completions", help="with --model it is --base")
     sampled = {
-        "--prompts": args.prompts, "--rows": args.rows, "--base": args.base, "--sequential": args.sequential,
-        "--max_prompts": args.max_prompts, "--num_prompts": args.num_prompts,
+        "--prompts": args.prompts != [], "--rows": args.rows != [], "--base": args.base is not None,
+        "--sequential": args.sequential, "--max_prompts": args.max_prompts is not None, "--chat": args.chat,
+        "--num_prompts": args.num_prompts is not None, "--samples": args.samples != 1,
+        "--max_new_tokens": args.max_new_tokens != 64, "--temperature": args.temperature != 1.0,
+        "--top_p": args.top_p != 1.0, "--max_length": args.max_length != 512,
     }  # fmt: skip
-    ignored = [flag for flag, value in sampled.items() if value]
+    ignored = [flag for flag, given in sampled.items() if given]
     if args.completions and ignored:
         raise ConfigError(
             f"{', '.join(ignored)}: --completions are judged as they are, all of them", help="leave it out"
