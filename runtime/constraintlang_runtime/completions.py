@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.domains import matches
+from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.degeneracy import degeneracy
@@ -28,6 +30,7 @@ from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.verification import verify
 
 _BATCH = 4096
+_OF_AN_EVALUATION = {"clause", "statistic", "scores"}
 _ANY_LAW = SamplingLaw()  # what a file does not say; only a key
 
 
@@ -50,21 +53,25 @@ class CompletionSettings:
 
 
 class FileSource:
-    """The completions of files by prompt: rows with the same prompt and tags answer one prompt, in any order.
+    """The completions of files by prompt: rows with the same prompt answer one prompt, in any order.
 
-    A row without a prompt (``text``) is a prompt of its own. ``base`` are completions of the start model; they belong
-    to the prompts that they share with the others.
+    Tags tell prompts apart only where a clause does, by its domain or `per`: a column with a number for each row must
+    not make every row evidence of its own. A row without a prompt (``text``) is a prompt of its own. ``base`` are
+    completions of the start model; they belong to the prompts that they share with the others.
     Raises: DataError for a row of another shape, files without rows, or base completions that share no prompt.
     """
 
-    def __init__(self, specs: Sequence[str], base: Sequence[str] = ()) -> None:
+    def __init__(
+        self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = ()
+    ) -> None:
+        self._clauses = clauses
         self._prompts: list[str] = []
         self._rows: list[list[tuple[int, str]]] = []  # of each prompt: row and completion
         self.tags: list[Mapping[str, Any]] = []
         self._base: list[list[tuple[int, str]]] = []
         numbers: dict[str, int] = {}
         for row, (prompt, completion, tags) in enumerate(_read(specs, "--completions")):
-            key = _key(prompt, tags, row)
+            key = self._key(prompt, tags, row)
             if key not in numbers:
                 numbers[key] = len(self._prompts)
                 self._prompts.append(prompt)
@@ -76,7 +83,7 @@ class FileSource:
             raise DataError("--completions: there are no rows", help="give a file with at least one row")
         self._base = [[] for _ in self._rows]
         for row, (prompt, completion, tags) in enumerate(_read(base, "--base_completions")):
-            number = numbers.get(_key(prompt, tags, row))
+            number = numbers.get(self._key(prompt, tags, row))
             if number is not None and prompt:
                 self._base[number].append((row, completion))
         if base and not any(self._base):
@@ -97,6 +104,14 @@ class FileSource:
     def base_responses(self, chosen: Sequence[int], law: SamplingLaw, count: int, part: int) -> Responses:
         """Those of the start model, where there are any."""
         return self._of(self._base, [i for i in chosen if self._base[i]])
+
+    def _key(self, prompt: str, tags: Mapping[str, Any], row: int) -> str:
+        """Rows with equal keys answer one prompt."""
+        if not prompt:
+            return f"row {row}"
+        inside = [matches(clause.domain, tags) for clause in self._clauses]
+        strata = [str(tags.get(key)) for clause in self._clauses for key in clause.per]
+        return json.dumps([prompt, inside, strata])
 
     def _of(self, rows: Sequence[Sequence[tuple[int, str]]], chosen: Sequence[int]) -> Responses:
         found = [(i, row, completion) for i in chosen for row, completion in rows[i]]
@@ -119,8 +134,8 @@ def evaluate_completions(
     """
     started = time.perf_counter()
     people = read_people(settings.human, settings.identity_terms)
-    source = FileSource(settings.completions, settings.base_completions)
     policy, left = decided_by_texts(policy)
+    source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
         allow_path=settings.allow_path,
@@ -164,6 +179,11 @@ def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any
             stream = RowStream(spec)
             for batch in stream.batches(_BATCH, Position()):
                 for number, row in enumerate(batch.rows, start=batch.first):
+                    if row.keys() >= _OF_AN_EVALUATION:
+                        raise DataError(
+                            f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
+                            help="give each reply once: its prompt and completion, without the other columns",
+                        )
                     try:
                         found.append(row_texts(row))
                     except DataError as error:
@@ -175,10 +195,3 @@ def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any
                 raise type(error)(flag + error.message.removeprefix("--data"), help=error.help) from error
             raise
     return found
-
-
-def _key(prompt: str, tags: Mapping[str, Any], row: int) -> str:
-    """Rows with equal keys answer one prompt."""
-    if not prompt:
-        return f"row {row}"
-    return json.dumps([prompt, sorted((key, str(value)) for key, value in tags.items())])

@@ -92,6 +92,19 @@ def test_completions_of_one_prompt_are_one_unit_of_evidence(judge: Any) -> None:
     assert "as many responses to each prompt" in err
 
 
+def test_other_columns_do_not_make_a_row_evidence_of_its_own(judge: Any, tmp_path: Path) -> None:
+    rows = [
+        {**row, "id": i, "lang": "en" if i % 2 else "de"} for i, row in enumerate(rows_of(["fine"] * 60, 5))
+    ]
+    _, found, _, _, _ = judge(rows)
+    assert (found["clauses"][0]["n"], found["clauses"][0]["samples"]) == (5, 12)
+    _, found, _, _, _ = judge(rows, policy=POLICY.replace("domain=chat", "domain=chat per lang"))
+    assert {c["clause"]: c["n"] for c in found["clauses"]} == {"mild[lang=de]": 5, "mild[lang=en]": 5}
+    samples = tmp_path / "ev" / "samples.jsonl"
+    code, _, _, _, err = judge(rows, "--completions", str(samples))
+    assert (code, "samples.jsonl of an evaluation" in err) == (2, True)
+
+
 def test_plain_text_and_messages(judge: Any) -> None:
     talk = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "awful"}]}
     _, found, samples, _, _ = judge([{"text": "fine"}] * 3 + [talk])
