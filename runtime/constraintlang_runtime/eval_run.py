@@ -42,6 +42,8 @@ class EvalSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    allow_code: bool = False
+    allow_plugins: bool = False
     chat: bool = False
 
     def __post_init__(self) -> None:
@@ -62,7 +64,8 @@ def evaluate_run(
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path,
+        allow_path=settings.allow_path, allow_code=settings.allow_code,
+        allow_plugins=settings.allow_plugins,
     )  # fmt: skip
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)

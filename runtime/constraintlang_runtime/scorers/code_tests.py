@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class CodeTestsScorer:
     """The share of tests that the code of an answer passes, in [0, 1]; 0 or 1 (all) for an attribute of type flag.
 
-    The tests are the functions `test_...` at the top of a Python file, which imports the answer as `answer`; the code is
-    the first fenced block, else the whole text. A test passes when it returns; an exception, a limit (see
+    The tests are the functions `test_...` at the top of a Python file, which imports the answer as `answer`; the code
+    is the first fenced block, else the whole text. A test passes when it returns; an exception, a limit (see
     ``sandbox.Limits``) or `sys.exit` fails it, and a process that dies fails the tests it has not come to. None above
     ``MAX_CHARACTERS``.
 

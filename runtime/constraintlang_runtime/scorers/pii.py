@@ -25,8 +25,8 @@ class PiiScorer:
 
     A kind is an entity of Presidio's pattern recognizers (patterns, checksums and phone-number rules, no named-entity
     model, so no names of persons). A named kind counts whatever its patterns find, however weak: nine digits are a
-    US_SSN. ``"any"`` is every recognizer that Presidio turns on for English, of matches with a confidence of 0.4 or more;
-    these include URLs and dates. Overlapping matches are one place. None above ``MAX_CHARACTERS``. No spaCy model is
+    US_SSN. ``"any"`` is every recognizer that Presidio turns on for English, of matches with a confidence of 0.4 or
+    more; these include URLs and dates. Overlapping matches are one place. None above ``MAX_CHARACTERS``. No spaCy model is
     loaded and nothing is fetched: e-mail addresses are checked against the suffix list that comes with tldextract.
     """
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from select import select
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
 MAX_OUTPUT = 1_000_000  # bytes of a result that are read
@@ -31,8 +32,8 @@ def run_limited(folder: Path, words: list[str], *, token: str, limits: Limits) -
 
     The child is a fresh interpreter (``-I``: no environment, no user packages) in a session of its own, in ``folder``,
     with an empty environment, no standard streams but ``token`` on its input, and the limits that
-    ``sandbox_child.py`` puts on itself before it reads anything untrusted. When the time is over, and when it has ended,
-    its whole process group is killed.
+    ``sandbox_child.py`` puts on itself before it reads anything untrusted. When the time is over, and when it has
+    ended, its whole process group is killed.
     """
     reading, writing = os.pipe()
     sizes = [limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files]
@@ -54,18 +55,14 @@ def run_limited(folder: Path, words: list[str], *, token: str, limits: Limits) -
         os.close(writing)
     try:
         assert process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has already died, and the result says so
             process.stdin.write(token.encode())
             process.stdin.close()
-        except BrokenPipeError:  # it has already died, and the result says so
-            pass
         return _read(reading, time.monotonic() + limits.wall_seconds)
     finally:
         os.close(reading)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 
@@ -73,12 +70,14 @@ def _read(pipe: int, deadline: float) -> str:
     """The text from a pipe until its end, the deadline, or too much."""
     parts: list[bytes] = []
     size = 0
-    while size < MAX_OUTPUT and (left := deadline - time.monotonic()) > 0:
-        if not select([pipe], [], [], left)[0]:
-            break
-        part = os.read(pipe, 65536)
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(pipe, selectors.EVENT_READ)
+        while size < MAX_OUTPUT and (left := deadline - time.monotonic()) > 0:
+            if not waiting.select(left):
+                break
+            part = os.read(pipe, 65536)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
     return b"".join(parts).decode("utf-8", "replace")

@@ -1,9 +1,10 @@
-"""The program of the sandboxed process: limits itself, runs the tests of a file on an answer, reports each that passes.
+"""The program of the sandboxed process: limits itself, runs tests on an answer, reports each that passes.
 
-Started by ``sandbox.run_limited`` as ``python -I -B sandbox_child.py PIPE CPU MEMORY FILE_SIZE FILES TEST...`` in a folder
-with `answer.py` and `checks.py`. It imports nothing of constraintlang: the interpreter is bare.
+Started by ``sandbox.run_limited`` as ``python -I -B sandbox_child.py PIPE CPU MEMORY FILE_SIZE FILES TEST...`` in a
+folder with `answer.py` and `checks.py`. It imports nothing of constraintlang: the interpreter is bare.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -22,19 +23,15 @@ CHANGES = (
 
 def limit(cpu: int, memory: int, file_size: int, files: int) -> None:
     """Puts limits on this process that it cannot lift again, and takes the network away where the system lets it."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # no such call: the audit hook still refuses sockets
         ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
-    except (OSError, AttributeError):  # no such call on this system: the audit hook still refuses sockets
-        pass
     for name, value in (
         ("RLIMIT_CPU", cpu), ("RLIMIT_AS", memory), ("RLIMIT_FSIZE", file_size), ("RLIMIT_NOFILE", files),
         ("RLIMIT_NPROC", 0), ("RLIMIT_CORE", 0),
     ):  # fmt: skip
         if hasattr(resource, name):
-            try:
+            with contextlib.suppress(ValueError, OSError):  # macOS refuses some of them
                 resource.setrlimit(getattr(resource, name), (value, value))
-            except (ValueError, OSError):  # macOS refuses some of them
-                pass
 
 
 def guard(folder: str) -> None:
