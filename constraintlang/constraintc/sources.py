@@ -52,6 +52,27 @@ def add_allow_path(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_allowances(parser: argparse.ArgumentParser, default: bool | None = False) -> None:
+    """The flags of every command that calls the scorers of a policy: what the policy may do."""
+    parser.add_argument(
+        "--allow-path", action="store_true", default=default,
+        help="let the policy import and name files outside its folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-code", action="store_true", default=default,
+        help="let the backend `code_tests` run what the model writes, in a limited process",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-plugins", action="store_true", default=default,
+        help="let the backend `python` import and call what the policy names",
+    )  # fmt: skip
+
+
+def allowances(args: argparse.Namespace) -> dict[str, bool]:
+    """What ``add_allowances`` parsed."""
+    return {name: getattr(args, name) for name in ("allow_path", "allow_code", "allow_plugins")}
+
+
 def add_chat(parser: argparse.ArgumentParser) -> None:
     """The flag of every command that reads prompts of a chat model."""
     parser.add_argument(

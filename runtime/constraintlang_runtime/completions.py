@@ -47,6 +47,8 @@ class CompletionSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    allow_code: bool = False
+    allow_plugins: bool = False
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
@@ -138,7 +140,8 @@ def evaluate_completions(
     source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path,
+        allow_path=settings.allow_path, allow_code=settings.allow_code,
+        allow_plugins=settings.allow_plugins,
     )  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)

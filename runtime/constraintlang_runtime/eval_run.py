@@ -50,6 +50,8 @@ class EvalSettings:
     allow_path: bool = False
     sequential: bool = False
     max_prompts: int | None = None
+    allow_code: bool = False
+    allow_plugins: bool = False
     chat: bool = False
 
     def __post_init__(self) -> None:
@@ -81,7 +83,8 @@ def evaluate_run(
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path,
+        allow_path=settings.allow_path, allow_code=settings.allow_code,
+        allow_plugins=settings.allow_plugins,
     )  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)

@@ -41,6 +41,8 @@ class GenerateSettings:
     top_p: float = 1.0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    allow_code: bool = False
+    allow_plugins: bool = False
     chat: bool = False
 
 
@@ -80,7 +82,8 @@ def generate(
         named = parse_scorer_options(settings.scorer)
         scorers = bind_scorers(
             policy.ir, named, folder=folder, files=policy.files,
-            allow_path=settings.allow_path,
+            allow_path=settings.allow_path, allow_code=settings.allow_code,
+            allow_plugins=settings.allow_plugins,
         )  # fmt: skip
         own = Policy(policy, scorers, folder=folder, rebound=named)
         own.pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)

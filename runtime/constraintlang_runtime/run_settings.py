@@ -14,7 +14,8 @@ from constraintlang_runtime.errors import ConfigError
 
 LISTS = ("data", "prompts", "heldout", "selection", "scorer")
 MAY_BE_EMPTY = ("save_total_limit", "scorer_timeout")  # numbers by default for which nothing is a value too
-OWN = ("model", "output", "resume", "overwrite", "allow_path", *LISTS)
+SWITCHES = ("resume", "overwrite", "allow_path", "allow_code", "allow_plugins")
+OWN = ("model", "output", *SWITCHES, *LISTS)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RunSettings:
     resume: bool = False
     overwrite: bool = False
     allow_path: bool = False
+    allow_code: bool = False
+    allow_plugins: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,9 +110,7 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
                 f"`{key}` is missing", help=f"give {what}, or write `{key}:` in the configuration"
             )
     lists: dict[str, Any] = {key: _as_list(key, merged.get(key)) for key in LISTS}
-    switches: dict[str, Any] = {
-        key: _as_bool(key, merged.get(key, False)) for key in ("resume", "overwrite", "allow_path")
-    }
+    switches: dict[str, Any] = {key: _as_bool(key, merged.get(key, False)) for key in SWITCHES}
     config = {key: _coerced(key, value, known[key]) for key, value in merged.items() if key not in OWN}
     return RunSettings(
         model=str(merged["model"]), output=str(merged["output"]), config=config, **lists, **switches

@@ -32,11 +32,14 @@ class TextScores:
         folder: Path,
         files: Mapping[str, Path] | None = None,
         allow_path: bool = False,
+        allow_code: bool = False,
+        allow_plugins: bool = False,
         live: bool = True,
     ) -> None:
         self._policy = policy
         self._folder, self._files = folder, files or {}
-        self._allow_path, self._live = allow_path, live
+        self._allowed = {"allow_path": allow_path, "allow_code": allow_code, "allow_plugins": allow_plugins}
+        self._live = live
         self._pools: dict[str, ScoringPool] = {}
         self._options: dict[str, tuple[str, str | None]] = {}
         if options:
@@ -73,9 +76,7 @@ class TextScores:
             )
         alone = PolicyIR(edition=self._policy.edition, attributes=(attribute,), clauses=())
         options = {name: bound for name, bound in self._options.items() if name == attribute.name}
-        scorers = bind_scorers(
-            alone, options, folder=self._folder, files=self._files, allow_path=self._allow_path
-        )
+        scorers = bind_scorers(alone, options, folder=self._folder, files=self._files, **self._allowed)
         return ScoringPool(alone.attributes, scorers)
 
 

@@ -246,6 +246,8 @@ def _load(
         folder=folder,
         files=policy.files,
         allow_path=settings.allow_path,
+        allow_code=settings.allow_code,
+        allow_plugins=settings.allow_plugins,
     )
     tokenizer = load_tokenizer(settings.model)
     if tokenizer.eos_token_id is None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
-    add_allow_path,
+    add_allowances,
     add_chat,
     add_scorer,
     add_scorer_timeout,
+    allowances,
     compile_argument,
     policy_folder,
 )
@@ -115,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
-    add_allow_path(parser)
+    add_allowances(parser)
     add_chat(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
@@ -209,7 +210,7 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, audit=tuple(args.audit),
+        seed=args.seed, scorer_timeout=args.scorer_timeout, **allowances(args), audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
         max_prompts=args.max_prompts, chat=args.chat,
     )  # fmt: skip
@@ -224,7 +225,7 @@ def _of_completions(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluat
     given = CompletionSettings(
         completions=tuple(args.completions), base_completions=tuple(args.base_completions),
         scorer=tuple(args.scorer), audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, **allowances(args),
     )  # fmt: skip
     with shown(args.quiet) as progress:
         return evaluate_completions(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_error, print_json, print_message
-from constraintc.sources import add_allow_path, add_scorer, policy_folder, read_argument
+from constraintc.sources import add_allowances, add_scorer, allowances, policy_folder, read_argument
 from constraintlang.diagnostics import PolicyError
 from constraintlang.source import SourceFile
 from constraintlang_compiler.errors import SourceError
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--live", action="store_true", help="score the texts of tests with the policy's scorers"
     )
     add_scorer(parser, "what computes an attribute, with --live")
-    add_allow_path(parser)
+    add_allowances(parser)
     parser.add_argument(
         "--format", choices=("human", "json", "junit"), default="human", help="how to print the results"
     )
@@ -114,7 +114,7 @@ def _outcome(source: SourceFile, name: str, args: argparse.Namespace) -> FileOut
         args.scorer,
         folder=policy_folder(name),
         files=front.files,
-        allow_path=args.allow_path,
+        **allowances(args),
         live=args.live,
     )
     runner = Runner(front.checked, scores)

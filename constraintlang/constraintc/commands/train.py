@@ -9,7 +9,7 @@ from dataclasses import fields
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.sources import compile_argument, policy_folder
+from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_runtime.ranks import is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import ConstraintSettings
@@ -66,10 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", default=None, help="start over in a folder that is not empty"
     )
-    parser.add_argument(
-        "--allow-path", dest="allow_path", action="store_true", default=None,
-        help="let the policy import and name files outside its folder",
-    )  # fmt: skip
+    add_allowances(parser, default=None)
     add_locked_argument(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and take one step; writes nothing"
@@ -139,6 +136,8 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         "resume",
         "overwrite",
         "allow_path",
+        "allow_code",
+        "allow_plugins",
     )
     merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
     listed = [

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_message, visible_text
-from constraintc.sources import add_allow_path, add_scorer, add_tag, policy_folder, read_policy
+from constraintc.sources import add_allowances, add_scorer, add_tag, allowances, policy_folder, read_policy
 
 HELP = """Read texts, one a line, and say of each what every statement of the policy says of it as a response.
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tag(parser)
     parser.add_argument("--only", metavar="LABEL", help="show this statement only")
     add_scorer(parser)
-    add_allow_path(parser)
+    add_allowances(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object for each text"
     )
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         args.scorer,
         folder=policy_folder(args.policy),
         files=front.files,
-        allow_path=args.allow_path,
+        **allowances(args),
     )
     names = scores_read(policy, of_law=True, ordered=True)
     verdicts: set[str] = set()

@@ -7,7 +7,7 @@ import sys
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_diagnostics, print_json, visible_text
-from constraintc.sources import add_allow_path, add_scorer, add_tag, policy_folder, read_policy
+from constraintc.sources import add_allowances, add_scorer, add_tag, allowances, policy_folder, read_policy
 
 HELP = """Say why each statement of a policy is satisfied or violated: its parts with their truth values, what they
 read, and how far they are from changing (the margin, in shares of what a score can range over).
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="crisp",
         help="how margins are joined: smallest and largest, or smooth and a little below (default crisp)",
     )
-    add_allow_path(parser)
+    add_allowances(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print the reasons"
     )
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.scorer,
         folder=policy_folder(args.policy),
         files=front.files,
-        allow_path=args.allow_path,
+        **allowances(args),
     )
     if args.samples is not None:
         from constraintlang_runtime.sample_accounts import sample_accounts, score_responses

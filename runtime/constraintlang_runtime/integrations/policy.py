@@ -78,6 +78,8 @@ class Policy:
         *,
         scorers: Mapping[str, ScorerLike] | None = None,
         allow_path: bool = False,
+        allow_code: bool = False,
+        allow_plugins: bool = False,
     ) -> Policy:
         """A policy from a ``.policy`` file or a compiled directory.
 
@@ -87,7 +89,10 @@ class Policy:
         """
         place = Path(path)
         folder = place if place.is_dir() else place.parent
-        return cls._bound(compile_path(path, allow_path=allow_path), scorers or {}, folder, allow_path)
+        return cls._bound(
+            compile_path(path, allow_path=allow_path), scorers or {}, folder,
+            allow_path=allow_path, allow_code=allow_code, allow_plugins=allow_plugins,
+        )  # fmt: skip
 
     @classmethod
     def from_text(cls, text: str, *, scorers: Mapping[str, ScorerLike] | None = None) -> Policy:
@@ -95,17 +100,15 @@ class Policy:
 
         Raises: PolicyError, ConfigError.
         """
-        return cls._bound(compile_source(SourceFile(text)), scorers or {}, Path(), False)
+        return cls._bound(compile_source(SourceFile(text)), scorers or {}, Path())
 
     @classmethod
     def _bound(
-        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, allow_path: bool
+        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **allowed: bool
     ) -> Policy:
         named = parse_scorer_options([f"{name}={s}" for name, s in scorers.items() if isinstance(s, str)])
         ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
-        bound = bind_scorers(
-            compiled.ir, named, ready, folder=folder, files=compiled.files, allow_path=allow_path
-        )
+        bound = bind_scorers(compiled.ir, named, ready, folder=folder, files=compiled.files, **allowed)
         return cls(compiled, bound, folder=folder, rebound=scorers)
 
     # ------------------------------------------------------------ judging texts

@@ -40,6 +40,8 @@ class ScoreSettings:
     batch_size: int = BATCH
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    allow_code: bool = False
+    allow_plugins: bool = False
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
@@ -82,7 +84,8 @@ def score_run(
     policy, not_judged = _judged(policy, streams, settings.batch_size)
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path,
+        allow_path=settings.allow_path, allow_code=settings.allow_code,
+        allow_plugins=settings.allow_plugins,
     )  # fmt: skip
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
     with _workplace(settings) as place:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from constraintlang_compiler.attributes import attributes_needed
-from constraintlang_compiler.data_files import data_path
-from constraintlang_compiler.ir import AttributeRecord, Backend, PolicyIR
-from constraintlang_policies.library import PREFIX
+from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.builders import Place, builder_of, policy_file
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
-from constraintlang_runtime.scorers.length import LengthScorer
-from constraintlang_runtime.scorers.lexicon import LexiconScorer, read_lexicon
+from constraintlang_runtime.scorers.lexicon import lexicon_scorer, read_lexicon
 from constraintlang_runtime.scorers.protocol import Scorer
-from constraintlang_runtime.scorers.regex import RegexScorer
 
 
 def parse_scorer_options(options: Sequence[str]) -> dict[str, tuple[str, str | None]]:
@@ -45,12 +40,15 @@ def bind_scorers(
     folder: Path,
     files: Mapping[str, Path] | None = None,
     allow_path: bool = False,
+    allow_code: bool = False,
+    allow_plugins: bool = False,
 ) -> dict[str, Scorer]:
     """One scorer per attribute of the policy, and one per attribute that is read on the base model, ``a@base``.
 
     A ready callable wins over an option, an option over the backend written in the policy. ``files`` are the word
     lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
-    it names must lie below it unless ``allow_path``.
+    it names must lie below it unless ``allow_path``. ``allow_code`` lets the backend `code_tests` run what a model
+    wrote, ``allow_plugins`` lets `python` import what the policy names.
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
@@ -71,7 +69,11 @@ def bind_scorers(
     ]
     return {
         attribute.name: ready.get(attribute.name)
-        or _build(attribute, options.get(attribute.name), files.get(attribute.name), folder, allow_path)
+        or _build(
+            attribute,
+            options.get(attribute.name),
+            Place(folder, files.get(attribute.name), allow_path, allow_code, allow_plugins),
+        )
         for attribute in wanted
     }
 
@@ -103,75 +105,27 @@ def bind_audit(
 def _build(
     attribute: AttributeRecord,
     option: tuple[str, str | None] | None,
-    file: Path | None,
-    folder: Path,
-    allow_path: bool,
+    place: Place,
 ) -> Scorer:
     """The scorer of one attribute, from its option or its backend."""
     backend = attribute.backend
     if option is not None:
         path, label = option
         if Path(path).suffix in {".txt", ".tsv", ".lexicon"}:
-            return _lexicon(attribute, Path(path))
+            return lexicon_scorer(attribute, Path(path))
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:
         help = f"add --scorer {attribute.name}=PATH[#LABEL], or give the attribute a backend in the policy"
         if attribute.name.endswith("@base"):
             help = f"pass a callable in Python that scores under the base model: scorers={{'{attribute.name}': ...}}"
         raise ConfigError(f"no scorer for the attribute `{attribute.name}`", help=help)
-    if backend.kind not in BUILDERS:
+    builder = builder_of(backend.kind)
+    if builder is None:
         raise ConfigError(
             f"attribute `{attribute.name}`: the backend `{backend.kind}` is not run by this release",
             help=f"bind it with --scorer {attribute.name}=PATH, or pass a callable in Python (scorers={{...}})",
         )
-    return BUILDERS[backend.kind](attribute, backend, Place(folder, file, allow_path))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the files and models of a policy are looked for; ``file`` is what the compiler found for the attribute."""
-
-    folder: Path
-    file: Path | None
-    allow_path: bool
-
-    def named_file(self, name: str) -> Path:
-        """The file that a backend names."""
-        return self.file or policy_file(name, self.folder, self.allow_path)
-
-    def model(self, name: str) -> str:
-        """A model below the policy's folder, else an id of the hub."""
-        local = self.folder / name
-        return str(inside(local, self.folder, self.allow_path)) if local.exists() else name
-
-
-Builder = Callable[[AttributeRecord, Backend, Place], Scorer]
-BUILDERS: dict[str, Builder] = {
-    "classifier": lambda attribute, backend, place: ClassifierScorer(
-        place.model(backend.arguments[0]), label=backend.keywords.get("label"), attribute=attribute.name,
-        revision=backend.keywords.get("revision"),
-    ),
-    "lexicon": lambda attribute, backend, place: _lexicon(attribute, place.named_file(backend.arguments[0])),
-    "regex": lambda attribute, backend, place: RegexScorer(backend.arguments[0], flag=attribute.type == "flag"),
-    "length": lambda attribute, backend, place: LengthScorer(backend.arguments[0]),
-}  # fmt: skip
-
-
-def _lexicon(attribute: AttributeRecord, path: Path) -> LexiconScorer:
-    ceiling = float(attribute.high) if attribute.high is not None else math.inf
-    return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
-
-
-def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
-    """The file of a policy that was compiled from text, without a folder."""
-    if not name.startswith(PREFIX):
-        return inside(data_path(name, folder), folder, allow_path)
-    try:
-        return data_path(name, folder)
-    except ValueError as error:
-        raise ConfigError(
-            f"lexicon: {error}", help="name a list of the standard library, or your own"
-        ) from error
+    return builder(attribute, backend, place)
 
 
 def word_list_reader(
@@ -188,17 +142,6 @@ def word_list_reader(
         if attribute.backend is not None and attribute.name in found
     }
     return lambda name: read_lexicon(known.get(name) or policy_file(name, folder, allow_path))
-
-
-def inside(path: Path, folder: Path, allow_path: bool) -> Path:
-    """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
-    resolved = path.resolve()
-    if not allow_path and not resolved.is_relative_to(folder.resolve()):
-        raise ConfigError(
-            f"the policy names `{path}`, which lies outside its folder `{folder}`",
-            help="move the file below the policy, or pass --allow-path if you trust the policy",
-        )
-    return resolved
 
 
 def describe(scorers: Mapping[str, Any]) -> dict[str, str]:

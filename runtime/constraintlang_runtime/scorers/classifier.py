@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.ir import AttributeRecord, Backend
+    from constraintlang_runtime.scorers.builders import Place
 
 
 class ClassifierScorer:
@@ -71,6 +75,16 @@ class ClassifierScorer:
             probabilities = torch.sigmoid(logits) if self._sigmoid else torch.softmax(logits, dim=-1)
             scores.extend(probabilities[:, self._index].tolist())
         return scores
+
+
+def build(attribute: AttributeRecord, backend: Backend, place: Place) -> ClassifierScorer:
+    """The scorer of `classifier("MODEL", label="LABEL", revision="COMMIT")`."""
+    return ClassifierScorer(
+        place.model(backend.arguments[0]),
+        label=backend.keywords.get("label"),
+        attribute=attribute.name,
+        revision=backend.keywords.get("revision"),
+    )
 
 
 def _label_index(id2label: dict[int, str], label: str | None, attribute: str, source: str) -> int:

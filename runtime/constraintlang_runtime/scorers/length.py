@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraintlang.segments import sentences
 from constraintlang_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.ir import AttributeRecord, Backend
+    from constraintlang_runtime.scorers.builders import Place
+
 
 UNITS: dict[str, Callable[[str], int]] = {
     "words": lambda text: len(text.split()),
@@ -28,3 +33,8 @@ class LengthScorer:
     ) -> Sequence[float | None]:
         """Score each completion."""
         return [float(self.count(text)) for text in completions]
+
+
+def build(attribute: AttributeRecord, backend: Backend, place: Place) -> LengthScorer:
+    """The scorer of `length(UNIT)`."""
+    return LengthScorer(backend.arguments[0])

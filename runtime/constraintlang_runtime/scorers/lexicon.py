@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraintlang_compiler.monitors.lexicons import folded
 from constraintlang_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.ir import AttributeRecord, Backend
+    from constraintlang_runtime.scorers.builders import Place
 
 
 class LexiconScorer:
@@ -42,6 +46,17 @@ class LexiconScorer:
             if _is_boundary(text, start - 1) and _is_boundary(text, end + 1):
                 total += weight
         return rounded(total, self.ceiling)
+
+
+def build(attribute: AttributeRecord, backend: Backend, place: Place) -> LexiconScorer:
+    """The scorer of `lexicon("FILE")`."""
+    return lexicon_scorer(attribute, place.named_file(backend.arguments[0]))
+
+
+def lexicon_scorer(attribute: AttributeRecord, path: Path) -> LexiconScorer:
+    """The scorer of a word list for an attribute, cut at the top of its range."""
+    ceiling = float(attribute.high) if attribute.high is not None else math.inf
+    return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
 
 
 def rounded(total: float, ceiling: float) -> float:

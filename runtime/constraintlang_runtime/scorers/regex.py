@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.ir import AttributeRecord, Backend
+    from constraintlang_runtime.scorers.builders import Place
 
 
 class RegexScorer:
@@ -39,6 +43,11 @@ class RegexScorer:
         if self._flag:
             return float(self._pattern.search(text) is not None)
         return float(sum(1 for _ in self._pattern.finditer(text)))
+
+
+def build(attribute: AttributeRecord, backend: Backend, place: Place) -> RegexScorer:
+    """The scorer of `regex(re"PATTERN")`."""
+    return RegexScorer(backend.arguments[0], flag=attribute.type == "flag")
 
 
 def utf8(text: str) -> str:

@@ -1,0 +1,101 @@
+"""Which file builds the scorer of each backend, and where the files and models that a policy names are found."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from constraintlang_compiler.data_files import data_path
+from constraintlang_compiler.ir import AttributeRecord, Backend
+from constraintlang_policies.library import PREFIX
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.protocol import Scorer
+
+_HERE = "constraintlang_runtime.scorers"
+BUILDERS: dict[str, str] = {
+    "classifier": f"{_HERE}.classifier:build",
+    "lexicon": f"{_HERE}.lexicon:build",
+    "regex": f"{_HERE}.regex:build",
+    "length": f"{_HERE}.length:build",
+    "readability": f"{_HERE}.readability:build",
+    "repetition": f"{_HERE}.repetition:build",
+    "language": f"{_HERE}.language:build",
+    "pii": f"{_HERE}.pii:build",
+    "secrets": f"{_HERE}.secrets:build",
+    "json": f"{_HERE}.json_text:build",
+    "json_schema": f"{_HERE}.json_schema:build",
+    "code": f"{_HERE}.code:build",
+    "code_tests": f"{_HERE}.code_tests:build",
+    "python": f"{_HERE}.plugin:build",
+    "nli": f"{_HERE}.nli:build",
+    "reward": f"{_HERE}.reward:build",
+    "similarity": f"{_HERE}.similarity:build",
+    "perplexity": f"{_HERE}.perplexity:build",
+    "logprob": f"{_HERE}.perplexity:build",
+    "judge": f"{_HERE}.judge:build",
+}
+"""Of every backend of the language, ``module:function``; a module is imported when a policy needs it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files and models of a policy are looked for, and what the user lets the policy do.
+
+    ``file`` is what the compiler found for the attribute.
+    """
+
+    folder: Path
+    file: Path | None
+    allow_path: bool
+    allow_code: bool = False
+    allow_plugins: bool = False
+
+    def named_file(self, name: str) -> Path:
+        """The file that a backend names."""
+        return self.file or policy_file(name, self.folder, self.allow_path)
+
+    def model(self, name: str) -> str:
+        """A model below the policy's folder, else an id of the hub."""
+        local = self.folder / name
+        return str(inside(local, self.folder, self.allow_path)) if local.exists() else name
+
+
+Builder = Callable[[AttributeRecord, Backend, Place], Scorer]
+
+
+def builder_of(kind: str) -> Builder | None:
+    """What builds the scorers of a backend; None where this release has no such file."""
+    if kind not in BUILDERS:
+        return None
+    module, _, function = BUILDERS[kind].partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return None
+        raise
+
+
+def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
+    """The file of a policy that was compiled from text, without a folder."""
+    if not name.startswith(PREFIX):
+        return inside(data_path(name, folder), folder, allow_path)
+    try:
+        return data_path(name, folder)
+    except ValueError as error:
+        raise ConfigError(
+            f"lexicon: {error}", help="name a list of the standard library, or your own"
+        ) from error
+
+
+def inside(path: Path, folder: Path, allow_path: bool) -> Path:
+    """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
+    resolved = path.resolve()
+    if not allow_path and not resolved.is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"the policy names `{path}`, which lies outside its folder `{folder}`",
+            help="move the file below the policy, or pass --allow-path if you trust the policy",
+        )
+    return resolved
