@@ -38,7 +38,7 @@ class TextScores:
     ) -> None:
         self._policy = policy
         self._folder, self._files = folder, files or {}
-        self._allowed = {"allow_path": allow_path, "allow_code": allow_code, "allow_plugins": allow_plugins}
+        self._allowed = (allow_path, allow_code, allow_plugins)
         self._live = live
         self._pools: dict[str, ScoringPool] = {}
         self._options: dict[str, tuple[str, str | None]] = {}
@@ -76,7 +76,11 @@ class TextScores:
             )
         alone = PolicyIR(edition=self._policy.edition, attributes=(attribute,), clauses=())
         options = {name: bound for name, bound in self._options.items() if name == attribute.name}
-        scorers = bind_scorers(alone, options, folder=self._folder, files=self._files, **self._allowed)
+        path, code, plugins = self._allowed
+        scorers = bind_scorers(
+            alone, options, folder=self._folder, files=self._files, allow_path=path, allow_code=code,
+            allow_plugins=plugins,
+        )  # fmt: skip
         return ScoringPool(alone.attributes, scorers)
 
 
