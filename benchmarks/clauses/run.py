@@ -19,7 +19,7 @@ from typing import Any
 from constraintc.main import main as constraintc
 from constraintlang_runtime.demo import language
 from constraintlang_runtime.demo.files import write_files
-from constraintlang_runtime.train_run import versions
+from constraintlang_runtime.versions import versions
 
 HERE = Path(__file__).parent
 POLICIES = ("two", "three")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from constraintc.main import main as constraintc
-from constraintlang_runtime.train_run import versions
+from constraintlang_runtime.versions import versions
 
 HERE = Path(__file__).parent
 # A moving anchor refits in each of 16 rounds; smaller fits keep such a cell at a few times the cost of a frozen one.

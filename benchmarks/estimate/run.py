@@ -82,7 +82,7 @@ def measured(folder: Path, method: str) -> dict[str, float]:
     from transformers import TrainerCallback
 
     from constraintlang_compiler.pipeline import compile_path
-    from constraintlang_runtime import train_run
+    from constraintlang_runtime import dry_run, train_run
     from constraintlang_runtime.config import ConstraintConfig
     from constraintlang_runtime.run_settings import RunSettings
 
@@ -110,7 +110,7 @@ def measured(folder: Path, method: str) -> dict[str, float]:
     if (method == "constraint") != terms:
         raise RuntimeError(f"{method}: the regularizer {'acted' if terms else 'did not act'}")
     began = time.process_time()
-    train_run.dry_run(policy, settings, folder=folder)
+    dry_run.dry_run(policy, settings, folder=folder)
     return {
         "step_seconds": statistics.median(clock.taken[1:]),
         "dry_run_seconds": time.process_time() - began,

@@ -119,7 +119,7 @@ def main() -> None:
         vocab_size, num_sites, loss, chunk, repeats = arguments.one
         print(json.dumps(one(int(vocab_size), int(num_sites), loss, int(chunk), int(repeats))))
         return
-    from constraintlang_runtime.train_run import versions
+    from constraintlang_runtime.versions import versions
 
     rows = []
     print(f"{'V':>7} {'sites':>6} {'path':>8} {'chunk':>6} {'s':>7} {'MiB':>7}  time, memory against plain")

@@ -26,7 +26,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from constraintlang_runtime.demo.files import write_files
-from constraintlang_runtime.train_run import versions
+from constraintlang_runtime.versions import versions
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

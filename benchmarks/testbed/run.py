@@ -27,7 +27,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 
 from constraintc.main import main as constraintc
-from constraintlang_runtime.train_run import versions
+from constraintlang_runtime.versions import versions
 
 HERE = Path(__file__).parent
 POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"

@@ -43,7 +43,7 @@ from constraintlang_runtime.penalty import regularizer_term  # noqa: E402
 from constraintlang_runtime.projection import project  # noqa: E402
 from constraintlang_runtime.regularizer import language_model_loss  # noqa: E402
 from constraintlang_runtime.rounds import Measurement  # noqa: E402
-from constraintlang_runtime.train_run import versions  # noqa: E402
+from constraintlang_runtime.versions import versions  # noqa: E402
 
 ANCHORS = ("start", "tuned", "previous", "current")
 DIVERGENCES = ("reverse", "forward", "js")

@@ -125,7 +125,7 @@ def _guide(
     )
     guide = fit_guide(
         policy, model, tokenizer, raw, rounds=settings.guide_rounds, seed=settings.decoding.seed, progress=progress,
-        max_new_tokens=settings.max_new_tokens, **settings.guide_settings,
+        max_new_tokens=settings.max_new_tokens, chat=settings.chat, **settings.guide_settings,
     )  # fmt: skip
     if place is not None:
         save_guide(guide, place, model=model, semantic_hash=semantic_hash)

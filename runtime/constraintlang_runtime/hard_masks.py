@@ -18,6 +18,7 @@ from constraintlang_compiler.monitors.byte_dfa import byte_automaton
 from constraintlang_compiler.monitors.response_language import NotLexical
 from constraintlang_compiler.monitors.text_dfa import TextDfa
 from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.decoding_masks import clause_language, vocabulary_of
 from constraintlang_runtime.errors import ConfigError
@@ -110,8 +111,7 @@ def hard_masks(
     if language is None:
         return None
     try:
-        end = tokenizer.eos_token_id  # type: ignore[attr-defined]
-        masks = TokenMasks(byte_automaton(language), vocabulary_of(tokenizer), [] if end is None else [end])
+        masks = TokenMasks(byte_automaton(language), vocabulary_of(tokenizer), end_tokens(tokenizer))
         if not masks.can_start():
             raise ConfigError("no response that the tokenizer can write satisfies them")
     except (ConfigError, BudgetExceeded) as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
 from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
 
@@ -39,7 +40,8 @@ def row_answers(
     A row is right when at every token of its completion that token is the likeliest one; its end token is left out,
     because a model that was not taught when to stop may still know the answer. Rows without a completion count 0 of 0.
     """
-    answers = [_answer_row(row, tokenizer) for row in rows]
+    ends = end_tokens(tokenizer)
+    answers = [_answer_row(row, ends) for row in rows]
     right, counts = np.zeros(len(rows)), np.array([float(bool(row.completion)) for row in answers])
     for chosen, logits, labels in _predictions(model, tokenizer, answers, batch_size):
         matched = (logits.argmax(-1) == labels) | (labels == IGNORED_LABEL)
@@ -58,9 +60,9 @@ def of_all_processes(
     return pairs[:, 0], pairs[:, 1]
 
 
-def _answer_row(row: TokenRow, tokenizer: Any) -> TokenRow:
+def _answer_row(row: TokenRow, ends: Sequence[int]) -> TokenRow:
     ids = row.completion
-    if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+    if len(ids) > 1 and ids[-1] in ends:
         ids = ids[:-1]
     return TokenRow(row.prompt, ids, row.tags, train_prompt=False)
 

@@ -81,6 +81,7 @@ class Selection:
                 model, engine.tokenizer, engine.pool, replace(group, prompts=mine), engine.config,
                 count=max(1, round(share * max(engine.config.selection_prompts, len(self.prompts)))),
                 seed=derived_seed(engine.seed, "selection", group.name), progress=engine.progress,
+                sampler=engine.sampler,
             )  # fmt: skip
             for column, index in enumerate(group.indexes):
                 values.setdefault(index, []).append(found.statistics[:, column])

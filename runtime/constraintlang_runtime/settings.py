@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from constraintlang_runtime.errors import ConfigError
@@ -24,6 +25,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 DEFAULT_TIMEOUT = 600.0
+
+# A setting that was given, and what has to be asked for before anything reads it.
+NEEDS: tuple[tuple[str, str, Callable[[ConstraintSettings], bool]], ...] = (
+    ("alpha", "divergence alpha", lambda own: own.divergence == "alpha"),
+    ("auxiliary_layers", "auxiliary transformer", lambda own: own.auxiliary == "transformer"),
+    ("sampler_folder", "sampler vllm", lambda own: own.sampler == "vllm"),
+    ("lora_alpha", "lora_r", lambda own: own.lora_r > 0),
+    ("lora_dropout", "lora_r", lambda own: own.lora_r > 0),
+    ("lora_target_modules", "lora_r", lambda own: own.lora_r > 0),
+)
 
 
 def check_timeout(seconds: float | None) -> None:
@@ -331,6 +342,9 @@ class ConstraintSettings:
                 f"lora: got r={self.lora_r}, alpha={self.lora_alpha}, dropout={self.lora_dropout}; expected a rank of "
                 "at least 0, a positive scale and a dropout in [0, 1)"
             )
+        for name, needed, value in NEEDS:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default and not value(self):
+                raise ConfigError(f"{name}: it has no part without --{needed}", help=f"leave `{name}` out")
         self.regularizer  # noqa: B018 - checks its own fields
         self.law  # noqa: B018
 

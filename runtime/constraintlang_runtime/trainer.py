@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_runtime import checkpoint
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.columns import Row
@@ -25,23 +23,23 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.packing import check_packing
-from constraintlang_runtime.ranks import barrier, from_main
+from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.run_rows import RunRows
-from constraintlang_runtime.schedule.parallel import ParallelSchedule
+from constraintlang_runtime.schedule.parallel import PENDING_FILE, ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
+from constraintlang_runtime.staged_trainer import StagedTrainer
 from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
 
 logger = logging.getLogger(__name__)
 
 
-class ConstraintTrainer(Trainer):
+class ConstraintTrainer(StagedTrainer):
     """Fine-tune a causal LM on rows while a token-level KL regularizer pulls it to the policy's projection.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
@@ -317,92 +315,36 @@ class ConstraintTrainer(Trainer):
         super().log({key: value for key, value in logs.items() if key not in lists}, start_time)
         self.state.log_history[-1].update(lists)
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """transformers takes one step too many when it resumes from the checkpoint of the last step."""
-        if self.state.global_step >= self.args.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
-
     # ------------------------------------------------------------------------------------------ checkpoints
-    def _get_output_dir(self, trial: Any) -> str:
-        """Checkpoints are written in a staging folder and renamed when whole."""
-        return str(Path(super()._get_output_dir(trial)) / checkpoint.STAGING)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """transformers' checkpoint plus ours, published in one step: a killed run never leaves a half checkpoint."""
-        staging = Path(self._get_output_dir(trial))
-        step = self.state.global_step
-        require_finite(self.model, step)  # else it would push out the last checkpoint that can be resumed
+    def before_checkpoint(self, step: int) -> None:
+        """Judge the checkpoint, for ``keep: best``."""
         if self.selection is not None:
             self.selection.measure(self.engine, self.model, step)
-        help = "free space there; --resume goes on from the checkpoint before it, which is whole"
-        with writing(f"the checkpoint of step {step} below `{staging.parent}`", help=help, staging=staging):
-            self._write_checkpoint(model, trial, staging, f"{PREFIX_CHECKPOINT_DIR}-{step}")
 
-    def _write_checkpoint(self, model: Any, trial: Any, staging: Path, name: str) -> None:
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-        barrier()
-        super()._save_checkpoint(model, trial)
-        barrier()  # each process has written its random state
-        if not self.args.should_save:
-            return
+    def write_state(self, folder: Path) -> None:
+        """The constraint's own state."""
         records = [] if self.selection is None else self.selection.records
-        self.engine.save(staging / name, {"term_sums": dict(self._term_sums), "selection": records})
+        self.engine.save(folder, {"term_sums": dict(self._term_sums), "selection": records})
         if self.parallel is not None:
-            self.parallel.save(staging / name)
-        checkpoint.publish(staging / name, staging.parent / name)
-        shutil.rmtree(staging, ignore_errors=True)
-        self._drop_old(staging.parent)
+            self.parallel.save(folder)
 
-    def _drop_old(self, output_dir: Path) -> None:
-        """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older."""
-        limit = self.args.save_total_limit
-        found = sorted(
-            (p for p in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.split("-")[-1].isdigit()),
-            key=lambda path: int(path.name.split("-")[-1]),
-        )
-        best = None if self.selection is None else self.selection.best
-        spare = [path for path in found[:-1] if path.name != f"{PREFIX_CHECKPOINT_DIR}-{best}"]
-        for path in spare[: max(0, len(found) - limit)] if limit else []:
-            shutil.rmtree(path, ignore_errors=True)
+    def read_state(self, folder: Path) -> None:
+        """Inverse of ``write_state``."""
+        if (folder / PENDING_FILE).exists() != (self.parallel is not None):
+            raise ConfigError(
+                f"the checkpoint `{folder}` is of another schedule than `{self.constraint.schedule}`",
+                help="resume with the --schedule that the run was started with",
+            )
+        extra = self.engine.load(folder, self.model, self.args.device)
+        self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+        if self.parallel is not None:
+            self.parallel.load(folder, self.args.device)
+        if self.selection is not None:
+            self.selection.records = list(extra["selection"])
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Weights by transformers, then the constraint's own state."""
-        folder = Path(resume_from_checkpoint)
-        require_whole(folder, process=self.args.process_index, num_processes=self.args.world_size)
-        with reading(folder, "its model"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        with reading(folder, "the constraint's state"):
-            extra = self.engine.load(folder, self.model, self.args.device)
-            self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
-            if self.parallel is not None:
-                self.parallel.load(folder, self.args.device)
-            if self.selection is not None:
-                self.selection.records = list(extra["selection"])
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A checkpoint of other tensors than the model's is refused; tied ones are stored once."""
-        tensors = self.model.state_dict(keep_vars=True)
-        loaded = {tensors[name].data_ptr() for name in set(tensors) - set(load_result.missing_keys)}
-        missing = [
-            name
-            for name in load_result.missing_keys
-            if name not in tensors or tensors[name].data_ptr() not in loaded
-        ]
-        for what, names in (("lacks", missing), ("has other tensors", load_result.unexpected_keys)):
-            if names:
-                raise ValueError(f"it {what}: {', '.join(names[:3])}")  # `reading` names the checkpoint
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with reading(Path(checkpoint or ""), "the optimizer's state"):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        with reading(Path(checkpoint or ""), "the random state"):
-            super()._load_rng_state(checkpoint)
+    def best_checkpoint(self) -> int | None:
+        """The best so far, for ``keep: best``."""
+        return None if self.selection is None else self.selection.best
 
     def restore_finished(self, folder: Path) -> None:
         """Take the state of a checkpoint of the last step: what a run killed before its final save still needs.

@@ -99,11 +99,12 @@ def run(args: argparse.Namespace) -> int:
         require_locked(args.policy, policy.source, given.scorer, allow_path=given.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
+    from constraintlang_runtime.dry_run import dry_run
 
     folder = policy_folder(args.policy)
     with quiet_libraries(), shown(args.quiet or not speaks) as progress:
         if args.dry_run:
-            found = train_run.dry_run(policy, given, folder=folder, progress=progress)
+            found = dry_run(policy, given, folder=folder, progress=progress)
         else:
             tell = print_message if speaks else _silent
             found = train_run.train(policy, given, folder=folder, progress=progress, tell=tell)

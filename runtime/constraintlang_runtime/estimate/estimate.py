@@ -267,6 +267,11 @@ def assumed(student: Student, load: Workload, machine: Machine, config: Constrai
         "matrix; no clause becomes vacuous",
         f"optimizer state of {student.states:g} bytes a trained weight",
     ]  # fmt: skip
+    if config.schedule == "parallel":
+        found.append(
+            "parallel: the phases are counted one after the other; where lanes have devices of their own, sampling, "
+            "scoring and fitting run beside training"
+        )
     if config.auxiliary != "head" or config.auxiliary_ensemble > 1 or config.vargrad_weight > 0:
         found.append(
             "the auxiliary model is counted as one `head` with cross-entropy; the passes of a transformer or an "

@@ -52,7 +52,7 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
     bins = max(load.bins, default=1)
     weights = (shape.parameters * shape.weight_bytes) + student.adapter * student.trained_bytes
     tables = sum(4.0 * vocab * (config.auxiliary_rank + count - 1) for count in load.bins)
-    always = (
+    always: tuple[Part, ...] = (
         Part("weights", weights, "weights x bytes of a weight", shards=True),
         Part("optimizer", student.trained * student.states, "trained weights x bytes of state", shards=True),
         Part(
@@ -61,6 +61,8 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
         ),
         Part("auxiliary model", tables, "4 x vocabulary x (rank + bins - 1), each group"),
     )  # fmt: skip
+    if config.schedule == "parallel" and devices == 1:  # on several, ranks of their own hold them
+        always += (Part("models of the lanes", 2.0 * weights, "2 x weights"),)
     corpus = load.batch * load.row_tokens
     tokens = (load.batch + load.sampled_rows) * load.width if load.active_steps else corpus
     if student.checkpointing:

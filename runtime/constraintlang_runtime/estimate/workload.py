@@ -206,6 +206,7 @@ def workload(
     start = 0
     if is_method and config.anchor == "tuned":
         start = length_of_round * max(1, round(config.warmup_fraction * steps / length_of_round))
+        start += config.delay * length_of_round
         if start >= steps:
             raise ConfigError(
                 f"the regularizer would start at step {start} of {steps}, so the policy would never act",

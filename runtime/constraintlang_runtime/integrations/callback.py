@@ -27,7 +27,8 @@ from constraintlang_runtime.sharding import require_whole_weights
 logger = logging.getLogger(__name__)
 REFUSED = (
     "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "adaptive", "preserve_weight",
-    "heldout_rows", "keep", "selection_prompts", "loss", "packing",
+    "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout", "lora_r", "lora_alpha",
+    "lora_dropout", "lora_target_modules",
 )  # fmt: skip
 
 

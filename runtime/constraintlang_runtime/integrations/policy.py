@@ -271,11 +271,12 @@ class Policy:
         ``clauses`` picks others by name; ``prompts`` and ``tags`` are those of the rows of the batch.
         Raises: ConfigError when no clause can be violated before the end of a response.
         """
+        from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.integrations.stopping import stopping_of
 
         if clauses is None:
             clauses = [clause.name for clause in self.clauses if clause.hard and _is_about_one(clause)]
-        ends = [tokenizer.eos_token_id] if end_tokens is None else list(end_tokens)
+        ends = known_ends(tokenizer) if end_tokens is None else list(end_tokens)
         return stopping_of(self, self._plan(clauses), tokenizer, prompts, tags, ends)
 
     def _plan(self, names: Sequence[str] | None) -> MonitorPlan:

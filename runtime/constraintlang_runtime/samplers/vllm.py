@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
@@ -46,10 +47,10 @@ class VllmSampler:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="constraintc-"))
         if folder is None:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._run = uuid.uuid4().hex[
-            :8
-        ]  # a server keeps adapters by name, also those of runs that were killed
+        # a server keeps adapters by name, also those of runs that were killed
+        self._run = uuid.uuid4().hex[:8]
         self._loaded: tuple[str, str] | None = None
+        self._in_use = threading.Lock()
 
     def __call__(
         self,
@@ -65,6 +66,7 @@ class VllmSampler:
     ) -> list[TokenRow]:
         """One completion per prompt; ``seed`` and a prompt's place give the seed of its request.
 
+        One call at a time: a lane and the training lane may ask for different weights.
         Raises: ConfigError for a model without an adapter, TrainingError for a server that fails or sends what was not
         asked for.
         """
@@ -72,6 +74,13 @@ class VllmSampler:
             raise ConfigError(
                 "a sampling server cannot be guided by a logits processor", help="use --sampler transformers"
             )
+        with self._in_use:
+            return self._sampled(model, tokenizer, prompts, law, seed, batch_size, progress)
+
+    def _sampled(
+        self, model: Any, tokenizer: Any, prompts: Sequence[TokenRow], law: SamplingLaw, seed: int, batch_size: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> list[TokenRow]:  # fmt: skip
         name, is_new = self._refreshed(model)
         rank, num_ranks = rank_and_size()
         mine = list(range(rank, len(prompts), num_ranks))

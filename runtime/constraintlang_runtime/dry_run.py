@@ -1,0 +1,108 @@
+"""``constraintc train --dry-run``: data, scorers, settings and memory checked, and one step taken; nothing is kept."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.scopes import utility_clauses
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.engine import ConstraintEngine
+from constraintlang_runtime.fitting import check_paths
+from constraintlang_runtime.loading import load_tokenizer
+from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.run_parts import configured, load_rows_of
+from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.train_run import build
+from constraintlang_runtime.trainer import ConstraintTrainer
+
+
+def dry_run(
+    policy: CompiledPolicy,
+    settings: RunSettings,
+    *,
+    folder: Path,
+    scorers: Mapping[str, Scorer] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Check data, scorers and memory and take one regularized step in a temporary folder; nothing is written.
+
+    The step uses the start model as its anchor and few samples, so its rates mean nothing; its times and memory do.
+    """
+    wanted = configured(settings, output_dir=tempfile.gettempdir())
+    _check_selection(policy, settings, wanted)
+    with tempfile.TemporaryDirectory() as scratch:
+        small = {
+            "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
+            "auxiliary_steps": 5, "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
+            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
+            "staleness": 1, "lane_ranks": 1, "vargrad_weight": 0.0,
+        }  # fmt: skip
+        config = configured(replace(settings, config={**settings.config, **small}), output_dir=scratch)
+        heldout = settings.heldout if utility_clauses(policy.ir) else ()
+        trainer = build(
+            policy,
+            replace(settings, resume=False, heldout=heldout, selection=()),
+            config,
+            folder=folder,
+            scorers=scorers,
+            progress=progress,
+        )
+        _check_plan(trainer, wanted)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+    return {
+        "rows": len(trainer.train_dataset),
+        "rows_dropped": trainer.rows_dropped,
+        "groups": [
+            {
+                "name": group.name,
+                "clauses": [clause.name for clause in group.clauses],
+                "prompts": len(group.prompts),
+                "share_of_tokens": round(group.corpus_share, 4),
+                "corpus_means": [None if m != m else round(float(m), 4) for m in group.corpus_means],
+            }
+            for group in trainer.groups
+        ],
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "one_round_and_step_seconds": round(seconds, 2),
+        "planned_steps": wanted.max_steps,
+        "planned_samples": wanted.anchor_samples + wanted.rounds * wanted.control_samples,
+    }
+
+
+def _check_plan(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> None:
+    """Raise ConfigError for what the run as asked for would refuse, and the one step does not meet."""
+    engine = trainer.engine
+    ConstraintEngine(
+        engine.policy, wanted, engine.pool, engine.tokenizer, engine.groups, wanted.max_steps, wanted.seed
+    )
+    check_paths(engine.groups, wanted)
+
+
+def _check_selection(policy: CompiledPolicy, settings: RunSettings, wanted: ConstraintConfig) -> None:
+    """Raise ConfigError or DataError for rows that choose a checkpoint, as the run would; the step chooses none."""
+    if wanted.keep != "best" and not settings.selection and not settings.heldout:
+        return
+    load_rows_of(settings).split(policy.ir, load_tokenizer(settings.model), wanted)
+
+
+def peak_memory_gib() -> float:
+    """Peak memory of the device when there is one, else of this process, in GiB."""
+    import resource
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if platform.system() == "Darwin" else 2**20)

@@ -1,0 +1,66 @@
+"""The output folder of a training run: it belongs to one run, and is cleared only when told to."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from constraintlang_runtime.checkpoint import write_atomic
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.run_settings import RunSettings
+
+
+def check_output(output: Path, settings: RunSettings) -> None:
+    """Raise ConfigError for a folder that this run may not write to."""
+    for path in (output, *output.parents):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--output: `{path}` is a file", help="name a folder")
+    occupied = output.is_dir() and any(output.iterdir())
+    if occupied and not (settings.resume or settings.overwrite):
+        raise ConfigError(
+            f"--output: `{output}` is not empty",
+            help="add --resume to go on with the run in it, --overwrite to start over, or name another folder",
+        )
+    if occupied and not _is_run(output):
+        raise ConfigError(
+            f"--output: `{output}` is not empty and not the output of `constraintc train`",
+            help="name another folder",
+        )
+    if occupied and settings.overwrite and not settings.resume:
+        files = (*settings.data, *settings.prompts, *settings.heldout, *settings.selection)
+        specs = (*files, *(option.partition("#")[0] for option in settings.scorer))
+        for what, name in (
+            ("start model", settings.model),
+            *(("file", spec.split("=", 1)[-1]) for spec in specs),
+        ):
+            if Path(name).exists() and Path(name).resolve().is_relative_to(output.resolve()):
+                raise ConfigError(
+                    f"--overwrite: the {what} `{name}` lies in `{output}`, which would be cleared",
+                    help="name another --output",
+                )
+
+
+def _is_run(output: Path) -> bool:
+    """Whether a folder is ours: it has a fingerprint, or a kill left nothing but the folder made for one."""
+    return (output / "constraint" / "fingerprint.txt").exists() or [p.name for p in output.iterdir()] == [
+        "constraint"
+    ]
+
+
+def claim(output: Path, fingerprint: str, settings: RunSettings) -> None:
+    """A folder belongs to one run: refuse to resume another, clear it only when told to."""
+    marker = output / "constraint" / "fingerprint.txt"
+    if settings.overwrite and not settings.resume:
+        shutil.rmtree(output, ignore_errors=True)
+    elif marker.exists() and marker.read_text().strip() != fingerprint:
+        raise ConfigError(
+            f"--resume: `{output}` belongs to a run with another policy, word list, model, data or settings",
+            help="resume with the same command, or name another --output",
+        )
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(marker, fingerprint + "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder"
+        ) from error

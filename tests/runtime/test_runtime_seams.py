@@ -1,0 +1,170 @@
+"""Where two features meet: chat and masks, a sampling server and checkpoints, a dry run and late settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_vllm import FakeVllm, serving
+from tiny_chat import PLAIN, chat_tokenizer, write_chat_world
+from tiny_models import World
+from tiny_trainer import compiled, make
+
+from constraintc.main import main
+from constraintlang_runtime import ConstraintCallback, Policy, row_losses
+from constraintlang_runtime.data import TokenRow, collate, prediction_sites
+from constraintlang_runtime.errors import ConfigError, RuntimeFailure
+from constraintlang_runtime.hard_masks import hard_masks
+from constraintlang_runtime.integrations import guide
+from constraintlang_runtime.schedule.parallel import PENDING_FILE
+from constraintlang_runtime.scorers.binding import bind_scorers
+from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.settings import ConstraintSettings
+
+ASKS = 'edition 1\nattribute asks: flag { backend = regex(re"box") }\nasked: always asks\n'
+Captured = pytest.CaptureFixture[str]
+
+
+# ------------------------------------------------------------ chat and the tokens that end a turn
+@pytest.mark.parametrize("special", [True, False])
+def test_masks_forbid_the_end_of_a_turn_as_the_end_of_a_text(special: bool) -> None:
+    tokenizer = chat_tokenizer(PLAIN, special=special)
+    end, turn, red, box = (tokenizer.convert_tokens_to_ids(t) for t in ("<end>", "<|im_end|>", "red", "box"))
+    policy = compiled(ASKS)
+    pool = ScoringPool(policy.ir.attributes, bind_scorers(policy.ir, {}, folder=Path()))
+    masks = hard_masks(policy, policy.ir.clauses, tokenizer, pool)
+    assert masks is not None
+    batch = collate([TokenRow((red,), (red, box, red, turn), {}, False)], 0)
+    found = masks.along(batch, prediction_sites(batch.region)).forbidden(slice(0, 4), len(tokenizer))
+    for token in (end, turn):
+        assert found[:, token].tolist() == [True, True, False, False]
+
+
+def test_an_answer_is_right_whatever_its_end_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = chat_tokenizer(PLAIN)
+    end, turn, red = (tokenizer.convert_tokens_to_ids(t) for t in ("<end>", "<|im_end|>", "red"))
+    seen: list[tuple[int, ...]] = []
+
+    def predictions(model: Any, tokenizer: Any, rows: Any, batch_size: int) -> Any:
+        seen.extend(row.completion for row in rows)
+        return iter(())
+
+    monkeypatch.setattr(row_losses, "_predictions", predictions)
+    rows = [TokenRow((red,), said, {}, False) for said in ((red, turn), (red, end), (red, red))]
+    row_losses.row_answers(None, tokenizer, rows)
+    assert seen == [(red,), (red,), (red, red)]
+
+
+def test_a_criterion_knows_the_end_of_a_turn() -> None:
+    never = 'edition 1\nattribute asks: flag { backend = regex(re"box") }\nquiet: always not asks\n'
+    tokenizer = chat_tokenizer(PLAIN)
+    end, turn, red, box = (tokenizer.convert_tokens_to_ids(t) for t in ("<end>", "<|im_end|>", "red", "box"))
+    stopping = Policy.from_text(never).stopping_criteria(tokenizer)
+    for last, stops in ((end, False), (turn, False), (red, True)):  # what follows an end fills the batch up
+        ids = [red, red, red, last, box, red]
+        said = [stopping(torch.tensor([ids[:length]]), None).tolist() for length in range(3, 7)]
+        assert said[-1] == [stops]
+
+
+def test_a_guide_is_fitted_to_the_turns_that_it_steers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    world = write_chat_world(tmp_path, PLAIN)
+    encoded: list[Any] = []
+    original = guide.encode_rows
+
+    def encode(*args: Any, **options: Any) -> Any:
+        found = original(*args, **options)
+        encoded.extend(found)
+        return found
+
+    monkeypatch.setattr(guide, "encode_rows", encode)
+    (tmp_path / "p.policy").write_text(
+        'edition 1\nattribute grey: flag { backend = regex(re"grey") }\nk: not grey under tolerance=5%\n'
+    )
+    flags = ["--policy", str(tmp_path / "p.policy"), "--prompt", "small box", "--max_new_tokens", "4", "--chat",
+             "--decoding", "guided", "--guide_rounds", "0", "--anchor_samples", "24", "--auxiliary_steps", "3",
+             "--control_samples", "8", "--set_point_share", "0.5"]  # fmt: skip
+    assert main(["generate", "--model", str(world.model), *flags]) in (0, 1), capsys.readouterr().err
+    tokenizer = chat_tokenizer(PLAIN)
+    (row,) = encoded
+    assert tokenizer.convert_tokens_to_ids("assistant") in row.prompt
+
+
+# ------------------------------------------------------------ a sampling server, checkpoints and lanes
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
+@pytest.mark.parametrize("schedule", ["sequential", "parallel"])
+def test_the_server_samples_for_the_choice_of_a_checkpoint(
+    world: World, tmp_path: Path, schedule: str
+) -> None:
+    with serving(FakeVllm(world.model)) as fake:
+        changes = {"lora_r": 2, "anchor": "start", "sampler": "vllm", "sampler_url": fake.url, "schedule": schedule,
+                   "anchor_samples": 24, "control_samples": 8, "max_new_tokens": 6, "keep": "best",
+                   "selection_prompts": 10, "save_steps": 3}  # fmt: skip
+        assert main(["train", *world.flags(tmp_path / "out", **changes)]) == 0
+        found = json.loads((tmp_path / "out" / "constraint" / "run.json").read_text())["selection"]
+        judged = sum(clause["samples"] for record in found for clause in record["clauses"])
+        assert [record["step"] for record in found] == [3, 6]
+        assert len(fake.requests) == 24 + 3 * 8 + judged
+        assert judged == 20
+
+
+@pytest.mark.parametrize("name", ["lora_r", "lora_alpha", "scorer_timeout", "keep", "packing", "schedule"])
+def test_the_callback_refuses_what_it_does_not_do(world: World, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no setting `{name}`"):
+        ConstraintCallback(Policy.load(world.policy), ["hello"], **{name: 8})
+
+
+# ------------------------------------------------------------ settings without a part
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({"alpha": 0.25}, "--divergence alpha"),
+        ({"auxiliary_layers": 3}, "--auxiliary transformer"),
+        ({"sampler_folder": "x"}, "--sampler vllm"),
+        ({"lora_alpha": 4.0}, "--lora_r"),
+        ({"lora_dropout": 0.5}, "--lora_r"),
+        ({"lora_target_modules": "q_proj"}, "--lora_r"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(given: dict[str, Any], needed: str) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: it has no part without {needed}"):
+        ConstraintSettings(**given).check()
+    ConstraintSettings(
+        **given, divergence="alpha", auxiliary="transformer", lora_r=2, sampler="vllm", sampler_url="http://h"
+    ).check()
+
+
+# ------------------------------------------------------------ dry runs
+def test_a_dry_run_refuses_what_the_run_would(world: World, tmp_path: Path, capsys: Captured) -> None:
+    late = {"schedule": "parallel", "staleness": 3, "rounds": 3, "anchor": "tuned"}
+    few = {"vargrad_weight": 1.0, "anchor_samples": 79}
+    for changes, part in ((late, "would never act"), (few, "--anchor_samples 79")):
+        messages = []
+        for more in ([], ["--dry-run"]):
+            assert main(["train", *world.flags(tmp_path / "out", **changes), *more]) == 2
+            messages.append(capsys.readouterr().err)
+            assert part in messages[-1]
+    enough = {"vargrad_weight": 1.0, "anchor_samples": 80}
+    assert main(["train", *world.flags(tmp_path / "out", **enough), "--dry-run"]) == 0
+
+
+def test_a_dry_run_reads_the_rows_that_choose(world: World, tmp_path: Path, capsys: Captured) -> None:
+    flags = world.flags(tmp_path / "out", keep="best", selection=tmp_path / "none.jsonl")
+    assert main(["train", *flags, "--dry-run"]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------ a checkpoint of the other schedule
+@pytest.mark.parametrize("kind", ["sequential", "parallel"])
+def test_a_checkpoint_is_resumed_under_its_schedule(world: World, tmp_path: Path, kind: str) -> None:
+    other = {"sequential": "parallel", "parallel": "sequential"}[kind]
+    common: dict[str, Any] = {"anchor": "start", "save_strategy": "steps", "save_steps": 3}
+    make(world, tmp_path, schedule=kind, **common).train()
+    checkpoint = tmp_path / "checkpoint-3"
+    assert (checkpoint / PENDING_FILE).exists() == (kind == "parallel")
+    with pytest.raises(RuntimeFailure, match="another schedule"):
+        make(world, tmp_path, schedule=other, **common).train(resume_from_checkpoint=str(checkpoint))
