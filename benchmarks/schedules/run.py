@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from safetensors.torch import load_file
@@ -105,14 +105,14 @@ def overlap(a: tuple[float, float], b: tuple[float, float]) -> bool:
 
 
 def summary(rows: list[dict[str, Any]], prompts: int) -> dict[str, Any]:
-    """Means over seeds of each system, pooled intervals, and whether the schedules agree at the end and round by round."""
+    """Medians of seconds and means of rates over seeds of each system, pooled intervals, and whether the schedules agree at the end and round by round."""
     found: dict[str, Any] = {}
     for name in SYSTEMS:
         own = [row for row in rows if row["system"] == name]
         if not own:
             continue
         entry = {
-            key: mean(row[key] for row in own)
+            key: median(row[key] for row in own)
             for key in ("wall_seconds", "training_seconds", "processor_seconds", "waiting_seconds")
         }
         entry["per_seed_training_seconds"] = [row["training_seconds"] for row in own]
@@ -158,7 +158,7 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# Schedules",
         "",
-        f"The demo's language, {result['steps']} steps in 16 rounds, seeds {', '.join(map(str, result['seeds']))}; bound 5%. Seconds are means over",
+        f"The demo's language, {result['steps']} steps in 16 rounds, seeds {', '.join(map(str, result['seeds']))}; bound 5%. Seconds are medians over",
         "the seeds: of the whole command, of training in it, of all processors, and of training that waited for lanes.",
         f"Violation on {result['prompts']} held-out prompts a seed with a 95% interval of all seeds together.",
         "",
@@ -186,6 +186,7 @@ def page(result: dict[str, Any]) -> str:
     named = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
     lines += [
         "",
+        *([result["note"], ""] if result.get("note") else []),
         f"Made by `{result['command']}` in {result['seconds']:.0f} s: {named}, {result['cores']} cores.",
         "",
     ]
