@@ -34,6 +34,7 @@ from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe
 from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import write_seen
@@ -246,6 +247,7 @@ def _load(
         folder=folder,
         files=policy.files,
         allow_path=settings.allow_path,
+        judge=config.judge,
     )
     tokenizer = load_tokenizer(settings.model)
     if tokenizer.eos_token_id is None:
@@ -275,7 +277,10 @@ def serve_lanes(
         with one_at_a_time:
             parts = _load(policy, settings, config, folder, scorers)
             split, _ = parts.rows.split(policy.ir, parts.tokenizer, config)
-            pool = ScoringPool(policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout)
+            pool = ScoringPool(
+                policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout,
+                cache=open_cache(config.score_cache), seed=config.seed,
+            )  # fmt: skip
             engine, _ = ConstraintEngine.prepare(
                 policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=config.max_steps,
                 seed=config.seed, heldout=split.heldout, scores_corpus=False,

@@ -11,9 +11,11 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allow_path,
     add_chat,
+    add_judge,
     add_scorer,
     add_scorer_timeout,
     compile_argument,
+    judge_of,
     policy_folder,
 )
 
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
+    add_judge(parser)
     add_allow_path(parser)
     add_chat(parser)
     add_locked_argument(parser)
@@ -92,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, chat=args.chat,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache,
+        judge=judge_of(args), allow_path=args.allow_path, chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)

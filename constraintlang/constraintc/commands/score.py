@@ -9,9 +9,11 @@ from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allow_path,
+    add_judge,
     add_scorer,
     add_scorer_timeout,
     compile_argument,
+    judge_of,
     policy_folder,
 )
 
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=4096, metavar="N", help="rows scored together (default 4096)"
     )
     add_scorer_timeout(parser)
+    add_judge(parser)
     add_allow_path(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     given = ScoreSettings(
         data=tuple(args.data), scorer=tuple(args.scorer), output=args.output, resume=args.resume,
         overwrite=args.overwrite, batch_size=args.batch_size, scorer_timeout=args.scorer_timeout,
-        allow_path=args.allow_path,
+        score_cache=args.score_cache, judge=judge_of(args), allow_path=args.allow_path,
     )  # fmt: skip
     with shown(args.quiet) as progress:
         found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)
