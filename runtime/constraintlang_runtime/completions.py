@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.cache import open_cache
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.verification import verify
@@ -46,6 +48,8 @@ class CompletionSettings:
     identity_terms: str | None = None
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
+    score_cache: str | None = None
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     allow_path: bool = False
     allow_code: bool = False
     allow_plugins: bool = False
@@ -141,10 +145,12 @@ def evaluate_completions(
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
         allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins,
+        allow_plugins=settings.allow_plugins, judge=settings.judge,
     )  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
-    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    pool = ScoringPool(
+        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
+    )
     second = audit_pool(policy.ir, audit, settings.scorer_timeout)
     policy_ir = expand_strata(policy.ir, source.tags)
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))

@@ -5,6 +5,7 @@ RuntimeFailure              root of everything below; ``exit_code`` is what the 
 ├── DataError               rows, columns or prompts are not what the run needs (2)
 ├── ModelError              a model or tokenizer cannot be loaded or used (2)
 ├── ScorerError             a scorer raised, returned NaN or a value outside its range (4)
+├── ScorerUnavailable       a scorer cannot score a text now: raised by scorers, answered by the pool (4)
 └── TrainingError           the run cannot go on: infeasible policy, diverged loss, broken checkpoint (4)
 """
 
@@ -42,6 +43,20 @@ class ModelError(RuntimeFailure):
 
 class ScorerError(RuntimeFailure):
     """A scorer raised, returned NaN, or a value outside its declared range."""
+
+
+class ScorerUnavailable(RuntimeFailure):
+    """A scorer cannot score what it was given now: the pool asks again, and then counts the score as unavailable.
+
+    ``retry_after``: seconds that the service wants to be left alone. Without ``again`` asking again is of no use.
+    """
+
+    def __init__(
+        self, message: str, *, help: str | None = None, retry_after: float | None = None, again: bool = True
+    ) -> None:
+        super().__init__(message, help=help)
+        self.retry_after = retry_after
+        self.again = again
 
 
 class TrainingError(RuntimeFailure):

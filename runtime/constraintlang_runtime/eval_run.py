@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.cache import open_cache
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
@@ -47,6 +49,8 @@ class EvalSettings:
     batch_size: int = 256
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
+    score_cache: str | None = None
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     allow_path: bool = False
     sequential: bool = False
     max_prompts: int | None = None
@@ -84,7 +88,7 @@ def evaluate_run(
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
         allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins,
+        allow_plugins=settings.allow_plugins, judge=settings.judge,
     )  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)
@@ -106,7 +110,9 @@ def evaluate_run(
         name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
         for name, part in raw_rows.items()
     }
-    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    pool = ScoringPool(
+        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
+    )
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,

@@ -19,6 +19,8 @@ from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.cache import open_cache
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, ConstraintSettings, check_timeout
 
@@ -40,6 +42,8 @@ class GenerateSettings:
     temperature: float = 1.0
     top_p: float = 1.0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
+    score_cache: str | None = None
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     allow_path: bool = False
     allow_code: bool = False
     allow_plugins: bool = False
@@ -83,10 +87,15 @@ def generate(
         scorers = bind_scorers(
             policy.ir, named, folder=folder, files=policy.files,
             allow_path=settings.allow_path, allow_code=settings.allow_code,
-            allow_plugins=settings.allow_plugins,
+            allow_plugins=settings.allow_plugins, judge=settings.judge,
         )  # fmt: skip
         own = Policy(policy, scorers, folder=folder, rebound=named)
-        own.pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+        own.pool = ScoringPool(
+            policy.ir.attributes,
+            scorers,
+            timeout=settings.scorer_timeout,
+            cache=open_cache(settings.score_cache),
+        )
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     prompts = prompt_rows(

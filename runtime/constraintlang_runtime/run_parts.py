@@ -67,6 +67,7 @@ def load_parts(
         allow_path=settings.allow_path,
         allow_code=settings.allow_code,
         allow_plugins=settings.allow_plugins,
+        judge=config.judge,
     )
     tokenizer = load_tokenizer(settings.model)
     if tokenizer.eos_token_id is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("constraint", "plain", "filtering"),
@@ -275,6 +276,24 @@ class ConstraintSettings:
     scorer_timeout: float | None = field(
         default=DEFAULT_TIMEOUT, metadata={"help": "seconds that a scorer may take for a batch of texts"}
     )
+    score_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder in which scores are kept for other runs, or off; by default those of judges alone, in the "
+            "user's folder for caches"
+        },
+    )
+    judge_url: str | None = field(
+        default=None,
+        metadata={"help": "address of the server of a judge; its key is in CONSTRAINTLANG_JUDGE_KEY"},
+    )
+    judge_model: str | None = field(default=None, metadata={"help": "name of the judge on that server"})
+    judge_rate: float | None = field(
+        default=None, metadata={"help": "requests to the judge in a second; as many as eight at once give"}
+    )
+    judge_timeout: float = field(
+        default=60.0, metadata={"help": "seconds that a reply of the judge may take"}
+    )
     lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter; 0 trains all weights"})
     lora_alpha: float | None = field(
         default=None, metadata={"help": "its scale; twice the rank when not given"}
@@ -313,6 +332,7 @@ class ConstraintSettings:
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:
             raise ConfigError(f"set_point_share: got {self.set_point_share}, expected a number in (0, 1)")
         check_timeout(self.scorer_timeout)
+        self.judge  # noqa: B018
         if (self.sampler == "vllm") != (self.sampler_url is not None):
             raise ConfigError(
                 f"sampler: got {self.sampler!r} with sampler_url {self.sampler_url!r}",
@@ -368,6 +388,11 @@ class ConstraintSettings:
     def delay(self) -> int:
         """Rounds from a measurement to its use, beyond those of the sequential schedule."""
         return self.staleness if self.schedule == "parallel" else 0
+
+    @property
+    def judge(self) -> JudgeSettings:
+        """Where the judge is served that measures attributes of the policy."""
+        return JudgeSettings(self.judge_url, self.judge_model, self.judge_rate, self.judge_timeout)
 
     @property
     def law(self) -> SamplingLaw:

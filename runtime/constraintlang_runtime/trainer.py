@@ -29,6 +29,7 @@ from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.schedule.parallel import PENDING_FILE, ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
+from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import prompt_hashes
@@ -95,7 +96,10 @@ class ConstraintTrainer(StagedTrainer):
         parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
         rows = parts.rows
         self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
-        pool = ScoringPool(policy.ir.attributes, scorers, timeout=args.scorer_timeout)
+        pool = ScoringPool(
+            policy.ir.attributes, scorers, timeout=args.scorer_timeout, cache=open_cache(args.score_cache),
+            seed=args.seed,
+        )  # fmt: skip
         self.engine, row_groups = ConstraintEngine.prepare(
             policy, rows, parts.prompts, args, pool, processing_class,
             max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,

@@ -12,10 +12,12 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allowances,
     add_chat,
+    add_judge,
     add_scorer,
     add_scorer_timeout,
     allowances,
     compile_argument,
+    judge_of,
     policy_folder,
 )
 
@@ -116,6 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
+    add_judge(parser)
     add_allowances(parser)
     add_chat(parser)
     add_locked_argument(parser)
@@ -210,7 +213,8 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, **allowances(args), audit=tuple(args.audit),
+        seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args),
+         **allowances(args), audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
         max_prompts=args.max_prompts, chat=args.chat,
     )  # fmt: skip
@@ -225,7 +229,8 @@ def _of_completions(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluat
     given = CompletionSettings(
         completions=tuple(args.completions), base_completions=tuple(args.base_completions),
         scorer=tuple(args.scorer), audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, **allowances(args),
+        seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args),
+         **allowances(args),
     )  # fmt: skip
     with shown(args.quiet) as progress:
         return evaluate_completions(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -11,10 +11,12 @@ from constraintc.output import print_error, print_message
 from constraintc.sources import (
     add_allowances,
     add_chat,
+    add_judge,
     add_scorer,
     add_scorer_timeout,
     allowances,
     compile_argument,
+    judge_of,
     policy_folder,
 )
 
@@ -96,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_scorer_timeout(parser)
+    add_judge(parser)
     add_allowances(parser)
     add_chat(parser)
     parser.add_argument(
@@ -125,8 +128,8 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
         scorer=tuple(args.scorer), decoding=decoding, guide=args.guide, guide_rounds=args.guide_rounds,
         guide_settings=parse_flags(args.extra), max_new_tokens=args.max_new_tokens, temperature=args.temperature,
-        top_p=args.top_p, scorer_timeout=args.scorer_timeout, chat=args.chat,
-        **allowances(args),
+        top_p=args.top_p, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache,
+        judge=judge_of(args), **allowances(args), chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown() as progress:
         found = generate(

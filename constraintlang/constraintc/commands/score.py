@@ -9,10 +9,12 @@ from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import (
     add_allowances,
+    add_judge,
     add_scorer,
     add_scorer_timeout,
     allowances,
     compile_argument,
+    judge_of,
     policy_folder,
 )
 
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=4096, metavar="N", help="rows scored together (default 4096)"
     )
     add_scorer_timeout(parser)
+    add_judge(parser)
     add_allowances(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     given = ScoreSettings(
         data=tuple(args.data), scorer=tuple(args.scorer), output=args.output, resume=args.resume,
         overwrite=args.overwrite, batch_size=args.batch_size, scorer_timeout=args.scorer_timeout,
-        **allowances(args),
+        score_cache=args.score_cache, judge=judge_of(args), **allowances(args),
     )  # fmt: skip
     with shown(args.quiet) as progress:
         found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -104,7 +104,7 @@ class Policy:
 
     @classmethod
     def _bound(
-        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **allowed: bool
+        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **allowed: Any
     ) -> Policy:
         named = parse_scorer_options([f"{name}={s}" for name, s in scorers.items() if isinstance(s, str)])
         ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}

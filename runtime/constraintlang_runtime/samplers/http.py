@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from constraintlang_runtime.errors import ConfigError, TrainingError
+from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.http_json import BUSY, exchange, first_line, parsed, require_address, shown
 
 KEY_VARIABLE = "VLLM_API_KEY"
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
-BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -26,19 +24,10 @@ class Server:
     timeout: float
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ConfigError(
-                f"sampler_url: got {self._shown()!r}, expected an address such as http://localhost:8000"
-            )
-        if parts.username is not None or parts.password is not None:
-            raise ConfigError(
-                "sampler_url: it holds a name or a password",
-                help=f"put the key into the variable {KEY_VARIABLE}",
-            )
+        require_address(self.url, "sampler_url", KEY_VARIABLE)
 
     def _shown(self) -> str:
-        return self.url.rpartition("@")[2]
+        return shown(self.url)
 
     def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON (or text) that the server replies: to a GET, or to a POST when there is a body.
@@ -50,8 +39,8 @@ class Server:
             try:
                 status, text = self._once(path, body)
                 if status < 300:
-                    return _parsed(text)
-                cause = f"status {status}: {_first_line(text)}"
+                    return parsed(text)  # vLLM confirms the loading of an adapter in plain text
+                cause = f"status {status}: {first_line(text)}"
                 if status not in BUSY:
                     raise TrainingError(
                         f"the sampling server {self._shown()}{path} refuses: {cause}", help=_advice(status)
@@ -68,43 +57,8 @@ class Server:
         )
 
     def _once(self, path: str, body: dict[str, Any] | None) -> tuple[int, str]:
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        assert parts.hostname is not None
-        connection = kind(parts.hostname, parts.port, timeout=self.timeout)
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(KEY_VARIABLE)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        try:
-            connection.request(
-                "GET" if body is None else "POST",
-                parts.path.rstrip("/") + path,
-                None if body is None else json.dumps(body).encode(),
-                headers,
-            )
-            reply = connection.getresponse()
-            return reply.status, reply.read().decode("utf-8", "replace")
-        finally:
-            connection.close()
-
-
-def _parsed(text: str) -> Any:
-    """JSON where it is one; vLLM confirms the loading of an adapter in plain text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _first_line(text: str) -> str:
-    """The message of an error, wherever the server puts it."""
-    found = _parsed(text)
-    if isinstance(found, dict):
-        inner = found.get("error", found)
-        found = inner.get("message", inner) if isinstance(inner, dict) else inner
-    lines = str(found).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
+        reply = exchange(self.url, path, body, timeout=self.timeout, key=os.environ.get(KEY_VARIABLE))
+        return reply.status, reply.text
 
 
 def _advice(status: int) -> str:

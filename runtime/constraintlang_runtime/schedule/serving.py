@@ -15,6 +15,7 @@ from constraintlang_runtime.run_parts import load_parts
 from constraintlang_runtime.run_settings import RunSettings
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
+from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 
@@ -37,7 +38,10 @@ def serve_lanes(
         with one_at_a_time:
             parts = load_parts(policy, settings, config, folder, scorers)
             split, _ = parts.rows.split(policy.ir, parts.tokenizer, config)
-            pool = ScoringPool(policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout)
+            pool = ScoringPool(
+                policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout,
+                cache=open_cache(config.score_cache), seed=config.seed,
+            )  # fmt: skip
             engine, _ = ConstraintEngine.prepare(
                 policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=config.max_steps,
                 seed=config.seed, heldout=split.heldout, scores_corpus=False,

@@ -21,6 +21,8 @@ from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FI
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.cache import open_cache
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.verdicts import Verdict
@@ -39,6 +41,8 @@ class ScoreSettings:
     overwrite: bool = False
     batch_size: int = BATCH
     scorer_timeout: float | None = DEFAULT_TIMEOUT
+    score_cache: str | None = None
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     allow_path: bool = False
     allow_code: bool = False
     allow_plugins: bool = False
@@ -85,9 +89,11 @@ def score_run(
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
         allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins,
+        allow_plugins=settings.allow_plugins, judge=settings.judge,
     )  # fmt: skip
-    pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    pool = ScoringPool(
+        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
+    )
     with _workplace(settings) as place:
         audit = Audit(
             policy, pool, place, _fingerprint(policy, settings), records=settings.output is not None

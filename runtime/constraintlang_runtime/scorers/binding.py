@@ -14,6 +14,7 @@ from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.builders import Place, builder_of, policy_file
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.lexicon import lexicon_scorer, read_lexicon
 from constraintlang_runtime.scorers.protocol import Scorer
 
@@ -42,13 +43,14 @@ def bind_scorers(
     allow_path: bool = False,
     allow_code: bool = False,
     allow_plugins: bool = False,
+    judge: JudgeSettings | None = None,
 ) -> dict[str, Scorer]:
     """One scorer per attribute of the policy, and one per attribute that is read on the base model, ``a@base``.
 
     A ready callable wins over an option, an option over the backend written in the policy. ``files`` are the word
     lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
     it names must lie below it unless ``allow_path``. ``allow_code`` lets the backend `code_tests` run what a model
-    wrote, ``allow_plugins`` lets `python` import what the policy names.
+    wrote, ``allow_plugins`` lets `python` import what the policy names, ``judge`` is where a judge is served.
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
@@ -72,7 +74,14 @@ def bind_scorers(
         or _build(
             attribute,
             options.get(attribute.name),
-            Place(folder, files.get(attribute.name), allow_path, allow_code, allow_plugins),
+            Place(
+                folder,
+                files.get(attribute.name),
+                allow_path,
+                allow_code,
+                allow_plugins,
+                judge or JudgeSettings(),
+            ),
         )
         for attribute in wanted
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from constraintlang_compiler.data_files import data_path
 from constraintlang_compiler.ir import AttributeRecord, Backend
 from constraintlang_policies.library import PREFIX
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.protocol import Scorer
 
 _HERE = "constraintlang_runtime.scorers"
@@ -51,6 +52,7 @@ class Place:
     allow_path: bool
     allow_code: bool = False
     allow_plugins: bool = False
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
 
     def named_file(self, name: str) -> Path:
         """The file that a backend names."""

@@ -1,4 +1,4 @@
-"""Calls scorers on many texts: each distinct text once, in order of length, with checked results.
+"""Calls scorers on many texts: each distinct text once, in order of length, on its scorer's terms, results checked.
 
 Word lists, patterns and lengths cost less than remembering their scores: they are not remembered, and read each text
 in one pass for all of them.
@@ -6,22 +6,30 @@ in one pass for all of them.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 
 from constraintlang_compiler.ir import AttributeRecord
-from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.errors import ScorerError, ScorerUnavailable
+from constraintlang_runtime.scorers.cache import ScoreCache, score_key
+from constraintlang_runtime.scorers.calling import Caller
 from constraintlang_runtime.scorers.deadline import Exited, TooSlow, call_within
 from constraintlang_runtime.scorers.fused import FusedScorers, is_quick
-from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.scorers.protocol import Scorer, terms_of
 
+Scores = list[float | None]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an error
+
+logger = logging.getLogger(__name__)
 
 
 class ScoringPool:
@@ -30,7 +38,10 @@ class ScoringPool:
     A scorer that raises, exits, returns NaN, a value outside the attribute's declared range, or a list of another
     length ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN. So does one that
     takes longer than ``timeout`` seconds for a batch; without a time-out a scorer may take as long as it likes, and is
-    called in the caller's thread.
+    called in the caller's thread. A call that raises ScorerUnavailable is made again on the scorer's ``Terms``; when
+    that is of no use either, its scores are unavailable, counted in ``unavailable``, and a warning says why.
+
+    ``cache`` keeps the scores of the scorers that it takes beyond the run; each is written before the next call.
     """
 
     def __init__(
@@ -41,6 +52,8 @@ class ScoringPool:
         batch_size: int = 256,
         max_remembered: int = 1_000_000,
         timeout: float | None = None,
+        cache: ScoreCache | None = None,
+        seed: int = 0,
     ) -> None:
         self._attributes = {attribute.name: attribute for attribute in attributes}
         for name in scorers:
@@ -53,7 +66,10 @@ class ScoringPool:
         self._fused: dict[tuple[str, ...], FusedScorers] = {}
         self._memory: dict[tuple[str, str, str], float | None] = {}
         self._one_at_a_time = threading.Lock()  # lanes share scorers and what is remembered
-        self.calls = 0
+        self._cache = cache
+        self._terms = {name: terms_of(scorer) for name, scorer in scorers.items()}
+        self._callers = {name: Caller[Scores](terms, seed=seed) for name, terms in self._terms.items()}
+        self.unavailable: Counter[str] = Counter()
 
     @property
     def names(self) -> list[str]:
@@ -91,13 +107,17 @@ class ScoringPool:
         slow = [name for name in wanted if name not in quick]
         missing = {name: self._missing(name, prompts, completions) for name in slow}
         total, done = sum(len(indexes) for indexes in missing.values()), 0
+
+        def tick(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None and count:
+                progress(done, total)
+
         for name, indexes in missing.items():
-            for start in range(0, len(indexes), self._batch_size):
-                part = indexes[start : start + self._batch_size]
-                self._call(name, part, prompts, completions, columns or {})
-                done += len(part)
-                if progress is not None:
-                    progress(done, total)
+            rest = self._without_kept(name, indexes, prompts, completions)
+            tick(len(indexes) - len(rest))
+            self._fill(name, rest, prompts, completions, columns or {}, tick)
         return {
             name: quick[name] if name in quick else self._remembered(name, prompts, completions)
             for name in wanted
@@ -137,6 +157,59 @@ class ScoringPool:
                 first.setdefault(key, index)
         return sorted(first.values(), key=lambda index: (len(completions[index]), index))
 
+    def _without_kept(
+        self, name: str, indexes: Sequence[int], prompts: Sequence[str], completions: Sequence[str]
+    ) -> Sequence[int]:
+        """Those of the indexes whose scores are not on disk; the others are remembered from there."""
+        identity = self._kept_as(name)
+        if self._cache is None or identity is None:
+            return indexes
+        keys = {index: score_key(identity, prompts[index], completions[index]) for index in indexes}
+        kept = self._cache.get(list(keys.values()))
+        for index, key in keys.items():
+            if key in kept:
+                text = completions[index]
+                self._memory[name, prompts[index], text] = self._checked(name, text, kept[key])
+        return [index for index in indexes if keys[index] not in kept]
+
+    def _kept_as(self, name: str) -> str | None:
+        terms = self._terms[name]
+        return terms.identity if self._cache is not None and self._cache.takes(terms) else None
+
+    def _fill(
+        self,
+        name: str,
+        indexes: Sequence[int],
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        tick: Callable[[int], None],
+    ) -> None:
+        """Remember the scores of the texts, or that they are unavailable."""
+        size = self._terms[name].batch_size or self._batch_size
+        parts = [indexes[start : start + size] for start in range(0, len(indexes), size)]
+        missed: list[int] = []
+        reasons: list[ScorerUnavailable] = []
+
+        def done(number: int, result: Scores | ScorerUnavailable) -> None:
+            part = parts[number]
+            if isinstance(result, ScorerUnavailable):
+                missed.extend(part)
+                reasons.append(result)
+                result = [None] * len(part)
+            for index, value in zip(part, result, strict=True):
+                self._memory[name, prompts[index], completions[index]] = value
+            tick(len(part))
+
+        calls = [partial(self._call, name, part, prompts, completions, columns) for part in parts]
+        self._callers[name].run(calls, done)
+        if missed:
+            self.unavailable[name] += len(missed)
+            logger.warning(
+                "scorer %s: %s of %s texts have no score: %s", name, f"{len(missed):,}", f"{len(indexes):,}",
+                reasons[-1].message,
+            )  # fmt: skip
+
     def _call(
         self,
         name: str,
@@ -144,14 +217,14 @@ class ScoringPool:
         prompts: Sequence[str],
         completions: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
-    ) -> None:
+    ) -> Scores:
+        """Checked scores of one call, kept on disk; from a thread of its own where the terms say so."""
         chosen_prompts = [prompts[i] for i in indexes]
         chosen = [completions[i] for i in indexes]
         picked = {key: [values[i] for i in indexes] for key, values in columns.items()}
-        self.calls += 1
         try:
             results = call_within(
-                self._timeout,
+                None if self._terms[name].is_bounded else self._timeout,
                 lambda: list(self._scorers[name](prompts=chosen_prompts, completions=chosen, **picked)),
             )
         except TooSlow:
@@ -165,6 +238,10 @@ class ScoringPool:
                 f"scorer {name}: tried to end the process with sys.exit({error})",
                 help="raise an exception instead, or return None where a score is unavailable",
             ) from error
+        except ScorerUnavailable:
+            raise
+        except ScorerError as error:
+            raise ScorerError(f"scorer {name}: {error.message}", help=error.help) from error
         except Exception as error:
             raise ScorerError(
                 f"scorer {name}: raised {type(error).__name__}: {error}",
@@ -175,8 +252,18 @@ class ScoringPool:
                 f"scorer {name}: returned {len(results)} scores for {len(chosen)} texts",
                 help="return one float or None per completion, in order",
             )
-        for prompt, text, value in zip(chosen_prompts, chosen, results, strict=True):
-            self._memory[name, prompt, text] = self._checked(name, text, value)
+        checked = [self._checked(name, text, value) for text, value in zip(chosen, results, strict=True)]
+        identity = self._kept_as(name)
+        if self._cache is not None and identity is not None:
+            texts = zip(chosen_prompts, chosen, checked, strict=True)
+            self._cache.put(
+                {
+                    score_key(identity, prompt, text): value
+                    for prompt, text, value in texts
+                    if value is not None
+                }
+            )
+        return checked
 
     def _checked(self, name: str, text: str, value: Any) -> float | None:
         if value is None:
