@@ -168,3 +168,29 @@ def test_a_checkpoint_is_resumed_under_its_schedule(world: World, tmp_path: Path
     assert (checkpoint / PENDING_FILE).exists() == (kind == "parallel")
     with pytest.raises(RuntimeFailure, match="another schedule"):
         make(world, tmp_path, schedule=other, **common).train(resume_from_checkpoint=str(checkpoint))
+
+
+# ------------------------------------------------------------ what is written and what is read
+def test_train_takes_the_configuration_that_init_writes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    flags = [
+        "--config",
+        "run.yaml",
+        "--model",
+        str(world.model),
+        "--data",
+        str(world.data),
+        "--max_length",
+        "64",
+    ]
+    assert main(["train", "my.policy", *flags, "--dry-run"]) == 0, capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_switch_needs_no_value(world: World, tmp_path: Path) -> None:
+    flags = world.flags(tmp_path / "out", anchor="start")
+    assert main(["train", *flags, "--packing", "--dry-run"]) == 0
+    assert main(["train", "--packing", "false", *flags, "--dry-run"]) == 0

@@ -48,7 +48,7 @@ rare:  P(words > 120) <= 10%
 
 RUN = """\
 # The run configuration of `constraintc train`; every key is also a flag, with the same name.
-output_dir: runs/first
+output: runs/first
 seed: 0
 max_steps: 1000
 learning_rate: 1.0e-4

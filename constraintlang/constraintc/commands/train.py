@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import fields
+from typing import Any
 
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
@@ -81,9 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {value})")
     for field in fields(ConstraintSettings):
         default = "by rule" if field.default is None else field.default
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
         listed.add_argument(
             f"--{field.name}",
             metavar="VALUE",
+            **switch,
             help=f"{field.metadata['help']} (default {default})".replace("%", "%%"),
         )
 
