@@ -46,7 +46,7 @@ from constraintlang_runtime.rounds import Measurement  # noqa: E402
 from constraintlang_runtime.versions import versions  # noqa: E402
 
 ANCHORS = ("start", "tuned", "previous", "current")
-DIVERGENCES = ("reverse", "forward", "js")
+DIVERGENCES = ("reverse", "forward", "js", "alpha")
 START_RATE = 0.3
 COVERED = 2  # prompts that have training rows
 POLICY = """edition 1
