@@ -95,7 +95,7 @@ def test_repetition_counts_as_sets_of_tuples_do() -> None:
 
 # ------------------------------------------------------------------------------------------ readability
 TEXT = "The cat sat on the mat. It was an unbelievable animal."
-# 10 words, 2 sentences, 42 letters; syllables by pyphen: all words 1 but un-be-liev-able 4 and an-i-mal 3
+# 11 words, 2 sentences, 42 letters; syllables by pyphen: all words 1 but un-be-liev-able 4 and an-i-mal 3
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ TEXT = "The cat sat on the mat. It was an unbelievable animal."
         ("flesch_kincaid_grade", 0.39 * 5.5 + 11.8 * 16 / 11 - 15.59),
         ("gunning_fog", 0.4 * (5.5 + 100 * 2 / 11)),
         ("smog_index", 1.043 * math.sqrt(30 * 2 / 2) + 3.1291),
-        ("coleman_liau_index", 5.88 * 43 / 11 - 29.6 * 2 / 11 - 15.8),
-        ("automated_readability_index", 4.71 * 43 / 11 + 0.5 * 5.5 - 21.43),
+        ("coleman_liau_index", 5.88 * 42 / 11 - 29.6 * 2 / 11 - 15.8),
+        ("automated_readability_index", 4.71 * 42 / 11 + 0.5 * 5.5 - 21.43),
     ],
 )
 def test_readability(formula: str, expected: float) -> None:
@@ -278,7 +278,7 @@ LEAVES = {
     "opens a socket": "import socket\ndef double(x):\n    socket.socket()\n    return 2 * x",
     "asks a name": "import socket\ndef double(x):\n    socket.getaddrinfo('localhost', 1)\n    return 2 * x",
     "removes": "import os\ndef double(x):\n    os.remove('KEPT')\n    return 2 * x",
-    "reads the environment": "import os\nassert os.environ\ndef double(x): return 2 * x",
+    "reads the environment": "import os\nassert os.environ['SECRET']\ndef double(x): return 2 * x",
     "prints the verdict": "def double(x): print('test_small')",
 }
 
