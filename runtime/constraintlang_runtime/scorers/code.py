@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.fences import code_of
 from constraintlang_runtime.scorers.json_text import is_json
-from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.limits import MAX_CHARACTERS, MAX_TOML
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -44,20 +44,22 @@ PARSERS: dict[str, Callable[[str], bool]] = {"python": is_python, "json": is_jso
 class CodeScorer:
     """1 when the code parses, else 0; the code is the first fenced block when there is one, else the whole text.
 
-    An empty text is a Python and a TOML program, and no JSON. None above ``MAX_CHARACTERS``.
+    An empty text is a Python and a TOML program, and no JSON. None above ``MAX_CHARACTERS``,
+    for TOML above ``MAX_TOML``.
     """
 
     def __init__(self, language: str) -> None:
         if language not in PARSERS:
             raise ConfigError(f"code: got {language!r}, expected one of {', '.join(PARSERS)}")
         self._parses = PARSERS[language]
+        self._longest = MAX_TOML if language == "toml" else MAX_CHARACTERS
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
         return [
-            None if len(text) > MAX_CHARACTERS else float(self._parses(code_of(text))) for text in completions
+            None if len(text) > self._longest else float(self._parses(code_of(text))) for text in completions
         ]
 
 

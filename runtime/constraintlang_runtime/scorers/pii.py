@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.extras import library
-from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.limits import MAX_PII
 from constraintlang_runtime.scorers.regex import utf8
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from constraintlang_runtime.scorers.builders import Place
 
 ANY = "any"
+PART = 2000
 SURE = 0.4  # Presidio's own example threshold; below it are patterns such as "nine digits"
 
 
@@ -26,8 +27,11 @@ class PiiScorer:
     A kind is an entity of Presidio's pattern recognizers (patterns, checksums and phone-number rules, no named-entity
     model, so no names of persons). A named kind counts whatever its patterns find, however weak: nine digits are a
     US_SSN. ``"any"`` is every recognizer that Presidio turns on for English, of matches with a confidence of 0.4 or
-    more; these include URLs and dates. Overlapping matches are one place. None above ``MAX_CHARACTERS``. No spaCy model is
-    loaded and nothing is fetched: e-mail addresses are checked against the suffix list that comes with tldextract.
+    more; these include URLs and dates. Overlapping matches are one place. A text of more than 2000
+    characters is searched in parts that end at a line or at white space where there is some. None above ``MAX_PII``.
+
+    No spaCy model is loaded and nothing is fetched: e-mail addresses are checked against the suffix list that comes
+    with tldextract.
     """
 
     def __init__(self, entity: str, *, flag: bool) -> None:
@@ -45,24 +49,37 @@ class PiiScorer:
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
-        return [None if len(text) > MAX_CHARACTERS else self.score(text) for text in completions]
+        return [None if len(text) > MAX_PII else self.score(text) for text in completions]
 
     def score(self, text: str) -> float:
         """The score of one text."""
-        text = utf8(text)
+        places = sum(self._places(part) for part in parts_of(utf8(text)))
+        return float(min(places, 1) if self._flag else places)
+
+    def _places(self, text: str) -> int:
         spans = [
             (found.start, found.end)
             for recognizer in self._recognizers
             for found in recognizer.analyze(text, recognizer.supported_entities, None) or ()
             if found.score > 0 and found.score >= self._least
         ]
-        places = _merged(spans)
-        return float(min(places, 1) if self._flag else places)
+        return _merged(spans)
 
 
 def build(attribute: AttributeRecord, backend: Backend, place: Place) -> PiiScorer:
     """The scorer of `pii("ENTITY")`."""
     return PiiScorer(backend.arguments[0], flag=attribute.type == "flag")
+
+
+def parts_of(text: str) -> Iterator[str]:
+    """The text in parts of at most PART characters: some patterns are quadratic."""
+    start = 0
+    while len(text) - start > PART:
+        end = text.rfind("\n", start + 1, start + PART) + 1 or text.rfind(" ", start + 1, start + PART) + 1
+        end = end or start + PART
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> int:

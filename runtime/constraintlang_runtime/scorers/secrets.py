@@ -49,6 +49,8 @@ class SecretsScorer:
     def found(self, text: str) -> Iterator[str]:
         """The secrets of a text, some of them more than once."""
         for line in text.splitlines():
+            if not line or line.isspace():
+                continue
             for start in range(0, max(1, len(line) - OVERLAP), WINDOW - OVERLAP):
                 part = line[start : start + WINDOW]
                 for detector in self._detectors:
