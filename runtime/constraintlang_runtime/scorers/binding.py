@@ -103,7 +103,7 @@ def bind_audit(
                     f"--scorer: the policy uses no attribute `{name}`; it uses {known}",
                     help="drop the option",
                 )
-            found[name] = _build(policy.attribute(name), option, None, folder, allow_path)
+            found[name] = _build(policy.attribute(name), option, Place(folder, None, allow_path))
     except ConfigError as error:
         if not error.message.startswith("--scorer"):
             raise
