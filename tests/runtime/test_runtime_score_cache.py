@@ -76,13 +76,13 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     cache.put(dict.fromkeys(KEYS[:50], 0.5))
     cache.put(dict.fromkeys(KEYS[50:90], 0.5))
     assert len(cache.get(KEYS[:50])) == 50  # used again
-    for key in KEYS[90:150]:
+    for key in KEYS[90:130]:
         cache.put({key: 0.5})
     found = cache.get(KEYS)
     assert len(found) <= 105
-    assert set(KEYS[:45]) <= set(found)
-    assert not set(KEYS[50:60]) & set(found)
-    assert set(KEYS[140:150]) <= set(found)
+    assert set(KEYS[:50]) <= set(found)
+    assert len(set(KEYS[50:90]) & set(found)) <= 15
+    assert set(KEYS[90:130]) <= set(found)
 
 
 def test_several_processes_at_once(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
         assert (process.returncode, err) == (0, "")
     cache = ScoreCache(tmp_path)
     for own in ("0", "1", "2", "3", "all"):
-        found = cache.get([score_key("s", own, str(i)) for i in range(60)])
-        assert list(found.values()) == [i / (32 if own == "all" else 64) for i in range(60)]
+        expected = {score_key("s", own, str(i)): i / (32 if own == "all" else 64) for i in range(60)}
+        assert cache.get(list(expected)) == expected
 
 
 def test_a_process_that_was_forked_opens_the_file_for_itself(
@@ -158,7 +158,7 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     cache.put({KEYS[0]: 0.5})
     assert cache._connection is not None
     cache._connection.execute("PRAGMA max_page_count = 8")
-    scorer = Counting(Terms(identity="s"))
+    scorer = Counting(Terms(identity="t"))
     texts = [str(i) for i in range(2000)]
     with caplog.at_level(logging.WARNING):
         assert pool(scorer, cache).score(["p"] * 2000, texts)["tone"].tolist() == [len(t) / 10 for t in texts]
@@ -289,7 +289,8 @@ def test_pauses_grow_and_follow_from_the_seed(pauses: list[float]) -> None:
 
 
 def test_what_is_asked_for_is_kept_within_bounds(pauses: list[float]) -> None:
-    pool(Shaky(1, Terms(), retry_after=7.0), None).score(["p"], [])
+    pool(Shaky(1, Terms(), retry_after=0.01), None).score(["p"], ["a"])
+    assert pauses == [0.01]
     for asked, pause in ((0.001, 0.001), (1e9, 30.0), (-1.0, 0.0)):
         pauses.clear()
         calling.Caller[int](Terms())._pause(1, asked)
