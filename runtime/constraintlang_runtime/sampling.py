@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,14 +15,9 @@ from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.seeds import derived_seed as derived_seed
 
 Progress = Callable[[int, int], None]
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, the same on every machine."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextlib.contextmanager

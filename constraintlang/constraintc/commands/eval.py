@@ -40,6 +40,7 @@ EPILOG = """examples:
       --scorer toxicity=unitary/toxic-bert#toxic --output runs/first-eval
   constraintc eval my.policy --model runs/first --prompts p.jsonl --rows wiki=wiki.jsonl --base gpt2
   constraintc eval my.policy --model runs/first --prompts p.jsonl --sequential --junit verdict.xml
+  constraintc eval my.policy --endpoint http://localhost:8000 --prompts chat=held_out.jsonl --chat --output runs/served
   constraintc eval my.policy --completions replies.jsonl --human labels.csv --audit toxicity=other/model#toxic
 
 exit codes: 0 no clause is violated; 1 violated (under --require-holds also inconclusive, or with a warning);
@@ -56,6 +57,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="held-out prompts; may be repeated",
+    )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="server of the model to judge, OpenAI-compatible, in place of --model",
+    )
+    parser.add_argument("--endpoint_model", metavar="NAME", help="its name there (default: the only one)")
+    parser.add_argument(
+        "--endpoint_rate", type=float, metavar="N", help="requests to it in a second (default: no limit)"
+    )
+    parser.add_argument(
+        "--endpoint_timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for a reply of it (default 120)",
     )
     parser.add_argument(
         "--completions", metavar="[DOMAIN=]FILE", action="append", default=[],
@@ -138,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_runtime.verdicts import exit_code
 
     _check_together(args)
-    found = _of_completions(args, policy) if args.completions else _of_model(args, policy)
+    found = _of_model(args, policy) if args.model is not None else _of_texts(args, policy)
     for left in found.extra.get("not_judged", ()):
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")
     if found.extra.get("prompts_seen_in_training"):
@@ -180,17 +197,18 @@ def _check_together(args: argparse.Namespace) -> None:
     """Raise ConfigError for flags that contradict each other."""
     from constraintlang_runtime.errors import ConfigError
 
-    if bool(args.completions) == (args.model is not None):
-        raise ConfigError(
-            f"got {'both' if args.completions else 'neither'} --model and --completions",
-            help="give --model with --prompts to sample it here, or --completions with replies made elsewhere",
-        )
-    if args.model is not None and not args.prompts:
-        raise ConfigError("--model needs prompts", help="add --prompts [DOMAIN=]FILE with held-out prompts")
+    _check_sources(args)
     if args.audit_decides and not args.audit:
         raise ConfigError("--audit-decides needs an audit scorer", help="add --audit NAME=PATH[#LABEL]")
     if args.model is not None and args.base_completions:
         raise ConfigError("--base_completions goes with --completions", help="with --model it is --base")
+    here = {
+        "--rows": args.rows != [], "--base": args.base is not None, "--sequential": args.sequential,
+        "--max_prompts": args.max_prompts is not None, "--max_length": args.max_length != 512,
+    }  # fmt: skip
+    local = [flag for flag, given in here.items() if given]
+    if args.endpoint is not None and local:
+        raise ConfigError(f"{', '.join(local)}: needs the model itself, not an endpoint", help="use --model")
     sampled = {
         "--prompts": args.prompts != [], "--rows": args.rows != [], "--base": args.base is not None,
         "--sequential": args.sequential, "--max_prompts": args.max_prompts is not None, "--chat": args.chat,
@@ -222,7 +240,29 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
 
 
-def _of_completions(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
+def _check_sources(args: argparse.Namespace) -> None:
+    """Raise ConfigError unless the flags name one source of completions, and the prompts that it needs."""
+    from constraintlang_runtime.errors import ConfigError
+
+    sources = {"--model": args.model, "--endpoint": args.endpoint, "--completions": args.completions or None}
+    given = [flag for flag, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"got {' and '.join(given) or 'none of --model, --endpoint and --completions'}, expected one of them",
+            help="give --model with --prompts to sample it here, --endpoint with --prompts to sample a served model, "
+            "or --completions with replies made elsewhere",
+        )
+    if not args.completions and not args.prompts:
+        raise ConfigError(
+            f"{given[0]} needs prompts", help="add --prompts [DOMAIN=]FILE with held-out prompts"
+        )
+    if args.endpoint is None and (args.endpoint_model is not None or args.endpoint_rate is not None):
+        raise ConfigError(
+            "--endpoint_model, --endpoint_rate: there is no endpoint", help="add --endpoint URL"
+        )
+
+
+def _of_texts(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
     from constraintc.progress import shown
     from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
 
@@ -232,5 +272,16 @@ def _of_completions(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluat
         seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args),
          **allowances(args),
     )  # fmt: skip
+    if args.endpoint is None:
+        with shown(args.quiet) as progress:
+            return evaluate_completions(policy, given, folder=policy_folder(args.policy), progress=progress)
+    from constraintlang_runtime.endpoint_run import EndpointSettings, evaluate_endpoint
+
+    served = EndpointSettings(
+        endpoint=args.endpoint, endpoint_model=args.endpoint_model, prompts=tuple(args.prompts),
+        endpoint_rate=args.endpoint_rate, endpoint_timeout=args.endpoint_timeout, num_prompts=args.num_prompts,
+        samples=args.samples, max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
+        chat=args.chat, output=args.output,
+    )  # fmt: skip
     with shown(args.quiet) as progress:
-        return evaluate_completions(policy, given, folder=policy_folder(args.policy), progress=progress)
+        return evaluate_endpoint(policy, served, given, folder=policy_folder(args.policy), progress=progress)

@@ -135,21 +135,31 @@ class ScoreCache:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection | None]:
-        """The file in one transaction, begun anew when it is broken; None when there is to be none."""
+        """The file in one transaction; None when it is of no use. Errors of SQLite in the block are dealt with."""
+        connection = None
+        for _ in range(2):  # a broken file is begun anew
+            try:
+                connection = self._open()
+                break
+            except (sqlite3.Error, OSError) as error:
+                self._failed(error)
+        if connection is None:
+            yield None
+            return
         try:
-            connection = self._open()
-            if connection is None:
-                yield None
-                return
             with connection:
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            self._close()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in BROKEN:
-                self._set_aside(error)
-            else:
-                self._is_off = True
-                logger.warning("the score cache `%s` is not used: %s", self.path, error)
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Begin a broken file anew; go on without one for any other reason."""
+        self._close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in BROKEN:
+            self._set_aside(error)
+        else:
+            self._is_off = True
+            logger.warning("the score cache `%s` is not used: %s", self.path, error)
 
     def _open(self) -> sqlite3.Connection | None:
         if self._is_off:

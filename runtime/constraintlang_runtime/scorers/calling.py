@@ -62,7 +62,7 @@ class Caller(Generic[T]):
         """``done(index, result or reason)`` for every call, in the caller's thread, as they end."""
         self._stop.clear()
         self._failed_in_row = 0
-        if self._terms.at_once == 1 or len(calls) == 1:
+        if self._terms.at_once == 1 or len(calls) <= 1:
             for index, call in enumerate(calls):
                 done(index, self._made(call))
             return

@@ -12,7 +12,7 @@ from typing import Any
 from constraintlang_runtime.errors import ConfigError, ScorerError, ScorerUnavailable
 from constraintlang_runtime.http_json import BUSY, exchange, first_line, parsed, require_address, shown
 
-CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
+CHAT, PLAIN, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
 WRONG_ADDRESS = (401, 403, 404, 405)  # what no text can change
 
 
@@ -69,6 +69,30 @@ class Endpoint:
             )
             raise ScorerError(cause, help=help)
         raise ScorerUnavailable(cause, again=False)
+
+
+def only_model(url: str, setting: str, keys: tuple[str, ...], timeout: float) -> str:
+    """The model that a server has; ConfigError when it has none or several, or does not say."""
+    endpoint = Endpoint(url, "", setting, keys, timeout)
+    key = next((os.environ[name] for name in keys if os.environ.get(name)), None)
+    try:
+        reply = exchange(endpoint.url, MODELS, None, timeout=timeout, key=key)
+    except (OSError, http.client.HTTPException) as error:
+        raise ConfigError(
+            f"--{setting}: {shown(url)} does not answer: {str(error) or type(error).__name__}",
+            help="check that the server runs there",
+        ) from None
+    found = parsed(reply.text) if reply.status < 300 else None
+    listed = found.get("data") if isinstance(found, dict) else None
+    names = [one.get("id") for one in listed or () if isinstance(one, dict)]
+    if len(names) == 1 and isinstance(names[0], str):
+        return names[0]
+    known = (
+        f"it has {', '.join(map(str, names[:20]))}" if names else f"it does not say (status {reply.status})"
+    )
+    raise ConfigError(
+        f"--{setting}_model is missing, and the server names not one model: {known}", help="name it"
+    )
 
 
 def check_calls(setting: str, rate: float | None, timeout: float) -> None:

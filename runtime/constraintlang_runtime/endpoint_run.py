@@ -1,0 +1,145 @@
+"""One verification of a served model: sample it through its endpoint, then judge the completions."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.columns import Row, row_tags
+from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
+from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.evaluation import Evaluation
+from constraintlang_runtime.samplers.endpoint import (
+    KEYS,
+    Asked,
+    EndpointSampler,
+    Progress,
+    fingerprint,
+    prompt_turns,
+    require_own,
+)
+from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.score.judged_clauses import decided_by_texts
+from constraintlang_runtime.score.row_stream import Position, RowStream
+from constraintlang_runtime.scorers.endpoint import Endpoint, only_model
+from constraintlang_runtime.seeds import derived_seed
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """Which served model to sample on what, and how; the names are those of the command's flags."""
+
+    endpoint: str
+    endpoint_model: str | None
+    prompts: tuple[str, ...]
+    endpoint_rate: float | None = None
+    endpoint_timeout: float = 120.0
+    num_prompts: int | None = None
+    samples: int = 1
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    chat: bool = False
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ConfigError(f"--samples: got {self.samples}, expected at least 1")
+        if self.num_prompts is not None and self.num_prompts < 1:
+            raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
+
+    @property
+    def law(self) -> SamplingLaw:
+        """What is asked of the server."""
+        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p)
+
+
+def evaluate_endpoint(
+    policy: CompiledPolicy,
+    settings: EndpointSettings,
+    judging: CompletionSettings,
+    *,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Verify the clauses that texts decide on samples of a served model; ``judging`` says how they are scored.
+
+    With ``output`` the completions are kept there as they come, and a second run asks for the missing ones alone.
+    Raises: ConfigError for a clause with a sampling law of its own, ServerFailure for prompts without a completion.
+    """
+    _require_one_law(policy)
+    rows = _prompts(settings)
+    if settings.endpoint_model is None:
+        name = only_model(settings.endpoint, "endpoint", KEYS, settings.endpoint_timeout)
+        settings = replace(settings, endpoint_model=name)
+    assert settings.endpoint_model is not None
+    endpoint = Endpoint(
+        settings.endpoint, settings.endpoint_model, "endpoint", KEYS, settings.endpoint_timeout,
+        settings.endpoint_rate,
+    )  # fmt: skip
+    asked = [
+        Asked(number, row, derived_seed(judging.seed, "endpoint", number))
+        for number, row in enumerate(row for row in rows for _ in range(settings.samples))
+    ]
+    with _place(settings, rows, judging.seed) as path:
+        EndpointSampler(endpoint, settings.law, chat=settings.chat).complete(
+            asked, path, seed=judging.seed, progress=progress
+        )
+        found = evaluate_completions(
+            policy, replace(judging, completions=(str(path),)), folder=folder, progress=progress
+        )
+    given = {**found.extra.get("settings", {}), **asdict(settings)}
+    given.pop("completions", None)
+    return replace(found, law=settings.law, seed=judging.seed, extra={**found.extra, "settings": given})
+
+
+def _require_one_law(policy: CompiledPolicy) -> None:
+    kept, _ = decided_by_texts(policy)
+    own = [clause.name for clause in kept.ir.clauses if clause.sampling]
+    if own:
+        raise ConfigError(
+            f"--endpoint: {', '.join(f'`{name}`' for name in own)} say by `under` how to sample, and a served model is "
+            "sampled in one way for all",
+            help="use --model, or a policy without these statements and the settings as flags",
+        )
+
+
+def _prompts(settings: EndpointSettings) -> list[Row]:
+    """Distinct prompts of each file, in order of first appearance."""
+    found: list[Row] = []
+    for spec in settings.prompts:
+        seen: dict[str, Row] = {}
+        for row in _read(spec):
+            turns = prompt_turns(row, chat=settings.chat)  # also refuses what is no prompt
+            key = fingerprint([row["prompt"] if turns is None else turns, row_tags(row)])
+            seen.setdefault(key, row)
+        found += list(seen.values())[: settings.num_prompts]
+    return found
+
+
+def _read(spec: str) -> Iterator[Row]:
+    try:
+        for batch in RowStream(spec).batches(_BATCH, Position()):
+            yield from batch.rows
+    except (DataError, ConfigError) as error:
+        if error.message.startswith("--data"):  # the stream's own name for its flag
+            raise type(error)("--prompts" + error.message.removeprefix("--data"), help=error.help) from error
+        raise
+
+
+@contextlib.contextmanager
+def _place(settings: EndpointSettings, rows: list[Row], seed: int) -> Iterator[Path]:
+    """Where the completions go: the output folder, or a temporary one."""
+    what = {**asdict(settings), "output": None, "endpoint_rate": None, "endpoint_timeout": None}
+    digest = fingerprint([what, rows, seed])
+    if settings.output is not None:
+        yield require_own(Path(settings.output), digest)
+        return
+    with tempfile.TemporaryDirectory(prefix="constraintc-") as folder:
+        yield require_own(Path(folder), digest)

@@ -1,0 +1,204 @@
+"""Completions of prompts from a served model, kept in a file as they come, so that a run can go on after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from constraintlang_compiler.artifact import write_whole
+from constraintlang_runtime.columns import Row
+from constraintlang_runtime.errors import (
+    ConfigError,
+    DataError,
+    RuntimeFailure,
+    ScorerError,
+    ScorerUnavailable,
+)
+from constraintlang_runtime.integrations.texts import as_text
+from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.calling import Caller
+from constraintlang_runtime.scorers.endpoint import CHAT, PLAIN, Endpoint, finish_of, message_of, text_of
+from constraintlang_runtime.scorers.protocol import Terms
+from constraintlang_runtime.small_writes import writing_small
+
+KEYS = ("CONSTRAINTLANG_ENDPOINT_KEY", "OPENAI_API_KEY")
+REQUEST = "endpoint_request"  # column of the completions file: which request a row answers
+FILE = "completions.jsonl"
+USABLE_ENDS = ("stop", "length")
+Progress = Callable[[str, int, int], None]
+
+
+class ServerFailure(RuntimeFailure):
+    """A served model has not answered every prompt; what it answered is kept."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: its number, the row of the prompt, and a seed of its own."""
+
+    number: int
+    row: Row
+    seed: int
+
+
+class EndpointSampler:
+    """Completes prompts at an OpenAI-compatible server, several at once.
+
+    A prompt of messages goes to ``/v1/chat/completions``; a text goes to ``/v1/completions`` as it is, or with ``chat``
+    as what a user says. Temperature, ``top_p``, length and a seed for each request are sent; a server that ignores the
+    seed draws as it likes. What the server makes of its chat template, and what it truncates, is the server's.
+    """
+
+    def __init__(self, endpoint: Endpoint, law: SamplingLaw, *, chat: bool = False) -> None:
+        self._endpoint = endpoint
+        self._law = law
+        self._chat = chat
+
+    def complete(
+        self, asked: Sequence[Asked], path: Path, *, seed: int = 0, progress: Progress | None = None
+    ) -> None:
+        """Append a row for every request that ``path`` does not answer yet.
+
+        Raises: ServerFailure when requests stay without an answer; the others are kept, and the same call goes on.
+        """
+        answered = read_answered(path)
+        open_requests = [one for one in asked if one.number not in answered]
+        done = len(asked) - len(open_requests)
+        failures: list[ScorerUnavailable] = []
+        terms = Terms(
+            batch_size=1, at_once=self._endpoint.at_once, per_second=self._endpoint.rate, is_bounded=True
+        )
+        with _appending(path) as append:
+
+            def ended(index: int, result: str | ScorerUnavailable) -> None:
+                nonlocal done
+                if isinstance(result, ScorerUnavailable):
+                    failures.append(result)
+                else:
+                    append(
+                        {**completed(open_requests[index].row, result), REQUEST: open_requests[index].number}
+                    )
+                    done += 1
+                    if progress is not None:
+                        progress("sampling", done, len(asked))
+
+            try:
+                Caller[str](terms, seed=seed).run([partial(self._ask, one) for one in open_requests], ended)
+            except ScorerError as error:
+                raise ServerFailure(f"--endpoint: {error.message}", help=error.help) from None
+        if failures:
+            raise ServerFailure(
+                f"--endpoint: {len(failures):,} of {len(asked):,} requests have no completion: {failures[-1].message}",
+                help="a verdict on the others would not be about your prompts; the same command with --output goes on "
+                "with those that are missing",
+            )
+        _in_order(path)
+
+    def _ask(self, one: Asked) -> str:
+        body = {
+            "max_tokens": self._law.max_new_tokens, "temperature": float(self._law.temperature),
+            "top_p": float(self._law.top_p), "n": 1, "stream": False, "seed": one.seed % 2**31,
+        }  # fmt: skip
+        turns = prompt_turns(one.row, chat=self._chat)
+        if turns is None:
+            reply = self._endpoint.ask(PLAIN, {**body, "prompt": str(one.row["prompt"])})
+            text = text_of(reply)
+        else:
+            reply = self._endpoint.ask(CHAT, {**body, "messages": turns})
+            text = message_of(reply)
+        if finish_of(reply) not in USABLE_ENDS:
+            raise ScorerUnavailable(
+                f"a completion ended by {finish_of(reply)!r}, expected {' or '.join(USABLE_ENDS)}"
+            )
+        return text
+
+
+def prompt_turns(row: Row, *, chat: bool) -> list[dict[str, Any]] | None:
+    """The turns before the answer that is asked for; None for a prompt of plain text.
+
+    Raises: DataError for a row without a prompt.
+    """
+    if row.get("messages") is not None:
+        turns = [dict(turn) for turn in row["messages"]]
+        while turns and turns[-1].get("role") == "assistant":
+            turns.pop()
+        if turns:
+            return turns
+    prompt = row.get("prompt")
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}] if chat else None
+    if prompt:
+        return [dict(turn) for turn in prompt]
+    raise DataError(
+        f"--prompts: a row has no prompt for a served model; it has {', '.join(row)}",
+        help="give `prompt` or `messages`",
+    )
+
+
+def completed(row: Row, completion: str) -> Row:
+    """The row with its answer in place of any that it had."""
+    if row.get("messages") is not None and (turns := prompt_turns(row, chat=False)) is not None:
+        return {**row, "messages": [*turns, {"role": "assistant", "content": completion}]}
+    return {**row, "prompt": as_text(row["prompt"]), "completion": completion}
+
+
+def fingerprint(content: Any) -> str:
+    """A digest of what a completions file follows from."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def require_own(folder: Path, digest: str) -> Path:
+    """The completions file of a folder, begun anew or of the same run; ConfigError for another run's."""
+    path, own = folder / FILE, folder / "completions.sha256"
+    if path.exists() and (not own.exists() or own.read_text().strip() != digest):
+        raise ConfigError(
+            f"--output: `{path}` holds completions of another run: other prompts, model or sampling",
+            help="name another folder, or remove the file",
+        )
+    with writing_small(f"completions to `{folder}`", help="free space there, or name another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        own.write_text(digest + "\n")
+    return path
+
+
+def read_answered(path: Path) -> set[int]:
+    """Requests that a file answers; a last line that was cut by a kill is removed."""
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as stream:
+            stream.truncate(len(whole))
+    try:
+        return {int(json.loads(line)[REQUEST]) for line in whole.splitlines()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"`{path}` is damaged: {error}", help="remove it and start again") from error
+
+
+@contextlib.contextmanager
+def _appending(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Rows written at once, each as one line."""
+    with path.open("a", encoding="ascii") as stream:
+
+        def append(row: Row) -> None:
+            with writing_small(
+                f"completions to `{path}`", help="free space there; --output goes on from there"
+            ):
+                stream.write(json.dumps(row) + "\n")
+                stream.flush()
+
+        yield append
+
+
+def _in_order(path: Path) -> None:
+    """The rows of a file in the order of their requests, whatever the order of the answers was."""
+    lines = sorted(path.read_bytes().splitlines(), key=lambda line: int(json.loads(line)[REQUEST]))
+    with writing_small(f"completions to `{path}`", help="free space there, or name another folder"):
+        write_whole(path, b"".join(line + b"\n" for line in lines))
