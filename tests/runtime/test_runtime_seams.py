@@ -17,6 +17,7 @@ from constraintc.main import main
 from constraintlang_runtime import ConstraintCallback, Policy, row_losses
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.errors import ConfigError, RuntimeFailure
+from constraintlang_runtime.generation import DecodingSettings
 from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.integrations import guide
 from constraintlang_runtime.schedule.parallel import PENDING_FILE
@@ -136,6 +137,39 @@ def test_a_setting_that_nothing_reads_is_refused(given: dict[str, Any], needed: 
     ConstraintSettings(
         **given, divergence="alpha", auxiliary="transformer", lora_r=2, sampler="vllm", sampler_url="http://h"
     ).check()
+
+
+@pytest.mark.parametrize(
+    ("decoding", "given"),
+    [
+        ("plain", {"max_draws": 3}),
+        ("best_first", {"max_draws": 3}),
+        ("masked", {"on_reject": "keep"}),
+        ("rejection", {"search_budget": 99}),
+        ("guided", {"clause": ("kind",)}),
+    ],
+)
+def test_a_decoding_refuses_what_it_does_not_read(decoding: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"--{next(iter(given))} has no part in --decoding {decoding}"):
+        DecodingSettings(decoding, **given)
+
+
+def test_a_search_has_no_temperature(world: World, capsys: Captured) -> None:
+    flags = [
+        "--policy",
+        str(world.policy),
+        "--prompt",
+        "elena asks",
+        "--domain",
+        "chat",
+        "--max_new_tokens",
+        "4",
+    ]
+    for changes in (["--temperature", "0.5"], ["--top_p", "0.5"]):
+        assert (
+            main(["generate", "--model", str(world.model), *flags, "--decoding", "best_first", *changes]) == 2
+        )
+        assert "samples none" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------ dry runs
