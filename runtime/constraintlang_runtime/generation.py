@@ -29,6 +29,12 @@ Decoding = Literal["plain", "guided", "masked", "rejection", "best_first"]
 Status = Literal["accepted", "violates", "rejected", "unjudged"]
 DECODINGS: tuple[Decoding, ...] = ("plain", "guided", "masked", "rejection", "best_first")
 Progress = Callable[[str, int, int], None]
+PARTS: dict[str, tuple[Decoding, ...]] = {  # the decodings that read a setting, where not all do
+    "max_draws": ("rejection",),
+    "on_reject": ("rejection", "best_first"),
+    "search_budget": ("best_first",),
+    "clause": ("masked",),
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,14 @@ class DecodingSettings:
         for name in ("samples", "max_draws", "search_budget", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, decodings in PARTS.items():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default and (
+                self.decoding not in decodings
+            ):
+                raise ConfigError(
+                    f"--{name} has no part in --decoding {self.decoding}",
+                    help=f"use --decoding {' or '.join(decodings)}, or leave it out",
+                )
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,11 @@ class Generator:
         judge.require_judged(prompts)
         if settings.decoding == "best_first":
             self._search_settings(settings)
+            if self.law != SamplingLaw(self.law.max_new_tokens):
+                raise ConfigError(
+                    "temperature, top_p: the search is for the most probable reply and samples none",
+                    help="leave them out, or use --decoding guided or rejection",
+                )
         if self.guide is not None and settings.decoding in ("guided", "rejection", "best_first"):
             self.guide.require_prompts(prompts)
         return judge

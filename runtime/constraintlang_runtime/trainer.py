@@ -26,7 +26,7 @@ from constraintlang_runtime.groups import Group
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.run_rows import RunRows
-from constraintlang_runtime.schedule.parallel import PENDING_FILE, ParallelSchedule
+from constraintlang_runtime.schedule.parallel import ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.cache import open_cache
@@ -328,18 +328,20 @@ class ConstraintTrainer(StagedTrainer):
     def write_state(self, folder: Path) -> None:
         """The constraint's own state."""
         records = [] if self.selection is None else self.selection.records
-        self.engine.save(folder, {"term_sums": dict(self._term_sums), "selection": records})
+        own = {"term_sums": dict(self._term_sums), "selection": records, "schedule": self.constraint.schedule}
+        self.engine.save(folder, own)
         if self.parallel is not None:
             self.parallel.save(folder)
 
     def read_state(self, folder: Path) -> None:
         """Inverse of ``write_state``."""
-        if (folder / PENDING_FILE).exists() != (self.parallel is not None):
+        extra = self.engine.load(folder, self.model, self.args.device)
+        if extra["schedule"] != self.constraint.schedule:
             raise ConfigError(
-                f"the checkpoint `{folder}` is of another schedule than `{self.constraint.schedule}`",
+                f"the checkpoint `{folder}` is of the schedule `{extra['schedule']}`, this run is "
+                f"`{self.constraint.schedule}`",
                 help="resume with the --schedule that the run was started with",
             )
-        extra = self.engine.load(folder, self.model, self.args.device)
         self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
         if self.parallel is not None:
             self.parallel.load(folder, self.args.device)

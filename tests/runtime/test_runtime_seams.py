@@ -17,6 +17,7 @@ from constraintc.main import main
 from constraintlang_runtime import ConstraintCallback, Policy, row_losses
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.errors import ConfigError, RuntimeFailure
+from constraintlang_runtime.generation import DecodingSettings
 from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.integrations import guide
 from constraintlang_runtime.schedule.parallel import PENDING_FILE
@@ -138,6 +139,39 @@ def test_a_setting_that_nothing_reads_is_refused(given: dict[str, Any], needed: 
     ).check()
 
 
+@pytest.mark.parametrize(
+    ("decoding", "given"),
+    [
+        ("plain", {"max_draws": 3}),
+        ("best_first", {"max_draws": 3}),
+        ("masked", {"on_reject": "keep"}),
+        ("rejection", {"search_budget": 99}),
+        ("guided", {"clause": ("kind",)}),
+    ],
+)
+def test_a_decoding_refuses_what_it_does_not_read(decoding: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"--{next(iter(given))} has no part in --decoding {decoding}"):
+        DecodingSettings(decoding, **given)
+
+
+def test_a_search_has_no_temperature(world: World, capsys: Captured) -> None:
+    flags = [
+        "--policy",
+        str(world.policy),
+        "--prompt",
+        "elena asks",
+        "--domain",
+        "chat",
+        "--max_new_tokens",
+        "4",
+    ]
+    for changes in (["--temperature", "0.5"], ["--top_p", "0.5"]):
+        assert (
+            main(["generate", "--model", str(world.model), *flags, "--decoding", "best_first", *changes]) == 2
+        )
+        assert "samples none" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------ dry runs
 def test_a_dry_run_refuses_what_the_run_would(world: World, tmp_path: Path, capsys: Captured) -> None:
     late = {"schedule": "parallel", "staleness": 3, "rounds": 3, "anchor": "tuned"}
@@ -166,7 +200,7 @@ def test_a_checkpoint_is_resumed_under_its_schedule(world: World, tmp_path: Path
     make(world, tmp_path, schedule=kind, **common).train()
     checkpoint = tmp_path / "checkpoint-3"
     assert (checkpoint / PENDING_FILE).exists() == (kind == "parallel")
-    with pytest.raises(RuntimeFailure, match="another schedule"):
+    with pytest.raises(RuntimeFailure, match=f"schedule `{kind}`"):
         make(world, tmp_path, schedule=other, **common).train(resume_from_checkpoint=str(checkpoint))
 
 

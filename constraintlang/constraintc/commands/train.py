@@ -81,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, value in theirs.items():
         listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {value})")
     for field in fields(ConstraintSettings):
-        default = "by rule" if field.default is None else field.default
+        default = "" if field.default is None else f" (default {str(field.default).lower()})"
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
         listed.add_argument(
             f"--{field.name}",
             metavar="VALUE",
             **switch,
-            help=f"{field.metadata['help']} (default {default})".replace("%", "%%"),
+            help=f"{field.metadata['help']}{default}".replace("%", "%%"),
         )
 
 
