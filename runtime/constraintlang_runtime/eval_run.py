@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.benchmark_results import accuracies, figures
+from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
@@ -43,9 +45,19 @@ class EvalSettings:
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
     chat: bool = False
+    tasks: tuple[str, ...] = ()
+    task_path: str | None = None
+    num_fewshot: int | None = None
+    limit: int | None = None
+
+    @property
+    def benchmarks(self) -> TaskSettings:
+        """What is asked of lm-eval."""
+        return TaskSettings(self.tasks, self.task_path, self.num_fewshot, self.limit)
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
+        _ = self.benchmarks  # checks its own
         for name in ("samples", "max_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
@@ -62,8 +74,9 @@ def evaluate_run(
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path,
+        allow_path=settings.allow_path, base=settings.base,
     )  # fmt: skip
+    benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
@@ -84,10 +97,17 @@ def evaluate_run(
         for name, part in raw_rows.items()
     }
     pool = ScoringPool(policy.ir.attributes, scorers, timeout=settings.scorer_timeout)
+    own_tasks: dict[str, Any] = {}
+    base_tasks: dict[str, Any] | None = None
+    if benchmarks is not None:
+        together = max(1, settings.batch_size // 8)  # questions are longer than replies
+        own_tasks = benchmarks.run(model, tokenizer, batch_size=together, progress=progress)
+        if base is not None:
+            base_tasks = benchmarks.run(base, tokenizer, batch_size=together, progress=progress)
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
-        base_model=base, progress=progress,
+        base_model=base, progress=progress, benchmarks=accuracies(own_tasks, base_tasks),
     )  # fmt: skip
     extra: dict[str, Any] = {
         "policy": policy.semantic_hash,
@@ -96,6 +116,7 @@ def evaluate_run(
         "prompts_seen_in_training": None
         if seen is None
         else int(is_seen(seen, np.array(hashes, dtype=np.uint64)).sum()),
+        "tasks": [figure.to_dict() for figure in figures(own_tasks, base_tasks)],
         "versions": versions(),
     }
     return replace(found, extra=extra)

@@ -246,6 +246,7 @@ def _load(
         folder=folder,
         files=policy.files,
         allow_path=settings.allow_path,
+        base=settings.model,
     )
     tokenizer = load_tokenizer(settings.model)
     if tokenizer.eos_token_id is None:

@@ -27,6 +27,7 @@ EPILOG = """examples:
   constraintc eval my.policy --model runs/first --prompts chat=held_out.jsonl \\
       --scorer toxicity=unitary/toxic-bert#toxic --output runs/first-eval
   constraintc eval my.policy --model runs/first --prompts p.jsonl --rows wiki=wiki.jsonl --base gpt2
+  constraintc eval my.policy --model runs/first --prompts p.jsonl --tasks arc_easy,hellaswag --base gpt2
 
 exit codes: 0 no clause is violated; 1 violated (or inconclusive with --require-holds); 2 usage, missing file;
 3 errors in the policy; 4 a scorer failed, or a clause was not checked at all"""
@@ -53,6 +54,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="held-out rows: their loss is reported",
     )
     parser.add_argument("--base", metavar="DIR_OR_ID", help="the start model, for `preserve` clauses")
+    parser.add_argument(
+        "--tasks",
+        metavar="NAME,NAME",
+        type=lambda names: [name.strip() for name in names.split(",") if name.strip()],
+        default=[],
+        help="benchmarks of lm-eval to measure besides, for example arc_easy,hellaswag",
+    )
+    parser.add_argument(
+        "--task_path",
+        metavar="DIR",
+        help="a folder of lm-eval's YAML tasks; without --tasks all of them are run (they may name Python code)",
+    )
+    parser.add_argument(
+        "--num_fewshot",
+        type=int,
+        metavar="N",
+        help="worked examples before a question (default: the task's own)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="the first N questions of each task (default: all)"
+    )
     parser.add_argument(
         "--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)"
     )
@@ -93,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
         seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, chat=args.chat,
+        tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
@@ -114,4 +137,8 @@ def run(args: argparse.Namespace) -> int:
         Console().print(verdict_table(found.verdicts))
         for name, loss in found.losses.items():
             print(f"loss on {name}: {loss:.4f} nats per token")
+        if found.extra["tasks"]:
+            from constraintlang_runtime.report.task_table import task_table
+
+            Console().print(task_table(found.extra["tasks"]))
     return exit_code(found.verdicts, require_holds=args.require_holds)

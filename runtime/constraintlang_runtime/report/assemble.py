@@ -44,6 +44,7 @@ def assemble(
                 "seconds": _training_seconds(verdict),
                 "degeneracy": verdict["degeneracy"],
                 "samples": _samples(folder / "samples.jsonl"),
+                "tasks": verdict.get("tasks", []),
             }
         )
         if verdict.get("prompts_seen_in_training"):
