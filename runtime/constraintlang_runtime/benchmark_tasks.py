@@ -16,6 +16,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 
 Progress = Callable[[str, int, int], None]
 EXTRA = "lm-eval"
+FEWSHOT_SEED = 1234  # lm-eval's own
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -99,12 +100,13 @@ class Benchmarks:
     def run(
         self, model: Any, tokenizer: Any, *, batch_size: int, progress: Progress | None = None
     ) -> dict[str, dict[str, Any]]:
-        """What lm-eval's ``simple_evaluate`` returns for each name, answers to single questions included.
+        """What lm-eval's ``evaluate`` returns for each name, answers to single questions included.
 
-        Its seeds and its choice of worked examples are lm-eval's defaults, so that figures compare with published ones.
+        The same as its ``simple_evaluate``, without the git, pip and hub calls that it makes to describe the machine.
+        Worked examples are chosen as lm-eval chooses them, so that figures compare with published ones.
         Raises: DataError when the questions cannot be had.
         """
-        from lm_eval import simple_evaluate
+        import lm_eval
         from lm_eval.models.huggingface import HFLM
 
         was_training = model.training
@@ -116,10 +118,8 @@ class Benchmarks:
                 setattr(wrapped, request, functools.partial(getattr(wrapped, request), disable_tqdm=True))
             for number, name in enumerate(self.names):
                 try:
-                    results = simple_evaluate(
-                        model=wrapped, tasks=[name], task_manager=self.manager,
-                        num_fewshot=self.settings.num_fewshot, limit=self.settings.limit, batch_size=batch_size,
-                    )  # fmt: skip
+                    loaded = self._load(name)
+                    results = lm_eval.evaluate(wrapped, loaded, limit=self.settings.limit)
                 except (OSError, ValueError, KeyError) as error:
                     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                     raise DataError(
@@ -132,6 +132,18 @@ class Benchmarks:
                     progress("benchmarks", number + 1, len(self.names))
         model.train(was_training)
         return found
+
+    def _load(self, name: str) -> Any:
+        """The tasks of a name with their number of worked examples; a task that fixes it at 0 keeps it."""
+        loaded = self.manager.load([name])
+        for task in loaded["tasks"].values():
+            fixed = task.get_config("num_fewshot")
+            if self.settings.num_fewshot is not None and fixed != 0:
+                task.set_config(key="num_fewshot", value=self.settings.num_fewshot)
+            elif fixed is None:
+                task.set_config(key="num_fewshot", value=0)
+            task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        return loaded
 
 
 @contextlib.contextmanager

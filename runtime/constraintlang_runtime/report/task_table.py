@@ -21,11 +21,12 @@ def task_table(figures: Sequence[Mapping[str, Any]]) -> Table:
     for column in ("n", "value", "chance", *(("base", "difference") if compared else ())):
         table.add_column(column, justify="right", no_wrap=True)
     for figure in figures:
-        cells = [f"{figure['n']:,}", with_error(figure["value"], figure["stderr"]), _short(figure["chance"])]
+        cells = [with_error(figure["value"], figure["stderr"]), with_error(figure["chance"], None)]
         if compared:
             cells.append(with_error(figure["base"], figure["base_stderr"]))
             cells.append(with_error(figure["difference"], figure["difference_stderr"], signed=True))
-        table.add_row(Text(figure["task"]), Text(figure["metric"]), *cells)
+        shown = [cell.replace(" ±", "\n±") for cell in cells]  # narrow enough for 80 columns
+        table.add_row(Text(figure["task"]), Text(figure["metric"]), f"{figure['n']:,}", *shown)
     return table
 
 
@@ -34,7 +35,3 @@ def with_error(value: float | None, error: float | None, *, signed: bool = False
     if value is None:
         return DASH
     return f"{value:{'+' if signed else ''}.4g}" + ("" if error is None else f" ± {error:.2g}")
-
-
-def _short(value: float | None) -> str:
-    return DASH if value is None else f"{value:.4g}"
