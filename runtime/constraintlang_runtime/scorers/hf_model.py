@@ -41,16 +41,15 @@ class ScoringModel:
         return self.not_empty({key: list(values) for key, values in found.items()})
 
     def not_empty(self, encoding: Encoding) -> Encoding:
-        """The encoding, or that of one special token where a tokenizer makes nothing of an empty text."""
+        """The encoding; where a tokenizer makes nothing of an empty text, that of a space, else a special token."""
         if encoding["input_ids"]:
             return encoding
         known = self.tokenizer
-        token = next(
-            (i for i in (known.bos_token_id, known.eos_token_id, known.unk_token_id) if i is not None), 0
-        )
-        return {
-            key: [1 if key == "attention_mask" else token if key == "input_ids" else 0] for key in encoding
-        }
+        ids = list(known(" ", add_special_tokens=False)["input_ids"])
+        named = (known.bos_token_id, known.eos_token_id, known.unk_token_id, 0)
+        ids = ids or [next(i for i in named if i is not None)]
+        filled = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        return {key: filled.get(key, [0] * len(ids)) for key in encoding}
 
     def map(
         self,
