@@ -14,11 +14,14 @@ from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.evaluate import Evaluation, evaluate
+from constraintlang_runtime.evaluate import Sequential, evaluate
+from constraintlang_runtime.evaluation import Evaluation
+from constraintlang_runtime.human_labels import read_people
+from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
-from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
@@ -32,6 +35,9 @@ class EvalSettings:
     model: str
     prompts: tuple[str, ...]
     scorer: tuple[str, ...] = ()
+    audit: tuple[str, ...] = ()
+    human: str | None = None
+    identity_terms: str | None = None
     rows: tuple[str, ...] = ()
     base: str | None = None
     num_prompts: int | None = None
@@ -44,6 +50,8 @@ class EvalSettings:
     seed: int = 0
     scorer_timeout: float | None = DEFAULT_TIMEOUT
     allow_path: bool = False
+    sequential: bool = False
+    max_prompts: int | None = None
     chat: bool = False
     tasks: tuple[str, ...] = ()
     task_path: str | None = None
@@ -63,12 +71,23 @@ class EvalSettings:
                 raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
         if self.num_prompts is not None and self.num_prompts < 1:
             raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
+        if self.sequential and self.human is not None:
+            raise ConfigError(
+                "--human with --sequential: the bounds with labels are for a number of prompts fixed before",
+                help="leave out one of them",
+            )
+        if self.max_prompts is not None and not (self.sequential and self.max_prompts >= 1):
+            raise ConfigError(
+                f"--max_prompts: got {self.max_prompts}, expected at least 1, with --sequential",
+                help="without --sequential it is --num_prompts",
+            )
 
 
 def evaluate_run(
     policy: CompiledPolicy, settings: EvalSettings, *, folder: Path, progress: Progress | None = None
 ) -> Evaluation:
     """Evaluate a saved model; every file is read and checked before the model is loaded."""
+    people = read_people(settings.human, settings.identity_terms)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
@@ -77,6 +96,7 @@ def evaluate_run(
         allow_path=settings.allow_path, base=settings.base,
     )  # fmt: skip
     benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
+    audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
@@ -107,8 +127,11 @@ def evaluate_run(
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
-        base_model=base, progress=progress, benchmarks=accuracies(own_tasks, base_tasks),
+        base_model=base, progress=progress, audit=audit_pool(policy.ir, audit, settings.scorer_timeout),
+        sequential=Sequential(settings.max_prompts) if settings.sequential else None,
+        benchmarks=accuracies(own_tasks, base_tasks),
     )  # fmt: skip
+    found = people.beside(found, len(found.verdicts))
     extra: dict[str, Any] = {
         "policy": policy.semantic_hash,
         "settings": asdict(settings),

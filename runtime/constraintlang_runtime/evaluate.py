@@ -2,77 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.checkers import statistics
+from constraintlang_compiler.bounds import corrected_alpha
 from constraintlang_compiler.domains import domain_name, matches
-from constraintlang_compiler.ir import Clause, DomainIs, Indicator, RowsLoss, Value
-from constraintlang_compiler.measurements import reads_base_model
+from constraintlang_compiler.ir import Clause, DomainIs, RowsLoss
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
-from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.degeneracy import degeneracy
-from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.evidence import evidence_of
-from constraintlang_runtime.mishaps import writing
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, by_law, prompts_of, with_warnings
+from constraintlang_runtime.judge import Judge
+from constraintlang_runtime.model_source import ModelSource
 from constraintlang_runtime.row_losses import row_answers, row_losses
-from constraintlang_runtime.sampling import completion_texts, derived_seed, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
-from constraintlang_runtime.scorers.parts import Scored, score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.verification import (
-    AnyEvidence,
-    UtilityEvidence,
-    Verdict,
-    verify,
-)
+from constraintlang_runtime.sequential import Track
+from constraintlang_runtime.sequential_run import run_sequentially
+from constraintlang_runtime.verification import AnyEvidence, UtilityEvidence, Verdict, verify
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Verdicts, the samples they rest on (one record per sample and clause), losses on rows, degeneracy."""
+class Sequential:
+    """Prompts are taken in batches until every clause is decided, and at most ``max_prompts`` of them."""
 
-    verdicts: list[Verdict]
-    samples: list[dict[str, Any]]
-    losses: dict[str, float]
-    degeneracy: dict[str, Any]
-    seconds: float
-    law: SamplingLaw
-    seed: int
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of ``verdict.json``."""
-        return {
-            "clauses": [verdict.to_dict() for verdict in self.verdicts],
-            "losses": self.losses,
-            "degeneracy": self.degeneracy,
-            "sampling": {**self.law.__dict__, "seed": self.seed},
-            "seconds": round(self.seconds, 2),
-            **self.extra,
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write ``verdict.json`` and ``samples.jsonl``, each whole or not at all; the verdict last."""
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.samples)
-        verdict = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        with writing(f"the evaluation to `{folder}`", help="free space there, or name another folder"):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / "samples.jsonl", lines)
-            write_atomic(folder / "verdict.json", verdict)
+    max_prompts: int | None = None
 
 
 def evaluate(
@@ -90,15 +55,19 @@ def evaluate(
     base_model: Any = None,
     logits_processor: Sequence[Any] = (),
     progress: Progress | None = None,
+    audit: ScoringPool | None = None,
+    sequential: Sequential | None = None,
     benchmarks: Mapping[str, UtilityEvidence] | None = None,
 ) -> Evaluation:
     """Verify every clause of a policy on prompts.
 
     Clauses that share a sampling law share their samples. ``rows`` are named sets of held-out rows: the loss of each
     set is reported, and utility clauses are judged on the rows that lie in their domain, against ``base_model``. That
-    model also answers the prompts of clauses that compare with what it writes. ``benchmarks`` are answers to the
-    questions of tasks: a clause about accuracy whose domain is the name of one is judged on them. A stratum without
-    prompts is vacuous.
+    model also answers the prompts of clauses that compare with what it writes, and some of every domain, so that
+    replies that have collapsed are seen. A stratum without prompts is vacuous. ``audit`` scorers judge the clauses
+    that read them a second time, beside the verdicts. ``sequential`` stops early; utility clauses, whose rows have no
+    part in when it stops, keep their fixed bounds. ``benchmarks`` are answers to the
+    questions of tasks: a clause about accuracy whose domain is the name of one is judged on them.
     Raises: ConfigError when a clause lacks rows or a base model, DataError for a clause without prompts,
     StratumError for a key of ``per`` that no prompt has.
     """
@@ -108,59 +77,22 @@ def evaluate(
         policy.ir, [row.tags for row in prompts], [row.tags for row in everything] or None
     )
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
-    evidence: dict[str, AnyEvidence] = {}
-    records: list[dict[str, Any]] = []
-    texts: list[str] = []
-    for (clause_law, count), members in _by_law(clauses, law, samples_per_prompt).items():
-        chosen = [i for i, row in enumerate(prompts) if any(matches(c.domain, row.tags) for c in members)]
-        for clause in members:
-            _require_prompts(clause, prompts)
-        repeated = [prompts[i] for i in chosen for _ in range(count)]
-        sampled = sample(
-            model, tokenizer, repeated, clause_law, seed=derived_seed(seed, "evaluate", clause_law, count),
-            batch_size=batch_size, logits_processor=logits_processor,
-            progress=None if progress is None else lambda done, total: progress("sampling", done, total),
+    source = ModelSource(
+        model, tokenizer, prompts, base_model=base_model, seed=seed, batch_size=batch_size,
+        logits_processor=logits_processor, progress=progress,
+    )  # fmt: skip
+    judge = Judge(pool, audit=audit, progress=progress)
+    early: dict[str, Verdict] = {}
+    ended: dict[str, Any] = {}
+    if sequential is not None:
+        early, ended = run_sequentially(
+            clauses, source, judge, law=law, samples_per_prompt=samples_per_prompt, seed=seed,
+            num_clauses=len(policy_ir.clauses), max_prompts=sequential.max_prompts,
         )  # fmt: skip
-        asked, replies = prompt_texts(sampled, tokenizer), completion_texts(sampled, tokenizer)
-        texts.extend(replies)
-        tags = [row.tags for row in sampled]
-        columns = {key: [own.get(key) for own in tags] for key in {k for own in tags for k in own}}
-        scores, parts = score_responses(
-            pool, members, sampled, asked, replies, tokenizer, columns=columns,
-            progress=None if progress is None else lambda done, total: progress("scoring", done, total),
-        )  # fmt: skip
-        of_base: Scored = ({}, {})
-        if any(reads_base_model(clause) for clause in members):
-            if base_model is None:
-                names = ", ".join(f"`{clause.name}`" for clause in members if reads_base_model(clause))
-                raise ConfigError(
-                    f"{names} compare with what the start model writes",
-                    help="add --base DIR_OR_ID, the model before training",
-                )
-            answers = sample(
-                base_model, tokenizer, repeated, clause_law,
-                seed=derived_seed(seed, "evaluate base", clause_law, count), batch_size=batch_size,
-                progress=None if progress is None else lambda done, total: progress("sampling base", done, total),
-            )  # fmt: skip
-            of_base = score_responses(
-                pool, members, answers, prompt_texts(answers, tokenizer), completion_texts(answers, tokenizer),
-                tokenizer, columns=columns,
-            )  # fmt: skip
-        for clause in members:
-            inside = [i for i, row in enumerate(sampled) if matches(clause.domain, row.tags)]
-            evidence[clause.id] = evidence_of(clause, tags, inside, (scores, parts), of_base, count)
-            values = _judged_values(clause, (scores, parts))
-            records.extend(
-                {
-                    "prompt": asked[i],
-                    "completion": replies[i],
-                    "scores": {name: _number(series[i]) for name, series in scores.items()},
-                    "clause": clause.name,
-                    "domain": domain_name(clause.domain),
-                    "statistic": None if values is None else _number(values[i]),
-                }
-                for i in inside
-            )
+    else:
+        for (own_law, count), members in by_law(clauses, law, samples_per_prompt).items():
+            judge.take(members, source, prompts_of(members, source), own_law, count)
+    evidence: dict[str, AnyEvidence] = {clause.id: judge.evidence(clause) for clause in clauses}
     losses = {
         name: float(np.sum(nll) / max(1.0, np.sum(counts)))
         for name, (nll, counts) in (
@@ -173,36 +105,28 @@ def evaluate(
         evidence[clause.id] = answers or _utility_evidence(
             clause, model, base_model, tokenizer, everything, batch_size // 4 or 1
         )
-    verdicts = verify(policy_ir.clauses, evidence)
-    return Evaluation(verdicts, records, losses, degeneracy(texts), time.perf_counter() - started, law, seed)
+    verdicts = [early.get(verdict.id, verdict) for verdict in verify(policy_ir.clauses, evidence)]
+    verdicts = with_warnings(verdicts, policy_ir, judge)
+    audited = judge.audited(clauses)
+    if sequential is None:
+        by_audit = {clause.id: judge.audit_evidence(clause) for clause in audited}
+        found = {one.id: one for one in verify(policy_ir.clauses, evidence | by_audit)}
+    else:
+        found = {clause.id: _anytime(clause, judge, len(policy_ir.clauses)) for clause in audited}
+    by_audit_scorers = with_warnings([found[clause.id] for clause in audited], policy_ir, judge)
+    return Evaluation(
+        verdicts, judge.records, losses, degeneracy(judge.texts), time.perf_counter() - started, law, seed,
+        beside=beside_verdicts(clauses, judge, by_audit_scorers, seed) | ended,
+        clauses=clauses, audit_verdicts=tuple(by_audit_scorers),
+    )  # fmt: skip
 
 
-def _judged_values(clause: Clause, scored: Scored) -> Floats | None:
-    """The statistic of each response where the clause judges single responses by it, else None."""
-    if not isinstance(clause.statistic, (Indicator, Value)):
-        return None
-    return statistics([clause], *scored)[:, 0]
-
-
-def _by_law(
-    clauses: Sequence[Clause], law: SamplingLaw, samples_per_prompt: int
-) -> dict[tuple[SamplingLaw, int], list[Clause]]:
-    """Clauses by the sampling law and number of samples per prompt that they ask for."""
-    grouped: dict[tuple[SamplingLaw, int], list[Clause]] = {}
-    for clause in clauses:
-        count = int(float(clause.sampling.get("samples", samples_per_prompt)))
-        grouped.setdefault((law.under(dict(clause.sampling)), count), []).append(clause)
-    return grouped
-
-
-def _require_prompts(clause: Clause, prompts: Sequence[TokenRow]) -> None:
-    if not clause.stratum and not any(matches(clause.domain, row.tags) for row in prompts):
-        present = sorted({str(row.tags["domain"]) for row in prompts if "domain" in row.tags})
-        raise DataError(
-            f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-            f"the prompts have {'the domains ' + ', '.join(present) if present else 'no domain'}",
-            help="write --prompts DOMAIN=FILE, or give the rows a `domain` column",
-        )
+def _anytime(clause: Clause, judge: Judge, num_clauses: int) -> Verdict:
+    """What the audit scorers say; the run stopped for the sake of the others."""
+    track = Track(clause, corrected_alpha(float(clause.confidence), num_clauses))
+    found = judge.audit_evidence(clause)
+    track.add(found)
+    return track.verdict()
 
 
 def _benchmark_of(
@@ -243,7 +167,3 @@ def _utility_evidence(
     sums, counts = measure(model, tokenizer, mine, batch_size=batch_size)
     base_sums, _ = measure(base_model, tokenizer, mine, batch_size=batch_size)
     return UtilityEvidence(model_sums=sums, base_sums=base_sums, counts=counts)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

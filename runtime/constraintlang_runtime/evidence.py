@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.measurements import measure, measurements
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence
 from constraintlang_runtime.verify_sums import is_sum
+from constraintlang_runtime.verify_tails import is_tail
 
 
 def evidence_of(
@@ -22,12 +24,19 @@ def evidence_of(
     inside: Sequence[int] | NDArray[np.int64],
     own_scores: Scored,
     of_base: Scored,
-    count: int,
+    count: int | Sequence[int],
 ) -> Evidence | SumEvidence:
     """What scored responses say about a clause: values of its measurements on the prompts of its domain.
 
-    ``tags`` are those of each response, ``inside`` the responses in the domain, in order, ``count`` of each prompt.
+    ``tags`` are those of each response, ``inside`` the responses in the domain, in order, ``count`` of each prompt, or
+    the number of each prompt in the domain.
+    Raises: ConfigError when a tail or a comparison is to be judged on different numbers of responses.
     """
+    if not isinstance(count, int):
+        sizes = list(count)
+        if len(set(sizes)) > 1:
+            return _ragged(clause, inside, own_scores, sizes)
+        count = sizes[0] if sizes else 1
     wanted = measurements(clause)
     values = [
         measure(clause, one, *(own_scores if one.model == "self" else of_base))[inside].reshape(-1, count)
@@ -39,3 +48,42 @@ def evidence_of(
     asked = [tags[i] for i in inside[::count]]
     members = [np.array([matches(one.given, row) for row in asked], dtype=bool) for one in wanted]
     return SumEvidence(values=tuple(values), inside=tuple(members))
+
+
+def joined(parts: Sequence[Evidence | SumEvidence], *, clause: Clause) -> Evidence | SumEvidence:
+    """The evidence of several batches of prompts as one."""
+    if is_sum(clause):
+        sums = [part for part in parts if isinstance(part, SumEvidence)]
+        wanted = range(len(measurements(clause)))
+        if not sums:
+            nothing = (np.empty((0, 1)),) * len(wanted)
+            return SumEvidence(values=nothing, inside=(np.empty(0, dtype=bool),) * len(wanted))
+        return SumEvidence(
+            values=tuple(np.concatenate([part.values[k] for part in sums]) for k in wanted),
+            inside=tuple(np.concatenate([part.inside[k] for part in sums]) for k in wanted),
+        )
+    plain = [part for part in parts if isinstance(part, Evidence)]
+    if len(plain) == 1:
+        return plain[0]
+    series = [np.asarray(part.statistic_per_prompt, dtype=np.float64) for part in plain]
+    return Evidence(
+        statistic_per_prompt=np.concatenate(series) if series else np.empty(0),
+        single_sample=all(part.single_sample for part in plain),
+        unavailable=sum(part.unavailable for part in plain),
+    )
+
+
+def _ragged(
+    clause: Clause, inside: Sequence[int] | NDArray[np.int64], own_scores: Scored, sizes: Sequence[int]
+) -> Evidence:
+    """A clause on prompts with different numbers of responses: their means are the evidence."""
+    if is_tail(clause) or is_sum(clause):
+        raise ConfigError(
+            f"`{clause.name}`: a quantile, a cvar or a comparison of statistics needs as many responses to each prompt "
+            "as to every other",
+            help="give each prompt the same number of responses",
+        )
+    (wanted,) = measurements(clause)
+    values = measure(clause, wanted, *own_scores)[inside]
+    ends = np.cumsum(sizes)[:-1]
+    return Evidence(statistic_per_prompt=list(np.split(values, ends)), single_sample=False)

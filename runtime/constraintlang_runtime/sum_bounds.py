@@ -76,18 +76,26 @@ def _is_tail(quantity: Quantity) -> bool:
     return isinstance(quantity, Summary) and quantity.function != "mean"
 
 
-def _paired(group: Sequence[Piece], alpha: float) -> tuple[Bounds, str]:
-    """Bounds of the mean over prompts of the sum of several means of the same prompts."""
+def paired_total(group: Sequence[Piece]) -> tuple[Floats, float, float]:
+    """The sum over the pieces of each prompt's means [n], nan where one is unknown, and the range of such sums.
+
+    The pieces speak of the same prompts, n of them.
+    """
     inside = group[0].inside
     ranges = [tuple(sorted(piece.factor * end for end in value_range(piece.quantity))) for piece in group]
-    low, high = sum(r[0] for r in ranges), sum(r[1] for r in ranges)
-    usable = np.ones(int(inside.sum()), dtype=bool)
-    total = np.zeros(len(usable))
+    total = np.zeros(int(inside.sum()))
     for piece in group:
         values = piece.values[inside]
-        usable &= usable_prompts(values, *value_range(piece.quantity))
+        usable = usable_prompts(values, *value_range(piece.quantity))
         with np.errstate(invalid="ignore"):
-            total += piece.factor * values.mean(axis=1)
+            total += np.where(usable, piece.factor * values.mean(axis=1), np.nan)
+    return total, sum(r[0] for r in ranges), sum(r[1] for r in ranges)
+
+
+def _paired(group: Sequence[Piece], alpha: float) -> tuple[Bounds, str]:
+    """Bounds of the mean over prompts of the sum of several means of the same prompts."""
+    total, low, high = paired_total(group)
+    usable = np.isfinite(total)
     known, unavailable = total[usable], int((~usable).sum())
     estimate = float(known.mean()) if known.size else math.nan
     is_count = len(group) == 1 and isinstance(group[0].quantity, Share) and group[0].values.shape[1] == 1

@@ -57,6 +57,7 @@ class Verdict:
     text: str
     id: str
     note: str = ""
+    warnings: tuple[str, ...] = ()  # what a reader of the verdict must not miss
 
     @property
     def soft(self) -> bool:
@@ -65,16 +66,19 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: every field under its own name, and ``soft``."""
-        return {**asdict(self), "soft": self.soft}
+        return {**asdict(self), "warnings": list(self.warnings), "soft": self.soft}
 
 
 def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> int:
     """The command's exit code: 4 when a verdict is ``error`` or ``vacuous``, else 1 when violated, else 0.
 
-    ``prefer`` clauses never make it 1. ``require_holds`` makes ``inconclusive`` a 1 as well. No verdict at
-    all is 4: a policy that was not verified has not passed. Source: ``design/language.md`` G7.
+    ``prefer`` clauses never make it 1. ``require_holds`` makes ``inconclusive`` a 1 as well, and a verdict
+    with a warning. No verdict at all is 4: a policy that was not verified has not passed.
+    Source: ``design/language.md`` G7.
     """
     if not verdicts or any(verdict.verdict in ("error", "vacuous") for verdict in verdicts):
         return 4
     failing = {"violated", "inconclusive"} if require_holds else {"violated"}
-    return int(any(verdict.verdict in failing for verdict in verdicts if not verdict.soft))
+    binding = [verdict for verdict in verdicts if not verdict.soft]
+    warned = require_holds and any(verdict.warnings for verdict in binding)
+    return int(warned or any(verdict.verdict in failing for verdict in binding))

@@ -114,7 +114,7 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
             verdicts.append(verify_tail(clause, values, alpha=alpha, unavailable=found.unavailable))
         elif _is_indicator(clause) and isinstance(found, CountEvidence):
             verdicts.append(verify_counts(clause, found, alpha=alpha))
-        elif _is_plain(clause) and isinstance(found, Evidence):
+        elif is_plain(clause) and isinstance(found, Evidence):
             verdicts.append(
                 verify_clause(
                     clause,
@@ -160,7 +160,7 @@ def verify_clause(
         raise ValueError(
             f"clause `{clause.name}` is about the model's rows: use verify_utility or verify_accuracy"
         )
-    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or not _is_plain(clause):
+    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or not is_plain(clause):
         raise ValueError(f"clause `{clause.name}` ({clause.kind}) is judged by verify_tail or verify_sum")
     if unavailable < 0:
         raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
@@ -201,7 +201,7 @@ def verify_clause(
     found = samples or _planned_samples(clause)
     if single_sample:
         found = 1
-    return _verdict(
+    return plain_verdict(
         clause, Bounds(estimate, lower, upper), n=n, num_violating=num_violating, unavailable=unavailable,
         alpha=alpha, method=method, samples=found,
     )  # fmt: skip
@@ -221,14 +221,14 @@ def verify_counts(clause: ir.Clause, counts: CountEvidence, *, alpha: float) -> 
     n = known + counts.unavailable
     lower = clopper_pearson_lower(counts.violating, n, alpha)
     upper = clopper_pearson_upper(counts.violating + counts.unavailable, n, alpha)
-    return _verdict(
+    return plain_verdict(
         clause, Bounds(counts.violating / known if known else math.nan, lower, upper), n=n,
         num_violating=counts.violating, unavailable=counts.unavailable, alpha=alpha, method="clopper-pearson",
         samples=1,
     )  # fmt: skip
 
 
-def _verdict(
+def plain_verdict(
     clause: ir.Clause, found: Bounds, *, n: int, num_violating: int, unavailable: int, alpha: float, method: str,
     samples: int | None,
 ) -> Verdict:  # fmt: skip
@@ -316,13 +316,13 @@ def verify_accuracy(
 
 
 # ------------------------------------------------------------ parts
-def _is_plain(clause: ir.Clause) -> bool:
-    """Whether the clause bounds the mean of its statistic by a number."""
+def is_plain(clause: ir.Clause) -> bool:
+    """Whether the clause bounds the mean of its statistic by a number: it is judged by ``verify_clause``."""
     return not isinstance(clause.statistic, ir.RowsLoss) and not is_sum(clause) and not is_tail(clause)
 
 
 def _is_indicator(clause: ir.Clause) -> bool:
-    return _is_plain(clause) and isinstance(clause.statistic, ir.Indicator)
+    return is_plain(clause) and isinstance(clause.statistic, ir.Indicator)
 
 
 def _quantity(clause: ir.Clause) -> Quantity:

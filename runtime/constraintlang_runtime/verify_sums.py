@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from .verdicts import Direction, Quantity, Verdict, VerdictName
 from .verify_tails import as_samples
 
 Floats = NDArray[np.float64]
+Bounder = Callable[[Sequence[Piece], float], SumBounds]
 NO_BOUNDS = Bounds(math.nan, math.nan, math.nan)
 
 
@@ -43,11 +44,13 @@ def is_sum(clause: ir.Clause) -> bool:
     return clause.base_factor is not None and isinstance(clause.statistic, (ir.Indicator, ir.Value))
 
 
-def verify_sum(clause: ir.Clause, evidence: SumEvidence, *, alpha: float) -> Verdict:
+def verify_sum(
+    clause: ir.Clause, evidence: SumEvidence, *, alpha: float, bounds_of: Bounder = sum_bounds
+) -> Verdict:
     """Verdict of a comparison of statistics from the values of each of them on the same prompts.
 
     Relative to the base model, ``bound`` is the number that the base model gives it, and ``lower`` and ``upper`` are
-    the estimate moved by what the difference is uncertain about.
+    the estimate moved by what the difference is uncertain about. ``bounds_of`` are the bounds of a sum.
     Raises: ValueError when the evidence does not fit the measurements of the clause.
     """
     wanted = measurements(clause)
@@ -60,21 +63,16 @@ def verify_sum(clause: ir.Clause, evidence: SumEvidence, *, alpha: float) -> Ver
     if isinstance(clause.statistic, ir.Choice):
         return _verify_choice(clause, clause.statistic, evidence, alpha)
     if isinstance(clause.statistic, ir.Combination):
-        return _verify_combination(clause, clause.statistic, evidence, alpha)
-    return _verify_relative(clause, evidence, alpha)
+        return _verify_combination(clause, clause.statistic, evidence, alpha, bounds_of)
+    return _verify_relative(clause, evidence, alpha, bounds_of)
 
 
-def _verify_relative(clause: ir.Clause, evidence: SumEvidence, alpha: float) -> Verdict:
+def _verify_relative(clause: ir.Clause, evidence: SumEvidence, alpha: float, bounds_of: Bounder) -> Verdict:
     """``E_self[f] - c E_base[f] <= bound + scale * c * offset``, shown in the unit of ``offset + scale * f``."""
     offset, scale = float(clause.shown.offset), clause.shown.scale
     factor = float(clause.base_factor or 0)
-    own, base = measurements(clause)
-    pieces = [
-        Piece(1.0, own.quantity, as_samples(evidence.values[0]), evidence.inside[0]),
-        Piece(-factor, base.quantity, as_samples(evidence.values[1]), evidence.inside[1]),
-    ]
-    found = sum_bounds(pieces, alpha)
-    limit = float(clause.bound) + scale * factor * offset
+    pieces, limit = pieces_and_limit(clause, evidence)
+    found = bounds_of(pieces, alpha)
     decided = decide(found.bounds.lower, found.bounds.upper, limit, strict=clause.strict, direction="at_most")
     first, second = (offset + scale * _mean(piece) for piece in pieces)
     low, high = found.bounds.lower - found.bounds.estimate, found.bounds.upper - found.bounds.estimate
@@ -94,6 +92,20 @@ def _verify_relative(clause: ir.Clause, evidence: SumEvidence, alpha: float) -> 
     )
 
 
+def pieces_and_limit(clause: ir.Clause, evidence: SumEvidence) -> tuple[list[Piece], float]:
+    """The sum that a clause bounds from above, and its limit; not of a choice, which has several."""
+    if isinstance(clause.statistic, ir.Combination):
+        series = zip(evidence.values, evidence.inside, strict=True)
+        return _pieces(clause.statistic.parts, series), float(clause.bound)
+    factor = float(clause.base_factor or 0)
+    own, base = measurements(clause)
+    pieces = [
+        Piece(1.0, own.quantity, as_samples(evidence.values[0]), evidence.inside[0]),
+        Piece(-factor, base.quantity, as_samples(evidence.values[1]), evidence.inside[1]),
+    ]
+    return pieces, float(clause.bound) + clause.shown.scale * factor * float(clause.shown.offset)
+
+
 def _mean(piece: Piece) -> float:
     means = piece.values[piece.inside].mean(axis=1)
     known = means[np.isfinite(means)]
@@ -101,11 +113,11 @@ def _mean(piece: Piece) -> float:
 
 
 def _verify_combination(
-    clause: ir.Clause, statistic: ir.Combination, evidence: SumEvidence, alpha: float
+    clause: ir.Clause, statistic: ir.Combination, evidence: SumEvidence, alpha: float, bounds_of: Bounder
 ) -> Verdict:
-    pieces = _pieces(statistic.parts, zip(evidence.values, evidence.inside, strict=True))
-    found = sum_bounds(pieces, alpha)
-    bound, scale = float(clause.bound), clause.shown.scale
+    pieces, bound = pieces_and_limit(clause, evidence)
+    found = bounds_of(pieces, alpha)
+    scale = clause.shown.scale
     decided = decide(found.bounds.lower, found.bounds.upper, bound, strict=clause.strict, direction="at_most")
     shown, shown_bound = found.bounds, bound
     if scale == -1:

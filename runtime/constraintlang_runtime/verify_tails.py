@@ -11,8 +11,9 @@ from constraintlang_compiler import ir
 from constraintlang_compiler.bounds import Bounds
 from constraintlang_compiler.hinges import quantile_bound
 
+from .anytime import anytime_quantile_bounds
 from .deciding import after_gaps, decide, make_verdict
-from .tail_bounds import cvar_bounds, quantile_bounds
+from .tail_bounds import cvar_bounds, quantile_bounds, quantile_estimate
 from .verdicts import Direction, Verdict
 
 Floats = NDArray[np.float64]
@@ -24,12 +25,15 @@ def is_tail(clause: ir.Clause) -> bool:
     return quantile or isinstance(clause.statistic, ir.Hinge)
 
 
-def verify_tail(clause: ir.Clause, values: Floats, *, alpha: float, unavailable: int = 0) -> Verdict:
+def verify_tail(
+    clause: ir.Clause, values: Floats, *, alpha: float, unavailable: int = 0, anytime: bool = False
+) -> Verdict:
     """Verdict of a bound on a quantile, or of an upper bound on a cvar.
 
     Shapes: ``values`` [n] or [n, m], the term's value on the samples of each prompt. A prompt with a value that is
     missing or outside the range counts as unavailable. The verdict on a quantile is that of the chance which the
-    clause bounds: both invert the same binomial law.
+    clause bounds: both invert the same binomial law. ``anytime`` bounds of a quantile hold whenever one stops; the
+    prompts are then bet on in their order.
     """
     values = as_samples(values)
     if isinstance(clause.statistic, ir.Hinge):
@@ -47,6 +51,10 @@ def verify_tail(clause: ir.Clause, values: Floats, *, alpha: float, unavailable:
         bounds = cvar_bounds(kept, level, alpha, low=low, high=high, threshold=bound, unavailable=unavailable)
         is_open = not (math.isfinite(low) and math.isfinite(high))
         method = "student-t (asymptotic)" if is_open else "betting on hinges"
+    elif anytime:
+        known = np.where(usable[:, None], values, np.nan)
+        bounds = _anytime_bounds(known, level, float(clause.bound), at_least, alpha)
+        method = "betting on counts (anytime)"
     else:
         bounds = quantile_bounds(kept, level, alpha, unavailable=unavailable)
         method = "order statistics" if values.shape[1] == 1 else "chernoff"
@@ -69,6 +77,18 @@ def verify_tail(clause: ir.Clause, values: Floats, *, alpha: float, unavailable:
         unavailable=unavailable,
         note=note,
     )
+
+
+def _anytime_bounds(values: Floats, level: float, share: float, at_least: bool, alpha: float) -> Bounds:
+    """The bets are on the ``share`` that the clause bounds: beyond an upper threshold, or short of a lower one."""
+    kept = values[np.isfinite(values).all(axis=1)]
+    if not len(kept):
+        return Bounds(math.nan, -math.inf, math.inf)
+    estimate = quantile_estimate(kept, level)
+    if at_least:
+        lower, upper = anytime_quantile_bounds(-values, share, alpha)
+        return Bounds(estimate, -upper, -lower)
+    return Bounds(estimate, *anytime_quantile_bounds(values, share, alpha))
 
 
 def as_samples(values: Floats) -> Floats:

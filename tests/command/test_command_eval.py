@@ -108,6 +108,7 @@ def test_exit_codes(judge: Any, policy: str, flags: list[str], code: int, verdic
 def test_missing_scores_fail_closed(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
+    monkeypatch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)
     monkeypatch.setattr(LexiconScorer, "__call__", lambda self, **given: [None] * len(given["completions"]))
     code, found, samples = judge("c: P(toxicity >= 0.5) <= 99% for domain=chat\n")
     assert (code, found["clauses"][0]["verdict"]) == (4, "error")
@@ -121,6 +122,7 @@ def test_a_failing_scorer_exits_with_4_and_keeps_the_earlier_verdict(
     from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
     _, before, _ = judge("kind: toxicity < 0.1 for domain=chat\n")
+    monkeypatch.setattr("constraintlang_runtime.scorers.pool.is_quick", lambda scorer: False)
     monkeypatch.setattr(LexiconScorer, "__call__", lambda self, **given: 1 / 0)
     code, after, _ = judge("kind: toxicity < 0.1 for domain=chat\n")
     assert code == 4

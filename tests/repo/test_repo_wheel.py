@@ -26,6 +26,7 @@ NEEDED = (
     "constraintlang_policies/std/lists/insults.txt",
     "constraintlang_policies/examples/12_rich.policy",
     "constraintlang_runtime/report/template.html.j2",
+    "constraintlang_runtime/report/doubts.html.j2",
     *(f"{package}/py.typed" for package in PACKAGES),
 )
 

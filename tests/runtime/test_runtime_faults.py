@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import World, tiny_llama, word_tokenizer, write_jsonl
 
 from constraintc.main import main
-from constraintlang_runtime import checkpoint, engine, evaluate, rounds, train_run
+from constraintlang_runtime import checkpoint, engine, evaluation, rounds, train_run
 from constraintlang_runtime.demo import language
 from constraintlang_runtime.scorers import pool
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
@@ -295,7 +295,7 @@ def disk_full_record(case: Case) -> list[str]:
 
 
 def disk_full_eval(case: Case) -> list[str]:
-    case.on_call(evaluate, "write_atomic", 1, no_space)
+    case.on_call(evaluation, "write_whole", 1, no_space)
     return case.eval()
 
 

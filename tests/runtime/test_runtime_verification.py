@@ -429,10 +429,20 @@ def test_prefer_is_flagged_soft() -> None:
     assert SOFT.verdict == "violated"
 
 
+def test_a_warning_fails_what_asks_for_holds() -> None:
+    from dataclasses import replace as changed
+
+    warned = changed(HOLDS, warnings=("refusals rose",))
+    assert [exit_code([warned], require_holds=required) for required in (False, True)] == [0, 1]
+    assert exit_code([changed(SOFT, warnings=("refusals rose",)), HOLDS], require_holds=True) == 0
+    assert warned.to_dict()["warnings"] == ["refusals rose"]
+
+
 def test_degeneracy_sees_collapse() -> None:
     assert degeneracy(["a b c", "a b d", "", "a b c"]) == {
         "num_completions": 4,
         "empty_rate": 0.25,
+        "refusal_rate": 0.0,
         "mean_words": 2.25,
         "distinct_2": 0.5,
         "most_common_share": 0.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
@@ -17,33 +18,51 @@ from constraintc.sources import (
     policy_folder,
 )
 
-HELP = """Sample a model on held-out prompts, score the replies, and say of every clause whether it holds.
+if TYPE_CHECKING:
+    from constraintlang_compiler.artifact import CompiledPolicy
+    from constraintlang_runtime.evaluation import Evaluation
+
+HELP = """Sample a model on held-out prompts, or read completions made elsewhere; score them, and say of every clause
+whether it holds.
 
 Each verdict rests on a one-sided bound at the clause's confidence, corrected for the number of clauses: `holds` when
 the upper bound meets the policy, `violated` when the lower bound does not, else `inconclusive`. --output receives
-`verdict.json` and `samples.jsonl`, from which anyone can recompute it. Use prompts that training has not seen."""
+`verdict.json` and `samples.jsonl`, from which anyone can recompute it. Use prompts that training has not seen.
+
+--sequential looks after every batch and stops when each clause is decided, with bounds that allow it. With --base a
+rise of empty replies, refusals or repetition against the start model puts a warning on the verdict."""
 
 EPILOG = """examples:
   constraintc eval my.policy --model runs/first --prompts chat=held_out.jsonl \\
       --scorer toxicity=unitary/toxic-bert#toxic --output runs/first-eval
   constraintc eval my.policy --model runs/first --prompts p.jsonl --rows wiki=wiki.jsonl --base gpt2
   constraintc eval my.policy --model runs/first --prompts p.jsonl --tasks arc_easy,hellaswag --base gpt2
+  constraintc eval my.policy --model runs/first --prompts p.jsonl --sequential --junit verdict.xml
+  constraintc eval my.policy --completions replies.jsonl --human labels.csv --audit toxicity=other/model#toxic
 
-exit codes: 0 no clause is violated; 1 violated (or inconclusive with --require-holds); 2 usage, missing file;
-3 errors in the policy; 4 a scorer failed, or a clause was not checked at all"""
+exit codes: 0 no clause is violated; 1 violated (under --require-holds also inconclusive, or with a warning);
+2 usage, missing file; 3 errors in the policy; 4 a scorer failed, or a clause was not checked at all"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
-    parser.add_argument("--model", metavar="DIR_OR_ID", required=True, help="the model to judge")
+    parser.add_argument("--model", metavar="DIR_OR_ID", help="the model to judge; or give --completions")
     parser.add_argument(
         "--prompts",
         metavar="[DOMAIN=]FILE",
         action="append",
-        required=True,
+        default=[],
         help="held-out prompts; may be repeated",
     )
+    parser.add_argument(
+        "--completions", metavar="[DOMAIN=]FILE", action="append", default=[],
+        help="replies made elsewhere: rows with `prompt` and `completion`, `messages` or `text`; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--base_completions", metavar="[DOMAIN=]FILE", action="append", default=[],
+        help="the start model's replies to prompts of --completions, to see whether replies have collapsed",
+    )  # fmt: skip
     add_scorer(parser)
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
     parser.add_argument(
@@ -53,7 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="held-out rows: their loss is reported",
     )
-    parser.add_argument("--base", metavar="DIR_OR_ID", help="the start model, for `preserve` clauses")
+    parser.add_argument(
+        "--base",
+        metavar="DIR_OR_ID",
+        help="the start model: for clauses that compare with it, and for warnings",
+    )
     parser.add_argument(
         "--tasks",
         metavar="NAME,NAME",
@@ -79,6 +102,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)"
     )
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="replies per prompt (default 1)")
+    parser.add_argument(
+        "--sequential", action="store_true", help="stop as soon as every clause is decided, at valid bounds"
+    )
+    parser.add_argument(
+        "--max_prompts", type=int, metavar="N", help="with --sequential: at most N prompts (default: all)"
+    )
+    parser.add_argument(
+        "--audit", metavar="NAME=PATH[#LABEL]", action="append", default=[],
+        help="a second scorer of an attribute, whose verdicts stand beside the first's; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audit-decides", action="store_true", help="the audit scorers' verdicts make the exit code"
+    )
+    parser.add_argument(
+        "--human",
+        metavar="CSV",
+        help="labels of people: prompt, completion (or row), violates, clause if any",
+    )
+    parser.add_argument(
+        "--identity_terms",
+        metavar="FILE",
+        help="with --human: terms, one a line, for the false-positive slice",
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write the verdicts as JUnit XML, too")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
@@ -106,20 +153,13 @@ def run(args: argparse.Namespace) -> int:
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     if args.locked:
         require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
-    from constraintc.progress import quiet_libraries, shown
-    from constraintlang_runtime.eval_run import EvalSettings, evaluate_run
     from constraintlang_runtime.verdicts import exit_code
 
-    given = EvalSettings(
-        model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
-        num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, chat=args.chat,
-        tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
-    )  # fmt: skip
-    with quiet_libraries(), shown(args.quiet) as progress:
-        found = evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
-    if found.extra["prompts_seen_in_training"]:
+    _check_together(args)
+    found = _of_completions(args, policy) if args.completions else _of_model(args, policy)
+    for left in found.extra.get("not_judged", ()):
+        print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")
+    if found.extra.get("prompts_seen_in_training"):
         print_message(
             f"warning: {found.extra['prompts_seen_in_training']:,} of {found.extra['num_prompts']:,} prompts were seen "
             "in training, so the verdicts say less about new prompts; give held-out ones"
@@ -127,18 +167,93 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         found.save(Path(args.output))
         print_message(f"wrote {args.output}/verdict.json and samples.jsonl")
+    verdicts = found.deciding(audit=args.audit_decides)
+    if args.junit is not None:
+        from constraintlang_runtime.junit import write_junit
+
+        write_junit(
+            verdicts, Path(args.junit), name=str(args.policy), seconds=found.seconds,
+            require_holds=args.require_holds,
+        )  # fmt: skip
+        print_message(f"wrote {args.junit}")
     if args.format == "json":
         print_json(found.to_dict())
+        for warning in found.warnings:
+            print_message(f"warning: {warning}")
     else:
         from rich.console import Console
 
+        from constraintlang_runtime.report.beside import print_beside
         from constraintlang_runtime.report.table import verdict_table
 
-        Console().print(verdict_table(found.verdicts))
+        console = Console()
+        console.print(verdict_table(found.verdicts))
+        print_beside(console, found)
         for name, loss in found.losses.items():
             print(f"loss on {name}: {loss:.4f} nats per token")
-        if found.extra["tasks"]:
+        if found.extra.get("tasks"):
             from constraintlang_runtime.report.task_table import task_table
 
-            Console().print(task_table(found.extra["tasks"]))
-    return exit_code(found.verdicts, require_holds=args.require_holds)
+            console.print(task_table(found.extra["tasks"]))
+    return exit_code(verdicts, require_holds=args.require_holds)
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raise ConfigError for flags that contradict each other."""
+    from constraintlang_runtime.errors import ConfigError
+
+    if bool(args.completions) == (args.model is not None):
+        raise ConfigError(
+            f"got {'both' if args.completions else 'neither'} --model and --completions",
+            help="give --model with --prompts to sample it here, or --completions with replies made elsewhere",
+        )
+    if args.model is not None and not args.prompts:
+        raise ConfigError("--model needs prompts", help="add --prompts [DOMAIN=]FILE with held-out prompts")
+    if args.audit_decides and not args.audit:
+        raise ConfigError("--audit-decides needs an audit scorer", help="add --audit NAME=PATH[#LABEL]")
+    if args.model is not None and args.base_completions:
+        raise ConfigError("--base_completions goes with --completions", help="with --model it is --base")
+    sampled = {
+        "--prompts": args.prompts != [], "--rows": args.rows != [], "--base": args.base is not None,
+        "--sequential": args.sequential, "--max_prompts": args.max_prompts is not None, "--chat": args.chat,
+        "--num_prompts": args.num_prompts is not None, "--samples": args.samples != 1,
+        "--max_new_tokens": args.max_new_tokens != 64, "--temperature": args.temperature != 1.0,
+        "--top_p": args.top_p != 1.0, "--max_length": args.max_length != 512,
+        "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
+        "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
+    }  # fmt: skip
+    ignored = [flag for flag, given in sampled.items() if given]
+    if args.completions and ignored:
+        raise ConfigError(
+            f"{', '.join(ignored)}: --completions are judged as they are, all of them", help="leave it out"
+        )
+
+
+def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
+    from constraintc.progress import quiet_libraries, shown
+    from constraintlang_runtime.eval_run import EvalSettings, evaluate_run
+
+    given = EvalSettings(
+        model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
+        num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path, audit=tuple(args.audit),
+        human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
+        max_prompts=args.max_prompts, chat=args.chat,
+        tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
+    )  # fmt: skip
+    with quiet_libraries(), shown(args.quiet) as progress:
+        return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
+
+
+def _of_completions(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
+    from constraintc.progress import shown
+    from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
+
+    given = CompletionSettings(
+        completions=tuple(args.completions), base_completions=tuple(args.base_completions),
+        scorer=tuple(args.scorer), audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
+        seed=args.seed, scorer_timeout=args.scorer_timeout, allow_path=args.allow_path,
+    )  # fmt: skip
+    with shown(args.quiet) as progress:
+        return evaluate_completions(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from constraintlang_runtime.data import encode_rows, prompt_rows
-from constraintlang_runtime.evaluate import Evaluation, evaluate
+from constraintlang_runtime.evaluate import evaluate
+from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.sampling_law import SamplingLaw
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.report.data import ReportData, report_data
+from constraintlang_runtime.report.doubts import doubts_of
 from constraintlang_runtime.report.history import read_history
 
 SHOWN_SAMPLES = 400
@@ -43,6 +44,7 @@ def assemble(
                 "compliant_loss": verdict["losses"].get(compliant),
                 "seconds": _training_seconds(verdict),
                 "degeneracy": verdict["degeneracy"],
+                "doubts": doubts_of(verdict),
                 "samples": _samples(folder / "samples.jsonl"),
                 "tasks": verdict.get("tasks", []),
             }

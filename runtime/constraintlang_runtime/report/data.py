@@ -7,46 +7,18 @@ come from a user or a model and is escaped when it is rendered.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from constraintlang_runtime.errors import DataError
-from constraintlang_runtime.verdicts import Verdict, VerdictName
+from constraintlang_runtime.verdicts import Verdict
+
+from .doubts import Doubts
+from .records import ClauseResult as ClauseResult
+from .records import Record
 
 RecordT = TypeVar("RecordT", bound="Record")
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the report's records: frozen, unknown keys rejected."""
-
-
-class ClauseResult(Record, frozen=True, kw_only=True):
-    """One verdict: the keys of ``Verdict.to_dict()``; the first nine are required."""
-
-    clause: str
-    domain: str | None
-    kind: str
-    n: int
-    estimate: float | None
-    lower: float | None
-    upper: float | None
-    bound: float | None
-    verdict: VerdictName
-    strength: str = "require"
-    direction: Literal["at_most", "at_least"] = "at_most"
-    strict: bool = False
-    hard: bool = False
-    soft: bool = False
-    confidence: float = 0.95
-    alpha: float | None = None
-    method: str = ""
-    quantity: str = ""
-    samples: int | None = None
-    unavailable: int = 0
-    text: str = ""
-    id: str = ""
-    note: str = ""
 
 
 class SampleText(Record, frozen=True, kw_only=True):
@@ -92,6 +64,7 @@ class SystemReport(Record, frozen=True, kw_only=True):
     degeneracy: dict[str, float | int | None] | None = None
     samples: tuple[SampleText, ...] = ()
     tasks: tuple[TaskResult, ...] = ()
+    doubts: Doubts = Doubts()
 
 
 class CurvePoint(Record, frozen=True, kw_only=True):

@@ -102,9 +102,12 @@ def clause_names(systems: Sequence[SystemReport]) -> list[str]:
 
 
 def verdict_text(clause: ClauseResult) -> Text:
-    """Symbol and word in the verdict's colour; ``(prefer)`` for a soft clause."""
+    """Symbol and word in the verdict's colour, after a sign of warnings; ``(prefer)`` for a soft clause."""
     soft = " (prefer)" if is_soft(clause) else ""
-    return Text(f"{SYMBOLS[clause.verdict]} {clause.verdict}{soft}", style=STYLES[clause.verdict])
+    style = "bold yellow" if clause.warnings and clause.verdict == "holds" else STYLES[clause.verdict]
+    return Text(
+        f"{'⚠ ' if clause.warnings else ''}{SYMBOLS[clause.verdict]} {clause.verdict}{soft}", style=style
+    )
 
 
 def _cell(clause: ClauseResult | None) -> Text:

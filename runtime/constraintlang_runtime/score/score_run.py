@@ -11,17 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
-
 from constraintlang_compiler.artifact import CompiledPolicy, write_whole
-from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
-from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FILE, Audit, Progress
+from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -113,29 +110,8 @@ def _judged(
     policy: CompiledPolicy, streams: Sequence[RowStream], size: int
 ) -> tuple[CompiledPolicy, list[dict[str, str]]]:
     """The policy with the clauses that texts decide, its strata written out; and the other clauses, with the reason."""
-    kept, left = [], []
-    for clause in policy.ir.clauses:
-        reason = None
-        if clause.kind == "utility":
-            reason = "it is about a model's loss on rows"
-        elif reads_base_model(clause):
-            reason = "it compares with what the base model writes"
-        elif "tokens" in parts_needed([clause]):
-            reason = "it speaks of tokens, and texts have none"
-        if reason is None:
-            kept.append(clause)
-        else:
-            left.append({"clause": clause.name, "reason": reason})
-    if not kept:
-        raise ConfigError(
-            f"texts decide no clause of the policy: `{left[0]['clause']}`, {left[0]['reason']}" if left else
-            "the policy has no clauses",
-            help="verify it with `constraintc eval`, which has the model",
-        )  # fmt: skip
-    needed = {key.removesuffix("@base") for key in attributes_needed(kept)}
-    needed |= {key.removesuffix("@base") for keys in parts_needed(kept).values() for key in keys}
-    attributes = tuple(one for one in policy.ir.attributes if one.name in needed)
-    ir = structs.replace(policy.ir, clauses=tuple(kept), attributes=attributes)
+    policy, left = decided_by_texts(policy)
+    ir, kept = policy.ir, policy.ir.clauses
     if any(clause.per for clause in kept):
         ir = expand_strata(
             ir, _distinct_tags(streams, {key for clause in kept for key in clause.per}, size, kept)

@@ -100,6 +100,30 @@ def _of_base(
     return of_start_model(base, name)
 
 
+def bind_audit(
+    policy: PolicyIR, options: Sequence[str], *, folder: Path, allow_path: bool = False
+) -> dict[str, Scorer]:
+    """A second scorer for each attribute named in ``NAME=PATH[#LABEL]``.
+
+    Raises: ConfigError for another form, or an attribute that the policy does not use.
+    """
+    found: dict[str, Scorer] = {}
+    try:
+        for name, option in parse_scorer_options(options).items():
+            if name not in [attribute.name for attribute in policy.attributes]:
+                known = ", ".join(attribute.name for attribute in policy.attributes)
+                raise ConfigError(
+                    f"--scorer: the policy uses no attribute `{name}`; it uses {known}",
+                    help="drop the option",
+                )
+            found[name] = _build(policy.attribute(name), option, Place(folder, None, allow_path))
+    except ConfigError as error:
+        if not error.message.startswith("--scorer"):
+            raise
+        raise ConfigError("--audit" + error.message.removeprefix("--scorer"), help=error.help) from error
+    return found
+
+
 def _build(
     attribute: AttributeRecord,
     option: tuple[str, str | None] | None,

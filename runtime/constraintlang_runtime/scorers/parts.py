@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,33 @@ from constraintlang_runtime.chat import end_tokens
 
 if TYPE_CHECKING:
     from constraintlang_runtime.data import TokenRow
-    from constraintlang_runtime.scorers.pool import ScoringPool
 
 Scored = tuple[dict[str, NDArray[np.float64]], Parts]
 """The scores of whole responses by attribute, and those of their parts."""
 
 
+class Pool(Protocol):
+    """What scores texts: a ``ScoringPool``, or a view of it."""
+
+    @property
+    def names(self) -> list[str]:
+        """The attributes that it scores."""
+        ...
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        names: Sequence[str] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Scores [n] per attribute, NaN where unavailable."""
+        ...
+
+
 def score_responses(
-    pool: ScoringPool,
+    pool: Pool,
     clauses: Sequence[Clause],
     rows: Sequence[TokenRow],
     prompts: Sequence[str],

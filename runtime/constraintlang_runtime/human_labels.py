@@ -1,0 +1,263 @@
+"""People's labels beside the scorer: bounds that hold for what people say, and where the scorer cries wolf."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper, corrected_alpha
+from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_runtime.deciding import decide
+from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.evaluation import Evaluation
+from constraintlang_runtime.prediction_powered import prediction_powered_bounds
+from constraintlang_runtime.verdicts import Verdict
+from constraintlang_runtime.verify_sums import is_sum
+from constraintlang_runtime.verify_tails import is_tail
+
+_YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """One person's judgement; of every clause when ``clause`` is None."""
+
+    line: int
+    key: object  # (prompt, completion), or the row of a completions file
+    clause: str | None
+    violates: bool
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Labels from a CSV file with a header: ``prompt`` and ``completion``, or ``row``; ``violates``; ``clause`` if any.
+
+    Raises: DataError for a file of another form, with the line.
+    """
+    help_text = (
+        "give the columns prompt, completion (or row), violates (0 or 1), and clause where labels are of one"
+    )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = set(reader.fieldnames or ())
+            by_row = "row" in columns
+            if "violates" not in columns or not (by_row or {"prompt", "completion"} <= columns):
+                raise DataError(f"--human: `{path}` has the columns {sorted(columns)}", help=help_text)
+            return [_label(row, reader.line_num, by_row, path) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"--human: cannot read `{path}`: {error}", help=help_text) from error
+
+
+def _label(row: Mapping[str, str | None], line: int, by_row: bool, path: Path) -> Label:
+    said = (row.get("violates") or "").strip().lower()
+    if said not in _YES | _NO:
+        raise DataError(
+            f"--human: line {line} of `{path}` has violates={said!r}, expected 0 or 1",
+            help="leave out the rows without a label",
+        )
+    if by_row:
+        text = (row.get("row") or "").strip()
+        if not text.isdecimal():
+            raise DataError(
+                f"--human: line {line} of `{path}` has row={text!r}, expected a number",
+                help="rows count from 0",
+            )
+        return Label(line, int(text), row.get("clause") or None, said in _YES)
+    key = (row.get("prompt") or "", row.get("completion") or "")
+    return Label(line, key, row.get("clause") or None, said in _YES)
+
+
+@dataclass(frozen=True)
+class People:
+    """The labels and the identity terms of one evaluation; without labels nothing is added."""
+
+    labels: Sequence[Label] = ()
+    terms: Sequence[str] = ()
+
+    def beside(self, found: Evaluation, num_clauses: int) -> Evaluation:
+        """The evaluation with ``human`` beside its verdicts."""
+        if not self.labels:
+            return found
+        said = judge_by_people(
+            found.clauses, found.verdicts, found.samples, self.labels, num_clauses=num_clauses, terms=self.terms
+        )  # fmt: skip
+        return replace(found, beside={**found.beside, "human": said})
+
+
+def read_people(human: str | None, identity_terms: str | None) -> People:
+    """The files of ``--human`` and ``--identity_terms``, read before anything else is done.
+
+    Raises: DataError and ConfigError as ``read_labels`` and ``read_terms``; ConfigError for terms without labels.
+    """
+    if human is None:
+        if identity_terms is not None:
+            raise ConfigError(
+                "--identity_terms: which responses with a term are clean is for people to say",
+                help="add --human labels.csv",
+            )
+        return People()
+    labels = read_labels(Path(human))
+    if not labels:
+        raise DataError(f"--human: `{human}` has no labels", help="give a file with at least one row")
+    return People(labels, read_terms(Path(identity_terms)) if identity_terms is not None else ())
+
+
+def judge_by_people(
+    clauses: Sequence[Clause],
+    verdicts: Sequence[Verdict],
+    records: Sequence[Record],
+    labels: Sequence[Label],
+    *,
+    num_clauses: int,
+    terms: Sequence[str] = (),
+) -> dict[str, Any]:
+    """For each clause on a share of responses that has labels: bounds of what people would say, beside its verdict.
+
+    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error. ``agreement`` is of
+    labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
+    responses that hold one of the terms and are clean to people, the rate at which the scorer says violation.
+    ``unmatched_labels`` counts labels of no response.
+    Raises: DataError when no label fits a response, for a clause that does not exist or is labelled twice over.
+    """
+    names = {clause.name for clause in clauses}
+    for label in labels:
+        if label.clause is not None and label.clause not in names:
+            raise DataError(
+                f"--human: line {label.line} labels the clause `{label.clause}`, which is not judged",
+                help=f"the clauses are {', '.join(sorted(names))}",
+            )
+    by_clause: dict[str, list[Record]] = {}
+    for record in records:
+        by_clause.setdefault(record["clause"], []).append(record)
+    found, used = [], set()
+    for clause in clauses:
+        if not isinstance(clause.statistic, Indicator) or is_sum(clause) or is_tail(clause):
+            continue
+        said = _labels_of(clause, labels)
+        own = by_clause.get(clause.name, [])
+        pairs = [(record, said[key][0]) for record in own for key in _keys(record) if key in said]
+        used |= {said[key][1] for record in own for key in _keys(record) if key in said}
+        if pairs:
+            verdict = next(one for one in verdicts if one.id == clause.id)
+            found.append(_beside(clause, verdict, own, pairs, num_clauses, terms))
+    if labels and not used:
+        raise DataError(
+            f"--human: none of the {len(labels):,} labels is of a response that was judged",
+            help="label responses of samples.jsonl and evaluate with the same seed and settings, or with --completions",
+        )
+    return {"clauses": found, "num_labels": len(labels), "unmatched_labels": len(labels) - len(used)}
+
+
+def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bool, int]]:
+    """Labels of a clause by response, with their lines; one that names the clause wins over one that names none."""
+    said: dict[object, tuple[bool, int]] = {}
+    for named in (False, True):
+        seen: dict[object, Label] = {}
+        for label in labels:
+            if (label.clause is not None) is named and label.clause in (None, clause.name):
+                other = seen.setdefault(label.key, label)
+                if other.violates != label.violates:
+                    raise DataError(
+                        f"--human: lines {other.line} and {label.line} contradict each other",
+                        help="keep one label of each response, such as that of the majority",
+                    )
+        said |= {key: (label.violates, label.line) for key, label in seen.items()}
+    return said
+
+
+def _keys(record: Record) -> list[object]:
+    text = (record["prompt"], record["completion"])
+    return [text] if "row" not in record else [text, record["row"]]
+
+
+def _beside(
+    clause: Clause, verdict: Verdict, own: Sequence[Record], pairs: Sequence[tuple[Record, bool]], num_clauses: int,
+    terms: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    alpha = corrected_alpha(float(clause.confidence), num_clauses)
+    rates = _by_prompt([(record, record["statistic"]) for record in own])
+    judged = [(record, label) for record, label in pairs if record["statistic"] is not None]
+    rectifier = _by_prompt([(record, float(label) - record["statistic"]) for record, label in judged])
+    bounds = prediction_powered_bounds(rates, rectifier, alpha)
+    decided = decide(
+        bounds.lower, bounds.upper, float(clause.bound), strict=clause.strict, direction="at_most"
+    )
+    if clause.hard:
+        decided = "violated" if bounds.lower > 0 else "inconclusive"
+    offset, scale = float(clause.shown.offset), clause.shown.scale
+    ends = [offset + scale * value for value in (bounds.lower, bounds.upper)]
+    shown = {"lower": min(ends), "upper": max(ends), "estimate": offset + scale * bounds.estimate}
+    result: dict[str, Any] = {
+        "clause": clause.name,
+        "labelled": len(pairs),
+        "labelled_prompts": len(rectifier),
+        "agreement": float(np.mean([label == (record["statistic"] > 0) for record, label in judged]))
+        if judged
+        else None,
+        **{key: value if np.isfinite(value) else None for key, value in shown.items()},
+        "bound": offset + scale * float(clause.bound),
+        "alpha": alpha,
+        "method": "prediction-powered, betting on the rectifier",
+        "verdict": decided,
+        "scorer_verdict": verdict.verdict,
+    }
+    if terms:
+        result["identity_terms"] = _false_positives(judged, terms, alpha)
+    return result
+
+
+def _by_prompt(values: Sequence[tuple[Record, float | None]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Means over the responses of each prompt [prompts], nan where one is unknown."""
+    prompts: dict[int, list[float]] = {}
+    for record, value in values:
+        prompts.setdefault(record["prompt_number"], []).append(np.nan if value is None else value)
+    return np.array([np.mean(group) for group in prompts.values()], dtype=np.float64)
+
+
+def _false_positives(
+    pairs: Sequence[tuple[Record, bool]], terms: Sequence[str], alpha: float
+) -> dict[str, Any]:
+    """The scorer's false positives among clean responses with and without a term; bounds per response."""
+    pattern = re.compile(
+        rf"(?<!\w)(?:{'|'.join(re.escape(term) for term in sorted(terms, key=len, reverse=True))})(?!\w)",
+        re.IGNORECASE,
+    )
+    clean = [record for record, label in pairs if not label]
+    slices: dict[str, list[bool]] = {"with_term": [], "without_term": []}
+    for record in clean:
+        part = "with_term" if pattern.search(record["completion"]) else "without_term"
+        slices[part].append(record["statistic"] > 0)
+    return {
+        part: {
+            "clean": len(said),
+            "false_positives": sum(said),
+            "rate": sum(said) / len(said) if said else None,
+            "lower": clopper_pearson_lower(sum(said), len(said), alpha),
+            "upper": clopper_pearson_upper(sum(said), len(said), alpha),
+        }
+        for part, said in slices.items()
+    }
+
+
+def read_terms(path: Path) -> list[str]:
+    """One term a line; empty lines and lines that begin with `#` are no terms.
+
+    Raises: ConfigError for a file that cannot be read or has no terms.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--identity_terms: cannot read `{path}`: {error}", help="one term a line, in UTF-8"
+        ) from error
+    terms = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not terms:
+        raise ConfigError(f"--identity_terms: `{path}` has no terms", help="write one term a line")
+    return terms

@@ -1,0 +1,73 @@
+"""Prompts in a random order, in batches that grow, until every clause is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from constraintlang_compiler.bounds import corrected_alpha
+from constraintlang_compiler.domains import matches
+from constraintlang_compiler.ir import Clause
+from constraintlang_runtime.evaluation import by_law, prompts_of
+from constraintlang_runtime.judge import Judge
+from constraintlang_runtime.responses import Source
+from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sequential import Track, next_batch, require_sequential
+from constraintlang_runtime.verdicts import Verdict
+
+
+def run_sequentially(
+    clauses: Sequence[Clause],
+    source: Source,
+    judge: Judge,
+    *,
+    law: SamplingLaw,
+    samples_per_prompt: int,
+    seed: int,
+    num_clauses: int,
+    max_prompts: int | None = None,
+) -> tuple[dict[str, Verdict], dict[str, Any]]:
+    """Verdicts by clause id, and where the run ended.
+
+    The order of the prompts depends on ``seed`` alone. A clause that is decided is neither sampled for nor scored any
+    more; a prompt that lies in no undecided clause's domain is passed over. ``num_clauses`` are those of the whole
+    policy, which share the error.
+    Raises: ConfigError for clauses that cannot be judged so, DataError for a clause without prompts.
+    """
+    require_sequential(clauses)
+    order = np.random.default_rng(seed).permutation(len(source.tags))[:max_prompts].tolist()
+    tracks = {c.id: Track(c, corrected_alpha(float(c.confidence), num_clauses)) for c in clauses}
+    answered: set[int] = set()
+    looks = 0
+    for (own_law, count), members in by_law(clauses, law, samples_per_prompt).items():
+        prompts_of(members, source)
+        position, seen = 0, 0
+        while True:
+            left = [clause for clause in members if not tracks[clause.id].decided]
+            batch: list[int] = []
+            while left and position < len(order) and len(batch) < next_batch(seen):
+                if any(matches(clause.domain, source.tags[order[position]]) for clause in left):
+                    batch.append(order[position])
+                position += 1
+            if not batch:
+                break
+            found = judge.take(left, source, batch, own_law, count, seen)
+            for clause in left:
+                tracks[clause.id].add(found[clause.id])
+            seen += len(batch)
+            looks += 1
+            answered.update(batch)
+    undecided = [clause.name for clause in clauses if not tracks[clause.id].decided]
+    verdicts = {clause.id: tracks[clause.id].verdict() for clause in clauses}
+    return verdicts, {
+        "stopped_at": len(answered),
+        "sequential": {
+            "num_prompts": len(source.tags),
+            "max_prompts": max_prompts,
+            "looks": looks,
+            "undecided": undecided,
+            "reason": "the prompts ended" if undecided else "every clause is decided",
+        },
+    }
