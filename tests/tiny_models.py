@@ -125,9 +125,18 @@ def write_world(root: Path) -> World:
 
 
 def write_classifier(
-    folder: Path, labels: tuple[str, ...], *, multi_label: bool = False, roberta: bool = False
+    folder: Path,
+    labels: tuple[str, ...],
+    *,
+    multi_label: bool = False,
+    roberta: bool = False,
+    pairs: bool = False,
+    marks: bool = True,
 ) -> Path:
-    """A random sequence classifier of width 16 over the demo's words, with [CLS] and [SEP] around every text."""
+    """A random sequence classifier of width 16 over the demo's words, with [CLS] and [SEP] around every text.
+
+    ``pairs`` adds a [SEP] between two texts, ``marks`` False leaves both out.
+    """
     import torch
     from tokenizers.processors import TemplateProcessing
     from transformers import (
@@ -140,9 +149,11 @@ def write_classifier(
     words = ["<cls>", "<sep>", *language.vocabulary()]
     tokenizer = word_tokenizer(words, cls_token="<cls>", sep_token="<sep>")
     inner = tokenizer.backend_tokenizer
-    inner.post_processor = TemplateProcessing(
-        single="<cls> $A <sep>", special_tokens=[("<cls>", 3), ("<sep>", 4)]
-    )
+    if marks:
+        inner.post_processor = TemplateProcessing(
+            single="<cls> $A <sep>", pair="<cls> $A <sep> $B:1 <sep>:1" if pairs else None,
+            special_tokens=[("<cls>", 3), ("<sep>", 4)],
+        )  # fmt: skip
     sizes = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 24, "pad_token_id": 0, "initializer_range": 0.5,
@@ -158,4 +169,57 @@ def write_classifier(
         )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_scoring_language_model(folder: Path) -> Path:
+    """The tiny model over the demo's words, for scorers: 24 positions, so that long texts need windows."""
+    tokenizer = word_tokenizer(language.vocabulary())
+    model = tiny_llama(len(tokenizer), seed=4)
+    model.config.max_position_embeddings = 24
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_reward_model(folder: Path, tokenizer: Any) -> Path:
+    """A Llama with one random output that reads what ``tokenizer`` writes."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=24, num_labels=1, pad_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_sentence_encoder(folder: Path, pooling: str = "mean_tokens") -> Path:
+    """A random BERT of width 16 with the files by which sentence-transformers names its pooling."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = word_tokenizer(language.vocabulary())
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=24, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "2_Normalize").mkdir()
+    settings = {"word_embedding_dimension": 16, f"pooling_mode_{pooling}": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     return folder

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.benchmark_results import accuracies, figures
+from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
@@ -57,9 +59,19 @@ class EvalSettings:
     allow_code: bool = False
     allow_plugins: bool = False
     chat: bool = False
+    tasks: tuple[str, ...] = ()
+    task_path: str | None = None
+    num_fewshot: int | None = None
+    limit: int | None = None
+
+    @property
+    def benchmarks(self) -> TaskSettings:
+        """What is asked of lm-eval."""
+        return TaskSettings(self.tasks, self.task_path, self.num_fewshot, self.limit)
 
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
+        _ = self.benchmarks  # checks its own
         for name in ("samples", "max_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
@@ -88,8 +100,9 @@ def evaluate_run(
     scorers = bind_scorers(
         policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
         allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins, judge=settings.judge,
+        allow_plugins=settings.allow_plugins, judge=settings.judge, base=settings.base,
     )  # fmt: skip
+    benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
@@ -113,11 +126,19 @@ def evaluate_run(
     pool = ScoringPool(
         policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
     )
+    own_tasks: dict[str, Any] = {}
+    base_tasks: dict[str, Any] | None = None
+    if benchmarks is not None:
+        together = max(1, settings.batch_size // 8)  # questions are longer than replies
+        own_tasks = benchmarks.run(model, tokenizer, batch_size=together, progress=progress)
+        if base is not None:
+            base_tasks = benchmarks.run(base, tokenizer, batch_size=together, progress=progress)
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
         base_model=base, progress=progress, audit=audit_pool(policy.ir, audit, settings.scorer_timeout),
         sequential=Sequential(settings.max_prompts) if settings.sequential else None,
+        benchmarks=accuracies(own_tasks, base_tasks),
     )  # fmt: skip
     found = people.beside(found, len(found.verdicts))
     extra: dict[str, Any] = {
@@ -127,6 +148,7 @@ def evaluate_run(
         "prompts_seen_in_training": None
         if seen is None
         else int(is_seen(seen, np.array(hashes, dtype=np.uint64)).sum()),
+        "tasks": [figure.to_dict() for figure in figures(own_tasks, base_tasks)],
         "versions": versions(),
     }
     return replace(found, extra=extra)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.bounds import corrected_alpha
 from constraintlang_compiler.domains import domain_name, matches
-from constraintlang_compiler.ir import Clause, RowsLoss
+from constraintlang_compiler.ir import Clause, DomainIs, RowsLoss
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.data import TokenRow
@@ -57,6 +57,7 @@ def evaluate(
     progress: Progress | None = None,
     audit: ScoringPool | None = None,
     sequential: Sequential | None = None,
+    benchmarks: Mapping[str, UtilityEvidence] | None = None,
 ) -> Evaluation:
     """Verify every clause of a policy on prompts.
 
@@ -65,7 +66,8 @@ def evaluate(
     model also answers the prompts of clauses that compare with what it writes, and some of every domain, so that
     replies that have collapsed are seen. A stratum without prompts is vacuous. ``audit`` scorers judge the clauses
     that read them a second time, beside the verdicts. ``sequential`` stops early; utility clauses, whose rows have no
-    part in when it stops, keep their fixed bounds.
+    part in when it stops, keep their fixed bounds. ``benchmarks`` are answers to the
+    questions of tasks: a clause about accuracy whose domain is the name of one is judged on them.
     Raises: ConfigError when a clause lacks rows or a base model, DataError for a clause without prompts,
     StratumError for a key of ``per`` that no prompt has.
     """
@@ -99,7 +101,8 @@ def evaluate(
         )
     }
     for clause in utility_clauses(policy_ir):
-        evidence[clause.id] = _utility_evidence(
+        answers = _benchmark_of(clause, benchmarks or {}, everything)
+        evidence[clause.id] = answers or _utility_evidence(
             clause, model, base_model, tokenizer, everything, batch_size // 4 or 1
         )
     verdicts = [early.get(verdict.id, verdict) for verdict in verify(policy_ir.clauses, evidence)]
@@ -126,20 +129,39 @@ def _anytime(clause: Clause, judge: Judge, num_clauses: int) -> Verdict:
     return track.verdict()
 
 
+def _benchmark_of(
+    clause: Clause, benchmarks: Mapping[str, UtilityEvidence], rows: Sequence[TokenRow]
+) -> UtilityEvidence | None:
+    """The answers that a clause `preserve mean(accuracy) ... for domain=TASK` is judged on; None for other clauses."""
+    assert isinstance(clause.statistic, RowsLoss)
+    domain = clause.domain
+    if clause.statistic.quantity != "accuracy" or not isinstance(domain, DomainIs) or domain.key != "domain":
+        return None
+    named = [name for name in domain.values if name in benchmarks]
+    if not named:
+        return None
+    if len(domain.values) > 1 or any(matches(domain, row.tags) for row in rows):
+        raise ConfigError(
+            f"clause `{clause.name}` is about the benchmark `{named[0]}` and about rows or other tasks too",
+            help="name the --rows otherwise, or write one clause for each",
+        )
+    return benchmarks[named[0]]
+
+
 def _utility_evidence(
     clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
 ) -> UtilityEvidence:
     assert isinstance(clause.statistic, RowsLoss)
     mine = [row for row in rows if matches(clause.domain, row.tags)]
-    if not mine:
-        raise ConfigError(
-            f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
-            help="add --rows DOMAIN=FILE with held-out rows",
-        )
     if base_model is None:
         raise ConfigError(
             f"clause `{clause.name}` compares with the start model",
             help="add --base DIR_OR_ID, the model before training",
+        )
+    if not mine:
+        raise ConfigError(
+            f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
+            help="add --rows DOMAIN=FILE with held-out rows, or --tasks NAME where the domain is a benchmark",
         )
     measure = row_answers if clause.statistic.quantity == "accuracy" else row_losses
     sums, counts = measure(model, tokenizer, mine, batch_size=batch_size)

@@ -68,6 +68,7 @@ def load_parts(
         allow_code=settings.allow_code,
         allow_plugins=settings.allow_plugins,
         judge=config.judge,
+        base=settings.model,
     )
     tokenizer = load_tokenizer(settings.model)
     if tokenizer.eos_token_id is None:

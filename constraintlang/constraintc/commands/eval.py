@@ -39,6 +39,7 @@ EPILOG = """examples:
   constraintc eval my.policy --model runs/first --prompts chat=held_out.jsonl \\
       --scorer toxicity=unitary/toxic-bert#toxic --output runs/first-eval
   constraintc eval my.policy --model runs/first --prompts p.jsonl --rows wiki=wiki.jsonl --base gpt2
+  constraintc eval my.policy --model runs/first --prompts p.jsonl --tasks arc_easy,hellaswag --base gpt2
   constraintc eval my.policy --model runs/first --prompts p.jsonl --sequential --junit verdict.xml
   constraintc eval my.policy --endpoint http://localhost:8000 --prompts chat=held_out.jsonl --chat --output runs/served
   constraintc eval my.policy --completions replies.jsonl --human labels.csv --audit toxicity=other/model#toxic
@@ -95,6 +96,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         metavar="DIR_OR_ID",
         help="the start model: for clauses that compare with it, and for warnings",
+    )
+    parser.add_argument(
+        "--tasks",
+        metavar="NAME,NAME",
+        type=lambda names: [name.strip() for name in names.split(",") if name.strip()],
+        default=[],
+        help="benchmarks of lm-eval to measure besides, for example arc_easy,hellaswag",
+    )
+    parser.add_argument(
+        "--task_path",
+        metavar="DIR",
+        help="a folder of lm-eval's YAML tasks; without --tasks all of them are run (they may name Python code)",
+    )
+    parser.add_argument(
+        "--num_fewshot",
+        type=int,
+        metavar="N",
+        help="worked examples before a question (default: the task's own)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="the first N questions of each task (default: all)"
     )
     parser.add_argument(
         "--num_prompts", type=int, metavar="N", help="use the first N prompts of each file (default: all)"
@@ -190,6 +212,10 @@ def run(args: argparse.Namespace) -> int:
         print_beside(console, found)
         for name, loss in found.losses.items():
             print(f"loss on {name}: {loss:.4f} nats per token")
+        if found.extra.get("tasks"):
+            from constraintlang_runtime.report.task_table import task_table
+
+            console.print(task_table(found.extra["tasks"]))
     return exit_code(verdicts, require_holds=args.require_holds)
 
 
@@ -215,6 +241,8 @@ def _check_together(args: argparse.Namespace) -> None:
         "--num_prompts": args.num_prompts is not None, "--samples": args.samples != 1,
         "--max_new_tokens": args.max_new_tokens != 64, "--temperature": args.temperature != 1.0,
         "--top_p": args.top_p != 1.0, "--max_length": args.max_length != 512,
+        "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
+        "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
     }  # fmt: skip
     ignored = [flag for flag, given in sampled.items() if given]
     if args.completions and ignored:
@@ -235,6 +263,7 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
          **allowances(args), audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
         max_prompts=args.max_prompts, chat=args.chat,
+        tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
     )  # fmt: skip
     with quiet_libraries(), shown(args.quiet) as progress:
         return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)

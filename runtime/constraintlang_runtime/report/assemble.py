@@ -46,6 +46,7 @@ def assemble(
                 "degeneracy": verdict["degeneracy"],
                 "doubts": doubts_of(verdict),
                 "samples": _samples(folder / "samples.jsonl"),
+                "tasks": verdict.get("tasks", []),
             }
         )
         if verdict.get("prompts_seen_in_training"):

@@ -31,6 +31,23 @@ class SampleText(Record, frozen=True, kw_only=True):
     violates: bool | None = None
 
 
+class TaskResult(Record, frozen=True, kw_only=True):
+    """One metric of a benchmark: the keys of ``TaskFigure.to_dict()``; the difference is to the base model."""
+
+    task: str
+    metric: str
+    value: float
+    n: int
+    stderr: float | None = None
+    num_fewshot: int | None = None
+    higher_is_better: bool | None = None
+    chance: float | None = None
+    base: float | None = None
+    base_stderr: float | None = None
+    difference: float | None = None
+    difference_stderr: float | None = None
+
+
 class SystemReport(Record, frozen=True, kw_only=True):
     """One row of the comparison: a model, or a model with a decoding rule, on the same held-out prompts.
 
@@ -46,6 +63,7 @@ class SystemReport(Record, frozen=True, kw_only=True):
     seconds: float | None = None
     degeneracy: dict[str, float | int | None] | None = None
     samples: tuple[SampleText, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
     doubts: Doubts = Doubts()
 
 

@@ -17,6 +17,7 @@ from .data import ClauseResult, ReportData, SampleText, SystemReport, report_dat
 from .json_report import write_text_atomic
 from .panels import panel_groups
 from .table import clause_names
+from .task_table import with_error
 
 _MAX_SAMPLES = 12
 _TOKEN = re.compile(
@@ -70,6 +71,7 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
         baseline=baseline,
         overall=words.overall(system.clauses),
         words=words,
+        with_error=with_error,
         clause_names=clause_names(report.systems),
         ranges=_ranges(report.systems),
         allowances=_allowances(report.systems),

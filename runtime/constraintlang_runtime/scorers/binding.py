@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from constraintlang.vocabulary import MODEL_BACKENDS
 from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
@@ -16,6 +17,7 @@ from constraintlang_runtime.scorers.builders import Place, builder_of, policy_fi
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.lexicon import lexicon_scorer, read_lexicon
+from constraintlang_runtime.scorers.perplexity import of_start_model
 from constraintlang_runtime.scorers.protocol import Scorer
 
 
@@ -44,13 +46,15 @@ def bind_scorers(
     allow_code: bool = False,
     allow_plugins: bool = False,
     judge: JudgeSettings | None = None,
+    base: str | None = None,
 ) -> dict[str, Scorer]:
     """One scorer per attribute of the policy, and one per attribute that is read on the base model, ``a@base``.
 
     A ready callable wins over an option, an option over the backend written in the policy. ``files`` are the word
     lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
     it names must lie below it unless ``allow_path``. ``allow_code`` lets the backend `code_tests` run what a model
-    wrote, ``allow_plugins`` lets `python` import what the policy names, ``judge`` is where a judge is served.
+    wrote, ``allow_plugins`` lets `python` import what the policy names, ``judge`` is where a judge is served. ``base``
+    is the start model, which scores ``a@base`` where ``a`` has the backend `logprob`.
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
@@ -71,6 +75,7 @@ def bind_scorers(
     ]
     return {
         attribute.name: ready.get(attribute.name)
+        or _of_base(attribute.name, policy, options, base)
         or _build(
             attribute,
             options.get(attribute.name),
@@ -85,6 +90,23 @@ def bind_scorers(
         )
         for attribute in wanted
     }
+
+
+def _of_base(
+    name: str, policy: PolicyIR, options: Mapping[str, tuple[str, str | None]], base: str | None
+) -> Scorer | None:
+    """The scorer of ``a@base`` under the start model, where the backend of ``a`` depends on a model; else None."""
+    if not name.endswith("@base") or name in options:
+        return None
+    own = policy.attribute(name.removesuffix("@base"))
+    if own.backend is None or own.backend.kind not in MODEL_BACKENDS:
+        return None
+    if base is None:
+        raise ConfigError(
+            f"`{name}` is the log-probability under the start model, and none is named",
+            help=f"add --base DIR_OR_ID where the command has it, or pass a callable in Python for `{name}`",
+        )
+    return of_start_model(base, name)
 
 
 def bind_audit(

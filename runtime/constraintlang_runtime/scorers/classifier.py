@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from constraintlang_runtime.errors import ConfigError, ModelError
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.hf_model import load_scoring_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from constraintlang_compiler.ir import AttributeRecord, Backend
     from constraintlang_runtime.scorers.builders import Place
 
@@ -29,52 +32,26 @@ class ClassifierScorer:
         batch_size: int = 64,
         device: str | None = None,
     ) -> None:
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-            self._model = AutoModelForSequenceClassification.from_pretrained(
-                name_or_path, revision=revision, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ModelError(
-                f"scorer {attribute}: cannot load a sequence classifier from `{name_or_path}`: "
-                f"{str(error).strip().splitlines()[0]}",
-                help="give a folder with config.json, model.safetensors and a tokenizer, or a hub id",
-            ) from error
-        self._model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        self._device = self._model.device  # with its number: another thread has another current device
-        config = self._model.config
+        self._scoring = load_scoring_model(
+            name_or_path, "sequence classifier", attribute=attribute, revision=revision, device=device
+        )
+        config = self._scoring.model.config
         self._sigmoid = config.num_labels == 1 or config.problem_type == "multi_label_classification"
         self._index = _label_index(config.id2label, label, attribute, name_or_path)
         self._batch_size = batch_size
-        positions = getattr(config, "max_position_embeddings", None) or 512
-        if "roberta" in config.model_type or config.model_type == "camembert":
-            positions -= (config.pad_token_id or 0) + 1  # these count positions from pad_token_id + 1
-        limits = [self._tokenizer.model_max_length, positions]
-        self._max_length = int(min(limits))
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any
     ) -> Sequence[float | None]:
         """Score each completion."""
-        import torch
+        encodings = [self._scoring.encode(text) for text in completions]
+        found = self._scoring.map(encodings, self._probability, batch_size=self._batch_size)
+        return [float(value) for value in found]
 
-        scores: list[float] = []
-        for start in range(0, len(completions), self._batch_size):
-            texts = list(completions[start : start + self._batch_size])
-            encoded = self._tokenizer(
-                texts, padding=True, truncation=True, max_length=self._max_length, return_tensors="pt"
-            )
-            if encoded["input_ids"].shape[1] == 0:  # every text of the batch is empty and no token is added
-                encoded = self._tokenizer([" "] * len(texts), return_tensors="pt")
-            with torch.inference_mode():
-                logits = self._model(**encoded.to(self._device)).logits.float()
-            probabilities = torch.sigmoid(logits) if self._sigmoid else torch.softmax(logits, dim=-1)
-            scores.extend(probabilities[:, self._index].tolist())
-        return scores
+    def _probability(self, outputs: Any, mask: Tensor) -> Tensor:
+        logits = outputs.logits.float()
+        probabilities = logits.sigmoid() if self._sigmoid else logits.softmax(-1)
+        return probabilities[:, self._index]
 
 
 def build(attribute: AttributeRecord, backend: Backend, place: Place) -> ClassifierScorer:
