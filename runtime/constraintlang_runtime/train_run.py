@@ -20,6 +20,7 @@ import torch
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.adapters import with_adapter
+from constraintlang_runtime.card import write_card
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
@@ -29,6 +30,7 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
+from constraintlang_runtime.report.provenance import train_command
 from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe
@@ -154,6 +156,7 @@ def _train(
         "fingerprint": fingerprint,
         "semantic_hash": policy.semantic_hash,
         "model": settings.model,
+        "command": train_command(policy.source.name, settings),
         "method": config.method,
         "settings": own_settings(config),
         "steps": trainer.state.global_step,
@@ -471,4 +474,5 @@ def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, reco
     save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})
     policy.save(own / "policy")
     write_seen(output, trainer.seen_prompts)
+    write_card(output, policy.source.text, record)
     write_atomic(own / RECORD, json.dumps(record, indent=1))

@@ -11,10 +11,11 @@ from constraintc.output import print_json, print_message
 from constraintc.sources import add_allow_path, compile_argument
 
 HELP = """Put evaluations side by side on one self-contained HTML page: verdicts with their bounds, what they cost, the
-curves of the training run, scores and replies before and after. The first system is the baseline, the last the headline.
+curves of the training run, scores and replies before and after. The first system is the baseline, the last the
+headline.
 
-A RUN is the output of `constraintc train` with its evaluation beside it (RUN-eval), or the output of `constraintc eval`;
-the policy is the one that the run was trained under, unless a policy stands first."""
+A RUN is the output of `constraintc train` with its evaluation beside it (RUN-eval), or the output of
+`constraintc eval`; the policy is the one that the run was trained under, unless a policy stands first."""
 
 EPILOG = """examples:
   constraintc report runs/first                        runs/first, verified in runs/first-eval; writes report.html
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     runs = find_runs(others if named else args.given)
     found = [*(Found.named(spec) for spec in args.system), *runs]
     if not found:
+        if not Path(first).exists():
+            raise ConfigError(f"there is no `{first}`", help="name a policy, or the folder of a run")
         raise ConfigError(
             f"`{first}` is a policy, and nothing is compared under it",
             help="add folders of `constraintc eval` or `constraintc train`, or --system LABEL=EVAL_DIR",

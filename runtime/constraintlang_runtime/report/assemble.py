@@ -34,8 +34,8 @@ def assemble(
 
     ``systems`` are (name, label, folder of ``constraintc eval``); the last is the headline, the first the baseline.
     ``run`` is the output folder of ``constraintc train`` whose curves are shown; of ``other_runs`` (label, folder) the
-    checkpoints are. ``thresholds`` are those of the policy, for histograms of scores. ``utility`` and ``compliant`` name
-    the ``--rows`` sets whose losses fill those columns.
+    checkpoints are. ``thresholds`` are those of the policy, for histograms of scores. ``utility`` and ``compliant``
+    name the ``--rows`` sets whose losses fill those columns.
     Raises: DataError for a folder without its files.
     """
     reports, said = [], list(notes)

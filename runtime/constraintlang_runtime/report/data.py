@@ -28,9 +28,8 @@ class SystemReport(Record, frozen=True, kw_only=True):
     """One row of the comparison: a model, or a model with a decoding rule, on the same held-out prompts.
 
     Units: ``utility_loss`` and ``compliant_loss`` in nats per token (all rows; rows that obey the policy);
-    ``seconds`` of wall-clock time to make it. ``samples`` are those that the page lists, of ``num_samples`` on the
-    replies and statements judged; ``compared`` those shown beside another system's replies to the same prompts (default:
-    the samples).
+    ``seconds`` of wall-clock time to make it. ``samples`` are those that the page lists, of ``num_samples``
+    judged; ``compared`` those shown beside another system's replies to the same prompts (default: the samples).
     """
 
     name: str

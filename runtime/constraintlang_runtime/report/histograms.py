@@ -82,7 +82,8 @@ def histogram_chart(found: ScoreHistogram, shown: Sequence[tuple[str, str]]) -> 
         for k, (count, share) in enumerate(zip(one.counts, values, strict=True)):
             left, right = across(found.edges[k]), across(found.edges[k + 1])
             height = base - root(share**0.5)
-            title = f"{label}: {count:,} of {sum(one.counts):,} replies from {found.edges[k]:g} to {found.edges[k + 1]:g}"
+            span = f"from {found.edges[k]:g} to {found.edges[k + 1]:g}"
+            title = f"{label}: {count:,} of {sum(one.counts):,} replies {span}"
             if count:
                 parts.append(
                     Markup(

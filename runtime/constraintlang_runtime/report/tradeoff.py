@@ -150,7 +150,9 @@ def _is_free(box: Box, taken: Sequence[Box]) -> bool:
     left, top, right, bottom = box
     if left < LEFT + 2 or right > WIDTH - 2 or top < 0 or bottom > HEIGHT - BOTTOM:
         return False
-    return not any(left < r and l < right and top < b and t < bottom for l, t, r, b in taken)
+    return not any(
+        left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in taken
+    )
 
 
 def _label(p: Point, box: Box, disc: tuple[float, float]) -> Markup:

@@ -12,7 +12,8 @@ from .data import Candidate, CandidateClause, ClauseResult, ReportData, SystemRe
 from .panels import Panel
 from .tradeoff import Point, tradeoff_chart
 
-SAME_ROWS = "held-out loss, nats per token"
+OF_SYSTEMS = ("systems, on held-out prompts", "utility loss, nats per token")
+OF_CANDIDATES = ("checkpoints, on the selection prompts", "held-out loss, nats per token")
 
 
 def tradeoff_panels(report: ReportData, headline: SystemReport) -> list[Panel]:
@@ -24,9 +25,9 @@ def tradeoff_panels(report: ReportData, headline: SystemReport) -> list[Panel]:
     for clause in headline.clauses:
         if clause.kind in ("utility", "choice"):
             continue
-        for points, note, axis in (
-            (_of_systems(report.systems, clause, headline), "systems, on held-out prompts", "utility loss, nats per token"),
-            (_of_candidates(report.candidates, clause), "checkpoints, on the selection prompts", SAME_ROWS),
+        for points, (note, axis) in (
+            (_of_systems(report.systems, clause, headline), OF_SYSTEMS),
+            (_of_candidates(report.candidates, clause), OF_CANDIDATES),
         ):  # fmt: skip
             svg = tradeoff_chart(
                 points, title=f"Trade-off of {clause.clause}, {note}",
