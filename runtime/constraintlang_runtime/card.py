@@ -28,6 +28,10 @@ BEGIN, END = b"<!-- constraintlang: begin -->", b"<!-- constraintlang: end -->"
 # the innermost pair: a marker that lost its partner never takes the user's text with it
 _SECTION = re.compile(re.escape(BEGIN) + b"(?:(?!" + re.escape(BEGIN) + b").)*?" + re.escape(END), re.DOTALL)
 
+_FRONT = re.compile(
+    rb"\A---\n(base_model: [^\n]*\n)?library_name: [^\n]*\ntags:\n- constraintlang\n---\n\n# [^\n]*\n"
+)
+
 
 def write_card(
     folder: Path, policy_text: str, record: Mapping[str, Any], verdict: Mapping[str, Any] | None = None
@@ -73,6 +77,15 @@ def require_trained(folder: Path) -> tuple[dict[str, Any], Path]:
         )
     record: dict[str, Any] = json.loads((own / "run.json").read_text(encoding="utf-8"))
     return record, policy
+
+
+def user_text(folder: Path) -> bytes | None:
+    """The card of a folder that is about to be cleared, when something in it is not ours."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    card = path.read_bytes()
+    return card if _FRONT.sub(b"", _SECTION.sub(b"", card)).strip() else None
 
 
 def card_section(

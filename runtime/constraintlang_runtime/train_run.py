@@ -20,7 +20,8 @@ import torch
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.adapters import with_adapter
-from constraintlang_runtime.card import write_card
+from constraintlang_runtime.card import NAME as CARD
+from constraintlang_runtime.card import user_text, write_card
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.data import load_rows
@@ -401,7 +402,9 @@ def _is_run(output: Path) -> bool:
 def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) -> None:
     """A folder belongs to one run: refuse to resume another, clear it only when told to."""
     marker = output / "constraint" / "fingerprint.txt"
+    kept = None
     if settings.overwrite and not settings.resume:
+        kept = user_text(output)
         shutil.rmtree(output, ignore_errors=True)
     elif marker.exists() and marker.read_text().strip() != fingerprint:
         raise ConfigError(
@@ -411,6 +414,8 @@ def _check_fingerprint(output: Path, fingerprint: str, settings: RunSettings) ->
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(marker, fingerprint + "\n")
+        if kept is not None:
+            (output / CARD).write_bytes(kept)
     except OSError as error:
         raise ConfigError(
             f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder"

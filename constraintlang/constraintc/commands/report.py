@@ -81,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_runtime.report.table import comparison_table
     from constraintlang_runtime.report.thresholds import thresholds_of
 
-    trained = [one for one in found if one.run is not None]
-    curves = Path(args.run_dir) if args.run_dir is not None else trained[-1].run if trained else None
+    trained = [(one.label, one.run) for one in found if one.run is not None]
+    curves = Path(args.run_dir) if args.run_dir is not None else trained[-1][1] if trained else None
     data = assemble(
         title=args.title, policy_text=policy.source.text,
         systems=[(one.label, one.label, one.evaluation) for one in found],
-        run=curves, other_runs=[(one.label, one.run) for one in trained if one.run != curves],
+        run=curves, other_runs=[(label, folder) for label, folder in trained if folder != curves],
         thresholds=thresholds_of(policy.ir), utility=args.utility, compliant=args.compliant, notes=args.note,
     )  # fmt: skip
     try:

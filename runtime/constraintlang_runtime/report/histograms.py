@@ -38,7 +38,7 @@ def score_histograms(
             ScoreSeries(
                 system=name,
                 counts=tuple(int(n) for n in np.histogram(values, bins=edges)[0]),
-                beyond=sum(own[0].is_beyond(score) for score in values.tolist()),
+                beyond=sum(map(own[0].is_beyond, values.tolist())),
                 missing=file.missing.get((clause, attribute), 0) + len(all_) - len(values),
             )
             for (name, file), values, all_ in zip(systems, kept, scores, strict=True)
