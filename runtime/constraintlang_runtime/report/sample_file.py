@@ -53,7 +53,7 @@ def read_sample_file(
     own: dict[str, list[Threshold]] = {}
     heap: list[tuple[Rank, int, dict[str, Any]]] = []
     for number, record in _records(path):
-        clause = record["clause"]
+        clause = record.get("clause", "")
         if clause not in own:
             own[clause] = [t for t in thresholds if t.is_of(clause)]
         row, excess = _row(record, kinds.get(clause, ""), own[clause])
@@ -83,7 +83,7 @@ def replies_to(
     for number, record in _records(path):
         key = _key(record)
         if key in prompts:
-            clause = record["clause"]
+            clause = record.get("clause", "")
             row, excess = _row(record, kinds.get(clause, ""), [t for t in thresholds if t.is_of(clause)])
             rank = (row["violates"] is True, excess, -number)
             if key not in found or rank > found[key][0]:
@@ -141,7 +141,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _is_sample(record: Any) -> bool:
     return (
         isinstance(record, dict)
-        and all(isinstance(record.get(key), str) for key in ("prompt", "completion", "clause"))
+        and all(isinstance(record.get(key, ""), str) for key in ("prompt", "completion", "clause"))
+        and {"prompt", "completion"} <= record.keys()
         and isinstance(record.get("domain"), str | None)
         and "statistic" in record
         and _is_number(record["statistic"])
@@ -165,10 +166,10 @@ def _row(record: Mapping[str, Any], kind: str, own: Sequence[Threshold]) -> tupl
     shown: dict[str, Any] = {
         "prompt": cut(prompt),
         "completion": cut(completion),
-        "domain": record["domain"] or "",
+        "domain": record.get("domain") or "",
         "score": score,
         "violates": None if statistic is None or kind not in EVENTS else statistic > 0,
-        "clause": record["clause"],
+        "clause": record.get("clause", ""),
     }
     for name, text in (("prompt", prompt), ("completion", completion)):
         if len(shown[name]) < len(text):
@@ -178,4 +179,4 @@ def _row(record: Mapping[str, Any], kind: str, own: Sequence[Threshold]) -> tupl
 
 def _key(record: Mapping[str, Any]) -> int:
     """What tells prompts apart, without keeping their texts."""
-    return hash((record["domain"], record["prompt"]))
+    return hash((record.get("domain"), record["prompt"]))
