@@ -6,19 +6,19 @@ terminal.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from constraintlang.diagnostics import Diagnostic, render_all, visible
+from constraintlang.json_text import json_text
 from constraintlang.source import SourceFile
 
 
 def print_json(value: object) -> None:
     """A result as indented JSON with sorted keys on stdout."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
+    print(json_text(value, indent=2, sort_keys=True, allow_nan=False))
 
 
 def print_message(text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from constraintlang_runtime.card import NAME as CARD
+from constraintlang_runtime.card import user_text
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.run_settings import RunSettings
@@ -50,7 +52,9 @@ def _is_run(output: Path) -> bool:
 def claim(output: Path, fingerprint: str, settings: RunSettings) -> None:
     """A folder belongs to one run: refuse to resume another, clear it only when told to."""
     marker = output / "constraint" / "fingerprint.txt"
+    kept = None
     if settings.overwrite and not settings.resume:
+        kept = user_text(output)
         shutil.rmtree(output, ignore_errors=True)
     elif marker.exists() and marker.read_text().strip() != fingerprint:
         raise ConfigError(
@@ -60,6 +64,8 @@ def claim(output: Path, fingerprint: str, settings: RunSettings) -> None:
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(marker, fingerprint + "\n")
+        if kept is not None:
+            (output / CARD).write_bytes(kept)
     except OSError as error:
         raise ConfigError(
             f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder"

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_runtime.card import write_card
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.fingerprint import fingerprint_of
 from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
+from constraintlang_runtime.report.provenance import train_command
 from constraintlang_runtime.run_folder import check_output, claim
 from constraintlang_runtime.run_parts import configured, load_parts
 from constraintlang_runtime.run_settings import RunSettings
@@ -109,6 +111,7 @@ def _train(
         "fingerprint": fingerprint,
         "semantic_hash": policy.semantic_hash,
         "model": settings.model,
+        "command": train_command(policy.source.name, settings),
         "method": config.method,
         "settings": own_settings(config),
         "steps": trainer.state.global_step,
@@ -185,4 +188,5 @@ def _save(trainer: ConstraintTrainer, policy: CompiledPolicy, output: Path, reco
     save_groups(own, trainer.groups, {"semantic_hash": policy.semantic_hash})
     policy.save(own / "policy")
     write_seen(output, trainer.seen_prompts)
+    write_card(output, policy.source.text, record)
     write_atomic(own / RECORD, json.dumps(record, indent=1))

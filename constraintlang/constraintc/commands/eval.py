@@ -145,6 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --human: terms, one a line, for the false-positive slice",
     )
+    parser.add_argument(
+        "--card", action="store_true", help="put the verdicts into the model card of --model (its README.md)"
+    )
     parser.add_argument("--junit", metavar="FILE", help="write the verdicts as JUnit XML, too")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
@@ -188,6 +191,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         found.save(Path(args.output))
         print_message(f"wrote {args.output}/verdict.json and samples.jsonl")
+    if args.card:
+        from constraintlang_runtime.card import update_card
+
+        print_message(f"wrote {update_card(Path(args.model), found.to_dict())}")
     verdicts = found.deciding(audit=args.audit_decides)
     if args.junit is not None:
         from constraintlang_runtime.junit import write_junit
@@ -224,6 +231,12 @@ def _check_together(args: argparse.Namespace) -> None:
     from constraintlang_runtime.errors import ConfigError
 
     _check_sources(args)
+    if args.card and args.model is None:
+        raise ConfigError("--card is about a model", help="give --model, the output of `constraintc train`")
+    if args.card:
+        from constraintlang_runtime.card import require_trained
+
+        require_trained(Path(args.model))
     if args.audit_decides and not args.audit:
         raise ConfigError("--audit-decides needs an audit scorer", help="add --audit NAME=PATH[#LABEL]")
     if args.model is not None and args.base_completions:
@@ -231,6 +244,8 @@ def _check_together(args: argparse.Namespace) -> None:
     here = {
         "--rows": args.rows != [], "--base": args.base is not None, "--sequential": args.sequential,
         "--max_prompts": args.max_prompts is not None, "--max_length": args.max_length != 512,
+        "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
+        "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
     }  # fmt: skip
     local = [flag for flag, given in here.items() if given]
     if args.endpoint is not None and local:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_runtime.errors import DataError
-from constraintlang_runtime.report.data import ReportData, report_data
+from constraintlang_runtime.report.data import ReportData, plain, report_data
 from constraintlang_runtime.report.doubts import doubts_of
+from constraintlang_runtime.report.histograms import score_histograms
 from constraintlang_runtime.report.history import read_history
-
-SHOWN_SAMPLES = 400
+from constraintlang_runtime.report.provenance import evaluation_provenance, run_provenance
+from constraintlang_runtime.report.sample_file import SampleFile, chosen_rows, read_sample_file, replies_to
+from constraintlang_runtime.report.sample_records import ScoreHistogram
+from constraintlang_runtime.report.thresholds import Threshold
 
 
 def assemble(
@@ -21,6 +24,8 @@ def assemble(
     policy_text: str,
     systems: Sequence[tuple[str, str, Path]],
     run: Path | None = None,
+    other_runs: Sequence[tuple[str, Path]] = (),
+    thresholds: Sequence[Threshold] = (),
     utility: str = "utility",
     compliant: str = "compliant",
     notes: Sequence[str] = (),
@@ -28,13 +33,17 @@ def assemble(
     """A report over evaluations.
 
     ``systems`` are (name, label, folder of ``constraintc eval``); the last is the headline, the first the baseline.
-    ``run`` is the output folder of ``constraintc train`` whose curves are shown. ``utility`` and ``compliant`` name
-    the ``--rows`` sets whose losses fill those columns.
+    ``run`` is the output folder of ``constraintc train`` whose curves are shown; of ``other_runs`` (label, folder) the
+    checkpoints are. ``thresholds`` are those of the policy, for histograms of scores. ``utility`` and ``compliant``
+    name the ``--rows`` sets whose losses fill those columns.
     Raises: DataError for a folder without its files.
     """
     reports, said = [], list(notes)
+    provenance: dict[str, Any] = {}
+    files = []
     for name, label, folder in systems:
-        verdict = _verdict(folder / "verdict.json")
+        verdict = read_verdict(folder)
+        files.append(read_sample_file(folder / "samples.jsonl", _kinds(verdict), thresholds))
         reports.append(
             {
                 "name": name,
@@ -45,16 +54,18 @@ def assemble(
                 "seconds": _training_seconds(verdict),
                 "degeneracy": verdict["degeneracy"],
                 "doubts": doubts_of(verdict),
-                "samples": _samples(folder / "samples.jsonl"),
                 "tasks": verdict.get("tasks", []),
+                "num_samples": files[-1].num_rows,
+                "num_violations": files[-1].num_violations,
             }
         )
+        provenance[f"evaluation of {label}"] = evaluation_provenance(verdict)
         if verdict.get("prompts_seen_in_training"):
             said.append(
                 f"{label}: {verdict['prompts_seen_in_training']:,} of {verdict['num_prompts']:,} prompts were seen in "
                 "training, so its verdicts say less about new prompts."
             )
-    provenance: dict[str, Any] = {}
+    _add_samples(reports, systems, files, thresholds)
     series: dict[str, Any] = {}
     candidates: list[dict[str, Any]] = []
     if run is not None:
@@ -63,21 +74,17 @@ def assemble(
         series = read_history(record["history"], kinds)
         candidates = [_candidate(found) for found in record.get("selection", ())]
         said += [_budget_note(found) for found in record.get("preserve", ())]
-        provenance = {
-            "policy": record["semantic_hash"],
-            "start model": record["model"],
-            "steps": record["steps"],
-            "training rows": record["rows"],
-            "training seconds": record["seconds"],
-            "settings": record["settings"],
-            "versions": record["versions"],
-        }
+        provenance = {**run_provenance(record), **provenance}
+    for label, folder in other_runs:
+        found = read_json(folder / "constraint" / "run.json").get("selection", ())
+        candidates += [_candidate(one) | {"run": label} for one in found]
     return report_data(
         {
             "title": title,
             "policy_text": policy_text,
             "systems": reports,
             "candidates": candidates,
+            "histograms": [plain(h) for h in _histograms(systems, files, thresholds)],
             **series,
             "provenance": provenance,
             "notes": said,
@@ -86,10 +93,37 @@ def assemble(
 
 
 def _candidate(found: Mapping[str, Any]) -> dict[str, Any]:
-    clauses = [
-        {key: clause[key] for key in ("clause", "estimate", "limit", "met")} for clause in found["clauses"]
-    ]
+    keys = ("clause", "estimate", "limit", "met", "bound", "samples")
+    clauses = [{key: clause[key] for key in keys if key in clause} for clause in found["clauses"]]
     return {key: found[key] for key in ("step", "chosen", "utility_loss")} | {"clauses": clauses}
+
+
+def _kinds(verdict: Mapping[str, Any]) -> dict[str, str]:
+    return {clause["clause"]: clause["kind"] for clause in verdict["clauses"]}
+
+
+def _add_samples(
+    reports: list[dict[str, Any]],
+    systems: Sequence[tuple[str, str, Path]],
+    files: Sequence[SampleFile],
+    thresholds: Sequence[Threshold],
+) -> None:
+    """The rows that the page lists, and what the first and the last system reply to their worst prompts."""
+    for report, rows in zip(reports, chosen_rows(files), strict=True):
+        report["samples"] = rows
+    ends = dict.fromkeys((0, len(systems) - 1))
+    prompts = {key for place in ends for key in files[place].worst_prompts()}
+    for place in ends:
+        path = systems[place][2] / "samples.jsonl"
+        kinds = {clause["clause"]: clause["kind"] for clause in reports[place]["clauses"]}
+        reports[place]["compared"] = replies_to(path, prompts, kinds, thresholds)
+
+
+def _histograms(
+    systems: Sequence[tuple[str, str, Path]], files: Sequence[SampleFile], thresholds: Sequence[Threshold]
+) -> list[ScoreHistogram]:
+    named = [(name, file) for (name, _, _), file in zip(systems, files, strict=True)]
+    return score_histograms(named, thresholds)
 
 
 def _budget_note(found: Mapping[str, Any]) -> str:
@@ -125,7 +159,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _verdict(path: Path) -> dict[str, Any]:
+def read_verdict(folder: Path) -> dict[str, Any]:
+    """``verdict.json`` of a folder of ``constraintc eval``; DataError when it is none."""
+    path = folder / "verdict.json"
     found = read_json(path)
     missing = [key for key in ("clauses", "losses", "degeneracy") if key not in found]
     if missing:
@@ -134,37 +170,3 @@ def _verdict(path: Path) -> dict[str, Any]:
             help="name a folder that `constraintc eval --output` wrote",
         )
     return found
-
-
-def _samples(path: Path) -> list[dict[str, Any]]:
-    """The first samples of an evaluation, one per line of the file, as the report shows them."""
-    again = "run `constraintc eval` again, which writes it whole"
-    shown = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read `{path}`: {error}", help=again) from error
-    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
-        if number > SHOWN_SAMPLES:
-            break
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"line {number} of `{path}` is not JSON: {error}", help=again) from error
-        try:
-            score = next(iter(record["scores"].values()), None)
-            violates = None if record["statistic"] is None else record["statistic"] > 0
-            shown.append(
-                {
-                    "prompt": record["prompt"],
-                    "completion": record["completion"],
-                    "domain": record["domain"] or "",
-                    "score": score,
-                    "violates": violates,
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"line {number} of `{path}` is no sample of `constraintc eval`", help=again
-            ) from error
-    return shown

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from constraintlang.diagnostics import visible
 from constraintlang_runtime.evaluation import Evaluation
 
 from .words import number, percent
@@ -16,14 +17,16 @@ from .words import number, percent
 def print_beside(console: Console, found: Evaluation) -> None:
     """Print warnings, where a sequential run ended, the audit scorers, human labels and the worst prompts."""
     for warning in found.warnings:
-        console.print(Text(f"⚠ warning: {warning}", style="bold yellow"))
+        console.print(Text(visible(f"⚠ warning: {warning}"), style="bold yellow"))
     beside = found.beside
     if "stopped_at" in beside:
         run = beside["sequential"]
         left = f"; undecided: {', '.join(run['undecided'])}" if run["undecided"] else ""
         console.print(
             Text(
-                f"stopped at {beside['stopped_at']:,} of {run['num_prompts']:,} prompts: {run['reason']}{left}"
+                visible(
+                    f"stopped at {beside['stopped_at']:,} of {run['num_prompts']:,} prompts: {run['reason']}{left}"
+                )
             )
         )
     for line in [
@@ -31,7 +34,7 @@ def print_beside(console: Console, found: Evaluation) -> None:
         *human_lines(beside.get("human")),
         *worst_lines(beside.get("worst_prompts", ())),
     ]:
-        console.print(Text(line))
+        console.print(Text(visible(line)))
 
 
 def audit_lines(found: Evaluation) -> list[str]:

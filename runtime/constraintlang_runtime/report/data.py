@@ -6,6 +6,7 @@ come from a user or a model and is escaped when it is rendered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -17,18 +18,10 @@ from constraintlang_runtime.verdicts import Verdict
 from .doubts import Doubts
 from .records import ClauseResult as ClauseResult
 from .records import Record
+from .sample_records import SampleText as SampleText
+from .sample_records import ScoreHistogram
 
 RecordT = TypeVar("RecordT", bound="Record")
-
-
-class SampleText(Record, frozen=True, kw_only=True):
-    """One completion, with the score that judged it; ``violates`` is None when no clause judged it."""
-
-    prompt: str
-    completion: str
-    domain: str = ""
-    score: float | None = None
-    violates: bool | None = None
 
 
 class TaskResult(Record, frozen=True, kw_only=True):
@@ -52,7 +45,8 @@ class SystemReport(Record, frozen=True, kw_only=True):
     """One row of the comparison: a model, or a model with a decoding rule, on the same held-out prompts.
 
     Units: ``utility_loss`` and ``compliant_loss`` in nats per token (all rows; rows that obey the policy);
-    ``seconds`` of wall-clock time to make it.
+    ``seconds`` of wall-clock time to make it. ``samples`` are those that the page lists, of ``num_samples``
+    judged; ``compared`` those shown beside another system's replies to the same prompts (default: the samples).
     """
 
     name: str
@@ -64,6 +58,9 @@ class SystemReport(Record, frozen=True, kw_only=True):
     degeneracy: dict[str, float | int | None] | None = None
     samples: tuple[SampleText, ...] = ()
     tasks: tuple[TaskResult, ...] = ()
+    compared: tuple[SampleText, ...] = ()
+    num_samples: int | None = None
+    num_violations: int | None = None
     doubts: Doubts = Doubts()
 
 
@@ -91,15 +88,18 @@ class CandidateClause(Record, frozen=True, kw_only=True):
     estimate: float
     limit: float
     met: bool
+    bound: float | None = None
+    samples: int | None = None
 
 
 class Candidate(Record, frozen=True, kw_only=True):
-    """A checkpoint that could have been kept; ``utility_loss`` in nats per token on held-out rows."""
+    """A checkpoint that could have been kept; ``utility_loss`` in nats per token on held-out rows of its ``run``."""
 
     step: int
     chosen: bool
     clauses: tuple[CandidateClause, ...]
     utility_loss: float | None = None
+    run: str = ""
 
 
 class Reliability(Record, frozen=True, kw_only=True):
@@ -173,6 +173,7 @@ class ReportData(Record, frozen=True, kw_only=True):
     set_points: dict[str, float] = {}
     events: tuple[Event, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    histograms: tuple[ScoreHistogram, ...] = ()
     provenance: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     reliability: tuple[Reliability, ...] = ()
@@ -214,7 +215,17 @@ def clause_result(verdict: Verdict | ClauseResult | Mapping[str, Any]) -> Clause
 
 def plain(record: Record) -> Any:
     """A record as JSON values; nan and infinity become None."""
-    return msgspec.json.decode(msgspec.json.encode(record))
+    return _finite_only(msgspec.to_builtins(record))
+
+
+def _finite_only(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite_only(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_only(entry) for entry in value]
+    return value
 
 
 def _checked(data: Mapping[str, Any], kind: type[RecordT]) -> RecordT:

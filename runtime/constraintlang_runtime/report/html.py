@@ -1,11 +1,14 @@
-"""The report as one self-contained HTML page: no script, no network, light and dark, every text escaped."""
+"""The report as one self-contained HTML page: one script, no network, light and dark, every text escaped."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,15 @@ from markupsafe import Markup, escape
 from . import words
 from .charts import interval_chart, interval_range
 from .data import ClauseResult, ReportData, SampleText, SystemReport, report_data
+from .histograms import histogram_chart
 from .json_report import write_text_atomic
+from .legible import legible_record
 from .panels import panel_groups
+from .sample_records import ScoreHistogram, ScoreSeries
+from .sample_table import script_json, shown_text, table_data
 from .table import clause_names
 from .task_table import with_error
+from .tradeoff_panels import tradeoff_panels
 
 _MAX_SAMPLES = 12
 _TOKEN = re.compile(
@@ -54,7 +62,7 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    report = report_data(data)
+    report = legible_record(report_data(data))
     environment = Environment(
         loader=PackageLoader("constraintlang_runtime", "report"),
         autoescape=True,
@@ -65,6 +73,9 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
     environment.filters |= {"code": code_spans, "policy": highlight_policy, "plain": _plain}
     system = report.system(report.headline, -1)
     baseline = report.system(report.baseline, 0)
+    table = table_data(report.systems)
+    # as a parser reads it: the policy of the page names the script by its hash
+    script = (files(__package__) / "samples.js").read_text(encoding="utf-8").replace("\r\n", "\n")
     return environment.get_template("template.html.j2").render(
         report=report,
         system=system,
@@ -83,6 +94,12 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
         reading=lambda clause: clause_reading(report, clause),
         leading=_leading(system.clauses),
         joint=len(system.clauses) > 1,
+        tradeoffs=tradeoff_panels(report, system),
+        histograms=_histograms(report, baseline, system),
+        table=table,
+        table_json=script_json(table),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -145,8 +162,8 @@ def _ranges(systems: Sequence[SystemReport]) -> dict[str, tuple[float, float]]:
 
 def _pairs(baseline: SystemReport, system: SystemReport) -> list[Pair]:
     """Replies to the same prompt side by side, worst first: by the score after, then by the score before."""
-    before = _by_prompt(baseline.samples) if baseline.name != system.name else {}
-    after = _by_prompt(system.samples)
+    before = _by_prompt(baseline.compared or baseline.samples) if baseline.name != system.name else {}
+    after = _by_prompt(system.compared or system.samples)
     pairs = [
         Pair(key[1], key[0], before.get(key), after.get(key)) for key in dict.fromkeys([*after, *before])
     ]
@@ -164,10 +181,25 @@ def _pairs(baseline: SystemReport, system: SystemReport) -> list[Pair]:
 def _by_prompt(samples: Sequence[SampleText]) -> dict[tuple[str, str], SampleText]:
     """The worst sample of each (domain, prompt)."""
     found: dict[tuple[str, str], SampleText] = {}
-    for sample in samples:
+    for sample in map(shown_text, samples):
         key = (sample.domain, sample.prompt)
         if key not in found or (sample.score or 0.0) > (found[key].score or 0.0):
             found[key] = sample
+    return found
+
+
+def _histograms(
+    report: ReportData, baseline: SystemReport, system: SystemReport
+) -> list[tuple[ScoreHistogram, Markup, list[tuple[str, ScoreSeries]]]]:
+    """Each histogram with its chart and the series that it shows: the baseline's, then the headline's."""
+    shown = list({s.name: s.label for s in (baseline, system)}.items())
+    found = []
+    for histogram in report.histograms:
+        if svg := histogram_chart(histogram, shown):
+            by_name = {series.system: series for series in histogram.series}
+            found.append(
+                (histogram, svg, [(label, by_name[name]) for name, label in shown if name in by_name])
+            )
     return found
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from constraintlang.json_text import json_text
 from constraintlang_compiler.artifact import write_whole
 
 from .data import ReportData, plain, report_data
@@ -18,7 +18,7 @@ def write_json(data: ReportData | Mapping[str, Any], path: str | Path) -> Path:
     Raises: DataError for a wrong key or value; OSError when the folder cannot be written.
     """
     values = plain(report_data(data))
-    return write_text_atomic(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+    return write_text_atomic(json_text(values, indent=2, sort_keys=True) + "\n", path)
 
 
 def write_text_atomic(text: str, path: str | Path) -> Path:

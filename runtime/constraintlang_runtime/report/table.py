@@ -1,6 +1,7 @@
 """Rich tables of verdicts for the terminal: one system's clauses, or several systems side by side.
 
-Verdicts carry a symbol and a word besides their colour. Texts are never read as rich markup.
+Verdicts carry a symbol and a word besides their colour. Texts are never read as rich markup, and what could move the
+cursor is shown as a sign.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from rich.box import ROUNDED
 from rich.table import Table
 from rich.text import Text
 
+from constraintlang.diagnostics import visible
 from constraintlang_runtime.verdicts import Verdict, VerdictName
 
 from .data import ClauseResult, SystemReport, clause_result
 from .words import SYMBOLS, amount, duration, interval, is_soft, limit, loss, percent
 
+MAX_NAME = 2000  # characters of a name, which a statement without a label gives with its text
 STYLES: dict[VerdictName, str] = {
     "holds": "bold green",
     "violated": "bold red",
@@ -43,10 +46,10 @@ def verdict_table(
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for clause in clauses:
-        name = Text(clause.clause)
+        name = Text(_name(clause.clause))
         if labelled:
-            where = "" if clause.domain is None else f" in {clause.domain}"
-            name.append(f"\n{clause.kind}{where}", style="dim")
+            where = "" if clause.domain is None else f" in {_name(clause.domain)}"
+            name.append(f"\n{_name(clause.kind)}{where}", style="dim")
         table.add_row(
             name,
             f"{clause.n:,}",
@@ -75,7 +78,7 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
     soft = {clause.clause for system in systems for clause in system.clauses if is_soft(clause)}
     for clause_name in clause_names(systems):
         table.add_column(
-            Text(f"{clause_name}\n(prefer)" if clause_name in soft else clause_name),
+            Text(_name(clause_name) + ("\n(prefer)" if clause_name in soft else "")),
             justify="right",
             no_wrap=True,
         )
@@ -87,7 +90,7 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
     for system in systems:
         found = {clause.clause: clause for clause in system.clauses}
         table.add_row(
-            Text(system.label, style="bold"),
+            Text(_name(system.label), style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
             loss(system.utility_loss),
             loss(system.compliant_loss),
@@ -121,4 +124,9 @@ def _cell(clause: ClauseResult | None) -> Text:
 
 
 def _plain(title: str | None) -> Text | None:
-    return None if title is None else Text(title)
+    return None if title is None else Text(_name(title))
+
+
+def _name(text: str) -> str:
+    """A text from a file, as a terminal can show it."""
+    return visible(text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…")

@@ -1,0 +1,37 @@
+"""Texts that try to break a page, a terminal or a file."""
+
+from __future__ import annotations
+
+HOSTILE: dict[str, str] = {
+    "script": "<script>window.broken = 1</script>",
+    "image": "<img src=x onerror='window.broken = 1'>",
+    "handler": '"><svg onload=window.broken=1>',
+    "end of script": "</script><script>window.broken = 1</script>",
+    "comment": "<!-- <script>",
+    "cdata": "]]><![CDATA[<b>",
+    "style": "</style><style>body { display: none }</style>",
+    "css": "}} * { visibility: hidden } /*",
+    "title": "</title><h1>broken</h1>",
+    "template": "{{ 7 * 7 }} {% raw %} ${7 * 7} <%= 7 * 7 %>",
+    "entity": "&lt;script&gt; &#x202e; &amp;",
+    "data address": "data:text/html,<script>window.broken = 1</script>",
+    "script address": "javascript:window.broken=1",
+    "ansi": "\x1b[31mred\x1b[2J\x1b[H",
+    "osc": "\x1b]0;title\x07\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
+    "c1": "\x9b31mred\x9d0;title\x9c",
+    "nul": "a\x00b\x08\x7f",
+    "bidi": "\u202egnp.exe\u202c \u2066isolate",
+    "surrogate": "half \ud83d of a pair \ude00",
+    "separators": "a\u2028b\u2029c\u0085d",
+    "zero width": "a\u200bb\ufeffc\u2060d",
+    "tags": "hidden\U000e0041\U000e0042",
+    "long": "x" * 10_000_000,
+    "long word": "w" * 5000,
+    "lines": "a\r\nb\rc\n\n\nd\te",
+    "rtl": "שלום עולם (a) مرحبا",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "combining": "Z" + "\u0351\u036b\u0343" * 200,
+    "markup": "[bold red]x[/bold red] | `a` | **b**",
+    "quotes": '"\'`\\" \\u003c \\',
+    "blank": " \n ",
+}
