@@ -33,7 +33,7 @@ def run_rank(rank: int, port: int, folder: str, words: list[str], where: str, wh
 
     places: dict[str, tuple[Any, str, int]] = {
         "sampling": (rounds, "sample", 3),
-        "fitting": (engine, "fit_auxiliary", 1),
+        "fitting": (fit_once, "fit_auxiliary", 1),
         "training": (ConstraintTrainer, "compute_loss", 10),
     }
     if where:
