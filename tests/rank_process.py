@@ -28,7 +28,7 @@ def run_rank(rank: int, port: int, folder: str, words: list[str], where: str, wh
 
     torch.set_num_threads(1)
     from constraintc.main import main
-    from constraintlang_runtime import engine, rounds
+    from constraintlang_runtime import fit_once, rounds
     from constraintlang_runtime.trainer import ConstraintTrainer
 
     places: dict[str, tuple[Any, str, int]] = {

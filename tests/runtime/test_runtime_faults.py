@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import World, tiny_llama, word_tokenizer, write_jsonl
 
 from constraintc.main import main
-from constraintlang_runtime import anchor_weights, checkpoint, engine, evaluate, rounds, train_run
+from constraintlang_runtime import anchor_weights, checkpoint, evaluate, rounds, train_run
 from constraintlang_runtime.demo import language
 from constraintlang_runtime.scorers import pool
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
