@@ -28,12 +28,12 @@ def run_rank(rank: int, port: int, folder: str, words: list[str], where: str, wh
 
     torch.set_num_threads(1)
     from constraintc.main import main
-    from constraintlang_runtime import engine, rounds
+    from constraintlang_runtime import fit_once, rounds
     from constraintlang_runtime.trainer import ConstraintTrainer
 
     places: dict[str, tuple[Any, str, int]] = {
         "sampling": (rounds, "sample", 3),
-        "fitting": (engine, "fit_auxiliary", 1),
+        "fitting": (fit_once, "fit_auxiliary", 1),
         "training": (ConstraintTrainer, "compute_loss", 10),
     }
     if where:

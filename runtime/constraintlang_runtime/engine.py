@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
@@ -19,28 +17,21 @@ from constraintlang_compiler.scopes import sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import FitReport
-from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.anchor_weights import load_anchor, save_anchor
 from constraintlang_runtime.clock import Clock
-from constraintlang_runtime.controlling import control_groups, look_ahead, start_controllers
+from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.errors import ConfigError, TrainingError
-from constraintlang_runtime.fitting import (
-    Fitted,
-    ScoredCorpus,
-    check_paths,
-    corpus_sample,
-    explained_share,
-    fit_auxiliary,
-    potential_exponent,
-)
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.fit_once import fit_once, start_once
+from constraintlang_runtime.fitting import Fitted, ScoredCorpus, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.hard_masks import hard_masks
-from constraintlang_runtime.mishaps import damaged, require_finite
-from constraintlang_runtime.pooling import Pooled, pool
+from constraintlang_runtime.mishaps import require_finite
+from constraintlang_runtime.pooling import pool
 from constraintlang_runtime.preserve import Budgets, hold_groups
-from constraintlang_runtime.ranks import from_main, rank_and_size
+from constraintlang_runtime.ranks import rank_and_size
+from constraintlang_runtime.round_records import fit_logs, round_record
 from constraintlang_runtime.rounds import (
     FitRecord,
     Measured,
@@ -53,14 +44,12 @@ from constraintlang_runtime.rounds import (
 from constraintlang_runtime.samplers.http import Server
 from constraintlang_runtime.samplers.protocol import Sampler
 from constraintlang_runtime.samplers.vllm import VllmSampler
-from constraintlang_runtime.sampling import derived_seed, prompt_texts
+from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.settling import settle, untrained_clauses
 
-ANCHOR_FILE = "anchor.safetensors"
 Progress = Callable[[str, int, int], None]
-Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -270,13 +259,23 @@ class ConstraintEngine:
             if not (plan.starts or (plan.refits and group.is_active)):
                 records.append(FitRecord())
                 continue
+            assert self.anchor is not None
             clock = Clock()
-            report = self._fit_once(group, one.found, self._round_seed(plan, group), fits)
+            seed = self._round_seed(plan, group)
+            report = fit_once(
+                group, self.anchor, one.found, self.config, self.tokenizer, fits, seed=seed,
+                corpus=self._scored_corpus(group, len(one.found.rows), seed), progress=self.progress,
+            )  # fmt: skip
+            self.attach()
             group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
             clock.lap("fitting")
-            records.append(FitRecord(_fit_logs(report), clock.laps))
+            records.append(FitRecord(fit_logs(report), clock.laps))
         if plan.starts and self.groups:
-            started = self._start_once(fits, [one.found for one in measured])
+            assert self.anchor is not None
+            started = start_once(
+                self.groups, self.anchor, fits, [one.found for one in measured], self.config, self.tokenizer,
+                num_statements=len(self.policy.ir.clauses),
+            )  # fmt: skip
             records = [
                 FitRecord(record.logs | more, record.seconds)
                 for record, more in zip(records, started, strict=True)
@@ -326,65 +325,10 @@ class ConstraintEngine:
             if group.head is not None and self.anchor is not None:
                 group.head.attach(self.anchor)
 
-    def _fit_once(self, group: Group, found: Measurement, seed: int, fits: list[Fitted]) -> FitReport:
-        """``fit_auxiliary`` in one process, which keeps the whole fit, and its outcome in all.
-
-        So no rounding sets the processes apart.
-        """
-        assert self.anchor is not None
-        anchor = self.anchor
-        chosen = corpus_sample(group, self.config, len(found.rows), seed)
-        corpus = ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
-
-        def fit() -> FitReport:
-            fitted = fit_auxiliary(
-                group, anchor, found.rows, found.statistics, self.config, pad_token(self.tokenizer), seed=seed,
-                progress=self.progress, corpus=corpus,
-            )  # fmt: skip
-            fits.append(fitted)
-            return fitted.report
-
-        report = self._from_main([group], fit)
-        self.attach()
-        return report
-
-    def _start_once(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
-        """The start of all controllers in one process and its outcome in all."""
-        return self._from_main(self.groups, lambda: self._start(fits, found))
-
-    def _start(self, fits: Sequence[Fitted], found: Sequence[Measurement]) -> list[dict[str, float]]:
-        assert self.anchor is not None
-        logs = start_controllers(
-            self.groups, [fitted.law for fitted in fits], found, self.config, len(self.policy.ir.clauses),
-            partial(prompt_texts, tokenizer=self.tokenizer), [fitted.seen for fitted in fits],
-        )  # fmt: skip
-        for group, fitted, record in zip(self.groups, fits, logs, strict=True):
-            if group.is_vacuous():
-                continue
-            assert group.head is not None
-            share = explained_share(group.head, fitted.heldout, self.anchor, -group.log_potential())
-            # a moving anchor tilts again in every round, which makes up for a weak auxiliary model by itself
-            by_rule = 1.0 if self.config.regularizer.is_moving else potential_exponent(share)
-            group.fitted_exponent = self.config.potential_exponent or by_rule
-            record |= {"auxiliary/explained_share": share, "exponent": group.fitted_exponent}
-        return logs
-
-    def _from_main(self, groups: Sequence[Group], work: Callable[[], Outcome]) -> Outcome:
-        """What the first process makes of some groups, in all processes."""
-        outcome: Any = None
-        if rank_and_size()[0] == 0:
-            try:
-                outcome = work()
-            except Exception as error:  # the other processes wait for it
-                outcome = error
-        outcome, states = from_main((outcome, [group.fitted_state() for group in groups]))
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert self.anchor is not None
-        device = next(self.anchor.model.parameters()).device
-        for group, state in zip(groups, states, strict=True):
-            group.take_fitted(state, device)
-        return cast("Outcome", outcome)
+    def _scored_corpus(self, group: Group, count: int, seed: int) -> ScoredCorpus | None:
+        """At most ``count`` training rows to fit beside the samples."""
+        chosen = corpus_sample(group, self.config, count, seed)
+        return ScoredCorpus(chosen, self.score(group.clauses, chosen)) if chosen else None
 
     def _stage(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
@@ -411,9 +355,7 @@ class ConstraintEngine:
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
         """Write the engine's state into a folder of a checkpoint."""
         if self.anchor is not None and self._keeps_anchor():
-            assert self.anchor.weights is not None
-            weights = {name: w.cpu().contiguous() for name, w in self.anchor.weights.items()}
-            save_file(weights, folder / ANCHOR_FILE)
+            save_anchor(folder, self.anchor)
         checkpoint.save_groups(
             folder, self.groups,
             {
@@ -438,7 +380,7 @@ class ConstraintEngine:
         self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
             if self._keeps_anchor():
-                self.anchor = Anchor(model, _load_weights(folder / ANCHOR_FILE, model))
+                self.anchor = load_anchor(folder, model)
                 self.attach()
             else:
                 self.take_anchor(model)
@@ -452,57 +394,3 @@ class ConstraintEngine:
 
 def _unscored(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
     return np.full((len(rows), len(clauses)), np.nan)
-
-
-def _load_weights(path: Path, model: Any) -> dict[str, torch.Tensor]:
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise damaged(path.parent, f"the reference model `{path}` cannot be read: {error}") from error
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
-    if {name: tuple(w.shape) for name, w in weights.items()} != expected:
-        raise TrainingError(
-            f"`{path}` holds {len(weights)} trained tensors, the model trains {len(expected)} (or of other shapes)",
-            help="resume with the model and adapter settings that the run was started with",
-        )
-    return weights
-
-
-def round_record(
-    group: Group, found: Mapping[int, Pooled], counts: Mapping[int, int], logs: dict[str, float]
-) -> dict[str, Any]:
-    """What a round logs of one group: its own keys under its name, and a family of keys per clause.
-
-    ``found`` and ``counts`` are by clause, over all its groups, so a clause reads the same in each.
-    """
-    record: dict[str, Any] = {f"{group.name}/{key}": value for key, value in logs.items()}
-    states = (
-        {soft.clause: state for soft, state in zip(group.target.soft, group.controllers, strict=True)}
-        if group.target is not None and group.controllers
-        else {}
-    )
-    for column, (index, clause) in enumerate(zip(group.indexes, group.clauses, strict=True)):
-        pooled = found[index]
-        prefix = f"constraint/{clause.name}"
-        record |= {
-            f"{prefix}/value": pooled.mean,
-            f"{prefix}/standard_error": (pooled.variance / pooled.count) ** 0.5,
-            f"{prefix}/samples": counts[index],
-            f"{prefix}/bound": float(clause.bound),
-        }
-        if column in states:
-            record |= {
-                f"{prefix}/dual": states[column].dual,
-                f"{prefix}/weight": states[column].weight,
-                f"{prefix}/set_point": states[column].set_point,
-            }
-    return record
-
-
-def _fit_logs(report: FitReport) -> dict[str, Any]:
-    return {
-        "auxiliary/heldout_loss": report.heldout_loss,
-        "auxiliary/constant_loss": report.constant_loss,
-        "auxiliary/calibration_error": report.calibration_error,
-        "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
-    }

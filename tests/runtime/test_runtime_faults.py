@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import World, tiny_llama, word_tokenizer, write_jsonl
 
 from constraintc.main import main
-from constraintlang_runtime import checkpoint, engine, evaluation, rounds, train_run
+from constraintlang_runtime import anchor_weights, checkpoint, evaluation, rounds, train_run
 from constraintlang_runtime.demo import language
 from constraintlang_runtime.scorers import pool
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
@@ -268,7 +268,7 @@ def disk_full_state(case: Case) -> list[str]:
 
 
 def disk_full_anchor(case: Case) -> list[str]:
-    case.full_disk(engine, "save_file", 1)
+    case.full_disk(anchor_weights, "save_file", 1)
     return case.resume()
 
 

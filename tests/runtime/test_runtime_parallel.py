@@ -23,7 +23,7 @@ from rank_process import ranks, run_rank
 from tiny_models import World
 
 from constraintc.main import main
-from constraintlang_runtime import engine, rounds
+from constraintlang_runtime import fit_once, rounds
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.auxiliary.head import leading_directions
 from constraintlang_runtime.draws import own_draws
@@ -90,7 +90,7 @@ def test_no_delay_of_a_lane_changes_a_bit(
 ) -> None:  # fmt: skip
     expected = whole(anchor, staleness)
     drawn = random.Random(5)
-    for owner, name in ((rounds, "sample"), (engine, "fit_auxiliary"), (ConstraintTrainer, "compute_loss")):
+    for owner, name in ((rounds, "sample"), (fit_once, "fit_auxiliary"), (ConstraintTrainer, "compute_loss")):
         original = getattr(owner, name)
 
         def late(*args: Any, original: Any = original, **kwargs: Any) -> Any:
@@ -258,7 +258,7 @@ def crash() -> None:
     ("owner", "name", "number", "lane"),
     [
         (rounds, "sample", 2, "sampling lane failed in round 1"),
-        (engine, "fit_auxiliary", 1, "fitting lane failed in round 2"),
+        (fit_once, "fit_auxiliary", 1, "fitting lane failed in round 2"),
     ],
 )  # fmt: skip
 def test_an_error_in_a_lane_ends_the_run(

@@ -16,7 +16,7 @@ import pytest
 from tiny_models import World
 
 from constraintc.main import main
-from constraintlang_runtime import checkpoint, engine, rounds, train_run
+from constraintlang_runtime import checkpoint, fit_once, rounds, train_run
 from constraintlang_runtime.trainer import ConstraintTrainer
 
 ANCHORS = ("start", "tuned", "previous", "current")
@@ -125,8 +125,8 @@ EVERYWHERE = {
     "before any checkpoint": kill_at_step(2),
     "right after a checkpoint": kill_at_step(3),
     "sampling of the activating round": kill_in_call(rounds, "sample", 3),
-    "the fit": kill_in_call(engine, "fit_auxiliary", 1),
-    "the controllers' start": kill_in_call(engine, "start_controllers", 1),
+    "the fit": kill_in_call(fit_once, "fit_auxiliary", 1),
+    "the controllers' start": kill_in_call(fit_once, "start_controllers", 1),
     "between checkpoints": kill_at_step(5),
     "inside the second checkpoint": kill_in_checkpoint(2),
     "publishing the second checkpoint": kill_in_call(checkpoint, "publish", 2),

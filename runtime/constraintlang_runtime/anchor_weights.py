@@ -1,0 +1,40 @@
+"""The weights of the reference model in a folder of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.mishaps import damaged
+
+ANCHOR_FILE = "anchor.safetensors"
+
+
+def save_anchor(folder: Path, anchor: Anchor) -> None:
+    """Write the weights of a frozen anchor."""
+    assert anchor.weights is not None
+    save_file({name: w.cpu().contiguous() for name, w in anchor.weights.items()}, folder / ANCHOR_FILE)
+
+
+def load_anchor(folder: Path, model: Any) -> Anchor:
+    """Inverse of ``save_anchor``, beside the model that is trained.
+
+    Raises: TrainingError for a file that is damaged or of another model.
+    """
+    path = folder / ANCHOR_FILE
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise damaged(folder, f"the reference model `{path}` cannot be read: {error}") from error
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    if {name: tuple(w.shape) for name, w in weights.items()} != expected:
+        raise TrainingError(
+            f"`{path}` holds {len(weights)} trained tensors, the model trains {len(expected)} (or of other shapes)",
+            help="resume with the model and adapter settings that the run was started with",
+        )
+    return Anchor(model, weights)
