@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
@@ -38,7 +38,11 @@ class TextScores:
     ) -> None:
         self._policy = policy
         self._folder, self._files = folder, files or {}
-        self._allowed = {"allow_path": allow_path, "allow_code": allow_code, "allow_plugins": allow_plugins}
+        self._allowed: dict[str, Any] = {
+            "allow_path": allow_path,
+            "allow_code": allow_code,
+            "allow_plugins": allow_plugins,
+        }
         self._live = live
         self._pools: dict[str, ScoringPool] = {}
         self._options: dict[str, tuple[str, str | None]] = {}

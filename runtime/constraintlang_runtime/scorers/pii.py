@@ -106,7 +106,7 @@ def _recognizers_of(entity: str) -> list[Any]:
     found: dict[str, list[Any]] = {}
     for _, kind in inspect.getmembers(predefined, inspect.isclass):
         if issubclass(kind, _kinds()):
-            recognizer = kind()
+            recognizer: Any = kind()
             for name in recognizer.supported_entities:
                 found.setdefault(name, []).append(recognizer)
     if entity not in found:
