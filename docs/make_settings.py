@@ -32,7 +32,8 @@ Keys and flags of `constraintc train`; [data format](data-format.md) has their f
 | `selection` | prompts that choose the checkpoint with `keep: best`; default: a few of those sampled, not trained on |
 | `scorer` | scorers: a list of `NAME=PATH[#LABEL]`, or `name: path` pairs |
 | `output` | folder of the result |
-| `resume`, `overwrite`, `allow_path`, `allow_code`, `allow_plugins` | `true` or `false`; see its `--help` |
+| `resume`, `overwrite` | `true` or `false`; see `constraintc train --help` |
+| `allow_path`, `allow_code`, `allow_plugins` | `true` or `false`: what the policy may do |
 """
 
 

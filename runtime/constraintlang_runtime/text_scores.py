@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
@@ -38,7 +38,11 @@ class TextScores:
     ) -> None:
         self._policy = policy
         self._folder, self._files = folder, files or {}
-        self._allowed = (allow_path, allow_code, allow_plugins)
+        self._allowed: dict[str, Any] = {
+            "allow_path": allow_path,
+            "allow_code": allow_code,
+            "allow_plugins": allow_plugins,
+        }
         self._live = live
         self._pools: dict[str, ScoringPool] = {}
         self._options: dict[str, tuple[str, str | None]] = {}
@@ -76,11 +80,7 @@ class TextScores:
             )
         alone = PolicyIR(edition=self._policy.edition, attributes=(attribute,), clauses=())
         options = {name: bound for name, bound in self._options.items() if name == attribute.name}
-        path, code, plugins = self._allowed
-        scorers = bind_scorers(
-            alone, options, folder=self._folder, files=self._files, allow_path=path, allow_code=code,
-            allow_plugins=plugins,
-        )  # fmt: skip
+        scorers = bind_scorers(alone, options, folder=self._folder, files=self._files, **self._allowed)
         return ScoringPool(alone.attributes, scorers)
 
 

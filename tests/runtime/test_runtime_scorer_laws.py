@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +106,14 @@ def test_prompts_and_columns_reach_the_scorer() -> None:
     check_scorer(scorer, texts=["a", "b"], prompts=["x", "yy"], columns={"weight": [1.0, 0.5]}, range=(1, 1))
     with pytest.raises(ValueError, match="got 1 values for 2 texts"):
         check_scorer(scorer, texts=["a", "b"], columns={"weight": [1.0]})
+
+
+def test_the_documented_example() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, "scorers.md", "exec"), names)
+    names["TestShouting"]().test_range()
 
 
 class TestTheMixin(ScorerLaws):
