@@ -31,7 +31,7 @@ from constraintlang_runtime.samplers.endpoint import FILE, KEYS
 from constraintlang_runtime.scorers import calling
 
 Captured = pytest.CaptureFixture[str]
-HEAD = 'edition 1\nattribute size: int { backend = length(words) }\n'
+HEAD = "edition 1\nattribute size: int { backend = length(words) }\n"
 PROMPTS = [{"prompt": f"say {i}"} for i in range(30)]
 
 
