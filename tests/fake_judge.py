@@ -30,6 +30,7 @@ class FakeServer:
     fault: Fault = lambda server, text, attempt, handler: False
     key: str | None = None
     url: str = ""
+    models: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
@@ -63,6 +64,9 @@ def serving(server: FakeServer) -> Iterator[FakeServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            send(self, 200, {"object": "list", "data": [{"id": name} for name in server.models]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

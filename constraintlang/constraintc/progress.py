@@ -12,18 +12,21 @@ LINE_EVERY_SECONDS = 10.0
 
 
 class LineProgress:
-    """One line per stage at most every ten seconds, and one when a stage of some length ends."""
+    """One line per stage at most every ten seconds, with how many a second there were since the last."""
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}
+        self._last: dict[str, tuple[float, int]] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Report ``done`` of ``total``."""
         now = time.monotonic()
-        first = self._last.setdefault(what, now)
-        if now - first >= LINE_EVERY_SECONDS:
-            print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-            self._last[what] = now
+        then, before = self._last.setdefault(what, (now, done))
+        if done < before:  # the stage began again
+            then, before = self._last[what] = (now, done)
+        if now - then >= LINE_EVERY_SECONDS:
+            rate = (done - before) / (now - then)
+            print(f"{what}: {done:,} of {total:,} ({rate:,.3g} a second)", file=sys.stderr, flush=True)
+            self._last[what] = (now, done)
 
 
 class BarProgress:
@@ -36,8 +39,10 @@ class BarProgress:
     def __call__(self, what: str, done: int, total: int) -> None:
         """Report ``done`` of ``total``."""
         if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
+            self._tasks[what] = self._progress.add_task(what, total=total, rate="")
         self._progress.update(self._tasks[what], completed=done, total=total)
+        speed = next((task.speed for task in self._progress.tasks if task.id == self._tasks[what]), None)
+        self._progress.update(self._tasks[what], rate="" if speed is None else f"{speed:,.3g}/s")
 
 
 @contextlib.contextmanager
@@ -60,7 +65,7 @@ def shown(quiet: bool = False) -> Iterator[Any]:
 
         columns = (
             TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield BarProgress(progress)

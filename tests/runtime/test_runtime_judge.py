@@ -292,8 +292,9 @@ def test_retry_after_holds_all_requests_back(server: FakeServer) -> None:
         return False
 
     server.fault = busy
-    scores(pool(server, rate=10.0), ["a", "bb"])
-    assert server.times[-1] - server.times[0] >= 0.25
+    scores(pool(server, rate=20.0), ["a", "bb", "ccc"])
+    assert len(server.times) == 4
+    assert server.times[1] - server.times[0] >= 0.25
 
 
 # ------------------------------------------------------------ settings and rubrics

@@ -25,6 +25,7 @@ class RateLimit:
         self._gap = 0.0 if per_second is None else 1.0 / per_second
         self._lock = threading.Lock()
         self._next = 0.0
+        self._held_until = 0.0
 
     def seconds_to_wait(self) -> float:
         """Seconds until the place in the queue that this takes."""
@@ -35,9 +36,16 @@ class RateLimit:
             return start - now
 
     def leave_alone(self, seconds: float) -> None:
-        """No call begins for so long."""
+        """No call begins for so long, not even one that has its place in the queue."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
+            self._next = max(self._next, self._held_until)
+
+    @property
+    def held(self) -> float:
+        """Seconds for which the service is still left alone."""
+        with self._lock:
+            return self._held_until - time.monotonic()
 
 
 class Caller(Generic[T]):
@@ -51,7 +59,6 @@ class Caller(Generic[T]):
         self._terms = terms
         self._limit = RateLimit(terms.per_second)
         self._random = random.Random(seed)
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._failed_in_row = 0
         self._last_failure: ScorerUnavailable | None = None
@@ -60,11 +67,11 @@ class Caller(Generic[T]):
         self, calls: Sequence[Callable[[], T]], done: Callable[[int, T | ScorerUnavailable], None]
     ) -> None:
         """``done(index, result or reason)`` for every call, in the caller's thread, as they end."""
-        self._stop.clear()
+        stop = threading.Event()
         self._failed_in_row = 0
         if self._terms.at_once == 1 or len(calls) <= 1:
             for index, call in enumerate(calls):
-                done(index, self._made(call))
+                done(index, self._made(call, stop))
             return
         executor = ThreadPoolExecutor(min(self._terms.at_once, len(calls)), thread_name_prefix="scorer")
         waiting: dict[Future[T | ScorerUnavailable], int] = {}
@@ -72,7 +79,7 @@ class Caller(Generic[T]):
         try:
             while True:
                 for index, call in upcoming:
-                    waiting[executor.submit(self._made, call)] = index
+                    waiting[executor.submit(self._made, call, stop)] = index
                     if len(waiting) >= 2 * self._terms.at_once:
                         break
                 if not waiting:
@@ -80,17 +87,22 @@ class Caller(Generic[T]):
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     done(waiting.pop(future), future.result())
         finally:
-            self._stop.set()  # those that wait for their next attempt
+            stop.set()  # those that wait for their next attempt
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _made(self, call: Callable[[], T]) -> T | ScorerUnavailable:
+    def _made(self, call: Callable[[], T], stop: threading.Event) -> T | ScorerUnavailable:
         """The result of a call, or the reason why there is none after all attempts."""
         with self._lock:
             if self._failed_in_row >= GIVE_UP_AFTER and self._last_failure is not None:
                 return self._last_failure
         attempt = 0
         while True:
-            self._stop.wait(self._limit.seconds_to_wait())
+            stop.wait(self._limit.seconds_to_wait())
+            while not stop.is_set() and (held := self._limit.held) > 0:
+                stop.wait(held)
+                stop.wait(self._limit.seconds_to_wait())
+            if stop.is_set():  # nobody waits for the result, which may cost money
+                return ScorerUnavailable("the run was stopped")
             try:
                 result = call()
             except ScorerUnavailable as error:
@@ -100,12 +112,12 @@ class Caller(Generic[T]):
                     self._failed_in_row = 0
                 return result
             attempt += 1
-            if not failure.again or attempt >= self._terms.attempts or self._stop.is_set():
+            if not failure.again or attempt >= self._terms.attempts or stop.is_set():
                 with self._lock:
                     self._failed_in_row += 1
                     self._last_failure = failure
                 return failure
-            self._stop.wait(self._pause(attempt, failure.retry_after))
+            stop.wait(self._pause(attempt, failure.retry_after))
 
     def _pause(self, attempt: int, retry_after: float | None) -> float:
         if retry_after is not None:

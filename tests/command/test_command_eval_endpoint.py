@@ -1,0 +1,274 @@
+"""``constraintc eval --endpoint``: a served model is asked as it should be, nothing is asked twice, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_judge import (
+    FakeServer,
+    as_judge,
+    drops,
+    fails,
+    first,
+    hangs,
+    limits,
+    on,
+    reply_of,
+    says,
+    serving,
+    truncates,
+)
+from scipy.stats import beta
+from tiny_models import read_jsonl, write_jsonl
+
+from constraintc.main import main
+from constraintlang_runtime.samplers.endpoint import FILE, KEYS
+from constraintlang_runtime.scorers import calling
+
+Captured = pytest.CaptureFixture[str]
+HEAD = "edition 1\nattribute size: int { backend = length(words) }\n"
+PROMPTS = [{"prompt": f"say {i}"} for i in range(30)]
+
+
+def speaks(text: str, body: dict[str, Any]) -> str:
+    """Three words where the prompt's number is a multiple of ten, else one."""
+    return "one two three" if text.endswith("0") else "one"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    monkeypatch.setattr(calling, "FIRST_PAUSE", 0.002)
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    with serving(FakeServer(speaks)) as found:
+        yield found
+
+
+@pytest.fixture
+def evaluate(server: FakeServer, tmp_path: Path) -> Any:
+    """Run the command; (exit code, verdict.json or None)."""
+
+    def run(*flags: str, policy: str = "short: size < 3\n", rows: Any = PROMPTS) -> tuple[int, Any]:
+        (tmp_path / "p.policy").write_text(HEAD + policy)
+        data = write_jsonl(tmp_path / "prompts.jsonl", rows)
+        verdict = tmp_path / "out" / "verdict.json"
+        verdict.unlink(missing_ok=True)
+        code = main(
+            ["eval", str(tmp_path / "p.policy"), "--endpoint", server.url, "--endpoint_model", "m", "--prompts",
+             str(data), "--output", str(tmp_path / "out"), "--quiet", *flags]
+        )  # fmt: skip
+        return int(code), json.loads(verdict.read_text()) if verdict.exists() else None
+
+    return run
+
+
+def test_the_verdict_is_that_of_the_served_completions(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    code, found = evaluate("--seed", "5", "--temperature", "0.5", "--top_p", "0.75", "--max_new_tokens", "9")
+    (clause,) = found["clauses"]
+    assert (clause["n"], clause["estimate"]) == (30, pytest.approx(0.1))
+    assert clause["lower"] == pytest.approx(beta.ppf(0.05, 3, 28))
+    assert clause["verdict"] == "inconclusive"
+    assert code == 0
+    assert found["sampling"] == {
+        "max_new_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.75,
+        "top_k": 0,
+        "seed": 5,
+    }
+    assert found["settings"]["endpoint_model"] == "m"
+    assert sorted(server.asked) == sorted(row["prompt"] for row in PROMPTS)
+    for body in server.bodies:
+        assert (body["max_tokens"], body["temperature"], body["top_p"], body["n"]) == (9, 0.5, 0.75, 1)
+    assert len({body["seed"] for body in server.bodies}) == 30
+    kept = read_jsonl(tmp_path / "out" / FILE)
+    assert [row["prompt"] for row in kept] == [row["prompt"] for row in PROMPTS]
+    assert [row["completion"] for row in kept] == [speaks(row["prompt"], {}) for row in PROMPTS]
+
+
+def test_several_samples_of_a_prompt_have_their_own_seeds(evaluate: Any, server: FakeServer) -> None:
+    _, found = evaluate("--samples", "4", "--num_prompts", "5")
+    assert len({body["seed"] for body in server.bodies}) == len(server.bodies) == 20
+    assert (found["num_prompts"], found["num_completions"]) == (5, 20)
+
+
+@pytest.mark.parametrize("flags", [[], ["--chat"]])
+def test_conversations_are_asked_as_chat(
+    evaluate: Any, server: FakeServer, flags: list[str], tmp_path: Path
+) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "say 10"}]
+    rows = [
+        {"messages": [*turns, {"role": "assistant", "content": "an old answer"}]},
+        {"prompt": [{"role": "user", "content": "say 11"}]},
+        {"prompt": "say 12"},
+    ]
+    evaluate(*flags, rows=rows)
+    by_text = {
+        body["messages"][-1]["content"] if "messages" in body else body["prompt"]: body
+        for body in server.bodies
+    }
+    assert by_text["say 10"]["messages"] == turns
+    assert by_text["say 11"]["messages"] == rows[1]["prompt"]
+    assert ("messages" in by_text["say 12"]) == (flags == ["--chat"])
+    kept = read_jsonl(tmp_path / "out" / FILE)
+    assert kept[0]["messages"] == [*turns, {"role": "assistant", "content": "one two three"}]
+
+
+def test_domains_and_equal_prompts(evaluate: Any, server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    rows = [{"prompt": f"say {i % 5}", "domain": "chat" if i % 2 else "code"} for i in range(20)]
+    _code, found = evaluate(policy="short: size < 3 for domain=chat\n", rows=rows)
+    assert found["clauses"][0]["n"] == 5
+    assert sum(server.asked.values()) == 10  # a prompt once in each domain
+
+
+PASSING = {
+    "drops": drops, "rate limit": limits, "errors": fails, "truncated": truncates, "hangs": hangs,
+    "no JSON": says("<html>"), "no choice": says({"choices": []}),
+    "ended by a filter": says({"choices": [{"text": "x", "finish_reason": "content_filter"}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_changes_nothing(evaluate: Any, server: FakeServer, name: str) -> None:
+    server.fault = first(2, on({"say 3", "say 20"}, PASSING[name]))
+    _, found = evaluate("--endpoint_timeout", "0.3")
+    assert (found["clauses"][0]["n"], found["clauses"][0]["estimate"]) == (30, pytest.approx(0.1))
+    assert set(server.answered.values()) == {1}
+    assert server.asked["say 3"] == 3
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_stays_is_no_verdict_and_the_next_run_asks_for_the_rest(
+    evaluate: Any, server: FakeServer, name: str, capsys: Captured, tmp_path: Path
+) -> None:
+    server.fault = on({"say 3", "say 20"}, PASSING[name])
+    code, found = evaluate("--endpoint_timeout", "0.1")
+    assert (code, found) == (4, None)
+    assert "2 of 30 requests have no completion" in capsys.readouterr().err
+    assert len(read_jsonl(tmp_path / "out" / FILE)) == 28
+    server.fault = lambda *_: False
+    server.asked.clear()
+    code, found = evaluate("--endpoint_timeout", "0.1")
+    assert dict(server.asked) == {"say 3": 1, "say 20": 1}
+    assert found["clauses"][0]["n"] == 30
+    assert set(server.answered.values()) == {1}
+    evaluate("--endpoint_timeout", "0.1")
+    assert set(server.answered.values()) == {1}
+
+
+def test_a_line_that_was_cut_by_a_kill_is_asked_for_again(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    evaluate()
+    path = tmp_path / "out" / FILE
+    path.write_bytes(path.read_bytes()[:-5])
+    server.asked.clear()
+    _, found = evaluate()
+    assert sum(server.asked.values()) == 1
+    assert found["clauses"][0]["n"] == 30
+
+
+def test_completions_of_another_run_are_not_taken(
+    evaluate: Any, server: FakeServer, capsys: Captured
+) -> None:
+    evaluate()
+    for flags in (["--seed", "1"], ["--temperature", "0"], ["--endpoint_model", "n"], ["--samples", "2"]):
+        assert evaluate(*flags)[0] == 2
+        assert "another run" in capsys.readouterr().err
+    assert evaluate(rows=PROMPTS[:-1])[0] == 2
+    assert evaluate("--endpoint_rate", "1000")[0] == 0
+
+
+def test_a_server_that_refuses(evaluate: Any, server: FakeServer, capsys: Captured, monkeypatch: Any) -> None:
+    server.key = "right"
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    code, _ = evaluate()
+    err = capsys.readouterr().err
+    assert code == 4
+    assert KEYS[0] in err
+    assert "s3cret" not in err
+    monkeypatch.setenv(KEYS[0], "right")
+    assert evaluate()[0] == 0
+
+
+def test_what_a_served_model_cannot_be_asked(evaluate: Any, capsys: Captured) -> None:
+    for policy, names in (
+        ("a: size < 3\nb: size < 3 under temperature=0\n", ["`b`", "under"]),
+        ("a: over tokens (size < 3 until last)\n", ["`a`", "tokens"]),
+    ):
+        code, _ = evaluate(policy=policy)
+        err = capsys.readouterr().err
+        assert code == 2, err
+        assert all(name in err for name in names), err
+    for flags in (
+        ["--rows", "x.jsonl"],
+        ["--base", "gpt2"],
+        ["--sequential"],
+        ["--model", "m"],
+        ["--completions", "c"],
+    ):
+        assert evaluate(*flags)[0] == 2
+        assert flags[0] in capsys.readouterr().err
+    assert evaluate(rows=[{"text": "no prompt"}])[0] == 2
+    assert "no prompt for a served model" in capsys.readouterr().err
+
+
+def test_clauses_that_texts_do_not_decide_are_named(evaluate: Any, capsys: Captured) -> None:
+    _code, found = evaluate(policy="a: size < 3\nb: over tokens (size < 3 until last)\n")
+    assert found["not_judged"] == [{"clause": "b", "reason": "it speaks of tokens, and texts have none"}]
+    assert "`b` is not judged" in capsys.readouterr().err
+
+
+def test_the_model_is_asked_for_when_it_is_not_named(
+    server: FakeServer, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "p.policy").write_text(HEAD + "size < 3\n")
+    data = write_jsonl(tmp_path / "prompts.jsonl", PROMPTS[:3])
+    command = [
+        "eval",
+        str(tmp_path / "p.policy"),
+        "--endpoint",
+        server.url + "/v1",
+        "--prompts",
+        str(data),
+        "--quiet",
+    ]
+    server.models = ["only"]
+    assert main(command) in (0, 1)
+    assert {body["model"] for body in server.bodies} == {"only"}
+    server.models = ["one", "two"]
+    assert main(command) == 2
+    assert "one, two" in capsys.readouterr().err
+
+
+def test_a_judge_judges_what_another_server_says(evaluate: Any, server: FakeServer, tmp_path: Path) -> None:
+    """Two servers: one is sampled, the other judges; one text of the thirty has no score."""
+    (tmp_path / "rubric.md").write_text("How long is it?")
+    server.answer = lambda text, body: "x" * (int(text.split()[-1]) % 4) if text != "say 7" else "lost"
+    policy = (
+        'attribute long: score in [0, 1] lower_is_better { backend = judge("rubric.md") }\nb: long < 0.9\n'
+    )
+    with serving(FakeServer(as_judge)) as judge:
+        judge.fault = on({"lost"}, says(reply_of("no")))
+        _, found = evaluate(
+            "--judge_url",
+            judge.url,
+            "--judge_model",
+            "j",
+            "--score_cache",
+            str(tmp_path / "scores"),
+            policy=policy,
+        )
+        (clause,) = [one for one in found["clauses"] if one["clause"] == "b"]
+        assert (clause["n"], clause["unavailable"]) == (30, 1)
+        assert sum(judge.answered.values()) == 29  # prompts differ, so each is a text of its own
+        assert judge.asked["lost"] == 5
+    assert math.isfinite(clause["upper"])
