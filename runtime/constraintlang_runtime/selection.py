@@ -26,6 +26,7 @@ from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.rounds import Floats, measure
 from constraintlang_runtime.row_losses import of_all_processes, row_losses
 from constraintlang_runtime.sampling import derived_seed
+from constraintlang_runtime.settling import is_open
 
 ROWS_TOGETHER = 8
 
@@ -47,9 +48,13 @@ class Selection:
         return best_step(self.records)
 
     def measure(self, engine: ConstraintEngine, model: Any, step: int) -> None:
-        """Add a checkpoint; without an acting regularizer only the one of the last step is a candidate."""
+        """Add a checkpoint; without an acting regularizer only the one of the last step is a candidate.
+
+        None is while a lane still has the samples that give a clause its bound.
+        """
         acts = engine.config.method != "constraint" or any(group.is_active for group in engine.groups)
-        if not acts and step < engine.max_steps:
+        is_settled = not any(is_open(clause) for group in engine.groups for clause in group.clauses)
+        if not is_settled or (not acts and step < engine.max_steps):
             return
         clauses = [*self._clauses(engine, model), *_budgets(engine, model)]
         rows = self._rows(engine)

@@ -113,6 +113,28 @@ def test_the_server_samples_for_the_choice_of_a_checkpoint(
         assert judged == 20
 
 
+@pytest.mark.parametrize(("schedule", "steps"), [("sequential", [2, 4, 6]), ("parallel", [4, 6])])
+def test_a_checkpoint_is_judged_by_bounds_that_are_known(
+    copied_world: World, tmp_path: Path, schedule: str, steps: list[int]
+) -> None:
+    """The samples of the start model, which give `base` its number, come a round later from a lane."""
+    policy = copied_world.root / "base.policy"
+    bare = copied_world.policy.read_text().partition("kind:")[0]
+    policy.write_text(bare + "less: mean(toxicity) <= 0.5 * base for domain=chat\n")
+    changes = {
+        "method": "plain",
+        "keep": "best",
+        "policy": policy,
+        "schedule": schedule,
+        "selection_prompts": 8,
+    }
+    assert main(["train", *copied_world.flags(tmp_path / "out", **changes)]) == 0
+    found = json.loads((tmp_path / "out" / "constraint" / "run.json").read_text())["selection"]
+    assert [record["step"] for record in found] == steps
+    assert len({record["clauses"][0]["bound"] for record in found}) == 1
+    assert found[0]["clauses"][0]["bound"] > 0
+
+
 @pytest.mark.parametrize("name", ["lora_r", "lora_alpha", "scorer_timeout", "keep", "packing", "schedule"])
 def test_the_callback_refuses_what_it_does_not_do(world: World, name: str) -> None:
     with pytest.raises(ConfigError, match=f"no setting `{name}`"):
