@@ -229,3 +229,7 @@ def test_metrics_that_are_no_means_have_no_paired_error() -> None:
     assert figure.difference_stderr is None
     (figure,) = figures(results(2.0, [1.0, 3.0]), results(3.0, [3.0, 3.0]))
     assert figure.difference_stderr == pytest.approx(1.0)
+    own, base = results(2.0, [1.0, 2.0, 3.0]), results(3.0, [1.0, 2.0, 6.0])
+    base["t"]["samples"]["t"].reverse()  # questions are paired by number, in whatever order they are logged
+    (figure,) = figures(own, base)
+    assert figure.difference_stderr == pytest.approx(1.0)  # sd of (0, 0, -3) over √3

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tiny_chat import PLAIN, chat_tokenizer
 from tiny_models import (
+    World,
+    read_jsonl,
     tiny_llama,
     word_tokenizer,
     write_classifier,
@@ -19,6 +21,7 @@ from tiny_models import (
     write_sentence_encoder,
 )
 
+from constraintc.main import main
 from constraintlang.source import SourceFile
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.pipeline import compile_with_diagnostics
@@ -368,3 +371,42 @@ def test_an_empty_text_scores_the_same_beside_others(tmp_path: Path) -> None:
     folder = write_classifier(tmp_path / "m", ("rude", "calm"), marks=False)
     scorer = ClassifierScorer(str(folder), label="rude", attribute="a")
     assert score(scorer, ["", ""], ["", TEXTS[2]])[0] == pytest.approx(score(scorer, [""], [""])[0], abs=1e-6)
+
+
+def test_eval_reads_the_log_probability_of_the_start_model(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model against itself: both scores of every reply are equal, and those of the log-probability by hand."""
+    place = tmp_path / "scoring"
+    place.symlink_to(world.model)
+    text = (
+        'edition 1\nattribute natural: real { backend = logprob("scoring") }\n'
+        "near: natural >= natural@base - 0.01 for domain=chat\n"
+    )
+    (tmp_path / "p.policy").write_text(text)
+    words = ["eval", str(tmp_path / "p.policy"), "--model", str(world.model), "--prompts", str(world.prompts)]
+    words += [
+        "--max_new_tokens",
+        "6",
+        "--num_prompts",
+        "12",
+        "--output",
+        str(tmp_path / "ev"),
+        "--allow-path",
+    ]
+    assert main(words) == 2
+    assert "add --base" in capsys.readouterr().err
+    assert main([*words, "--base", str(world.model)]) == 0
+    samples = read_jsonl(tmp_path / "ev" / "samples.jsonl")
+    for sample in samples:
+        assert sample["scores"]["natural"] == pytest.approx(sample["scores"]["natural@base"], abs=1e-6)
+    sample = next(s for s in samples if s["completion"].strip())
+    expected = by_hand(world.model, sample["prompt"], sample["completion"])
+    assert sample["scores"]["natural"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_their_size_is_counted_in_an_estimate(language_model: Path) -> None:
+    from constraintlang_runtime.estimate.scorer_shapes import scorer_shapes
+
+    shapes, notes = scorer_shapes(policy(f'perplexity("{language_model}")', "real"), [], None)
+    assert (len(shapes), notes) == (1, [])

@@ -1,10 +1,11 @@
-"""The classifiers that score a run's samples, by shape; what has no known size is named and not counted."""
+"""The models that score a run's samples, by shape; what has no known size is named and not counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from constraintlang.vocabulary import BACKENDS
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.estimate.model_shape import ModelShape
@@ -17,9 +18,9 @@ WORD_LISTS = (".txt", ".tsv", ".lexicon")
 def scorer_shapes(
     ir: PolicyIR, options: Sequence[str], parameters: int | None
 ) -> tuple[list[ModelShape], list[str]]:
-    """Shapes of the classifiers, and a note for each attribute whose scoring is not counted.
+    """Shapes of the scoring models, and a note for each attribute whose scoring is not counted.
 
-    ``parameters`` stand for every classifier that cannot be read.
+    ``parameters`` stand for every model that cannot be read.
     """
     bound = parse_scorer_options(options)
     found: dict[str, ModelShape] = {}
@@ -31,7 +32,7 @@ def scorer_shapes(
             if Path(path).suffix in WORD_LISTS:
                 path = None
         elif backend is not None:
-            path = backend.arguments[0] if backend.kind == "classifier" else None
+            path = backend.arguments[0] if BACKENDS[backend.kind].reads == "model" else None
         else:
             path = ""  # a scorer that is not named yet
         if path is None:

@@ -128,7 +128,6 @@ def load_scoring_model(
             f"{where}: `{name_or_path}` is no {what}: it lacks {len(lacking)} weights, first `{lacking[0]}`",
             help="without them the scores would be random; name a model that was trained for this",
         )
-    tokenizer.padding_side = "right"
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     limit = min(_max_length(model.config, tokenizer), max_length or sys.maxsize)
     return ScoringModel(model, tokenizer, name_or_path, attribute, limit)

@@ -35,9 +35,9 @@ class PerplexityScorer:
     """How likely a response is after its prompt: exp(-m) for `perplexity`, m for `logprob`, m in nats per token.
 
     Equation: m = (1/n) Σ log p(y_t | prompt, y_<t) over the n tokens of the response under this model's tokenizer,
-    its end token left out. Prompt and response are tokenized together; a token with characters of both is the
-    response's. Without a prompt the context is the model's beginning-of-text (else end-of-text) token; where it has
-    neither, the first token is not scored.
+    its end token left out. Prompt and response are tokenized each by itself, as rows are, because many tokenizers
+    drop the space before a response when they decode it. Without a prompt the context is the model's
+    beginning-of-text (else end-of-text) token; where it has neither, the first token is not scored.
     A response without tokens to score has log-probability 0 and perplexity 1. One longer than the model is read in
     windows that overlap by half, so that nothing is left out. At most ``sites`` rows of logits exist at once, except
     for a model whose output head is no plain matrix on the last hidden states: there all of a batch do.
@@ -84,16 +84,10 @@ class PerplexityScorer:
     def _ids(self, prompt: str, reply: str) -> tuple[list[int], int]:
         """Token ids of the context and the response, and where the response begins."""
         tokenizer = self._scoring.tokenizer
-        if tokenizer.is_fast:
-            found = tokenizer(prompt + reply, add_special_tokens=False, return_offsets_mapping=True)
-            ids, ends = list(found["input_ids"]), [end for _, end in found["offset_mapping"]]
-            start = next((i for i, end in enumerate(ends) if end > len(prompt)), len(ids))
-        else:
-            before = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-            ids = before + list(tokenizer(reply, add_special_tokens=False)["input_ids"])
-            start = len(before)
-        if not reply:
-            start = len(ids)
+        before, own = (
+            list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (prompt, reply)
+        )
+        ids, start = before + (own if reply else []), len(before)
         if self._begin is not None and (self._always_begins or start == 0):
             return [self._begin, *ids], start + 1
         return ids, max(start, 1)
