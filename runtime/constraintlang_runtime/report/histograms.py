@@ -61,7 +61,7 @@ def histogram_chart(found: ScoreHistogram, shown: Sequence[tuple[str, str]]) -> 
     The vertical axis is the share of the replies on a square-root scale, so that rare scores stay visible.
     """
     series = {one.system: one for one in found.series}
-    drawn = [(label, series[name]) for name, label in shown if name in series and sum(series[name].counts)]
+    drawn = [(label, series[name]) for name, label in shown if name in series and any(series[name].counts)]
     if not drawn:
         return Markup("")
     shares = [[n / sum(one.counts) for n in one.counts] for _, one in drawn]
