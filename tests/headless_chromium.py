@@ -7,13 +7,19 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 60.0  # seconds for one answer on a busy machine
+# the browser reads from descriptor 3 and writes to 4; high numbers first, so that neither is closed by the other
+PIPE = (
+    "import fcntl, os, sys; a, b = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 50) for n in sys.argv[1:3]];"
+    "os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
+PATIENCE = 30.0  # seconds for one answer on a busy machine
 
 
 def find_chromium() -> str | None:
@@ -33,10 +39,9 @@ class Chromium:
             "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}",
             f"--window-size={width},{height}", "about:blank",
         ]  # fmt: skip
-        # the pipe has to be descriptors 3 and 4 of the browser
-        script = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", binary, *flags], pass_fds=(to_browser, from_browser),
+            [sys.executable, "-c", PIPE, str(to_browser), str(from_browser), binary, *flags],
+            pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(to_browser)
@@ -48,6 +53,15 @@ class Chromium:
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
         self._session: str | None = None
+        try:
+            self._attach()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def _attach(self) -> None:
+        """Make the commands those of the first page."""
         target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]

@@ -206,6 +206,24 @@ def test_prompts_of_training_are_warned_of(
     assert "A: 5 of 10 prompts were seen in training" in page
     assert "B: 0 of" not in page
     assert "Kept checkpoint" in page
+    # the simple form: the run with its evaluation beside it, under the policy that it keeps, and its model card
+    asked = ["--num_prompts", "8", "--output", f"{output}-eval", "--card"]
+    assert "Not verified yet" in (output / "README.md").read_text(encoding="utf-8")
+    main([*words, "--model", str(output), *asked])
+    assert "| kind | 8 |" in (output / "README.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    simple = str(tmp_path / "simple.html")
+    assert main(["report", str(tmp_path / "ev0"), str(output), "--output", simple, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["systems"]
+    assert [system["label"] for system in found] == ["ev0", "model"]
+    assert [system["clauses"][0]["n"] for system in found] == [10, 8]
+    page = Path(simple).read_text(encoding="utf-8")
+    for part in ("Dual variable", "Scores before and after", "constraintc train", "constraintc eval"):
+        assert part in page
+    assert main(["report", str(tmp_path / "none"), "--output", simple]) == 2
+    assert "there is no" in capsys.readouterr().err
+    assert main([*words, "--model", str(world.model), "--card"]) == 2
+    assert "not the output of `constraintc train`" in capsys.readouterr().err
 
 
 def test_the_loss_on_rows_is_the_models_own(judge: Any, world: World, tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ NEEDED = (
     "constraintlang_policies/examples/12_rich.policy",
     "constraintlang_runtime/report/template.html.j2",
     "constraintlang_runtime/report/doubts.html.j2",
+    "constraintlang_runtime/report/panels.html.j2",
+    "constraintlang_runtime/report/samples.html.j2",
+    "constraintlang_runtime/report/samples.css",
+    "constraintlang_runtime/report/samples.js",
     *(f"{package}/py.typed" for package in PACKAGES),
 )
 

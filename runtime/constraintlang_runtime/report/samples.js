@@ -100,7 +100,9 @@
     const from = make("td", "from");
     from.dataset.label = "From";
     from.append(make("span", "", data.systems[row.system]));
-    for (const part of [data.clauses[row.clause], data.domains[row.domain]]) if (part) from.append(make("span", "sub", part));
+    for (const [names, own] of [[data.clauses, row.clause], [data.domains, row.domain]]) {
+      if (names.length > 1 && names[own]) from.append(make("span", "sub", names[own]));
+    }
     line.append(from);
     veil(line, false);
     return line;
