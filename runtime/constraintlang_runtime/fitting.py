@@ -30,6 +30,9 @@ Progress = Callable[[str, int, int], None]
 REFIT_SHARE = 4  # a refit starts from the last fit, so a quarter of the steps is enough
 EXPLAINED_SEQUENCES = 1024
 MAX_EXPONENT = 8.0
+PROPOSAL_WEIGHT = (
+    4.0  # a proposal tells more of the rarer side than a sample; any constant leaves the law unbiased
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ def fit_auxiliary(
         labels = group.target.bin_index(proposals.statistics)
         seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
         drawn = read_features(anchor, proposals.rows, labels, pad_id, config.sampling_batch_size)
-        data = data.followed_by(replace(drawn, weights=torch.from_numpy(proposals.weights).float()))
+        data = data.followed_by(
+            replace(drawn, weights=PROPOSAL_WEIGHT * torch.from_numpy(proposals.weights).float())
+        )
     if corpus is not None and corpus.rows:
         labels = group.target.bin_index(corpus.statistics)
         seen |= np.bincount(labels, minlength=group.target.num_bins) > 0

@@ -47,6 +47,7 @@ def fit_logs(report: FitReport, proposals: Proposals | None) -> dict[str, Any]:
     return {
         "auxiliary/heldout_loss": report.heldout_loss,
         "auxiliary/constant_loss": report.constant_loss,
+        "auxiliary/speed": report.start_loss - report.heldout_loss,
         "auxiliary/calibration_error": report.calibration_error,
         "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
         **({} if proposals is None else {"auxiliary/proposal_ess": proposals.effective_size}),
