@@ -30,6 +30,7 @@ from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.mishaps import require_finite
 from constraintlang_runtime.pooling import pool
 from constraintlang_runtime.preserve import Budgets, hold_groups
+from constraintlang_runtime.proposals import Remainder, draw_proposals, measure_start
 from constraintlang_runtime.ranks import rank_and_size
 from constraintlang_runtime.round_records import fit_logs, round_record
 from constraintlang_runtime.rounds import (
@@ -216,8 +217,18 @@ class ConstraintEngine:
         """
         clocks: list[Clock] = []
         found: list[Measurement] = []
+        left: list[Remainder | None] = []
         for group in self.groups:
             clocks.append(clock := Clock())
+            left.append(None)
+            if plan.starts and self.config.proposals != "none":
+                first, left[-1] = measure_start(
+                    model, self.tokenizer, group, self.config, partial(self.score, group.clauses),
+                    count=plan.count, seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
+                )  # fmt: skip
+                found.append(first)
+                clock.lap("scoring")
+                continue
             found.append(
                 measure(
                     model, self.tokenizer, self.pool, group, self.config, count=plan.count,
@@ -230,6 +241,15 @@ class ConstraintEngine:
             [partial(score_rows, self.pool, rows=one.rows, tokenizer=self.tokenizer) for one in found],
             first=plan.number == 0, starts=plan.starts,
         )  # fmt: skip
+        for number, (group, rest) in enumerate(zip(self.groups, left, strict=True)):
+            if rest is not None:
+                proposals = draw_proposals(
+                    model, self.tokenizer, rest, group, found[number], self.config,
+                    partial(self.score, group.clauses), seed=self._round_seed(plan, group),
+                    num_statements=len(self.policy.ir.clauses), progress=self.progress,
+                )  # fmt: skip
+                found[number] = replace(found[number], proposals=proposals)
+                clocks[number].lap("proposals")
         return [
             Measured(plan.number, one, group.clauses, group.corpus_means, clock.laps)
             for group, one, clock in zip(self.groups, found, clocks, strict=True)
@@ -269,7 +289,7 @@ class ConstraintEngine:
             self.attach()
             group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
             clock.lap("fitting")
-            records.append(FitRecord(fit_logs(report), clock.laps))
+            records.append(FitRecord(fit_logs(report, one.found.proposals), clock.laps))
         if plan.starts and self.groups:
             assert self.anchor is not None
             started = start_once(

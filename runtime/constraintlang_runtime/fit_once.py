@@ -37,7 +37,7 @@ def fit_once(
     def fit() -> FitReport:
         fitted = fit_auxiliary(
             group, anchor, found.rows, found.statistics, config, pad_token(tokenizer), seed=seed,
-            progress=progress, corpus=corpus,
+            progress=progress, corpus=corpus, proposals=found.proposals,
         )  # fmt: skip
         fits.append(fitted)
         return fitted.report

@@ -21,6 +21,7 @@ from constraintlang_runtime.data import TokenRow, collate, next_tokens, predicti
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group, attach_target
+from constraintlang_runtime.rounds import Proposals
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -29,6 +30,9 @@ Progress = Callable[[str, int, int], None]
 REFIT_SHARE = 4  # a refit starts from the last fit, so a quarter of the steps is enough
 EXPLAINED_SEQUENCES = 1024
 MAX_EXPONENT = 8.0
+PROPOSAL_WEIGHT = (
+    4.0  # a proposal tells more of the rarer side than a sample; any constant leaves the law unbiased
+)
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,28 @@ def corpus_sample(group: Group, config: ConstraintSettings, count: int, seed: in
 def fit_auxiliary(
     group: Group, anchor: Anchor, rows: Sequence[TokenRow], statistics: Floats, config: ConstraintSettings,
     pad_id: int, *, seed: int, corpus: ScoredCorpus | None = None, progress: Progress | None = None,
+    proposals: Proposals | None = None,
 ) -> Fitted:  # fmt: skip
     """Fit the group's law to scored samples of the anchor, with as many scored corpus rows beside them.
 
     Corpus rows are labels that cost no sampling. Their continuations are not the anchor's, so they bias the law
     where the anchor writes unlike the corpus; ``auxiliary_corpus_weight: 0`` leaves them out. Which weights are kept
-    is decided on held-out samples of the anchor alone.
+    is decided on held-out samples of the anchor alone. ``proposals`` join the samples with the weights that make them
+    unbiased.
     """
     bins = attach_target(group, statistics)
     assert group.target is not None
     data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
+    num_own = len(data.rows)
     beside = None
     seen = np.bincount(bins, minlength=group.target.num_bins) > 0
+    if proposals is not None and proposals.rows:
+        labels = group.target.bin_index(proposals.statistics)
+        seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
+        drawn = read_features(anchor, proposals.rows, labels, pad_id, config.sampling_batch_size)
+        data = data.followed_by(
+            replace(drawn, weights=PROPOSAL_WEIGHT * torch.from_numpy(proposals.weights).float())
+        )
     if corpus is not None and corpus.rows:
         labels = group.target.bin_index(corpus.statistics)
         seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
@@ -149,7 +163,9 @@ def fit_auxiliary(
         for features, part in zip(data.features[first].split(256), inputs.split(256), strict=True):
             logits = anchor.logits_from(features.to(lm_device))
             laws.append(head.prefix_law(part.to(lm_device), logits).exp().double().cpu())
-    heldout = data.of_sequences(heldout_sequences(data, derived_seed(seed, "fit")))
+    kept = heldout_sequences(data, derived_seed(seed, "fit"))
+    kept[num_own:] = False  # what the law explains is measured on samples of the anchor
+    heldout = replace(data.of_sequences(kept), weights=None)
     return Fitted(report, torch.cat(laws).numpy(), heldout, seen)
 
 

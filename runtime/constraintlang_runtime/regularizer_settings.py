@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("auto", "plain", "chunked"),
     "token_masks": ("auto", "no"),
     "sampler": ("transformers", "vllm"),
+    "proposals": ("auto", "none", "tilted"),
     "auxiliary": ("head", "transformer", "adapter"),
 }
 

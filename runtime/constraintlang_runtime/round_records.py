@@ -8,6 +8,7 @@ from typing import Any
 from constraintlang_runtime.auxiliary import FitReport
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.pooling import Pooled
+from constraintlang_runtime.rounds import Proposals
 
 
 def round_record(
@@ -41,11 +42,13 @@ def round_record(
     return record
 
 
-def fit_logs(report: FitReport) -> dict[str, Any]:
+def fit_logs(report: FitReport, proposals: Proposals | None) -> dict[str, Any]:
     """What a fit logs of itself."""
     return {
         "auxiliary/heldout_loss": report.heldout_loss,
         "auxiliary/constant_loss": report.constant_loss,
+        "auxiliary/speed": report.start_loss - report.heldout_loss,
         "auxiliary/calibration_error": report.calibration_error,
         "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
+        **({} if proposals is None else {"auxiliary/proposal_ess": proposals.effective_size}),
     }

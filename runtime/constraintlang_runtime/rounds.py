@@ -28,11 +28,34 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Completions of the current model on a group's prompts and their statistics f [n, K]."""
+class Proposals:
+    """Completions of tilted laws and their statistics [n, K], for the fit alone.
+
+    ``weights``: for every token of every completion, row by row, the suffix weight (``proposals.suffix_weights``).
+    """
 
     rows: list[TokenRow]
     statistics: Floats
+    weights: Floats
+
+    @property
+    def effective_size(self) -> float:
+        """Kish's effective sample size of whole completions: (Σ w)² / Σ w² of the weights at their first tokens."""
+        lengths = np.array([len(row.completion) for row in self.rows])
+        first = self.weights[np.cumsum(lengths) - lengths]
+        return float(first.sum() ** 2 / (first**2).sum())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Completions of the current model on a group's prompts and their statistics f [n, K].
+
+    ``proposals`` are not of the model's law, so that no rate is measured on them.
+    """
+
+    rows: list[TokenRow]
+    statistics: Floats
+    proposals: Proposals | None = None
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,14 @@ def sample(
     batch_size: int = 256,
     logits_processor: Sequence[Any] = (),
     progress: Progress | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[TokenRow]:
     """One completion per prompt, as rows in the order of ``prompts``.
 
     A completion ends with the end token when the model produced it, and without when it met the length cap.
     Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
     batch's number alone. Of several processes each samples every n-th batch and all get all rows, the same as from one.
+    With ``numbers`` of some of the ``length_batches`` only these are sampled, and only their rows come back.
     """
     from transformers import GenerationConfig
 
@@ -62,17 +64,21 @@ def sample(
         bos_token_id=tokenizer.bos_token_id,
         **({} if greedy else {"temperature": law.temperature, "top_p": law.top_p, "top_k": law.top_k}),
     )
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
+    batches = length_batches(prompts, batch_size)
+    wanted = range(len(batches)) if numbers is None else numbers
+    total = sum(len(batches[number]) for number in wanted)
     completed: list[TokenRow | None] = [None] * len(prompts)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     rank, num_ranks = rank_and_size()
     try:
-        for number, start in enumerate(range(0, len(order), batch_size)):
-            if number % num_ranks != rank:
+        done = 0
+        for place, number in enumerate(wanted):
+            chosen = batches[number]
+            done += len(chosen)
+            if place % num_ranks != rank:
                 continue
-            chosen = order[start : start + batch_size]
             width = max(len(prompts[i].prompt) for i in chosen)
             input_ids = torch.full((len(chosen), width), pad, dtype=torch.long)
             attention = torch.zeros_like(input_ids)
@@ -92,11 +98,21 @@ def sample(
                     prompts[i], completion=_trim(output[row, width:].tolist(), eos, law.max_new_tokens)
                 )
             if progress is not None:
-                progress(min(start + batch_size, len(order)), len(order))
+                progress(done, total)
     finally:
         model.train(was_training)
     every = gathered(completed)
-    return [next(row for row in rows if row is not None) for rows in zip(*every, strict=True)]
+    return [
+        next(row for row in rows if row is not None)
+        for rows in zip(*every, strict=True)
+        if numbers is None or any(row is not None for row in rows)
+    ]
+
+
+def length_batches(prompts: Sequence[TokenRow], batch_size: int) -> list[list[int]]:
+    """The prompts that ``sample`` completes together, by their places, shorter prompts first."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:

@@ -97,6 +97,13 @@ class ConstraintSettings:
         default=0.5, metadata={"help": "share of steps before a tuned anchor is taken"}
     )
     anchor_samples: int = field(default=4096, metadata={"help": "completions that fit the auxiliary model"})
+    proposals: str = field(
+        default="none",
+        metadata={
+            "help": "draw half of anchor_samples guided to the rarer side of a clause: never (none), when it is below "
+            "5% (auto), or always (tilted)"
+        },
+    )
     control_samples: int = field(
         default=512, metadata={"help": "completions that measure the rate each round"}
     )
@@ -244,7 +251,7 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule", "keep", "token_masks", "sampler", "auxiliary"):
+        for name in ("method", "schedule", "keep", "token_masks", "sampler", "auxiliary", "proposals"):
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"
@@ -304,8 +311,29 @@ class ConstraintSettings:
         for name, needed, value in NEEDS:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default and not value(self):
                 raise ConfigError(f"{name}: it has no part without --{needed}", help=f"leave `{name}` out")
+        if self.proposals != "none":
+            self._check_proposals()
         self.regularizer  # noqa: B018 - checks its own fields
         self.law  # noqa: B018
+
+    def _check_proposals(self) -> None:
+        if self.sampler == "vllm":
+            raise ConfigError(
+                "proposals: samples are guided by the auxiliary model, which --sampler vllm does not run",
+                help="use --proposals none or --sampler transformers",
+            )
+        if self.top_p != 1 or self.temperature == 0:
+            raise ConfigError(
+                f"proposals: importance weights need every token, got top_p {self.top_p} and temperature "
+                f"{self.temperature}",
+                help="use --proposals none, or --top_p 1 and a positive --temperature",
+            )
+        if self.anchor_samples < 4 * self.sampling_batch_size:
+            raise ConfigError(
+                f"proposals: half of the batches of anchor_samples are proposals, and {self.anchor_samples} samples in "
+                f"batches of {self.sampling_batch_size} are fewer than 4 batches",
+                help="raise --anchor_samples, lower --sampling_batch_size, or use --proposals none",
+            )
 
     @property
     def regularizer(self) -> RegularizerConfig:

@@ -20,19 +20,29 @@ class Cell:
 
 
 def reliability(
-    predicted: Float[Tensor, " S"], happened: Bool[Tensor, " S"], cells: int = CELLS
-) -> tuple[Cell, ...]:
-    """The reliability curve over equal-width cells of the predicted probability; empty cells are left out."""
+    predicted: Float[Tensor, " S"], happened: Bool[Tensor, " S"], cells: int = CELLS,
+    weights: Float[Tensor, " S"] | None = None,
+) -> tuple[Cell, ...]:  # fmt: skip
+    """The reliability curve over equal-width cells of the predicted probability; empty cells are left out.
+
+    Means within a cell are weighted by ``weights``; ``count`` is of sites.
+    """
     cell = (predicted * cells).long().clamp(max=cells - 1)
     found = []
     for index in range(cells):
         inside = cell == index
         count = int(inside.sum())
         if count:
-            found.append(
-                Cell(float(predicted[inside].double().mean()), float(happened[inside].double().mean()), count)
-            )
+            means = [_mean(values[inside].double(), weights, inside) for values in (predicted, happened)]
+            found.append(Cell(means[0], means[1], count))
     return tuple(found)
+
+
+def _mean(values: Tensor, weights: Tensor | None, inside: Tensor) -> float:
+    if weights is None:
+        return float(values.mean())
+    own = weights[inside].double()
+    return float((own * values).sum() / own.sum().clamp_min(1e-12))
 
 
 def expected_error(curve: tuple[Cell, ...]) -> float:

@@ -61,6 +61,7 @@ def fit(
     the second lowers its variance and reaches tokens that were never sampled. ``corpus`` rows add the same
     cross-entropy with their weight, and ``vargrad_weight`` that of ``paths.path_variance``. Held out: whole sequences
     of ``data``, the same for every ``member`` of an ensemble, whose draws are its own.
+    Where ``data`` has ``weights`` each site's cross-entropy is multiplied by its own, and so are held-out means.
     Source: method.md section 3, targets 1 and 2.
     """
     device = model.device  # the data stay where they are; batches go to the model
@@ -70,7 +71,8 @@ def fit(
     test_sites = torch.nonzero(is_heldout).squeeze(1)
     train_sites = test_sites if is_heldout.all() else torch.nonzero(~is_heldout).squeeze(1)
     labels = data.bins
-    counts = torch.bincount(labels[train_sites], minlength=model.num_bins).float() + 0.5
+    weights = None if data.weights is None else data.weights[train_sites].double()
+    counts = torch.bincount(labels[train_sites], weights, minlength=model.num_bins).float() + 0.5
     base_law = (counts / counts.sum()).log()
     model.start_at(base_law)
     parameters = list(model.parameters())
@@ -95,7 +97,7 @@ def fit(
             model.train()
             drawn = train.draw(batch_size, generator)
             log_law = model.one_token(drawn.inputs, data.tokens[drawn.sites].to(device))
-            loss = functional.nll_loss(log_law, labels[drawn.sites].to(device))
+            loss = _cross_entropy(log_law, data, drawn.sites)
             if corpus is not None and beside is not None and corpus_weight > 0:
                 others = beside.draw(batch_size, generator)
                 log_law = model.one_token(others.inputs, corpus.tokens[others.sites].to(device))
@@ -129,8 +131,22 @@ def fit(
                 parameter.copy_(kept)
         optimizer.zero_grad()
         curve = reliability_curve(test, batch_size)
-    constant = float(functional.nll_loss(base_law.expand(len(test_sites), -1), labels[test_sites]))
+    constant = float(_cross_entropy(base_law.expand(len(test_sites), -1), data, test_sites, share=True))
     return FitReport(steps, train_loss, start_loss, best_loss, constant, expected_error(curve), curve)
+
+
+def _cross_entropy(log_law: Tensor, data: AuxiliaryData, sites: Tensor, *, share: bool = False) -> Tensor:
+    """Mean over sites of weight times cross-entropy; with ``share`` over the sum of the weights.
+
+    E[weight | s] = 1 at every prefix, so the first is unbiased and the second the scale of an unweighted mean.
+    Gradient: to the law.
+    """
+    labels = data.bins[sites].to(log_law.device)
+    if data.weights is None:
+        return functional.nll_loss(log_law, labels)
+    weights = data.weights[sites].to(log_law.device)
+    total = (weights * functional.nll_loss(log_law, labels, reduction="none")).sum()
+    return total / (weights.sum() if share else len(weights))
 
 
 @torch.no_grad()
@@ -149,6 +165,8 @@ def _log_laws(reader: Reader, batch_size: int, chunk: int = 8192) -> Float[Tenso
 def heldout_loss(reader: Reader, batch_size: int) -> float:
     """Mean cross-entropy per site, in nats."""
     log_laws, labels = _log_laws(reader, batch_size), reader.data.bins[reader.sites]
+    if reader.data.weights is not None:
+        return float(_cross_entropy(log_laws, reader.data, reader.sites, share=True))
     total = sum(
         float(functional.nll_loss(part, chosen, reduction="sum"))
         for part, chosen in zip(log_laws.split(8192), labels.split(8192), strict=True)
@@ -159,4 +177,6 @@ def heldout_loss(reader: Reader, batch_size: int) -> float:
 def reliability_curve(reader: Reader, batch_size: int) -> tuple[Cell, ...]:
     """The reliability curve of P(bin 0) after the realised token of every site."""
     predicted = _log_laws(reader, batch_size)[:, 0].exp()
-    return reliability(predicted, reader.data.bins[reader.sites] == 0)
+    weights = reader.data.weights
+    happened = reader.data.bins[reader.sites] == 0
+    return reliability(predicted, happened, weights=None if weights is None else weights[reader.sites])

@@ -19,7 +19,8 @@ class AuxiliaryData:
 
     ``features`` [N, F] of the prefix s_t, ``tokens`` [N] the realised y_t, ``bins`` [N] the sequence's bin,
     ``sequence`` [N] its number, ``follows`` [N] the index of the site s_{t-1}, -1 at a first site. ``rows`` holds the
-    sequence of every number, for the forms that read whole rows.
+    sequence of every number, for the forms that read whole rows. ``weights`` [N] are those of the cross-entropy, 1
+    where there are none: suffix importance weights of sequences that another law than p_ref drew.
     """
 
     features: Float[Tensor, "N F"]
@@ -28,6 +29,7 @@ class AuxiliaryData:
     sequence: Int[Tensor, " N"]
     follows: Int[Tensor, " N"]
     rows: Sequence[TokenRow] = ()
+    weights: Float[Tensor, " N"] | None = None
 
     def of_sequences(self, wanted: Bool[Tensor, " Q"]) -> AuxiliaryData:
         """The sites of the wanted sequences; their numbers stay."""
@@ -37,6 +39,20 @@ class AuxiliaryData:
         return replace(
             self, features=self.features[kept], tokens=self.tokens[kept], bins=self.bins[kept],
             sequence=self.sequence[kept], follows=follows,
+            weights=None if self.weights is None else self.weights[kept],
+        )  # fmt: skip
+
+    def followed_by(self, other: AuxiliaryData) -> AuxiliaryData:
+        """The sites of both; the other's sequences are numbered on from these."""
+        count, sites = len(self.rows), len(self.tokens)
+        own, others = (
+            torch.ones(len(part.tokens)) if part.weights is None else part.weights for part in (self, other)
+        )
+        follows = torch.where(other.follows < 0, other.follows, other.follows + sites)
+        return AuxiliaryData(
+            torch.cat([self.features, other.features]), torch.cat([self.tokens, other.tokens]),
+            torch.cat([self.bins, other.bins]), torch.cat([self.sequence, other.sequence + count]),
+            torch.cat([self.follows, follows]), [*self.rows, *other.rows], torch.cat([own, others]),
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from constraintlang_runtime.checkpoint import (
     unpack_rows,
 )
 from constraintlang_runtime.control import ControllerState
-from constraintlang_runtime.rounds import FitRecord, Measured, Measurement
+from constraintlang_runtime.rounds import FitRecord, Measured, Measurement, Proposals
 from constraintlang_runtime.schedule.work import GroupFit, Terms
 
 Tensors = dict[str, Tensor]
@@ -47,7 +47,13 @@ def pack_measured(measured: Sequence[Measured]) -> Packed:
         record.append({
             "round": one.round, "seconds": one.seconds, "clauses": [record_json(c) for c in one.clauses],
             "tags": [row.tags for row in one.found.rows],
+            "proposed": None if one.found.proposals is None else [row.tags for row in one.found.proposals.rows],
         })  # fmt: skip
+        if one.found.proposals is not None:
+            proposed = one.found.proposals
+            tensors[f"{n}.proposed.statistics"] = torch.from_numpy(proposed.statistics.copy())
+            tensors[f"{n}.proposed.weights"] = torch.from_numpy(proposed.weights.copy())
+            tensors |= {f"{n}.proposed.rows.{key}": t for key, t in pack_rows(proposed.rows).items()}
         tensors[f"{n}.statistics"] = torch.from_numpy(one.found.statistics.copy())
         tensors[f"{n}.means"] = torch.from_numpy(one.corpus_means.copy())
         tensors |= {f"{n}.rows.{key}": tensor for key, tensor in pack_rows(one.found.rows).items()}
@@ -59,11 +65,19 @@ def unpack_measured(record: Any, tensors: Tensors) -> list[Measured]:
     return [
         Measured(
             one["round"],
-            Measurement(unpack_rows(below(tensors, f"{n}.rows."), one["tags"]), tensors[f"{n}.statistics"].numpy()),
+            Measurement(
+                unpack_rows(below(tensors, f"{n}.rows."), one["tags"]), tensors[f"{n}.statistics"].numpy(),
+                None if one["proposed"] is None else _proposals(one["proposed"], below(tensors, f"{n}.proposed.")),
+            ),
             _clauses(one["clauses"]), tensors[f"{n}.means"].numpy(), one["seconds"],
         )
         for n, one in enumerate(record)
     ]  # fmt: skip
+
+
+def _proposals(tags: Any, tensors: Tensors) -> Proposals:
+    rows = unpack_rows(below(tensors, "rows."), tags)
+    return Proposals(rows, tensors["statistics"].numpy(), tensors["weights"].numpy())
 
 
 def pack_fits(fits: Sequence[GroupFit]) -> Packed:
