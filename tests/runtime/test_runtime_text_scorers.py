@@ -364,7 +364,7 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pii() -> None:
     count = bound('pii("EMAIL_ADDRESS")', "count")
     assert score(count, "write to ada@example.com", "no one", "a@b.de and c@d.org") == [1, 0, 2]
-    assert score(bound('pii("any")', "flag"), "card 4111 1111 1111 1111", "a quiet day") == [1, 0]
+    assert score(bound('pii("any")', "flag"), "card 4111 1111 1111 1111", "see https://a.org/b") == [1, 0]
     with pytest.raises(ConfigError, match="did you mean `EMAIL_ADDRESS`"):
         bound('pii("EMAIL")', "flag")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ANY = "any"
 PART = 2000
+NOT_PERSONAL = "URL"  # and its pattern takes a millisecond a character on a text such as "a.a.a."
 SURE = 0.4  # Presidio's own example threshold; below it are patterns such as "nine digits"
 
 
@@ -27,7 +28,7 @@ class PiiScorer:
     A kind is an entity of Presidio's pattern recognizers (patterns, checksums and phone-number rules, no named-entity
     model, so no names of persons). A named kind counts whatever its patterns find, however weak: nine digits are a
     US_SSN. ``"any"`` is every recognizer that Presidio turns on for English, of matches with a confidence of 0.4 or
-    more; these include URLs and dates. Overlapping matches are one place. A text of more than 2000
+    more; these include dates, and not URLs. Overlapping matches are one place. A text of more than 2000
     characters is searched in parts that end at a line or at white space where there is some. None above ``MAX_PII``.
 
     No spaCy model is loaded and nothing is fetched: e-mail addresses are checked against the suffix list that comes
@@ -97,7 +98,11 @@ def _default_recognizers() -> list[Any]:
     registry = presidio.RecognizerRegistry()
     registry.load_predefined_recognizers(languages=["en"])
     kinds = _kinds()
-    return [recognizer for recognizer in registry.recognizers if isinstance(recognizer, kinds)]
+    return [
+        recognizer
+        for recognizer in registry.recognizers
+        if isinstance(recognizer, kinds) and recognizer.supported_entities != [NOT_PERSONAL]
+    ]
 
 
 def _recognizers_of(entity: str) -> list[Any]:
