@@ -98,11 +98,8 @@ def _default_recognizers() -> list[Any]:
     registry = presidio.RecognizerRegistry()
     registry.load_predefined_recognizers(languages=["en"])
     kinds = _kinds()
-    return [
-        recognizer
-        for recognizer in registry.recognizers
-        if isinstance(recognizer, kinds) and recognizer.supported_entities != [NOT_PERSONAL]
-    ]
+    known: list[Any] = [one for one in registry.recognizers if isinstance(one, kinds)]
+    return [one for one in known if one.supported_entities != [NOT_PERSONAL]]
 
 
 def _recognizers_of(entity: str) -> list[Any]:
