@@ -162,7 +162,7 @@ def test_a_generation_stops_at_the_token_that_violates(name: str) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             out = model.generate(
-                input_ids=torch.tensor([[3, 4, 5]] * 12), do_sample=True, max_new_tokens=16,
+                input_ids=torch.tensor([[3, 4, 5]] * 12), do_sample=True, max_new_tokens=6,
                 stopping_criteria=[stopping], pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
         for ids, violated in zip(out[:, 3:].tolist(), stopping.violated, strict=True):
