@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,8 @@ from constraintlang_runtime.responses import Responses
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
-from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
-from constraintlang_runtime.scorers.cache import open_cache
-from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
+from constraintlang_runtime.scorers.binding import bind_audit
+from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
 from constraintlang_runtime.verification import verify
 
 _BATCH = 4096
@@ -37,25 +34,15 @@ _ANY_LAW = SamplingLaw()  # what a file does not say; only a key
 
 
 @dataclass(frozen=True)
-class CompletionSettings:
+class CompletionSettings(ScoringSettings):
     """What to judge; the names are those of the command's flags."""
 
     completions: tuple[str, ...]
     base_completions: tuple[str, ...] = ()
-    scorer: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
     human: str | None = None
     identity_terms: str | None = None
     seed: int = 0
-    scorer_timeout: float | None = DEFAULT_TIMEOUT
-    score_cache: str | None = None
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
-    allow_path: bool = False
-    allow_code: bool = False
-    allow_plugins: bool = False
-
-    def __post_init__(self) -> None:
-        check_timeout(self.scorer_timeout)
 
 
 class FileSource:
@@ -142,15 +129,8 @@ def evaluate_completions(
     people = read_people(settings.human, settings.identity_terms)
     policy, left = decided_by_texts(policy)
     source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
-    scorers = bind_scorers(
-        policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins, judge=settings.judge,
-    )  # fmt: skip
+    pool = settings.pool(policy, folder=folder)
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
-    pool = ScoringPool(
-        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
-    )
     second = audit_pool(policy.ir, audit, settings.scorer_timeout)
     policy_ir = expand_strata(policy.ir, source.tags)
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,18 @@ from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
-from constraintlang_runtime.scorers.binding import bind_audit, bind_scorers, parse_scorer_options
-from constraintlang_runtime.scorers.cache import open_cache
-from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.binding import bind_audit
+from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
-from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 from constraintlang_runtime.train_run import versions
 
 
 @dataclass(frozen=True)
-class EvalSettings:
+class EvalSettings(ScoringSettings):
     """What to judge, on what, and how to sample; the names are those of the command's flags."""
 
     model: str
     prompts: tuple[str, ...]
-    scorer: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
     human: str | None = None
     identity_terms: str | None = None
@@ -50,14 +46,8 @@ class EvalSettings:
     max_length: int = 512
     batch_size: int = 256
     seed: int = 0
-    scorer_timeout: float | None = DEFAULT_TIMEOUT
-    score_cache: str | None = None
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
-    allow_path: bool = False
     sequential: bool = False
     max_prompts: int | None = None
-    allow_code: bool = False
-    allow_plugins: bool = False
     chat: bool = False
     tasks: tuple[str, ...] = ()
     task_path: str | None = None
@@ -70,7 +60,7 @@ class EvalSettings:
         return TaskSettings(self.tasks, self.task_path, self.num_fewshot, self.limit)
 
     def __post_init__(self) -> None:
-        check_timeout(self.scorer_timeout)
+        super().__post_init__()
         _ = self.benchmarks  # checks its own
         for name in ("samples", "max_length", "batch_size"):
             if getattr(self, name) < 1:
@@ -97,11 +87,7 @@ def evaluate_run(
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
-    scorers = bind_scorers(
-        policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins, judge=settings.judge, base=settings.base,
-    )  # fmt: skip
+    pool = settings.pool(policy, folder=folder, base=settings.base)
     benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)
@@ -123,9 +109,6 @@ def evaluate_run(
         name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
         for name, part in raw_rows.items()
     }
-    pool = ScoringPool(
-        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
-    )
     own_tasks: dict[str, Any] = {}
     base_tasks: dict[str, Any] | None = None
     if benchmarks is not None:

@@ -18,22 +18,19 @@ from constraintlang_runtime.integrations.guide_files import load_guide, save_gui
 from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling_law import SamplingLaw
-from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
-from constraintlang_runtime.scorers.cache import open_cache
-from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.settings import DEFAULT_TIMEOUT, ConstraintSettings, check_timeout
+from constraintlang_runtime.scorers.binding import parse_scorer_options
+from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.settings import ConstraintSettings
 
 
 @dataclass(frozen=True)
-class GenerateSettings:
+class GenerateSettings(ScoringSettings):
     """The names are those of the command's flags; those of ``decoding`` are flags of their own."""
 
     model: str
     prompt: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     domain: str | None = None
-    scorer: tuple[str, ...] = ()
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     guide: str | None = None
     guide_rounds: int = 4
@@ -41,12 +38,6 @@ class GenerateSettings:
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
-    scorer_timeout: float | None = DEFAULT_TIMEOUT
-    score_cache: str | None = None
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
-    allow_path: bool = False
-    allow_code: bool = False
-    allow_plugins: bool = False
     chat: bool = False
 
 
@@ -76,26 +67,15 @@ def generate(
     if settings.guide_rounds < 0:
         raise ConfigError(f"--guide_rounds: got {settings.guide_rounds}, expected at least 0")
     _check_guide_settings(settings)
-    check_timeout(settings.scorer_timeout)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     tags = {} if settings.domain is None else {"domain": settings.domain}
     raw = [{"prompt": text, **tags} for text in settings.prompt]
     raw += load_rows(settings.prompts, role="--prompts") if settings.prompts else []
     own: Policy | None = None
     if policy is not None:
-        named = parse_scorer_options(settings.scorer)
-        scorers = bind_scorers(
-            policy.ir, named, folder=folder, files=policy.files,
-            allow_path=settings.allow_path, allow_code=settings.allow_code,
-            allow_plugins=settings.allow_plugins, judge=settings.judge,
-        )  # fmt: skip
-        own = Policy(policy, scorers, folder=folder, rebound=named)
-        own.pool = ScoringPool(
-            policy.ir.attributes,
-            scorers,
-            timeout=settings.scorer_timeout,
-            cache=open_cache(settings.score_cache),
-        )
+        pool = settings.pool(policy, folder=folder)
+        own = Policy(policy, pool.scorers, folder=folder, rebound=parse_scorer_options(settings.scorer))
+        own.pool = pool
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     prompts = prompt_rows(

@@ -20,35 +20,24 @@ from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FILE, Audit, Progress
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
-from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
-from constraintlang_runtime.scorers.cache import open_cache
-from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
+from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
 from constraintlang_runtime.verdicts import Verdict
 
 BATCH = 4096
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class ScoreSettings(ScoringSettings):
     """What to judge and where the result goes; the names are those of the command's flags."""
 
     data: tuple[str, ...]
-    scorer: tuple[str, ...] = ()
     output: str | None = None
     resume: bool = False
     overwrite: bool = False
     batch_size: int = BATCH
-    scorer_timeout: float | None = DEFAULT_TIMEOUT
-    score_cache: str | None = None
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
-    allow_path: bool = False
-    allow_code: bool = False
-    allow_plugins: bool = False
 
     def __post_init__(self) -> None:
-        check_timeout(self.scorer_timeout)
+        super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"--batch_size: got {self.batch_size}, expected at least 1")
         if self.resume and self.output is None:
@@ -86,14 +75,7 @@ def score_run(
     """
     streams = [RowStream(spec) for spec in settings.data]
     policy, not_judged = _judged(policy, streams, settings.batch_size)
-    scorers = bind_scorers(
-        policy.ir, parse_scorer_options(settings.scorer), folder=folder, files=policy.files,
-        allow_path=settings.allow_path, allow_code=settings.allow_code,
-        allow_plugins=settings.allow_plugins, judge=settings.judge,
-    )  # fmt: skip
-    pool = ScoringPool(
-        policy.ir.attributes, scorers, timeout=settings.scorer_timeout, cache=open_cache(settings.score_cache)
-    )
+    pool = settings.pool(policy, folder=folder)
     with _workplace(settings) as place:
         audit = Audit(
             policy, pool, place, _fingerprint(policy, settings), records=settings.output is not None

@@ -72,6 +72,11 @@ class ScoringPool:
         self.unavailable: Counter[str] = Counter()
 
     @property
+    def scorers(self) -> Mapping[str, Scorer]:
+        """The scorer of each attribute."""
+        return self._scorers
+
+    @property
     def names(self) -> list[str]:
         """Names of the attributes."""
         return list(self._attributes)
