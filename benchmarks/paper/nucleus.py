@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FIRST = 1_024  # tokens looked at before a row's whole vocabulary is
+FIRST = 2_048  # tokens looked at before a row's whole vocabulary is
 
 
 class Nucleus:
