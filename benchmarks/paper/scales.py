@@ -67,7 +67,7 @@ def setting_of(name: str, shared: Path, work: Path) -> Setting:
         rtp_prompts=500, rtp_samples=25, choice_questions=1_000, choice_shots=0, seeds=3,
     )  # fmt: skip
     other = Pretraining(
-        "gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_inner": 768, "n_positions": 512}, tokens=2_000_000,
+        "gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_inner": 768, "n_positions": 512}, tokens=1_200_000,
         batch_size=32, learning_rate=2e-3, tokenizer=lm, embeddings=lm,
     )  # fmt: skip
     if name == "testbed":
