@@ -27,7 +27,12 @@ from scales import Pretraining, setting_of
 
 from constraintlang_runtime.loading import load_tokenizer
 
-MIXTURE = {"wikipedia_en": 0.55, "wikinews_en": 0.15, "web_text_samples": 0.10, "labelled": 0.20}  # shares of the tokens
+MIXTURE = {
+    "wikipedia_en": 0.55,
+    "wikinews_en": 0.15,
+    "web_text_samples": 0.10,
+    "labelled": 0.20,
+}  # shares of the tokens
 VALIDATION_ROWS = 256
 RECORD = "pretrained.json"
 
@@ -177,7 +182,9 @@ def _say(message: str) -> None:
 
 def main() -> None:
     """Pre-train one model of a scale."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scale", default="testbed")
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work", type=Path, default=Path("runs/paper"))
@@ -186,7 +193,12 @@ def main() -> None:
     torch.set_num_threads(1)
     setting = setting_of(args.scale, args.shared.resolve(), (args.work / args.scale).resolve())
     made = setting.pretrain[args.architecture]
-    pretrain(made, args.shared.resolve(), Path(setting.scale.models[args.architecture]), device=setting.scale.device)
+    pretrain(
+        made,
+        args.shared.resolve(),
+        Path(setting.scale.models[args.architecture]),
+        device=setting.scale.device,
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from job import Job
 from page import write_page
 from plan import Row, is_finished, plan_lines, rows_of, systems_of
 from pretrain import RECORD
-from row import MEASURES
 from scales import NAMES
 from table import result_path, samples_of, table_rows, write_samples
 from workers import Failure, Task, python, run_all
@@ -36,17 +35,27 @@ TABLES = ("toxigen", "winrate", "jigsaw", "ablations")
 
 def main() -> int:
     """Plan, run what is missing, write the results; exit code 1 when a row failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--scale", choices=NAMES, default="testbed")
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and testbed/")
-    parser.add_argument("--work", type=Path, default=Path("runs/paper"), help="where models, samples and logs go")
-    parser.add_argument("--only", nargs="+", default=[], metavar="SYSTEM", help="these rows and what they need")
+    parser.add_argument(
+        "--shared", type=Path, default=Path("../shared"), help="folder with data/ and testbed/"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/paper"), help="where models, samples and logs go"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="SYSTEM", help="these rows and what they need"
+    )
     parser.add_argument("--seeds", type=int, help="seeds of the headline rows (default: the scale's)")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default: all of the scale")
     parser.add_argument("--every", action="store_true", help="all seeds and architectures for all rows")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
-    parser.add_argument("--list", action="store_true", help="print the plan and what is finished, run nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="print the plan and what is finished, run nothing"
+    )
     args = parser.parse_args()
     try:
         context = Context.of(args.scale, args.shared, args.work)
@@ -77,21 +86,23 @@ def most_calls(job: Job) -> int:
         return 0
     if train != "ours:train":
         return job.scale.oracle_calls
-    from counting import count_lines
     from ours import most_calls as of_settings
-    from ours import settings_of
+    from ours import rows_in_scope, settings_of
 
-    return of_settings(settings_of(job, job.folder / "model").config, count_lines(job.rows), job.scale.steps)
+    config = settings_of(job, job.folder / "model").config
+    return of_settings(config, rows_in_scope(job, config), job.scale.steps)
 
 
 def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:
     """Run what is missing: models that are made on the spot, then rows."""
-    from protocol_data import prepare as prepare_protocols
+    from measures import prepare
 
-    prepare_protocols(context.shared / "data", context.setting.scale, context.work)
+    prepare(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
     tasks, finished = [], set[str]()
-    made = [name for name in dict.fromkeys(row.architecture for row in rows) if name in context.setting.pretrain]
+    made = [
+        name for name in dict.fromkeys(row.architecture for row in rows) if name in context.setting.pretrain
+    ]
     for name in made:
         folder = Path(context.setting.scale.models[name])
         tasks.append(Task(f"start model {name}", python("pretrain.py", *places, name), folder / "log.txt"))
@@ -107,7 +118,9 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
     return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
 
 
-def write_results(args: argparse.Namespace, context: Context, rows: list[Row], failures: list[Failure]) -> None:
+def write_results(
+    args: argparse.Namespace, context: Context, rows: list[Row], failures: list[Failure]
+) -> None:
     """The JSON, the samples, the page."""
     from constraintlang_runtime.versions import versions
 
@@ -125,7 +138,7 @@ def write_results(args: argparse.Namespace, context: Context, rows: list[Row], f
         "scale": _scale(context), "files": context.files.hashes, "start_models": made, "versions": versions(),
         "device": _device(context.setting.scale.device), "jobs": args.jobs,
     }  # fmt: skip
-    path = result_path(args.table, args.scale)
+    path = result_path(args.table, context)
     path.parent.mkdir(exist_ok=True)
     samples = path.with_suffix(".samples.jsonl.zst")
     result["samples"] = {"file": samples.name, "count": write_samples(samples, samples_of(context, wanted))}

@@ -23,7 +23,12 @@ def over_seeds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if not values:
             continue
         if all(is_interval(value) for value in values):
-            found[key] = joined(values)
+            same = {
+                name: value
+                for name, value in values[0].items()
+                if all(one.get(name) == value for one in values)
+            }
+            found[key] = {**same, **joined(values)}
         elif all(isinstance(value, Mapping) for value in values):
             found[key] = over_seeds(values)
         elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

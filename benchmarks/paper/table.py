@@ -17,7 +17,9 @@ RESULTS = Path(__file__).parent / "results"
 COUNTED = ("seconds", "device_seconds", "oracle_calls", "steps", "tokens")
 
 
-def table_rows(table: str, context: Context, rows: Sequence[Row], systems: Sequence[str]) -> list[dict[str, Any]]:
+def table_rows(
+    table: str, context: Context, rows: Sequence[Row], systems: Sequence[str]
+) -> list[dict[str, Any]]:
     """One entry per system and architecture with a finished row, in the table's order, as the result file has it."""
     found = []
     architectures = list(dict.fromkeys(row.architecture for row in rows))
@@ -32,7 +34,9 @@ def table_rows(table: str, context: Context, rows: Sequence[Row], systems: Seque
     return found
 
 
-def _entry(table: str, context: Context, system: str, architecture: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _entry(
+    table: str, context: Context, system: str, architecture: str, rows: Sequence[Row]
+) -> dict[str, Any]:
     folders = [context.job(row).folder for row in rows]
     trained = [Trained.read(folder) for folder in folders]
     measures = [json.loads((folder / MEASURES / "measures.json").read_text()) for folder in folders]
@@ -86,6 +90,7 @@ def read_samples(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def result_path(table: str, scale: str) -> Path:
-    """Where a table's figures go."""
-    return RESULTS / f"{table}-{scale}.json"
+def result_path(table: str, context: Context) -> Path:
+    """Where a table's figures go; those of the smoke scale say nothing and stay in the work folder."""
+    scale = context.setting.scale.name
+    return (context.work if scale == "smoke" else RESULTS) / f"{table}-{scale}.json"

@@ -58,7 +58,9 @@ def run_all(
                     done.add(key)
                     tell(f"finished {key} in {seconds:.0f} s ({len(waiting) + len(running)} left)")
                 else:
-                    failed[key] = f"exit code {code} after {seconds:.0f} s: {_last_line(task.log)} (log: {task.log})"
+                    failed[key] = (
+                        f"exit code {code} after {seconds:.0f} s: {_last_line(task.log)} (log: {task.log})"
+                    )
                     tell(f"FAILED {key}: {failed[key]}")
             for task in list(waiting):
                 lost = [key for key in task.needs if key in failed or key not in known]
