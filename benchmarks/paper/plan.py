@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "jigsaw": ("base", "sft_lm", "ours_lm", "sft_classification", "ours_classification"),
 }  # fmt: skip
 COMPARED = "plain"  # losses of every row are compared with this one's, so that it is measured first
-# Seconds of a row on one core of the testbed's machine, training and measuring, until there are records.
-EXPECTED = {"base": 240, "plain": 360, "filtering": 360}
-EXPECTED_OTHERS, EXPECTED_MODEL = 600, 600
+# Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records.
+EXPECTED = {"base": 300, "plain": 430, "filtering": 450, "filtering_own": 600, "nado_decoding": 600}
+EXPECTED_OTHERS = 750
+TOKENS_A_WORD = 1.35
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def rows_of(
 ) -> list[Row]:  # fmt: skip
     """The rows of a table with those that they need, each after its needs.
 
-    Headline rows have all seeds and architectures, others the first of each; ``every`` gives all to all. ``only``
-    leaves some systems (and what they need).
+    Headline rows have all seeds on the first architecture and one on each other, the others one on the first;
+    ``every`` gives all to all. ``only`` leaves some systems (and what they need).
     Raises: ValueError for an unknown system or needs in a circle, FileNotFoundError for one without a configuration.
     """
     systems = systems_of(table)
@@ -85,8 +86,9 @@ def rows_of(
         if only and system not in only:
             continue
         whole = every or bool(config_of(system).get("headline"))
-        for architecture in names if whole else names[:1]:
-            for seed in range(count if whole else 1):
+        for place, architecture in enumerate(names if whole else names[:1]):
+            all_seeds = every or (whole and place == 0)
+            for seed in range(count if all_seeds else 1):
                 _add(found, system, architecture, seed, ())
     return list(found.values())
 
@@ -129,24 +131,35 @@ def expected_seconds(row: Row, folder: Path, work: Path) -> float:
     return float(EXPECTED.get(row.system, EXPECTED_OTHERS))
 
 
-def plan_lines(rows: Iterable[Row], job_of: Any, most_calls: Any, work: Path, jobs: int) -> list[str]:
+def mean_tokens(rows: Path) -> float:
+    """Tokens of a training row, about, from its words."""
+    texts = [json.loads(line)["text"] for line in rows.read_text(encoding="utf-8").splitlines()]
+    return TOKENS_A_WORD * sum(len(text.split()) for text in texts) / max(1, len(texts))
+
+
+def plan_lines(
+    rows: Iterable[Row], job_of: Callable[[Row], Job], most_calls: Callable[[Job], int], jobs: int
+) -> list[str]:
     """The plan as text: a line per row with its budget, and the time that all take together."""
-    lines = [f"{'row':<44}{'steps':>7}{'rows a step':>12}{'oracle calls':>14}{'seconds':>9}  state"]
-    left = total = 0.0
+    lines = [f"{'row':<36}{'steps':>7}{'tokens':>12}{'oracle calls':>14}{'seconds':>9}  state"]
+    left = total = tokens_a_row = 0.0
     for row in rows:
-        job: Job = job_of(row)
-        seconds = expected_seconds(row, job.folder, work)
+        job = job_of(row)
+        tokens_a_row = tokens_a_row or mean_tokens(job.rows)
+        seconds = expected_seconds(row, job.folder, job.work)
         finished = is_finished(job.folder)
         total += seconds
-        left += 0.0 if finished else seconds * row.cores
-        calls = most_calls(job)
+        left += 0.0 if finished else seconds * min(row.cores, jobs)
+        steps = 0 if row.system == "base" else job.scale.steps
+        after = f" (after {', '.join(row.needs)})" if row.needs else ""
         lines.append(
-            f"{row.key:<44}{job.scale.steps:>7}{job.scale.batch_size:>12}{calls:>14,}{seconds:>9.0f}"
-            f"  {'finished' if finished else 'to do'}{'' if not row.needs else ' (after ' + ', '.join(row.needs) + ')'}"
+            f"{row.key:<36}{steps:>7}{steps * job.scale.batch_size * tokens_a_row:>12,.0f}{most_calls(job):>14,}"
+            f"{seconds:>9.0f}  {'finished' if finished else 'to do'}{after}"
         )
     lines.append(
-        f"{len(lines) - 1} rows; left about {left / jobs / 60:.0f} minutes in {jobs} processes "
-        f"({total / 60:.0f} minutes of one core for all); seconds are those of earlier rows where there are some, "
-        "else a guess"
+        f"{len(lines) - 1} rows. Steps and tokens are those of training rows: sampled rows, and the steps of a row that "
+        "this one starts from, come on top; oracle calls are the most that are allowed. Left: about "
+        f"{left / jobs / 60:.0f} minutes in {jobs} processes (all rows: {total / 60:.0f} minutes of one core), by earlier "
+        "rows where there are some, else a guess."
     )
     return lines

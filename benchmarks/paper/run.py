@@ -66,7 +66,7 @@ def main() -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for line in plan_lines(rows, context.job, most_calls, context.work, args.jobs):
+    for line in plan_lines(rows, context.job, most_calls, args.jobs):
         print(line, flush=True)
     if args.list:
         return 0
