@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from job import ABLATIONS, Job, Scale, config_of
+from stamps import read_record
 
 TABLES: dict[str, tuple[str, ...]] = {
     "toxigen": (
@@ -110,25 +110,14 @@ def _add(found: dict[str, Row], system: str, architecture: str, seed: int, under
     found.setdefault(row.key, row)
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a row's folder holds its measures."""
-    return (folder / "row.json").exists()
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a finished row took: seconds of training and measuring; None for one that is not finished."""
-    path = folder / "row.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def expected_seconds(row: Row, folder: Path, work: Path) -> float:
+def expected_seconds(job: Job) -> float:
     """From this row's record, another seed's or architecture's, else a table."""
-    others = [folder, *sorted(work.glob(f"*/{row.system}-[0-9]*"))]
-    for other in others:
-        record = read_record(other)
-        if record is not None:
+    own = job.folder / "row.json"
+    for path in (own, *sorted(job.work.glob(f"*/{job.system}-[0-9]*/row.json"))):
+        if path.exists():
+            record = json.loads(path.read_text())
             return float(record["train_seconds"] + record["measure_seconds"])
-    return float(EXPECTED.get(row.system, EXPECTED_OTHERS))
+    return float(EXPECTED.get(job.system, EXPECTED_OTHERS))
 
 
 def mean_tokens(rows: Path) -> float:
@@ -146,8 +135,8 @@ def plan_lines(
     for row in rows:
         job = job_of(row)
         tokens_a_row = tokens_a_row or mean_tokens(job.rows)
-        seconds = expected_seconds(row, job.folder, job.work)
-        finished = is_finished(job.folder)
+        seconds = expected_seconds(job)
+        finished = read_record(job) is not None
         total += seconds
         left += 0.0 if finished else seconds * min(row.cores, jobs)
         steps = 0 if row.system == "base" else job.scale.steps

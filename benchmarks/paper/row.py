@@ -14,6 +14,7 @@ from typing import Any
 from context import Context
 from job import Job, Trained, config_of
 from plan import Row
+from stamps import row_stamp, stamp
 
 MEASURES = "measures"  # the folder of a row's measures, of the same name in all rows
 
@@ -30,6 +31,7 @@ def function(where: str) -> Callable[..., Any]:
 def run(job: Job) -> dict[str, Any]:
     """Train and measure a row; a finished stage is not repeated. Returns and writes ``row.json``."""
     config = config_of(job.system)
+    stamp(job)
     started = time.perf_counter()
     if (job.folder / "trained.json").exists():
         trained = Trained.read(job.folder)
@@ -42,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
     function(config.get("measure", "measures:measure"))(job, trained, job.folder / MEASURES, **more)
     own = trained.details.get("stage_seconds", trained.seconds)
     record = {
-        "system": job.system, "architecture": job.architecture, "seed": job.seed, "train_seconds": own,
+        "stamp": row_stamp(job), "system": job.system, "architecture": job.architecture, "seed": job.seed, "train_seconds": own,
         "measure_seconds": round(time.perf_counter() - middle, 1), "this_process": round(time.perf_counter() - started, 1),
     }  # fmt: skip
     (job.folder / "row.json").write_text(json.dumps(record, indent=1) + "\n")

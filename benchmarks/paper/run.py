@@ -14,9 +14,11 @@ Needs the corpora and models beside the checkout (--shared).
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from typing import Any
 from context import Context
 from job import Job
 from page import write_page
-from plan import Row, is_finished, plan_lines, rows_of, systems_of
+from plan import Row, plan_lines, rows_of, systems_of
 from pretrain import RECORD
 from scales import NAMES
+from stamps import read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
 from workers import Failure, Task, python, run_all
 
@@ -66,12 +69,22 @@ def main() -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rows' processes are ended, too
     for line in plan_lines(rows, context.job, most_calls, args.jobs):
         print(line, flush=True)
     if args.list:
         return 0
-    failures = run_rows(args, context, rows)
-    write_results(args, context, rows, failures)
+    with (context.work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"error: another run works in {context.work}; wait for it, or name another --work",
+                file=sys.stderr,
+            )
+            return 2
+        failures = run_rows(args, context, rows)
+        write_results(args, context, rows, failures)
     for failure in failures:
         print(f"FAILED {failure.key}: {failure.why}")
     return 1 if failures else 0
@@ -109,11 +122,14 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
         if (folder / RECORD).exists():
             finished.add(f"start model {name}")
     for row in rows:
-        folder = context.job(row).folder
+        job = context.job(row)
+        folder = job.folder
+        if (aside := set_aside(job)) is not None:
+            print(f"{row.key} was made with other options; what it was is in {aside}")
         start = (f"start model {row.architecture}",) if row.architecture in made else ()
         command = python("row.py", *places, row.system, row.architecture, str(row.seed))
         tasks.append(Task(row.key, command, folder / "log.txt", (*start, *row.needed), row.cores))
-        if is_finished(folder):
+        if read_record(job) is not None:
             finished.add(row.key)
     return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
 

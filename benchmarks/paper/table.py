@@ -9,8 +9,9 @@ from typing import Any
 
 from context import Context
 from job import Trained, config_of
-from plan import Row, is_finished
+from plan import Row
 from row import MEASURES
+from stamps import read_record
 from summary import over_seeds
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,7 +28,7 @@ def table_rows(
         for system in systems:
             done = [
                 row for row in rows
-                if (row.system, row.architecture) == (system, architecture) and is_finished(context.job(row).folder)
+                if (row.system, row.architecture) == (system, architecture) and read_record(context.job(row)) is not None
             ]  # fmt: skip
             if done:
                 found.append(_entry(table, context, system, architecture, done))
@@ -56,7 +57,7 @@ def samples_of(context: Context, rows: Iterable[Row]) -> Iterator[dict[str, Any]
     for row in rows:
         job = context.job(row)
         path = job.folder / MEASURES / "samples.jsonl"
-        if not is_finished(job.folder) or not path.exists():
+        if read_record(job) is None or not path.exists():
             continue
         with path.open(encoding="utf-8") as lines:
             for line in lines:
