@@ -68,7 +68,7 @@ def rows_of(
     table: str, scale: Scale, *, only: Sequence[str] = (), seeds: int | None = None,
     architectures: Sequence[str] | None = None, every: bool = False,
 ) -> list[Row]:  # fmt: skip
-    """The rows of a table with those that they need, each after its needs.
+    """The rows of a table with those that they need, each after its needs; the first seed of all comes first.
 
     Headline rows have all seeds on the first architecture and one on each other, the others one on the first;
     ``every`` gives all to all. ``only`` leaves some systems (and what they need).
@@ -78,6 +78,8 @@ def rows_of(
     if unknown := [name for name in only if name not in systems]:
         raise ValueError(f"no row `{unknown[0]}` in the table {table}; it has {', '.join(systems)}")
     names = list(scale.models) if architectures is None else list(architectures)
+    if unknown := [name for name in names if name not in scale.models]:
+        raise ValueError(f"no architecture `{unknown[0]}` at this scale; it has {', '.join(scale.models)}")
     if table not in ("toxigen", "winrate"):
         names = names[:1]
     count = scale.seeds if seeds is None else seeds
@@ -90,7 +92,8 @@ def rows_of(
             all_seeds = every or (whole and place == 0)
             for seed in range(count if all_seeds else 1):
                 _add(found, system, architecture, seed, ())
-    return list(found.values())
+    order = {name: place for place, name in enumerate(scale.models)}
+    return sorted(found.values(), key=lambda row: (order[row.architecture], row.seed))
 
 
 def needs_of(system: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import data  # noqa: E402
 import job  # noqa: E402
 import page  # noqa: E402
 import plan  # noqa: E402
+import stamps  # noqa: E402
 import summary  # noqa: E402
 import workers  # noqa: E402
 from scales import NAMES, setting_of  # noqa: E402
@@ -64,6 +65,7 @@ def test_every_row_of_the_plan_comes_after_what_it_needs() -> None:
     for row in rows:
         assert set(row.needed) <= seen
         seen.add(row.key)
+    assert [row.key for row in rows[:3]] == ["llama/plain-0", "llama/base-0", "llama/ours_adaptive-0"]
     headline = [row for row in rows if row.system == "ours_adaptive"]
     assert [(row.architecture, row.seed) for row in headline] == [
         ("llama", 0), ("llama", 1), ("llama", 2), ("gpt2", 0),
@@ -160,6 +162,55 @@ def test_seconds_go_on_where_a_killed_process_was(tmp_path: Path) -> None:
     watch.write()
     assert json.loads(path.read_text())["processor_seconds"] >= 90
     assert counting.Stopwatch(path, fresh=True).seconds < 50
+
+
+# ------------------------------------------------------------ what a result was made for
+def stamped(folder: Path, **changes: Any) -> job.Job:
+    for name in ("rows", "prompts", "policy"):
+        (folder / name).write_text(name)
+    found = job.Job(
+        scale(**changes), "ours_adaptive", "llama", 0, folder / "rows", folder / "prompts", folder / "policy",
+        folder / "work", {},
+    )  # fmt: skip
+    return found
+
+
+def test_a_training_of_other_options_is_set_aside_and_one_of_the_same_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = stamped(tmp_path)
+    assert stamps.set_aside(own) is None
+    stamps.stamp(own)
+    (own.folder / "trained.json").write_text("{}")
+    assert stamps.set_aside(own) is None
+    assert stamps.set_aside(stamped(tmp_path, seeds=1, rtp_prompts=1)) is None  # of measuring alone
+    config = job.config_of("ours_adaptive")
+    monkeypatch.setattr(stamps, "config_of", lambda system: {**config, "options": {"anchor": "start"}})
+    aside = stamps.set_aside(own)
+    assert aside is not None
+    assert (aside / "trained.json").exists()
+    assert not own.folder.exists()
+
+
+def test_a_row_starts_from_another_one_as_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {"a": {"train": "x:y", "after": ["b"]}, "b": {"train": "x:y", "options": {"k": 1}}}
+    monkeypatch.setattr(stamps, "config_of", configs.__getitem__)
+    own = replace(stamped(tmp_path), system="a")
+    before = stamps.training_stamp(own)
+    assert stamps.training_stamp(own) == before
+    configs["b"]["options"] = {"k": 2}
+    assert stamps.training_stamp(own) != before
+
+
+def test_a_record_of_other_protocols_is_none(tmp_path: Path) -> None:
+    own = stamped(tmp_path)
+    own.folder.mkdir(parents=True)
+    assert stamps.read_record(own) is None
+    (own.folder / "row.json").write_text(json.dumps({"stamp": stamps.row_stamp(own), "train_seconds": 1}))
+    assert stamps.read_record(own) is not None
+    assert stamps.read_record(stamped(tmp_path, rtp_samples=3)) is None
 
 
 # ------------------------------------------------------------ processes
