@@ -7,12 +7,13 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from job import Job, Trained
+from nucleus import Nucleus
 
 from constraintlang_runtime.data import TokenRow, encode_rows
 from constraintlang_runtime.loading import load_model, load_tokenizer
@@ -53,10 +54,13 @@ class Measured:
     def draw(self, texts: Sequence[str], law: SamplingLaw, seed: int, what: str) -> list[str]:
         """One completion of each prompt; a prompt that stands in ``texts`` twice has two."""
         rows = prompts_of(texts, self.tokenizer, self._room(law))
+        whole, nucleus = law, []
+        if law.top_p < 1 and law.temperature > 0:
+            whole, nucleus = replace(law, top_p=1.0), [Nucleus(law.top_p, law.temperature)]
         with self._guiding() as processors:
             found = sample(
-                self.model, self.tokenizer, rows, law, seed=seed, batch_size=BATCH,
-                logits_processor=processors, progress=lines(f"{self.job.system}: {what}"),
+                self.model, self.tokenizer, rows, whole, seed=seed, batch_size=BATCH,
+                logits_processor=[*processors, *nucleus], progress=lines(f"{self.job.system}: {what}"),
             )  # fmt: skip
         return completion_texts(found, self.tokenizer)
 
