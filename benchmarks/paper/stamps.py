@@ -53,7 +53,7 @@ def set_aside(job: Job) -> Path | None:
     if json.loads(path.read_text())["training"] == training_stamp(job):
         return None
     number = 1
-    while (aside := job.folder.with_name(f"{job.folder.name}.other-{number}")).exists():
+    while (aside := job.folder.with_name(f"other-{number}.{job.folder.name}")).exists():
         number += 1
     job.folder.rename(aside)
     return aside
