@@ -39,7 +39,8 @@ FIGURES = (
     Column("LAMBADA loss", ("lambada_loss",)),
     Column("generation toxicity", ("generation", "toxic")),
     Column("ROC-AUC", ("roc_auc",), better="higher"),
-    Column("win rate against all others", ("win_rate",), better="higher"),
+    Column("win rate against all, likelihood judge", ("win_rate",), better="higher"),
+    Column("win rate against all, LLM judge", ("win_rate_llm",), better="higher"),
 )
 PLAIN = (
     Column("distinct-2, T=1", ("toxigen_t1", "distinct_2"), ".3f", "higher"),
@@ -91,7 +92,13 @@ def page(table: str, result: Mapping[str, Any]) -> str:
     for architecture in dict.fromkeys(row["architecture"] for row in rows):
         own = [row for row in rows if row["architecture"] == architecture]
         parts += [f"<h2>{_e(architecture)}</h2>", _table(own)]
-    parts.append(result.get("extra_html", ""))
+    for architecture, judges in result.get("judges", {}).items():
+        for name, judged in judges.items():
+            parts += [
+                f"<h2>{_e(architecture)}: {_e(name)} judge</h2>",
+                f"<p>{_e(judged['what'])}</p>",
+                _matrix(judged),
+            ]
     parts += ["<h2>Rows</h2><dl>"]
     for name, says in dict.fromkeys((row["system"], row["says"]) for row in rows):
         parts.append(f"<dt>{_e(name)}</dt><dd>{_e(says)}</dd>")
@@ -140,6 +147,21 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     chance_line = f"<p>Chance on the questions:{note}; small models sit on it.</p>" if note else ""
     return f"<div class='scroll'><table>{''.join(lines)}</table></div>{chance_line}"
+
+
+def _matrix(judged: Mapping[str, Any]) -> str:
+    """Win rates of rows against columns; nothing for a judge that was not asked."""
+    if not judged["measured"]:
+        return ""
+    names = list(judged["matrix"])
+    lines = ["<tr><th>against</th>" + "".join(f"<th>{_e(name)}</th>" for name in names) + "</tr>"]
+    for name in names:
+        cells = [f"<td>{_e(name)}</td>"]
+        for other in names:
+            figure = judged["matrix"][name].get(other)
+            cells.append(_cell(figure, Column("", (), better=""), (0.0, 1.0), None))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class='scroll'><table>{''.join(lines)}</table></div>"
 
 
 def _cell(figure: Any, column: Column, span: tuple[float, float], best: float | None) -> str:

@@ -28,6 +28,7 @@ from job import Job
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of
 from pretrain import RECORD
+from row import MEASURES
 from scales import NAMES
 from stamps import read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
@@ -55,6 +56,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="seeds of the headline rows (default: the scale's)")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default: all of the scale")
     parser.add_argument("--every", action="store_true", help="all seeds and architectures for all rows")
+    parser.add_argument(
+        "--judge_url", help="winrate: http://HOST:PORT of an OpenAI-compatible judge, none without"
+    )
+    parser.add_argument("--judge_model", help="winrate: its name there")
+    parser.add_argument("--judge_rate", type=float, help="winrate: requests in a second")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument(
         "--list", action="store_true", help="print the plan and what is finished, run nothing"
@@ -154,6 +160,8 @@ def write_results(
         "scale": _scale(context), "files": context.files.hashes, "start_models": made, "versions": versions(),
         "device": _device(context.setting.scale.device), "jobs": args.jobs,
     }  # fmt: skip
+    if args.table == "winrate":
+        result["judges"] = judge(args, context, wanted, result["rows"])
     path = result_path(args.table, context)
     path.parent.mkdir(exist_ok=True)
     samples = path.with_suffix(".samples.jsonl.zst")
@@ -161,6 +169,34 @@ def write_results(
     path.write_text(json.dumps(result, indent=1) + "\n")
     page = write_page(path.with_suffix(".html"), args.table, result)
     print(f"wrote {path}, {samples.name} ({result['samples']['count']:,} samples) and {page.name}")
+
+
+def judge(
+    args: argparse.Namespace, context: Context, rows: list[Row], entries: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Win rates of the finished rows of each architecture, by judge; each row's rate against all others joins its entry."""
+    from judge import winrate
+
+    from constraintlang_runtime.scorers.judge_settings import JudgeSettings
+
+    endpoint = JudgeSettings(args.judge_url, args.judge_model, args.judge_rate)
+    found: dict[str, Any] = {}
+    for architecture in dict.fromkeys(row.architecture for row in rows):
+        folders: dict[str, list[Path]] = {}
+        for row in rows:
+            own = context.job(row)
+            if row.architecture == architecture and read_record(own) is not None:
+                folders.setdefault(row.system, []).append(own.folder / MEASURES)
+        if len(folders) < 2:
+            continue
+        judged = winrate(folders, context.setting.scale, context.work, endpoint=endpoint)
+        found[architecture] = judged
+        for entry in entries:
+            if entry["architecture"] == architecture and entry["system"] in folders:
+                for name, key in (("likelihood", "win_rate"), ("llm", "win_rate_llm")):
+                    if judged[name]["measured"]:
+                        entry[key] = judged[name]["all"][entry["system"]]
+    return found
 
 
 def _scale(context: Context) -> dict[str, Any]:

@@ -290,6 +290,22 @@ def test_the_page_shows_every_row_and_loads_nothing() -> None:
     assert not any(word in text for word in ("http:", "https:", "src=", "@import", "<script"))
 
 
+def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
+    figure = {"mean": 0.625, "low": 0.5, "high": 0.75}
+    matrix = {"ours": {"plain": figure}, "plain": {"ours": {**figure, "mean": 0.375}}}
+    judges = {
+        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix},
+        "llm": {"measured": False, "what": "none"},
+    }
+    text = page.page("winrate", {**result(), "judges": {"llama": judges}})
+    assert (
+        "<tr><th>against</th><th>ours</th><th>plain</th></tr><tr><td>ours</td><td></td><td><span>0.625"
+        in text
+    )
+    assert "a &lt; b" in text
+    assert text.count("<th>against</th>") == 1
+
+
 def test_a_bar_lies_inside_its_column() -> None:
     drawn = page.bar(0.2, 0.0, 1.0, (0.0, 1.0))
     assert f"x1='4.0' x2='{page.WIDTH - 4.0}'" in drawn
