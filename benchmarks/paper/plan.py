@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from job import ABLATIONS, Job, Scale, config_of
+from job import ABLATIONS, CONFIGS, Job, Scale, config_of
 from stamps import read_record
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -18,7 +18,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "ours_adaptive_parallel",
     ),
     "winrate": ("base", "plain", "filtering", "rl", "nado_decoding", "ours_paper", "ours", "ours_adaptive"),
-    "jigsaw": ("base", "sft_lm", "ours_lm", "sft_classification", "ours_classification"),
+    "jigsaw": ("jigsaw_base", "sft_lm", "ours_lm", "sft_classification", "ours_classification"),
 }  # fmt: skip
 COMPARED = "plain"  # losses of every row are compared with this one's, so that it is measured first
 # Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records.
@@ -54,14 +54,26 @@ class Row:
 
 
 def systems_of(table: str) -> tuple[str, ...]:
-    """The systems of a table, in its order."""
-    if table in TABLES:
-        return TABLES[table]
-    found = yaml.safe_load(ABLATIONS.read_text())
-    rows = [name for names in found["questions"].values() for name in names]
-    if sorted(rows) != sorted(found["rows"]):
-        raise ValueError(f"{ABLATIONS.name}: `questions` and `rows` name different rows")
-    return (COMPARED, found["of"], *rows)
+    """The systems of a table, in its order; those that say `table: NAME` in their configuration come last."""
+    if table == "ablations":
+        found = yaml.safe_load(ABLATIONS.read_text())
+        rows = [name for names in found["questions"].values() for name in names]
+        if sorted(rows) != sorted(found["rows"]):
+            raise ValueError(f"{ABLATIONS.name}: `questions` and `rows` name different rows")
+        return (COMPARED, found["of"], *rows)
+    own = (path.stem for path in sorted(CONFIGS.glob("*.yaml")) if config_of(path.stem).get("table") == table)
+    return tuple(dict.fromkeys([*TABLES[table], *own]))
+
+
+def without_configuration(table: str) -> dict[str, str]:
+    """Systems of a table that cannot be run, and why."""
+    found = {}
+    for system in systems_of(table):
+        try:
+            config_of(system)
+        except FileNotFoundError as error:
+            found[system] = str(error)
+    return found
 
 
 def rows_of(
@@ -71,10 +83,12 @@ def rows_of(
     """The rows of a table with those that they need, each after its needs; the first seed of all comes first.
 
     Headline rows have all seeds on the first architecture and one on each other, the others one on the first;
-    ``every`` gives all to all. ``only`` leaves some systems (and what they need).
+    ``every`` gives all to all. ``only`` leaves some systems (and what they need); without it, systems that have no
+    configuration are left out (``without_configuration`` names them).
     Raises: ValueError for an unknown system or needs in a circle, FileNotFoundError for one without a configuration.
     """
     systems = systems_of(table)
+    lost = {} if only else without_configuration(table)
     if unknown := [name for name in only if name not in systems]:
         raise ValueError(f"no row `{unknown[0]}` in the table {table}; it has {', '.join(systems)}")
     names = list(scale.models) if architectures is None else list(architectures)
@@ -85,7 +99,7 @@ def rows_of(
     count = scale.seeds if seeds is None else seeds
     found: dict[str, Row] = {}
     for system in systems:
-        if only and system not in only:
+        if (only and system not in only) or system in lost:
             continue
         whole = every or bool(config_of(system).get("headline"))
         for place, architecture in enumerate(names if whole else names[:1]):

@@ -26,7 +26,7 @@ from typing import Any
 from context import Context
 from job import Job
 from page import write_page
-from plan import Row, plan_lines, rows_of, systems_of
+from plan import Row, plan_lines, rows_of, systems_of, without_configuration
 from pretrain import RECORD
 from row import MEASURES
 from scales import NAMES
@@ -78,6 +78,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rows' processes are ended, too
     for line in plan_lines(rows, context.job, most_calls, args.jobs):
         print(line, flush=True)
+    lost = (
+        [] if args.only else [Failure(name, why) for name, why in without_configuration(args.table).items()]
+    )
+    for failure in lost:
+        print(f"FAILED {failure.key}: {failure.why}")
     if args.list:
         return 0
     with (context.work / "lock").open("w") as lock:
@@ -89,7 +94,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-        failures = run_rows(args, context, rows)
+        failures = [*lost, *run_rows(args, context, rows)]
         write_results(args, context, rows, failures)
     for failure in failures:
         print(f"FAILED {failure.key}: {failure.why}")

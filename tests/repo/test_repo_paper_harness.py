@@ -78,7 +78,8 @@ def test_a_row_that_is_no_headline_has_one_seed_and_what_it_needs() -> None:
     assert len(plan.rows_of("toxigen", scale(), only=["ours_adaptive_prompt"], every=True)) == 12
 
 
-def test_rows_that_need_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_need_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "CONFIGS", tmp_path)
     configs = {"a": {"after": ["b"]}, "b": {"after": ["a"]}, "plain": {}}
     monkeypatch.setattr(plan, "config_of", configs.__getitem__)
     monkeypatch.setitem(plan.TABLES, "circle", ("a",))
@@ -91,6 +92,12 @@ def test_an_unknown_row_and_a_row_without_a_configuration_are_named() -> None:
         plan.rows_of("toxigen", scale(), only=["nothing"])
     with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
         job.config_of("nothing")
+
+
+def test_a_table_goes_on_without_a_row_that_has_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.TABLES, "short", ("plain", "nothing"))
+    assert [row.system for row in plan.rows_of("short", scale(seeds=1))] == ["plain"]
+    assert "nothing.yaml" in plan.without_configuration("short")["nothing"]
 
 
 def test_ablations_change_one_row_and_stand_in_their_table() -> None:
