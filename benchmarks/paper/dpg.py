@@ -11,6 +11,8 @@ with the divergence KL; the baseline is that of Korbak et al., On Reinforcement 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from job import Job, Trained
@@ -47,7 +49,7 @@ def is_nearer(log_weights: Tensor, log_pi_over_q: Tensor) -> bool:
 def pools(steps: int, first: int, later: int) -> list[range]:
     """The optimizer steps that share a pool of samples: the first pool, which also gives λ, then smaller ones."""
     bounds = [0, *range(min(first, steps), steps, later), steps]
-    return [range(start, end) for start, end in zip(bounds, bounds[1:], strict=False) if end > start]
+    return [range(start, end) for start, end in pairwise(bounds) if end > start]
 
 
 def train(job: Job) -> Trained:
