@@ -248,9 +248,12 @@ def test_a_row_that_was_broken_off_does_not_choose_its_rows_again(
             corpus_projection.train(job)
     chosen_again: list[int] = []
     choose = corpus_projection.choose
-    monkeypatch.setattr(
-        corpus_projection, "choose", lambda job, number, *rest: chosen_again.append(number) or choose(job, number, *rest)
-    )  # fmt: skip
+
+    def watched(job: Job, number: int, *others: Any) -> Any:
+        chosen_again.append(number)
+        return choose(job, number, *others)
+
+    monkeypatch.setattr(corpus_projection, "choose", watched)
     trained = corpus_projection.train(job)
     first, second = trained.details["rounds"]
     assert chosen_again == [1]
