@@ -58,7 +58,7 @@ def train(job: Job) -> Trained:
     target_decay, replayed (batches of earlier draws per step, for the critic).
     """
     options: dict[str, Any] = DEFAULTS | dict(job.options)
-    stage = Stage.start(job)
+    stage = Stage.start(job, resumes=True)
     steps, count = budgeted(job.scale, 1)
     reference = stage.reference()
     critic, target = (
@@ -161,8 +161,9 @@ def soft_greedy(anchor_logits: Tensor, q: Tensor, beta: float) -> Tensor:
 
 
 def soft_backup(values: Tensor, chosen: Tensor, rewards: Tensor, sites: Tensor, trace: float) -> Tensor:
-    """What Q(s_t, y_t) should be [B, T], 0 outside the sites: the reward at the last site of a row, before it
+    """What Q(s_t, y_t) should be [B, T], 0 outside the sites: its reward at the last site of a row.
 
+    Before it
     G_t = V(s_{t+1}) + trace · (G_{t+1} - Q(s_{t+1}, y_{t+1})).
 
     ``values`` and ``chosen`` [B, T] are V(s_t) and Q(s_t, y_t), ``rewards`` [B]. With trace 0 it is the soft Bellman

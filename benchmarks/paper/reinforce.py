@@ -21,7 +21,7 @@ def train(job: Job) -> Trained:
     learning_rate, beta, lm_weight.
     """
     options: dict[str, Any] = DEFAULTS | dict(job.options)
-    stage = Stage.start(job)
+    stage = Stage.start(job, resumes=True)
     steps, count = budgeted(job.scale, 1)
     reference, optimizer = stage.reference(), stage.optimizer(options["learning_rate"])
     log = []

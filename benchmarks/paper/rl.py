@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -34,7 +34,7 @@ def train(job: Job) -> Trained:
     from trl import GRPOConfig, GRPOTrainer
 
     options = DEFAULTS | dict(job.options)
-    stage = Stage.start(job)
+    stage = Stage.start(job, resumes=True)
     scale, tokenizer = job.scale, stage.tokenizer
     steps, count = budgeted(scale, options["num_generations"])
     tokenizer.padding_side = "left"
@@ -49,15 +49,17 @@ def train(job: Job) -> Trained:
         save_strategy="steps", save_steps=max(1, steps // 3), save_total_limit=1, dataloader_pin_memory=False,
         save_only_model=False,
     )  # fmt: skip
-    watch = _Watch(stage, str(output))
+    watch = _Watch(stage, output)
     rows = [{"prompt": tokenizer.decode(row.prompt)} | dict(row.tags) for row in stage.prompts]
     trainer = GRPOTrainer(
         stage.model, reward_of(stage.oracle, tokenizer.bos_token or ""), args=config, callbacks=[watch],
         processing_class=tokenizer, train_dataset=datasets.Dataset.from_list(rows),
     )  # fmt: skip
     last = get_last_checkpoint(str(output)) if output.is_dir() else None
-    if last is not None:
-        stage.went_on(json.loads(open(os.path.join(last, "stage.json")).read()))
+    if last is None:
+        stage.oracle.rewind(0)
+    else:
+        stage.went_on(json.loads((Path(last) / "stage.json").read_text()))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last)
     shutil.rmtree(output)
@@ -88,7 +90,7 @@ def _curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Tells progress, and puts beside each checkpoint what the stage had spent."""
 
-    def __init__(self, stage: Stage, output: str) -> None:
+    def __init__(self, stage: Stage, output: Path) -> None:
         self.stage, self.output = stage, output
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
@@ -99,6 +101,5 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """The state beside the checkpoint of this step."""
         self.stage.tokens = int(state.num_input_tokens_seen)
-        folder = os.path.join(self.output, f"checkpoint-{state.global_step}")
-        with open(os.path.join(folder, "stage.json"), "w") as file:
-            file.write(json.dumps(self.stage.spent(state.global_step)))
+        beside = self.output / f"checkpoint-{state.global_step}" / "stage.json"
+        beside.write_text(json.dumps(self.stage.spent(state.global_step)))

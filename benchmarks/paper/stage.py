@@ -85,8 +85,11 @@ class Stage:
     _corpus: list[TokenRow] = field(default_factory=list)
 
     @classmethod
-    def start(cls, job: Job, after: str = "plain") -> Stage:
-        """Begin a stage of ``job`` on the finished model of another row with the same seed."""
+    def start(cls, job: Job, after: str = "plain", *, resumes: bool = False) -> Stage:
+        """Begin a stage of ``job`` on the finished model of another row with the same seed.
+
+        With ``resumes`` the caller goes on with ``resume`` or ``went_on``; else what a broken-off run asked is dropped.
+        """
         started = time.perf_counter()
         before = job.trained(after)
         tokenizer = load_tokenizer(before.model)
@@ -96,7 +99,8 @@ class Stage:
             rows, tokenizer, max_length=job.scale.max_length, seed=job.seed, need_completion=False
         )
         oracle = Oracle.open(job)
-        oracle.rewind(0)
+        if not resumes:
+            oracle.rewind(0)
         torch.manual_seed(derived_seed(job.seed, job.system))
         return cls(job, before, model, tokenizer, prompt_rows(encoded), oracle, started, (after,))
 
@@ -131,6 +135,7 @@ class Stage:
     def resume(self, **parts: Any) -> int:
         """Go back to the last checkpoint; the step to go on from, 0 when there is none."""
         if not (self.checkpoint / "stage.json").exists():
+            self.oracle.rewind(0)
             return 0
         state = load_model(str(self.checkpoint), device=self.job.scale.device).state_dict()
         self.model.load_state_dict(state)
