@@ -31,12 +31,12 @@ class Oracle(Policy):
 
     @classmethod
     def open(cls, job: Job) -> Oracle:
-        """The oracle of a row, with nothing asked yet; lines of an earlier, broken-off run are dropped."""
+        """The oracle of a row; what an earlier, broken-off run asked stands in the file until ``rewind``."""
         oracle = cls.load(job.policy, scorers={"toxicity": job.scale.classifier}, allow_path=True)
         assert isinstance(oracle, Oracle)
         job.folder.mkdir(parents=True, exist_ok=True)
         oracle.path, oracle.budget, oracle.seed = job.folder / FILE, job.scale.oracle_calls, job.seed
-        oracle.path.write_text("")
+        oracle.path.touch()
         return oracle
 
     @property
@@ -73,7 +73,14 @@ class Oracle(Policy):
         return scores, parts
 
     def rewind(self, step: int) -> None:
-        """Forget the lines of ``step`` and later ones, for a run that is resumed there."""
-        kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] < step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        """Keep the lines before ``step`` alone, for a run that starts (0) or is resumed there."""
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").split("\n"):
+            try:
+                record = json.loads(line)
+            except ValueError:  # the end of the file, or a line that a killed run did not end
+                continue
+            if record["step"] < step:
+                kept.append(line)
+        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self.calls = len(kept)

@@ -6,17 +6,20 @@ project's own sampler at temperature 1, have at most ``scale.oracle_calls`` text
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from job import Job, Trained
+from job import Job, Scale, Trained
 from numpy.typing import NDArray
 from oracle import Oracle
 from torch import Tensor
@@ -82,8 +85,11 @@ class Stage:
     _corpus: list[TokenRow] = field(default_factory=list)
 
     @classmethod
-    def start(cls, job: Job, after: str = "plain") -> Stage:
-        """Begin a stage of ``job`` on the finished model of another row with the same seed."""
+    def start(cls, job: Job, after: str = "plain", *, resumes: bool = False) -> Stage:
+        """Begin a stage of ``job`` on the finished model of another row with the same seed.
+
+        With ``resumes`` the caller goes on with ``resume`` or ``went_on``; else what a broken-off run asked is dropped.
+        """
         started = time.perf_counter()
         before = job.trained(after)
         tokenizer = load_tokenizer(before.model)
@@ -93,6 +99,8 @@ class Stage:
             rows, tokenizer, max_length=job.scale.max_length, seed=job.seed, need_completion=False
         )
         oracle = Oracle.open(job)
+        if not resumes:
+            oracle.rewind(0)
         torch.manual_seed(derived_seed(job.seed, job.system))
         return cls(job, before, model, tokenizer, prompt_rows(encoded), oracle, started, (after,))
 
@@ -100,6 +108,51 @@ class Stage:
         """A frozen copy of the model that the stage starts from."""
         model = load_model(self.before.model, device=self.job.scale.device, tokenizer=self.tokenizer)
         return model.eval().requires_grad_(False)
+
+    # ------------------------------------------------------------ a stage that was broken off
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the last checkpoint of ``save``."""
+        return self.job.folder / "checkpoint"
+
+    def save(self, step: int, **parts: Any) -> None:
+        """Keep the state before ``step``, and that of ``parts`` (optimizers, modules) by their names.
+
+        The checkpoint of before is replaced once this one is whole.
+        """
+        new, old = self.job.folder / "checkpoint.new", self.job.folder / "checkpoint.old"
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.model.save_pretrained(new)
+        for name, part in parts.items():
+            torch.save(part.state_dict(), new / f"{name}.pt")
+        (new / "stage.json").write_text(json.dumps(self.spent(step)))
+        if self.checkpoint.exists():
+            self.checkpoint.rename(old)
+        new.rename(self.checkpoint)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def resume(self, **parts: Any) -> int:
+        """Go back to the last checkpoint; the step to go on from, 0 when there is none."""
+        if not (self.checkpoint / "stage.json").exists():
+            self.oracle.rewind(0)
+            return 0
+        state = load_model(str(self.checkpoint), device=self.job.scale.device).state_dict()
+        self.model.load_state_dict(state)
+        for name, part in parts.items():
+            part.load_state_dict(torch.load(self.checkpoint / f"{name}.pt", weights_only=True))
+        return self.went_on(json.loads((self.checkpoint / "stage.json").read_text()))
+
+    def spent(self, step: int) -> dict[str, float]:
+        """What a checkpoint before ``step`` has to remember beside model and optimizer."""
+        seconds = self.seconds_before + time.perf_counter() - self.started
+        return {"step": step, "seconds": seconds, "tokens": self.tokens}
+
+    def went_on(self, spent: Mapping[str, float]) -> int:
+        """Take up what ``spent`` said; returns its step."""
+        self.seconds_before, self.tokens = spent["seconds"], int(spent["tokens"])
+        self.oracle.rewind(int(spent["step"]))
+        return int(spent["step"])
 
     # ------------------------------------------------------------ draws
     def prompt_batch(self, step: int, count: int, copies: int = 1) -> list[TokenRow]:
@@ -164,21 +217,9 @@ class Stage:
 
     # ------------------------------------------------------------ steps
     def optimizer(self, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
-        """AdamW over the trained parameters."""
+        """AdamW over the trained parameters of the model."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
         return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay)
-
-    def step(
-        self, loss: Tensor, optimizer: torch.optim.Optimizer, learning_rate: float, max_norm: float = 1.0
-    ) -> float:
-        """One optimizer step at a learning rate, the gradient clipped; returns the gradient's norm."""
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        optimizer.step()
-        return float(norm)
 
     def tell(self, step: int, steps: int, **numbers: float) -> None:
         """A line of progress on stderr."""
@@ -188,6 +229,7 @@ class Stage:
     def finish(self, steps: int, details: Mapping[str, Any] | None = None) -> Trained:
         """Write the model with its tokenizer, and say what the row took, the stage before it included."""
         folder = self.job.folder / "model"
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         own = self.seconds_before + time.perf_counter() - self.started
@@ -202,6 +244,20 @@ class Stage:
 
 
 # ------------------------------------------------------------ functions of tensors
+def optimizer_step(
+    loss: Tensor, optimizer: torch.optim.Optimizer, learning_rate: float, max_norm: float = 1.0
+) -> float:
+    """One step at a learning rate, the gradient clipped; returns the gradient's norm."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(trained, max_norm)
+    optimizer.step()
+    return float(norm)
+
+
 def site_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits [S, V] in float32 of the positions before completion tokens, and these sites [B, T].
 
@@ -236,6 +292,14 @@ def shuffled(rows: Sequence[TokenRow], step: int, count: int, seed: int) -> list
         random.Random(derived_seed(seed, "epoch", epoch)).shuffle(order)
         found += [rows[i] for i in order[start : start + count - len(found)]]
     return found
+
+
+def budgeted(scale: Scale, group: int) -> tuple[int, int]:
+    """Optimizer steps and texts per step, a multiple of ``group``, that the scale's steps and oracle calls allow."""
+    count = scale.oracle_calls // scale.steps // group * group
+    if count:
+        return scale.steps, count
+    return max(1, scale.oracle_calls // group), group
 
 
 def warm_cosine(step: int, steps: int, peak: float, warmup: int = 10) -> float:
