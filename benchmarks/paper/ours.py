@@ -23,7 +23,10 @@ SETTING: dict[str, Any] = {
     "rounds": 15, "warmup_fraction": 0.4, "verify_prompts": 896, "anchor_samples": 4096, "control_samples": 256,
     "auxiliary_steps": 400, "auxiliary_weight_decay": 1.0, "auxiliary_dropout": 0.3, "auxiliary_learning_rate": 2e-3,
 }  # fmt: skip
-UNCONTROLLED = {"rounds": 1, "control_samples": 1}  # nothing is controlled, so nothing need be measured on the way
+UNCONTROLLED = {
+    "rounds": 1,
+    "control_samples": 1,
+}  # nothing is controlled, so nothing need be measured on the way
 CORPUS_SCORED = 1_024  # rows of a group that every run scores to know the pull of the corpus
 
 
@@ -48,13 +51,15 @@ def train(job: Job) -> Trained:
     output, oracle = job.folder / "model", job.folder / "oracle.jsonl"
     given = settings_of(job, output)
     policy_path = _policy(job)
-    most = most_calls(given.config, count_lines(job.rows), job.scale.steps)
+    most = most_calls(given.config, rows_in_scope(job, given.config), job.scale.steps)
     if most > job.scale.oracle_calls:
         raise ConfigError(
             f"{job.system}: its settings may have {most:,} texts scored, the scale allows {job.scale.oracle_calls:,}",
             help="lower anchor_samples, control_samples or rounds in its configuration",
         )
-    goes_on = newest_checkpoint(output / "checkpoints") is not None or (output / "constraint" / "run.json").exists()
+    goes_on = (
+        newest_checkpoint(output / "checkpoints") is not None or (output / "constraint" / "run.json").exists()
+    )
     if not goes_on:
         oracle.write_text("")
     policy = compile_path(policy_path)
@@ -101,7 +106,9 @@ def settings_of(job: Job, output: Path) -> RunSettings:
     method = own.get("method", "constraint")
     by_method = SETTING if method == "constraint" else UNCONTROLLED
     by_scale = {
-        name: value for name, value in TRAIN[scale.name].items() if method == "constraint" or name not in SETTING
+        name: value
+        for name, value in TRAIN[scale.name].items()
+        if method == "constraint" or name not in SETTING
     }
     merged = {
         "method": method, **shared, **by_method, **by_scale, **own,
@@ -126,9 +133,12 @@ def most_calls(config: dict[str, Any], num_rows: int, steps: int) -> int:
     corpus = CORPUS_SCORED
     if config.get("auxiliary_corpus_weight", 1.0) > 0:
         corpus += anchor
-    if config.get("adaptive", "domain") != "none":
-        num_rows //= 2  # the other half is of another domain
     return anchor + (measured - 1) * control + min(corpus, num_rows)
+
+
+def rows_in_scope(job: Job, config: dict[str, Any]) -> int:
+    """Training rows that the regularizer, or the filter, may have scored: those of ToxiGen, or all without domains."""
+    return count_lines(job.rows if config.get("adaptive", "domain") == "none" else job.prompts)
 
 
 def _policy(job: Job) -> Path:

@@ -67,14 +67,14 @@ def setting_of(name: str, shared: Path, work: Path) -> Setting:
         rtp_prompts=500, rtp_samples=25, choice_questions=1_000, choice_shots=0, seeds=3,
     )  # fmt: skip
     other = Pretraining(
-        "gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_inner": 768, "n_positions": 512}, tokens=2_000_000,
+        "gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_inner": 768, "n_positions": 512}, tokens=1_200_000,
         batch_size=32, learning_rate=2e-3, tokenizer=lm, embeddings=lm,
     )  # fmt: skip
     if name == "testbed":
         return Setting(testbed, {"gpt2": other})
     if name == "smoke":
         tiny = replace(
-            testbed, name="smoke", steps=6, oracle_calls=1_600, toxigen_prompts=24, rtp_prompts=4, rtp_samples=4,
+            testbed, name="smoke", steps=6, oracle_calls=4_000, toxigen_prompts=24, rtp_prompts=4, rtp_samples=4,
             choice_questions=20, seeds=1,
         )  # fmt: skip
         return Setting(tiny, {"gpt2": replace(other, tokens=40_000)})
@@ -87,7 +87,9 @@ def setting_of(name: str, shared: Path, work: Path) -> Setting:
             "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 8,
             "intermediate_size": 1376, "max_position_embeddings": 512,
         }  # fmt: skip
-        large = Pretraining("llama", shape, tokens=20_000_000, batch_size=128, learning_rate=1e-3, tokenizer=lm)
+        large = Pretraining(
+            "llama", shape, tokens=20_000_000, batch_size=128, learning_rate=1e-3, tokenizer=lm
+        )
         return Setting(scale, {"llama": large})
     if name == "paper":
         models = {"llama": "huggyllama/llama-7b", "falcon": "tiiuae/falcon-7b"}
