@@ -99,6 +99,7 @@ def scored_corpus(job: Job, kept_back: int) -> Corpus:
     kept = job.folder / "statistics.json"
     if not kept.exists():
         oracle, tokenizer = Oracle.open(job), load_tokenizer(job.start)
+        oracle.rewind(0)
         own = encode_rows(inside, tokenizer, max_length=job.scale.max_length, seed=job.seed)
         judged = oracle.judge(
             completion_texts(own, tokenizer), prompt_texts(own, tokenizer), [row.tags for row in own]

@@ -11,19 +11,21 @@ with the divergence KL; the baseline is that of Korbak et al., On Reinforcement 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import torch
 from job import Job, Trained
-from numpy.typing import NDArray
 from sequence_duals import aim, sequence_dual
-from stage import Stage, warm_cosine
+from stage import Stage, budgeted, optimizer_step, warm_cosine
 from torch import Tensor
 
 from constraintlang_runtime.data import TokenRow
 
-Floats = NDArray[np.float64]
+DEFAULTS: dict[str, Any] = {
+    "aim": "set_point", "learning_rate_share": 0.1, "baseline": True, "first_steps": 20, "pool_steps": 10,
+}  # fmt: skip
 ROWS_AT_ONCE = 128  # of a forward pass without gradient
 
 
@@ -52,49 +54,80 @@ def pools(steps: int, first: int, later: int) -> list[range]:
     return [range(start, end) for start, end in pairwise(bounds) if end > start]
 
 
+class Found:
+    """What the pools so far gave: λ, the sum and number of P/q (whose mean is Z), rates of q, replacements of q."""
+
+    def __init__(self) -> None:
+        self.dual: float | None = None
+        self.total, self.count, self.replaced = 0.0, 0, 0
+        self.rates: list[float] = []
+
+    @property
+    def log_z(self) -> float:
+        """log Z."""
+        return math.log(self.total / self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of ``state_dict``."""
+        vars(self).update(state)
+
+
 def train(job: Job) -> Trained:
-    """Train the stage's model by KL-adaptive DPG; every sample is scored once and used in one step."""
-    stage, scale, options = Stage.start(job), job.scale, job.options
-    steps = scale.steps
-    per_step = max(1, scale.oracle_calls // steps)
+    """Train the stage's model by KL-adaptive DPG; every sample is scored once and used in one step.
+
+    Options: ``aim`` (see ``sequence_duals``), ``learning_rate_share`` of the scale's learning rate, ``baseline``,
+    ``first_steps`` and ``pool_steps``, for which the first and the later pools of samples last.
+    """
+    stage, scale, options = Stage.start(job, resumes=True), job.scale, DEFAULTS | dict(job.options)
+    steps, per_step = budgeted(scale, 1)
     base, proposal = stage.reference(), stage.reference()
-    peak = scale.learning_rate * float(options.get("learning_rate_share", 0.1))
-    baseline = bool(options.get("baseline", True))
-    optimizer = stage.optimizer(peak)
-    dual: float | None = None
-    normalisers: list[Floats] = []
-    replaced, rates = 0, []
+    peak = scale.learning_rate * float(options["learning_rate_share"])
+    optimizer, found = stage.optimizer(peak), Found()
     stage.model.eval()  # no dropout: log π and log q are of the laws that were sampled
-    for pool in pools(steps, int(options.get("first_steps", 20)), int(options.get("pool_steps", 10))):
+    planned = pools(steps, int(options["first_steps"]), int(options["pool_steps"]))
+    begun = stage.resume(optimizer=optimizer, proposal=proposal, found=found)
+    for number, pool in enumerate(planned):
+        if pool.start < begun:
+            continue
         asked = [prompt for step in pool for prompt in stage.prompt_batch(step, per_step)]
         drawn = stage.draw(asked, pool.start, model=proposal)
-        if dual is None:
-            dual = sequence_dual(drawn.violations, aim(job))
+        if found.dual is None:
+            found.dual = sequence_dual(drawn.violations, aim(job))
         violations = torch.from_numpy(drawn.violations)
         log_q = whole_log_probs(stage, proposal, drawn.rows)
-        log_weights = log_importance(whole_log_probs(stage, base, drawn.rows), log_q, violations, dual)
-        normalisers.append(torch.exp(log_weights).numpy())
-        log_z = float(np.log(np.concatenate(normalisers).mean()))
-        rates.append(float(drawn.violations.mean()))
-        found = torch.zeros(len(drawn.rows), dtype=torch.float64)
-        for number, step in enumerate(pool):
-            own = slice(number * per_step, (number + 1) * per_step)
+        log_weights = log_importance(whole_log_probs(stage, base, drawn.rows), log_q, violations, found.dual)
+        found.total += float(torch.exp(log_weights).sum())
+        found.count += len(log_weights)
+        found.rates.append(float(drawn.violations.mean()))
+        log_ratio = torch.zeros(len(drawn.rows), dtype=torch.float64)  # log π/q
+        for place, step in enumerate(pool):
+            own = slice(place * per_step, (place + 1) * per_step)
             batch = stage.collate(drawn.rows[own])
             log_pi = stage.log_probs(stage.model, batch)[0].sum(dim=1)
-            found[own] = log_pi.detach().double().cpu() - log_q[own]
-            weight = advantages(log_weights[own], log_z, found[own], baseline=baseline).to(log_pi)
-            tokens = int(batch.region.sum())
-            stage.step(-(weight * log_pi).sum() / tokens, optimizer, warm_cosine(step, steps, peak))
+            log_ratio[own] = log_pi.detach().double().cpu() - log_q[own]
+            gains = advantages(
+                log_weights[own], found.log_z, log_ratio[own], baseline=bool(options["baseline"])
+            )
+            loss = -(gains.to(log_pi) * log_pi).sum() / int(batch.region.sum())
+            optimizer_step(loss, optimizer, warm_cosine(step, steps, peak))
             stage.tokens += int(batch.attention_mask.sum())
-        is_better = is_nearer(log_weights, found)
+        is_better = is_nearer(log_weights, log_ratio)
         if is_better:
             proposal.load_state_dict(stage.model.state_dict())
-            replaced += 1
-        stage.tell(pool.stop, steps, rate=rates[-1], dual=dual, log_z=log_z, replaced=float(is_better))
+            found.replaced += 1
+        stage.tell(
+            pool.stop, steps, rate=found.rates[-1], dual=found.dual, log_z=found.log_z, replaced=is_better
+        )
+        if (number + 1) % max(1, len(planned) // 3) == 0 and pool.stop < steps:
+            stage.save(pool.stop, optimizer=optimizer, proposal=proposal, found=found)
     return stage.finish(
         steps,
-        {"dual": dual, "aim": aim(job), "log_z": log_z, "proposals_replaced": replaced, "rates": rates,
-         "learning_rate": peak, "samples_per_step": per_step, "baseline": baseline},
+        {"options": options, "aim": aim(job), "dual": found.dual, "log_z": found.log_z, "rates": found.rates,
+         "proposals_replaced": found.replaced, "texts_per_step": per_step},
     )  # fmt: skip
 
 
