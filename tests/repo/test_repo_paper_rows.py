@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,33 @@ def test_a_row_trains_within_its_budget_and_says_what_it_took(
     found = weights_of(trained.model)
     assert torch.isfinite(found).all()
     assert not torch.equal(found, weights_of(small.trained("plain").model))
+
+
+def test_dpg_goes_on_where_it_was_broken_off(
+    small: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"first_steps": 2, "pool_steps": 1, "aim": "bound"}
+    found = []
+    for name in ("whole", "broken"):
+        job = replace(small, system="dpg", options=options, work=tmp_path / name)
+        shutil.copytree(small.folder, job.folder_of("plain"))
+        if name == "broken":
+            with monkeypatch.context() as patch:
+                calls = iter([True, True])  # the third pool finds none
+                patch.setattr(dpg, "is_nearer", lambda *_, calls=calls: next(calls))
+                with pytest.raises(StopIteration):
+                    dpg.train(job)
+        else:
+            monkeypatch.setattr(dpg, "is_nearer", lambda *_: True)
+        found.append(dpg.train(job))
+    first, second = found
+    assert torch.equal(weights_of(first.model), weights_of(second.model))
+    assert first.details["rates"] == second.details["rates"]
+    assert (first.oracle_calls, first.steps, first.tokens) == (
+        second.oracle_calls,
+        second.steps,
+        second.tokens,
+    )
 
 
 def test_own_rows_are_whole_compliant_samples_and_keep_the_share_of_the_domain(small: Job) -> None:
