@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, help="of their second network; a quarter of the base's when not given"
     )
+    parser.add_argument("--auxiliary_steps", type=int, default=400, help="of our fit; the command's default")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each system")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -114,6 +115,7 @@ def measure(model: str, classifier: str, statements: list[str], args: argparse.N
         "sizes": {
             "prompts": args.prompts, "samples_per_prompt": args.samples, "new_tokens": args.new_tokens,
             "batch": args.batch, "steps": args.prompts * args.samples // args.batch, "passes": 1,
+            "auxiliary_steps": args.auxiliary_steps,
             "second_network_layers": args.layers or "a quarter of the base's",
         },
         "repeats": args.repeats, "threads": args.threads, "systems": systems,
@@ -149,7 +151,7 @@ def our_round(
     given = {
         "max_steps": count // args.batch, "rounds": 1, "anchor_samples": count, "control_samples": 1,
         "max_new_tokens": args.new_tokens, "max_length": 96, "per_device_train_batch_size": args.batch, "seed": 0,
-        "bf16": True, "use_cpu": args.device == "cpu", "save_strategy": "no", "regularizer_rows": args.batch,
+        "auxiliary_steps": args.auxiliary_steps, "bf16": True, "use_cpu": args.device == "cpu", "save_strategy": "no", "regularizer_rows": args.batch,
         "model": model, "data": [str(files["rows.jsonl"])], "prompts": [str(files["prompts.jsonl"])],
         "scorer": [f"toxicity={classifier}"], "output": str(files["run"]), **changes,
     }  # fmt: skip
