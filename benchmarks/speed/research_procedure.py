@@ -81,10 +81,10 @@ def score_by_prompt(rows: Sequence[TokenRow], tokenizer: Any, scores: Scores, pe
 
 def fit_second_network(
     network: SecondNetwork, rows: Sequence[TokenRow], labels: Sequence[float], pad: int, batch_size: int,
-    autocast: torch.autocast,
+    autocast: torch.autocast, learning_rate: float = 1e-4,
 ) -> float:  # fmt: skip
     """One pass of binary cross-entropy at every completion token, over whole [B, T, V] tensors; the mean loss."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     network.train()
     total = 0.0
     for part, ids, mask, inside in batches(rows, pad, batch_size, next(network.parameters()).device):
@@ -105,10 +105,10 @@ def fit_second_network(
 
 def tune_student(
     student: Any, base: Any, network: SecondNetwork, rows: Sequence[TokenRow], pad: int, batch_size: int,
-    autocast: torch.autocast,
+    autocast: torch.autocast, learning_rate: float = 1e-5,
 ) -> int:  # fmt: skip
     """One pass of cross-entropy to softmax(base + log V) at all positions after the prompt; the number of steps."""
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=learning_rate)
     student.train()
     base.eval()
     network.eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ OFF = torch.autocast("cpu", torch.bfloat16, enabled=False)
 
 
 @pytest.fixture(autouse=True)
-def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The modules of the folder are found by their plain names, as when a script of it runs."""
     monkeypatch.syspath_prepend(str(SPEED))
-    yield
 
 
 def test_completion_sites_are_those_of_every_row_once() -> None:
@@ -51,16 +49,19 @@ def test_the_second_network_learns_a_rate_above_a_half_and_the_student_follows_i
     good, bad = 5, 6
     rows = [TokenRow((3,), (good if i % 4 else bad, 1), {}, False) for i in range(64)]
     labels = [1.0 if i % 4 else 0.0 for i in range(64)]
-    losses = [procedure.fit_second_network(network, rows, labels, 0, 8, OFF) for _ in range(30)]
+    losses = [procedure.fit_second_network(network, rows, labels, 0, 8, OFF, 2e-3) for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0]
     ids = torch.tensor([[3]])
-    value = network(ids, torch.ones_like(ids))[0, 0].exp()
+    value = network(ids, torch.ones_like(ids))[0, 0].detach().exp()
     assert value[good] > 0.75
     assert value[bad] < 0.4
     before = base(input_ids=ids).logits[0, 0].softmax(-1)
-    steps = [procedure.tune_student(student, base, network, rows, 0, 8, OFF) for _ in range(40)]
+    steps = [procedure.tune_student(student, base, network, rows, 0, 8, OFF, 2e-3) for _ in range(8)]
     assert set(steps) == {8}
-    after = student(input_ids=ids).logits[0, 0].softmax(-1)
+    after = student(input_ids=ids).logits[0, 0].detach().softmax(-1)
+    print(
+        value[good], value[bad], losses[0], losses[-1], after[bad] / after[good], before[bad] / before[good]
+    )
     assert float(after[bad] / after[good]) < 0.9 * float(before[bad] / before[good])
 
 
