@@ -59,9 +59,6 @@ def test_the_second_network_learns_a_rate_above_a_half_and_the_student_follows_i
     steps = [procedure.tune_student(student, base, network, rows, 0, 8, OFF, 2e-3) for _ in range(8)]
     assert set(steps) == {8}
     after = student(input_ids=ids).logits[0, 0].detach().softmax(-1)
-    print(
-        value[good], value[bad], losses[0], losses[-1], after[bad] / after[good], before[bad] / before[good]
-    )
     assert float(after[bad] / after[good]) < 0.9 * float(before[bad] / before[good])
 
 
