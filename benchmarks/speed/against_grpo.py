@@ -104,7 +104,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="optimizer steps of a run")
     parser.add_argument("--oracle_calls", type=int, default=12_000, help="texts that GRPO may have scored")
     parser.add_argument("--every", type=int, default=5, help="steps between copies")
-    parser.add_argument("--prompts", type=int, default=1_000, help="held-out prompts a copy is judged on")
+    parser.add_argument(
+        "--prompts",
+        type=int,
+        default=1_000,
+        help="held-out prompts, and rows of each loss, that a copy is judged on",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument(
@@ -246,7 +251,8 @@ def judged(folder: Path, step: int, scale: Scale, args: argparse.Namespace) -> d
         values = policy.judge(texts, prompt_texts(rows, tokenizer), [row.tags for row in rows]).values
         found = {"violation": float(values[:, 0].mean()), "judged": len(rows)}
         for name in ("utility", "compliant"):
-            nll, tokens = row_losses(model, tokenizer, _encoded(work / f"{name}.jsonl", tokenizer, scale))
+            own = _encoded(work / f"{name}.jsonl", tokenizer, scale)[: args.prompts]
+            nll, tokens = row_losses(model, tokenizer, own)
             found[f"{name}_loss"] = float(nll.sum() / tokens.sum())
         record.write_text(json.dumps(found))
         print(f"{folder.name} step {step}: {found}", file=sys.stderr, flush=True)
