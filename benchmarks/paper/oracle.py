@@ -30,13 +30,18 @@ class Oracle(Policy):
     step: int = 0
 
     @classmethod
-    def open(cls, job: Job) -> Oracle:
-        """The oracle of a row; what an earlier, broken-off run asked stands in the file until ``rewind``."""
+    def open(cls, job: Job, *, keeps: bool = False) -> Oracle:
+        """The oracle of a row, with nothing asked yet; what a broken-off run asked is dropped.
+
+        ``keeps`` leaves it in the file, for a caller that goes on from it with ``rewind``.
+        """
         oracle = cls.load(job.policy, scorers={"toxicity": job.scale.classifier}, allow_path=True)
         assert isinstance(oracle, Oracle)
         job.folder.mkdir(parents=True, exist_ok=True)
         oracle.path, oracle.budget, oracle.seed = job.folder / FILE, job.scale.oracle_calls, job.seed
         oracle.path.touch()
+        if not keeps:
+            oracle.rewind(0)
         return oracle
 
     @property

@@ -9,14 +9,14 @@ from job import Job, Trained
 from stage import Stage, budgeted, optimizer_step, warm_cosine
 from torch import Tensor
 
-DEFAULTS = {"learning_rate": 1e-4, "beta": 0.1, "lm_weight": 0.0}
+DEFAULTS = {"learning_rate": 1e-4, "beta": 0.05, "lm_weight": 0.0}
 
 
 def train(job: Job) -> Trained:
     """One gradient step on each fresh batch: no groups, no ratios, no clipping of ratios, no critic.
 
-    The paper names its RL row without giving an objective beyond a toxicity reward; this is the textbook form
-    (Williams 1992) with what every later recipe adds, the KL to the model that the stage starts from.
+    The textbook form (Williams 1992) stands for the RL row of the paper, whose exact objective we do not have, with what
+    every later recipe adds, the KL to the model that the stage starts from.
     ``lm_weight`` mixes in the LM loss on corpus rows. Options (``configs/reinforce.yaml`` says which were tried):
     learning_rate, beta, lm_weight.
     """

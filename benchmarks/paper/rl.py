@@ -24,12 +24,12 @@ DEFAULTS = {
 }
 
 
-def train(job: Job) -> Trained:
+def train(job: Job, callbacks: Sequence[Callable[[Stage], TrainerCallback]] = ()) -> Trained:
     """GRPO (arXiv 2402.03300) by ``trl.GRPOTrainer``: groups of completions of a prompt, rewards scaled within a group.
 
     Objective: E[A · log p_θ] - β KL(p_θ ‖ p_plain), A the reward of ``PolicyReward`` (minus 1 for a violation) less its
     group's mean, over its group's deviation. Texts per step are the oracle budget over the scale's steps. Options
-    (``configs/rl.yaml`` says which were tried): learning_rate, beta, num_generations, scale_rewards, loss_type.
+    (``configs/rl.yaml`` says which were tried): learning_rate, beta, num_generations, scale_rewards, loss_type. ``callbacks`` are made with the stage at hand.
     """
     from trl import GRPOConfig, GRPOTrainer
 
@@ -52,7 +52,7 @@ def train(job: Job) -> Trained:
     watch = _Watch(stage, output)
     rows = [{"prompt": tokenizer.decode(row.prompt)} | dict(row.tags) for row in stage.prompts]
     trainer = GRPOTrainer(
-        stage.model, reward_of(stage.oracle, tokenizer.bos_token or ""), args=config, callbacks=[watch],
+        stage.model, reward_of(stage.oracle, tokenizer.bos_token or ""), args=config, callbacks=[watch, *(make(stage) for make in callbacks)],
         processing_class=tokenizer, train_dataset=datasets.Dataset.from_list(rows),
     )  # fmt: skip
     last = get_last_checkpoint(str(output)) if output.is_dir() else None

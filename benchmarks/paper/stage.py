@@ -98,9 +98,7 @@ class Stage:
         encoded = encode_rows(
             rows, tokenizer, max_length=job.scale.max_length, seed=job.seed, need_completion=False
         )
-        oracle = Oracle.open(job)
-        if not resumes:
-            oracle.rewind(0)
+        oracle = Oracle.open(job, keeps=resumes)
         torch.manual_seed(derived_seed(job.seed, job.system))
         return cls(job, before, model, tokenizer, prompt_rows(encoded), oracle, started, (after,))
 
