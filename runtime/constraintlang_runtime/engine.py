@@ -281,7 +281,7 @@ class ConstraintEngine:
                 continue
             assert self.anchor is not None
             clock = Clock()
-            seed = self._round_seed(plan, group)
+            seed, last = self._round_seed(plan, group), group.balance
             report = fit_once(
                 group, self.anchor, one.found, self.config, self.tokenizer, fits, seed=seed,
                 corpus=self._scored_corpus(group, len(one.found.rows), seed), progress=self.progress,
@@ -289,7 +289,7 @@ class ConstraintEngine:
             self.attach()
             group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
             clock.lap("fitting")
-            records.append(FitRecord(fit_logs(report, one.found.proposals), clock.laps))
+            records.append(FitRecord(fit_logs(report, last, one.found.proposals), clock.laps))
         if plan.starts and self.groups:
             assert self.anchor is not None
             started = start_once(
