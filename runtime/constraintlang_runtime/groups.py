@@ -37,9 +37,9 @@ class Group:
     ``indexes`` are the clauses' numbers in the policy. ``controllers`` has one entry per soft clause in the order of
     ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S];
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
-    rows on whose prefixes the regularizer may act, newest last; ``balance`` is there once ``head`` was fitted; ``corpus_rows`` are training rows cut to the length of
+    rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
     a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
-    was fitted on, and that the ``duals`` were last moved by.
+    was fitted on, and that the ``duals`` were last moved by. ``balance`` is there once ``head`` was fitted.
     """
 
     name: str

@@ -24,7 +24,7 @@ class FitReport:
     """Held-out quality of a fit: cross-entropy per site of the law and of the constant law, and calibration.
 
     ``start_loss``, ``half_loss`` and ``end_loss`` are the held-out loss before the first step, the best of the first
-    half of the steps, and the best of all. ``start_error`` and ``end_error`` are the standard errors, over sequences, of
+    half of the steps, and the best of all; ``start_error`` and ``end_error`` the standard errors, over sequences, of
     the first and the last less the constant law's. All five are means over the members of an ensemble, whose
     ``heldout_loss`` is that of the mean law. ``curve`` is the reliability curve of P(bin 0) at the held-out sites,
     ``calibration_error`` its expected error.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.checkpoint import (
     head_from,
     pack_rows,
@@ -22,7 +23,6 @@ from constraintlang_runtime.checkpoint import (
     target_record,
     unpack_rows,
 )
-from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.rounds import FitRecord, Measured, Measurement, Proposals
 from constraintlang_runtime.schedule.work import GroupFit, Terms
