@@ -69,6 +69,13 @@ AUXILIARY = {
     "auxiliary_loss": Series(
         "Held-out loss", "of the auxiliary model, nats per site", from_zero=False, few=True
     ),
+    "speed": Series(
+        "Balance of the two learners",
+        "nats per site that training cost the auxiliary model and that the fit after it won back",
+        from_zero=False,
+        few=True,
+    ),
+    "refit_steps": Series("Steps of each refit", "fewer while they win nothing", few=True),
     "explained_share": Series("Explained share", "of what tells replies apart", is_rate=True, few=True),
     "effective_sample_size": Series("Effective sample size", "of the weighted samples", few=True),
 }
