@@ -47,8 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the audit in --output")
     parser.add_argument("--overwrite", action="store_true", help="replace the audit in --output")
     parser.add_argument(
-        "--batch_size", type=int, default=4096, metavar="N", help="rows scored together (default 4096)"
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="rows scored together (default 4096, with several workers 512)",
     )
+    parser.add_argument(
+        "--score_workers", type=int, default=1, metavar="N",
+        help="processes that score; models and plug-ins stay in this one (default 1)",
+    )  # fmt: skip
     add_scorer_timeout(parser)
     add_judge(parser)
     add_allowances(parser)
@@ -72,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
     given = ScoreSettings(
         data=tuple(args.data), scorer=tuple(args.scorer), output=args.output, resume=args.resume,
-        overwrite=args.overwrite, batch_size=args.batch_size, scorer_timeout=args.scorer_timeout,
-        score_cache=args.score_cache, judge=judge_of(args), **allowances(args),
+        overwrite=args.overwrite, batch_size=args.batch_size, score_workers=args.score_workers,
+        scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args), **allowances(args),
     )  # fmt: skip
     with shown(args.quiet) as progress:
         found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -39,6 +39,12 @@ BUILDERS: dict[str, str] = {
 }
 """Of every backend of the language, ``module:function``; a module is imported when a policy needs it."""
 
+TEXT_BACKENDS = frozenset(
+    ("lexicon", "regex", "length", "readability", "repetition", "language", "pii", "secrets", "json", "json_schema",
+     "code", "code_tests")
+)  # fmt: skip
+"""Those whose scores follow from the text alone, without a model."""
+
 
 @dataclass(frozen=True)
 class Place:

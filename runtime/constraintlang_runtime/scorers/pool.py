@@ -27,6 +27,7 @@ from constraintlang_runtime.scorers.protocol import Scorer, terms_of
 
 Scores = list[float | None]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+MAX_REMEMBERED = 1_000_000  # scores
 SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an error
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class ScoringPool:
         scorers: Mapping[str, Scorer],
         *,
         batch_size: int = 256,
-        max_remembered: int = 1_000_000,
+        max_remembered: int = MAX_REMEMBERED,
         timeout: float | None = None,
         cache: ScoreCache | None = None,
         seed: int = 0,
