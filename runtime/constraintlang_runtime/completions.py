@@ -15,7 +15,7 @@ from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.degeneracy import degeneracy
-from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, prompts_of, with_warnings
 from constraintlang_runtime.human_labels import read_people
 from constraintlang_runtime.integrations.texts import row_texts
@@ -164,23 +164,18 @@ def evaluate_completions(
 def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any]]]:
     found = []
     for spec in specs:
-        try:
-            stream = RowStream(spec)
-            for batch in stream.batches(_BATCH, Position()):
-                for number, row in enumerate(batch.rows, start=batch.first):
-                    if row.keys() >= _OF_AN_EVALUATION:
-                        raise DataError(
-                            f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
-                            help="give each reply once: its prompt and completion, without the other columns",
-                        )
-                    try:
-                        found.append(row_texts(row))
-                    except DataError as error:
-                        raise DataError(
-                            f"{flag}: row {number} of `{stream.source}`: {error.message}", help=error.help
-                        ) from None
-        except (DataError, ConfigError) as error:
-            if error.message.startswith("--data"):  # the stream's own name for its flag
-                raise type(error)(flag + error.message.removeprefix("--data"), help=error.help) from error
-            raise
+        stream = RowStream(spec, flag)
+        for batch in stream.batches(_BATCH, Position()):
+            for number, row in enumerate(batch.rows, start=batch.first):
+                if row.keys() >= _OF_AN_EVALUATION:
+                    raise DataError(
+                        f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
+                        help="give each reply once: its prompt and completion, without the other columns",
+                    )
+                try:
+                    found.append(row_texts(row))
+                except DataError as error:
+                    raise DataError(
+                        f"{flag}: row {number} of `{stream.source}`: {error.message}", help=error.help
+                    ) from None
     return found

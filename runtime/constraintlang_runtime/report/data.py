@@ -17,28 +17,11 @@ from constraintlang_runtime.verdicts import Verdict
 
 from .doubts import Doubts
 from .records import ClauseResult as ClauseResult
-from .records import Record
+from .records import Record, TaskFigure
 from .sample_records import SampleText as SampleText
 from .sample_records import ScoreHistogram
 
 RecordT = TypeVar("RecordT", bound="Record")
-
-
-class TaskResult(Record, frozen=True, kw_only=True):
-    """One metric of a benchmark: the keys of ``TaskFigure.to_dict()``; the difference is to the base model."""
-
-    task: str
-    metric: str
-    value: float
-    n: int
-    stderr: float | None = None
-    num_fewshot: int | None = None
-    higher_is_better: bool | None = None
-    chance: float | None = None
-    base: float | None = None
-    base_stderr: float | None = None
-    difference: float | None = None
-    difference_stderr: float | None = None
 
 
 class SystemReport(Record, frozen=True, kw_only=True):
@@ -57,7 +40,7 @@ class SystemReport(Record, frozen=True, kw_only=True):
     seconds: float | None = None
     degeneracy: dict[str, float | int | None] | None = None
     samples: tuple[SampleText, ...] = ()
-    tasks: tuple[TaskResult, ...] = ()
+    tasks: tuple[TaskFigure, ...] = ()
     compared: tuple[SampleText, ...] = ()
     num_samples: int | None = None
     num_violations: int | None = None
