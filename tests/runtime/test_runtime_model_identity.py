@@ -69,9 +69,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def scores(scorer: Any, folder: Path) -> tuple[list[float], int]:
     """The scores of the texts, and how many of them were found on disk."""
-    outcome = compile_with_diagnostics(
-        SourceFile("edition 1\nattribute tone: real\ntone <= 1\n", "p.policy")
-    )
+    outcome = compile_with_diagnostics(SourceFile("edition 1\nattribute tone: real\ntone <= 1\n", "p.policy"))
     assert outcome.policy is not None
     cache = ScoreCache(folder)
     found = ScoringPool(outcome.policy.ir.attributes, {"tone": scorer}, cache=cache).score(PROMPTS, TEXTS)[
@@ -171,9 +169,7 @@ def test_nothing_is_hashed_where_nothing_is_kept(tmp_path: Path) -> None:
         def __call__(self, *, completions: Sequence[str], **columns: Any) -> list[float]:
             return [float(len(text)) for text in completions]
 
-    outcome = compile_with_diagnostics(
-        SourceFile("edition 1\nattribute tone: real\ntone <= 1\n", "p.policy")
-    )
+    outcome = compile_with_diagnostics(SourceFile("edition 1\nattribute tone: real\ntone <= 1\n", "p.policy"))
     assert outcome.policy is not None
     attributes = outcome.policy.ir.attributes
     for cache in (None, ScoreCache(tmp_path, costly_only=True)):

@@ -85,6 +85,14 @@ class Candidate(Record, frozen=True, kw_only=True):
     run: str = ""
 
 
+class RunCurves(Record, frozen=True, kw_only=True):
+    """The curves and bounds of one of several runs, keyed as in ``ReportData``."""
+
+    label: str
+    curves: dict[str, tuple[CurvePoint, ...]] = {}
+    bounds: dict[str, float] = {}
+
+
 class Reliability(Record, frozen=True, kw_only=True):
     """How an auxiliary model's predictions came true on samples that its fit held out.
 
@@ -142,7 +150,8 @@ class ReportData(Record, frozen=True, kw_only=True):
     ``violation_rate``, ``dual``, ``weight``, ``budget``, ``loss``, ``regularizer``, ``auxiliary_loss``,
     ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and
     ``set_points`` are keyed like the lines of ``violation_rate`` (the ``domain`` of its points).
-    ``candidates`` are the checkpoints of which one was kept.
+    ``candidates`` are the checkpoints of which one was kept. ``runs`` are compared where there are several, the one
+    whose ``curves`` these are among them. ``unmeasured`` says of each loss that a system lacks how to measure it.
     """
 
     title: str
@@ -163,6 +172,8 @@ class ReportData(Record, frozen=True, kw_only=True):
     fits: tuple[Fit, ...] = ()
     stages: tuple[StageTime, ...] = ()
     stamps: tuple[Stamp, ...] = ()
+    runs: tuple[RunCurves, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names of systems."""
