@@ -134,10 +134,13 @@ def test_the_command_compares_runs(
     assert "Utility loss is not measured for <b>&: run" in err
     assert "--rows utility=FILE" in err
     assert "name a set that was measured (utility, other) with `--utility NAME`" in err
-    assert "<code>--rows compliant=FILE</code>" in text
+    assert "<code>--rows utility=FILE</code>" in text
+    assert "Compliant loss is" not in err  # nobody measured that one
     assert "not measured" in text
     assert main([*words, "--utility", "other", "--compliant", "utility"]) == 0
-    assert "Utility loss is not measured for plain:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Utility loss is not measured for plain:" in err
+    assert "Compliant loss is not measured for <b>&:" in err
 
 
 def test_one_run_is_not_compared_and_measured_losses_need_no_help(

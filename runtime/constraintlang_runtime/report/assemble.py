@@ -108,9 +108,9 @@ def _run_curves(label: str, folder: Path, kinds: Mapping[str, str]) -> dict[str,
 
 
 def _unmeasured(column: str, name: str, losses: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:
-    """How to measure a loss that some systems lack; empty when none does."""
+    """How to measure a loss that some systems lack; empty when none does, and where nobody asked for the optional one."""
     lacking = [label for label, own in losses if own.get(name) is None]
-    if not lacking:
+    if not lacking or (column == "compliant" and len(lacking) == len(losses)):
         return []
     others = list(dict.fromkeys(other for _, own in losses for other in own))
     named = (
