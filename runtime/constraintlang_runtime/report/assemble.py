@@ -108,7 +108,7 @@ def _run_curves(label: str, folder: Path, kinds: Mapping[str, str]) -> dict[str,
 
 
 def _unmeasured(column: str, name: str, losses: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:
-    """How to measure a loss that some systems lack; empty when none does, and where nobody asked for the optional one."""
+    """How to measure a loss that some systems lack; of the optional one only where others have it."""
     lacking = [label for label, own in losses if own.get(name) is None]
     if not lacking or (column == "compliant" and len(lacking) == len(losses)):
         return []

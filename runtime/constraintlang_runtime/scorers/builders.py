@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +62,11 @@ class Place:
     judge: JudgeSettings = field(default_factory=JudgeSettings)
 
     def named_file(self, name: str) -> Path:
-        """The file that a backend names."""
-        return self.file or policy_file(name, self.folder, self.allow_path)
+        """The file that a backend names; ConfigError for a pipe or a device, of which a read may never end."""
+        path = self.file or policy_file(name, self.folder, self.allow_path)
+        if os.path.lexists(path) and not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"the policy names `{path}`, which is no file", help="write it to a file")
+        return path
 
     def model(self, name: str) -> str:
         """A model below the policy's folder, else an id of the hub."""
