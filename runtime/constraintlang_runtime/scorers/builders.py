@@ -104,7 +104,10 @@ def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
 
 def inside(path: Path, folder: Path, allow_path: bool) -> Path:
     """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise ConfigError(f"the policy names `{path}`, which is no file", help="correct the path") from error
     if not allow_path and not resolved.is_relative_to(folder.resolve()):
         raise ConfigError(
             f"the policy names `{path}`, which lies outside its folder `{folder}`",
