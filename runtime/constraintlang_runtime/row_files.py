@@ -12,7 +12,9 @@ from constraintlang_runtime.score.row_stream import Position, RowStream
 BATCH = 4096
 
 
-def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTENT_COLUMNS) -> list[Row]:
+def load_rows(
+    specs: Sequence[str], *, role: str = "data", columns: Sequence[str] = CONTENT_COLUMNS
+) -> list[Row]:
     """Read rows from files (.jsonl, .json, .csv, .parquet, .txt) or hub data sets, in order.
 
     ``specs`` are ``[DOMAIN=]FILE_OR_ID``; the domain written there wins over a ``domain`` column. ``role`` is the
