@@ -32,6 +32,14 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add_allowances(parser)
 
 
+def add_score_workers(parser: argparse.ArgumentParser) -> None:
+    """The flag of commands whose settings are ``SharedScoringSettings``."""
+    parser.add_argument(
+        "--score_workers", type=int, default=1, metavar="N",
+        help="processes that score; models, judges and plug-ins stay in this one (default 1)",
+    )  # fmt: skip
+
+
 def scoring_of(args: argparse.Namespace) -> dict[str, Any]:
     """What ``add_scoring`` parsed, as the fields of ``ScoringSettings``; ConfigError when they do not fit together."""
     from constraintlang_runtime.scorers.judge_settings import JudgeSettings

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from constraintc.main import main
@@ -23,6 +24,7 @@ from constraintlang_runtime.errors import ConfigError, DataError, ScorerError
 from constraintlang_runtime.score import audit as audits
 from constraintlang_runtime.score.score_run import ScoreSettings, score_run
 from constraintlang_runtime.scorers.lexicon import read_lexicon
+from constraintlang_runtime.scorers.shared_pool import TOGETHER, SharedScoringSettings
 from constraintlang_runtime.scorers.workers import Workers
 
 POLICY = """edition 1
@@ -138,6 +140,49 @@ def test_what_a_worker_cannot_build_is_an_error_of_the_command(place: Path, caps
     assert "a similar name exists: `rude`" in capsys.readouterr().err
     assert main([*command, "--score_workers", "0"]) == 2
     assert "--score_workers: got 0" in capsys.readouterr().err
+
+
+def test_eval_gives_the_same_verdicts_and_samples(place: Path, capsys: Any) -> None:
+    """Completions made elsewhere, with parts, a plug-in of this process and an audit."""
+    found = []
+    for workers in (1, 2):
+        words = [
+            "eval",
+            str(place / "p.policy"),
+            "--completions",
+            str(place / "one.jsonl"),
+            "--quiet",
+            "--format",
+            "json",
+        ]
+        words += [
+            "--allow-plugins",
+            "--audit",
+            f"rude={place / 'words.tsv'}",
+            "--score_workers",
+            str(workers),
+        ]
+        assert main([*words, "--output", str(place / f"eval{workers}")]) in (0, 1)
+        result = json.loads(capsys.readouterr().out)
+        found.append({key: value for key, value in result.items() if key not in ("seconds", "settings")})
+    assert found[0] == found[1]
+    assert (place / "eval1/samples.jsonl").read_bytes() == (place / "eval2/samples.jsonl").read_bytes()
+    assert multiprocessing.active_children() == []
+
+
+def test_the_pool_of_eval_takes_texts_in_pieces(place: Path) -> None:
+    (place / "p.policy").write_text(POLICY.replace("alone: here >= 0", "").replace("attribute here", "#"))
+    policy, settings = compile_path(place / "p.policy"), SharedScoringSettings(score_workers=2)
+    texts = [" ".join(WORDS[: n % 9]) for n in range(2 * TOGETHER + 5)]
+    told: list[tuple[int, int]] = []
+    with settings.shared_pool(policy, folder=place) as pool:
+        shared = pool.score(texts, texts, progress=lambda done, total: told.append((done, total)))
+        assert pool.score([], [], ["rude"])["rude"].shape == (0,)
+        assert list(pool.score(["p"], ["a"], ["digits", "rude"])) == ["digits", "rude"]
+    alone = settings.pool(policy, folder=place).score(texts, texts)
+    assert list(shared) == list(alone)
+    assert all(np.array_equal(shared[name], alone[name], equal_nan=True) for name in alone)
+    assert told == [(TOGETHER, len(texts)), (2 * TOGETHER, len(texts)), (len(texts), len(texts))]
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.scoring import add_scoring, scoring_of
+from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
     add_chat,
     compile_argument,
@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the start model's replies to prompts of --completions, to see whether replies have collapsed",
     )  # fmt: skip
     add_scoring(parser)
+    add_score_workers(parser)
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
     parser.add_argument(
         "--rows",
@@ -266,7 +267,7 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         model=args.model, prompts=tuple(args.prompts), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, **scoring_of(args), audit=tuple(args.audit),
+        seed=args.seed, **scoring_of(args), score_workers=args.score_workers, audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
         max_prompts=args.max_prompts, chat=args.chat,
         tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
@@ -304,7 +305,7 @@ def _of_texts(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
     given = CompletionSettings(
         completions=tuple(args.completions), base_completions=tuple(args.base_completions),
         audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
-        seed=args.seed, **scoring_of(args),
+        seed=args.seed, **scoring_of(args), score_workers=args.score_workers,
     )  # fmt: skip
     if args.endpoint is None:
         with shown(args.quiet) as progress:

@@ -7,7 +7,7 @@ import sys
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.scoring import add_scoring, scoring_of
+from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
     compile_argument,
     policy_folder,
@@ -47,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rows scored together (default 4096, with several workers 512)",
     )
-    parser.add_argument(
-        "--score_workers", type=int, default=1, metavar="N",
-        help="processes that score; models and plug-ins stay in this one (default 1)",
-    )  # fmt: skip
+    add_score_workers(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")

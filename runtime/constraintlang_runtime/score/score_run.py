@@ -22,7 +22,7 @@ from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FI
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.score.scoring import scoring
-from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.verdicts import Verdict
 
 BATCH = 4096
@@ -30,7 +30,7 @@ WORKERS_BATCH = 512  # of several workers, so that a file of some thousand rows 
 
 
 @dataclass(frozen=True)
-class ScoreSettings(ScoringSettings):
+class ScoreSettings(SharedScoringSettings):
     """What to judge and where the result goes; the names are those of the command's flags."""
 
     data: tuple[str, ...]
@@ -38,14 +38,11 @@ class ScoreSettings(ScoringSettings):
     resume: bool = False
     overwrite: bool = False
     batch_size: int | None = None
-    score_workers: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"--batch_size: got {self.batch_size}, expected at least 1")
-        if self.score_workers < 1:
-            raise ConfigError(f"--score_workers: got {self.score_workers}, expected at least 1")
         if self.resume and self.output is None:
             raise ConfigError("--resume needs the folder to go on in", help="add --output DIR")
 
@@ -88,7 +85,7 @@ def score_run(
     policy, not_judged = _judged(policy, streams, settings.rows_together)
     clauses = (*sample_clauses(policy.ir), *compared_clauses(policy.ir))
     with (
-        scoring(policy, settings, clauses, folder=folder, workers=settings.score_workers) as scored,
+        scoring(policy, settings, clauses, folder=folder) as scored,
         _workplace(settings) as place,
     ):
         audit = Audit(clauses, place, _fingerprint(policy, settings), records=settings.output is not None)

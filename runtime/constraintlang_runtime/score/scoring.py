@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from msgspec import structs
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import PartScores
 from constraintlang_runtime.score.row_stream import RowBatch, RowStream
-from constraintlang_runtime.scorers.binding import needs_text_alone, parse_scorer_options, require_used
 from constraintlang_runtime.scorers.parts import Pool, Scored, score_responses
 from constraintlang_runtime.scorers.pool import MAX_REMEMBERED, Floats, ScoringPool
-from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.scorers.shared_pool import Share, SharedScoringSettings
 from constraintlang_runtime.scorers.workers import Workers
 
 Texts = tuple[Sequence[str], Sequence[str]]
@@ -76,61 +73,30 @@ class Chosen:
 
 @contextmanager
 def scoring(
-    policy: CompiledPolicy,
-    settings: ScoringSettings,
-    clauses: Sequence[Clause],
-    *,
-    folder: Path,
-    workers: int,
+    policy: CompiledPolicy, settings: SharedScoringSettings, clauses: Sequence[Clause], *, folder: Path
 ) -> Iterator[ScoredBatches]:
     """What scores the batches of an audit. With several workers the attributes that the text alone decides are theirs.
 
     Models, judges and plug-ins are called in this process. Scores do not depend on the number of workers.
     Raises: ConfigError, ModelError as ``ScoringSettings.pool`` does; ScorerError when a worker dies.
     """
-    options = parse_scorer_options(settings.scorer)
-    theirs = needs_text_alone(policy.ir, options) if workers > 1 else frozenset()
-    if not theirs:
-        yield partial(_scored_here, settings.pool(policy, folder=folder), clauses)
+    shares = settings.shares(policy)
+    ours = None if shares.ours is None else shares.ours.pool(folder=folder)
+    if shares.theirs is None:
+        assert ours is not None
+        yield partial(_scored_here, ours, clauses)
         return
-    order = [attribute.name for attribute in policy.ir.attributes]
-    require_used(options, order)
-    own = frozenset(order) - theirs
-    pool = _part(policy, settings, own).pool(folder=folder) if own else None
-    share = _part(policy, settings, theirs)
-    build = partial(_build, share, clauses, folder, MAX_REMEMBERED // workers)
-    with Workers[Texts, Scored](build, workers) as running:
-        yield partial(_scored_by, running, pool, clauses, order)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some attributes of a policy, and what is told about scoring them."""
-
-    policy: CompiledPolicy
-    settings: ScoringSettings
-
-    def pool(self, *, folder: Path, **options: Any) -> ScoringPool:
-        return self.settings.pool(self.policy, folder=folder, **options)
-
-
-def _part(policy: CompiledPolicy, settings: ScoringSettings, names: frozenset[str]) -> _Part:
-    kept = tuple(a for a in policy.ir.attributes if a.name in names)
-    options = tuple(option for option in settings.scorer if option.partition("=")[0] in names)
-    part = replace(policy, ir=structs.replace(policy.ir, attributes=kept), contents={})
-    return _Part(part, replace(settings, scorer=options))
+    build = partial(_build, shares.theirs, clauses, folder, MAX_REMEMBERED // settings.score_workers)
+    with Workers[Texts, Scored](build, settings.score_workers) as running:
+        yield partial(_scored_by, running, ours, clauses, shares.order)
 
 
 def _build(
-    share: _Part, clauses: Sequence[Clause], folder: Path, remembered: int
+    share: Share, clauses: Sequence[Clause], folder: Path, remembered: int
 ) -> Callable[[Texts], Scored]:
     pool = share.pool(folder=folder, max_remembered=remembered)
-    return partial(_score, pool, clauses)
-
-
-def _score(pool: ScoringPool, clauses: Sequence[Clause], texts: Texts) -> Scored:
     chosen = Chosen(pool, frozenset(pool.names))
-    return score_responses(chosen, clauses, (), *texts, None)
+    return lambda texts: score_responses(chosen, clauses, (), *texts, None)
 
 
 def _scored_here(
