@@ -257,6 +257,8 @@ def test_results_are_in_order_and_tasks_are_read_as_they_are_needed(tmp_path: Pa
                 ahead.append(read - expected)
         assert len(ahead) == 11
         assert max(ahead) == 2  # one for each worker
+        with pytest.raises(ScorerError, match="score worker 1 of 2"):  # not the result of the thirteenth
+            list(workers.in_order([(1, lists / "1.txt")]))
     with pytest.raises(ConfigError, match="cannot read") as error:
         Workers(partial(read_lexicon, tmp_path / "none"), 2)
     assert error.value.help == "check the path"

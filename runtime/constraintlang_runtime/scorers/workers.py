@@ -79,7 +79,8 @@ class Workers(Generic[Task, Result]):
     def in_order(self, tasks: Iterable[tuple[Key, Task]]) -> Iterator[tuple[Key, Result]]:
         """Each key with the result of its task, in the order of the tasks.
 
-        An error of ours that ``tasks`` raises is raised behind the results of all tasks before it.
+        An error of ours that ``tasks`` raises is raised behind the results of all tasks before it. The workers end
+        when not all results are taken.
         """
         waiting: deque[tuple[Key, int]] = deque()
         failures: list[RuntimeFailure] = []
@@ -100,12 +101,16 @@ class Workers(Generic[Task, Result]):
                 waiting.append((key, turn))
                 turn = (turn + 1) % len(self._processes)
 
-        fill()
-        while waiting:
-            key, number = waiting.popleft()
-            result: Result = self._receive(number)
-            fill()  # before the caller takes its time
-            yield key, result
+        try:
+            fill()
+            while waiting:
+                key, number = waiting.popleft()
+                result: Result = self._receive(number)
+                fill()  # before the caller takes its time
+                yield key, result
+        finally:
+            if waiting:
+                self.close()  # results that nobody waits for must not be taken for those of other tasks
         if failures:
             raise failures[0]
 
