@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 CONFIGS = Path(__file__).parent / "configs"
+ABLATIONS = Path(__file__).parent / "ablations.yaml"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,26 @@ class Trained:
 
 def config_of(system: str) -> dict[str, Any]:
     """``configs/SYSTEM.yaml``: `says` (one sentence for the page), `train` (module:function), `after` (systems that must
-    be finished before), `headline` (all seeds and both architectures), `options` (for the function).
+    be finished before), `headline` (all seeds and both architectures), `cores` (processor cores it keeps busy, 1 when
+    not said), `measure` (module:function in place of the common one), `protocols` (of the common one; all when not
+    said), `options` (for the function).
+
+    Rows of the ablations stand in ``ablations.yaml`` instead: what each changes of the options of another system.
+    Raises: FileNotFoundError naming the file for a system that has no configuration.
     """
-    found: dict[str, Any] = yaml.safe_load((CONFIGS / f"{system}.yaml").read_text())
-    return found
+    path = CONFIGS / f"{system}.yaml"
+    if path.is_file():
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
+        return found
+    ablations = yaml.safe_load(ABLATIONS.read_text())
+    if system not in ablations["rows"]:
+        raise FileNotFoundError(
+            f"no configuration of the row `{system}`: neither {path.name} in {CONFIGS} nor a row of {ABLATIONS.name}"
+        )
+    row = ablations["rows"][system]
+    whole = config_of(ablations["of"])
+    options = {**whole.get("options", {}), **row["options"]}
+    return {
+        **whole, "headline": False, "says": row["says"], "cores": row.get("cores", 1), "options": options,
+        "protocols": ablations["protocols"],
+    }  # fmt: skip

@@ -235,9 +235,11 @@ class ConstraintTrainer(StagedTrainer):
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        found = self._step_loss(model, self._micro_batch(corpus, inputs, usual), plain=return_outputs)
+        batch = self._micro_batch(corpus, inputs, usual)
+        found = self._step_loss(model, batch, plain=return_outputs)
         loss = found.total / num_tokens
         self._note("loss_lm", found.language_model / max(own, 1.0))
+        self._note("tokens_per_micro_batch", float(batch.joined.attention_mask.sum()))
         for name, value in found.regularizer.items():
             self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
         if found.preservation is not None:
