@@ -148,13 +148,10 @@ class CachedAnchor(Anchor):
         """As ``Anchor.read``; without the cache for a model whose head does more than its output embeddings."""
         if self._head_is_all is None:
             self._head_is_all = OutputHead.of(self.model) is not None
-            logits, found = super().read(batch, sites)
-            if self._head_is_all and len(logits):
+            if self._head_is_all and bool(sites.any()):
+                logits, found = super().read(batch, sites)
                 difference = (self.logits_from(found).float() - logits.float()).abs().max()
                 self._head_is_all = bool(difference <= 1e-3 * max(1.0, float(logits.abs().max())))
-                file, counts = self._file(), sites.sum(1).tolist()
-                self._keep(file, batch, row_hashes(batch, sites), counts, found, range(len(counts)))
-            return logits, found
         if not self._head_is_all:
             return super().read(batch, sites)
         found = self.features(batch, sites)

@@ -11,7 +11,7 @@ import torch
 
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.draws import own_draws
+from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -47,8 +47,9 @@ def sample(
     """One completion per prompt, as rows in the order of ``prompts``.
 
     A completion ends with the end token when the model produced it, and without when it met the length cap.
-    Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
-    batch's number alone. Of several processes each samples every n-th batch and all get all rows, the same as from one.
+    Batches are formed by prompt length, so that little is padded, with equal prompts side by side; the seed of each
+    batch depends on ``seed`` and the batch's number alone. Of several processes each samples every n-th batch and all
+    get all rows, the same as from one.
     With ``numbers`` of some of the ``length_batches`` only these are sampled, and only their rows come back.
     """
     from transformers import GenerationConfig
@@ -86,12 +87,13 @@ def sample(
                 ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
                 input_ids[row, width - len(ids) :] = ids
                 attention[row, width - len(ids) :] = 1
-            with torch.inference_mode(), own_draws(derived_seed(seed, "batch", number)):
+            with torch.inference_mode():
                 output = model.generate(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),
                     generation_config=config,
                     logits_processor=[Finite(), *logits_processor],
+                    custom_generate=DecodeLoop(derived_seed(seed, "batch", number), greedy=greedy),
                 )
             for row, i in enumerate(chosen):
                 completed[i] = replace(
@@ -110,8 +112,8 @@ def sample(
 
 
 def length_batches(prompts: Sequence[TokenRow], batch_size: int) -> list[list[int]]:
-    """The prompts that ``sample`` completes together, by their places, shorter prompts first."""
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
+    """The prompts that ``sample`` completes together, by their places: shorter ones first, equal ones together."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), prompts[i].prompt, i))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
