@@ -47,9 +47,8 @@ def sample(
     """One completion per prompt, as rows in the order of ``prompts``.
 
     A completion ends with the end token when the model produced it, and without when it met the length cap.
-    Batches are formed by prompt length, so that little is padded, with equal prompts side by side; the seed of each
-    batch depends on ``seed`` and the batch's number alone. Of several processes each samples every n-th batch and all
-    get all rows, the same as from one.
+    Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
+    batch's number alone. Of several processes each samples every n-th batch and all get all rows, the same as from one.
     With ``numbers`` of some of the ``length_batches`` only these are sampled, and only their rows come back.
     """
     from transformers import GenerationConfig
@@ -112,8 +111,11 @@ def sample(
 
 
 def length_batches(prompts: Sequence[TokenRow], batch_size: int) -> list[list[int]]:
-    """The prompts that ``sample`` completes together, by their places: shorter ones first, equal ones together."""
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), prompts[i].prompt, i))
+    """The prompts that ``sample`` completes together, by their places, shorter prompts first.
+
+    Those of one length stay in their order, so that every batch is a fair part of the prompts (``proposals.halves``).
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
