@@ -160,6 +160,15 @@ def test_another_anchor_never_finds_what_was_kept_and_the_old_file_goes(tmp_path
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {second.key}
 
 
+def test_the_key_is_of_the_weights_that_were_frozen_whenever_it_is_made(tmp_path: Path) -> None:
+    model = tiny_llama(40)
+    early, late = (cached(model, tmp_path)[0] for _ in range(2))
+    key = early.key
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2.0)  # training goes on
+    assert late.key == key != cached(model, tmp_path)[0].key
+
+
 def test_the_start_and_the_tuned_model_keep_theirs_side_by_side(tmp_path: Path) -> None:
     model = tiny_llama(40)
     start, states = cached(model, tmp_path)

@@ -271,16 +271,21 @@ def test_other_families_draw_the_same_whether_rows_leave_or_stay(family: str) ->
         assert drawn() == found
 
 
-def test_a_loop_is_of_one_call() -> None:
-    """It has no state, so that calling it again draws the same."""
-    loop = DecodeLoop(5)
-    model = tiny_llama(40).eval()
-    ids = torch.tensor([[4, 5], [6, 7]])
-    twice = [
-        model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=6, pad_token_id=0,
-            eos_token_id=1, custom_generate=loop,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_loop_draws_the_same_again_and_pads_behind_the_end(stays: bool) -> None:
+    loop, model = DecodeLoop(5), ending(tiny_llama(40).eval())
+    ids = torch.arange(3, 19).view(8, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        if stays:
+            run_to_the_end(patch)
+        twice = [
+            model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=9, pad_token_id=0,
+                eos_token_id=1, custom_generate=loop,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
     assert torch.equal(*twice)
+    ended = (twice[0] == 1).cumsum(1) - (twice[0] == 1).int() > 0
+    assert bool(ended.any())
+    assert not bool(twice[0][ended].any())
