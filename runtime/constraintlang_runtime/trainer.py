@@ -16,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
+from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
@@ -109,6 +110,7 @@ class ConstraintTrainer(StagedTrainer):
             max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,
         )  # fmt: skip
         self.engine.log, self.engine.tell = self.log, tell
+        self.engine.states = AnchorStates.below(args.output_dir, args.anchor_cache_gib)
         self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
@@ -202,6 +204,8 @@ class ConstraintTrainer(StagedTrainer):
     def before_step(self, step: int) -> None:
         """Run the round that is due at this step."""
         self._micro_step = 0
+        if self.engine.states is not None:
+            self.engine.states.at(step)
         if self.parallel is not None:
             self.parallel.before_step(self.model, step)
         elif self.engine.is_round(step):
@@ -228,9 +232,12 @@ class ConstraintTrainer(StagedTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
+        # every row is seen once in an epoch, so that in the last one none is read again
+        again = int(self.state.epoch or 0) + 1 < self.state.num_train_epochs
         corpus = Batch(
-            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs()
-        )
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs(),
+            torch.full_like(inputs["group"], again, dtype=torch.bool),
+        )  # fmt: skip
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
@@ -374,6 +381,8 @@ class ConstraintTrainer(StagedTrainer):
             self.parallel.finish(self.model)
         else:
             self.engine.run_round(self.model, self.engine.last_round_step)
+        if self.engine.states is not None:
+            self.engine.states.remove()
         best = None if self.selection is None else from_main(self.selection.best)
         if self.selection is None or best is None or best == self.state.global_step:
             return
@@ -397,3 +406,5 @@ class _Rounds(TrainerCallback):
         """After the last step."""
         if state.global_step >= args.max_steps:
             self._trainer.finish()
+        if self._trainer.engine.states is not None:
+            self._trainer.engine.states.remove()

@@ -139,7 +139,7 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
         packing=False,
     )
     trainer.state, trainer.args = (
-        SimpleNamespace(global_step=0),
+        SimpleNamespace(global_step=0, epoch=0.0, num_train_epochs=1),
         SimpleNamespace(process_index=0, world_size=1, n_gpu=0, torch_compile=False),
     )
     trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END
