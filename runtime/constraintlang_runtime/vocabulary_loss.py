@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from constraintlang_runtime.output_head import OutputHead, at_least_float32
-from constraintlang_runtime.regularizer import Divergence, divergence_and_gradient
+from constraintlang_runtime.regularizer import Divergence, divergence_and_gradient, target_log_probs
 
 
 @runtime_checkable
@@ -36,9 +36,23 @@ class Term(Protocol):
         """What the sum is multiplied by."""
         ...
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
-        """Losses [m] of the term's sites in ``window`` and their gradients with respect to the logits [m, V]."""
+    def add_to(self, gradient: Tensor, law: Law, rows: Rows, window: slice) -> Tensor:
+        """Losses [m] of the term's sites in ``window``, which stand at ``rows`` of the chunk.
+
+        Adds ``weight`` times their gradients with respect to the logits to those rows of ``gradient`` [chunk, V].
+        """
         ...
+
+
+@dataclass(frozen=True)
+class Law:
+    """The student's next-token distribution at a chunk of sites: [chunk, V] each."""
+
+    log_probs: Tensor
+    probs: Tensor
+
+
+Rows = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -49,27 +63,46 @@ class LabelTerm:
     labels: Int[Tensor, " n"]
     weight: float = 1.0
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
+    def add_to(self, gradient: Tensor, law: Law, rows: Rows, window: slice) -> Tensor:
         """Equation: ∂/∂z = p - 1[label]."""
         labels = self.labels[window, None]
-        value = -log_probs.gather(1, labels).squeeze(1)
-        gradient = log_probs.exp()
-        return value, gradient.scatter_add_(1, labels, gradient.new_full((), -1.0).expand_as(labels))
+        value = -law.log_probs[rows].gather(1, labels).squeeze(1)
+        if isinstance(rows, slice):
+            gradient[rows].add_(law.probs[rows], alpha=self.weight)
+        else:
+            gradient.index_add_(0, rows, law.probs[rows], alpha=self.weight)
+        numbers = torch.arange(len(gradient), device=labels.device)[rows]
+        gradient[numbers, labels.squeeze(1)] -= self.weight  # a site has one label, so no place is met twice
+        return value
 
 
 @dataclass(frozen=True)
 class DivergenceTerm:
-    """D(target(.|site), p(.|site)); ``target`` gives log-probabilities [m, V] of a window of the term's sites."""
+    """D(target(.|site), p(.|site)); ``target`` gives log-probabilities [m, V] of a window of the term's sites.
+
+    With ``tilts_own`` it gives log V [m, V] instead, and the target is p V / Σ p V with p held constant.
+    """
 
     sites: Int[Tensor, " n"]
     target: Callable[[slice], Tensor]
     divergence: Divergence
     alpha: float = 0.5
     weight: float = 1.0
+    tilts_own: bool = False
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
+    def add_to(self, gradient: Tensor, law: Law, rows: Rows, window: slice) -> Tensor:
         """Closed forms of ``divergence_and_gradient``."""
-        return divergence_and_gradient(log_probs, self.target(window), self.divergence, self.alpha)
+        log_probs, target = law.log_probs[rows], self.target(window)
+        if self.tilts_own:
+            target = target_log_probs(log_probs, target)
+        value, change = divergence_and_gradient(
+            log_probs, target, self.divergence, self.alpha, law.probs[rows]
+        )
+        if isinstance(rows, slice):
+            gradient[rows].add_(change, alpha=self.weight)
+        else:
+            gradient.index_add_(0, rows, change.to(gradient.dtype), alpha=self.weight)
+        return value
 
 
 def vocabulary_loss(
@@ -104,26 +137,22 @@ class _ChunkedPass(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             end = min(start + chunk, len(hidden))
             part = hidden[start:end].detach().to(dtype)
-            logits = cast.logits(part)
-            log_probs = torch.log_softmax(logits, dim=-1)
-            gradient = torch.zeros_like(log_probs)
+            law, chain = _law(cast.logits(part), head)
+            gradient = torch.zeros_like(law.probs)
             for number, (term, place) in enumerate(zip(terms, places, strict=True)):
                 window = slice(bisect_left(place, start), bisect_left(place, end))
-                if window.start == window.stop:
+                count = window.stop - window.start
+                if not count:
                     continue
-                everywhere = window.stop - window.start == end - start
-                rows = term.sites[window] - start
-                value, change = term.value_and_gradient(log_probs if everywhere else log_probs[rows], window)
-                sums[number] += term.weight * value.sum()
-                if everywhere:
-                    gradient.add_(change, alpha=term.weight)
-                else:
-                    gradient.index_add_(0, rows, change.to(full), alpha=term.weight)
-                del value, change
-            if head.cap:
-                gradient *= 1 - (logits / head.cap).square_()
-            gradient *= head.scale
-            del logits, log_probs
+                first = place[window.start] - start
+                together = place[window.stop - 1] - start - first + 1 == count
+                rows = slice(first, first + count) if together else term.sites[window] - start
+                sums[number] += term.weight * term.add_to(gradient, law, rows, window).sum()
+            if chain is not None:
+                gradient *= chain
+            if head.scale != 1.0:
+                gradient *= head.scale
+            del law, chain
             _project_back(gradient, part, cast.weight, (start, end), to_hidden, to_weight, to_bias)
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         ctx.gradients = (to_hidden, to_weight, to_bias)
@@ -141,6 +170,18 @@ class _ChunkedPass(torch.autograd.Function):
             None if to_bias is None else to_bias.mul_(factor).to(of_bias),
             None, None, None,
         )  # fmt: skip
+
+
+def _law(logits: Tensor, head: OutputHead) -> tuple[Law, Tensor | None]:
+    """The distribution of a chunk, written over its logits, and the derivative of the soft cap where there is one.
+
+    log p = z - log Σ e^z with log Σ e^z = max z - log max p: one pass of exponentials serves p and log p, and the
+    largest p is at least 1/V.
+    """
+    chain = 1 - (logits / head.cap).square_() if head.cap else None
+    probs = torch.softmax(logits, dim=-1)
+    total = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log_()
+    return Law(logits.sub_(total), probs), chain
 
 
 def _project_back(
