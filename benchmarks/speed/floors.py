@@ -103,7 +103,9 @@ class Sizes:
         """Forward and backward FLOPs of a training pass."""
         attention = 3 * 4.0 * self.attention * width / 2 * tokens
         if self.lora:
-            return (4.0 * self.layers_weights + 6.0 * self.lora) * tokens + 4.0 * self.head * logits + attention
+            return (
+                (4.0 * self.layers_weights + 6.0 * self.lora) * tokens + 4.0 * self.head * logits + attention
+            )
         return 6.0 * self.layers_weights * tokens + 6.0 * self.head * logits + attention
 
     def frozen(self, tokens: float, width: float, logits: float) -> float:

@@ -36,7 +36,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default, packing": {"packing": True},
 }
 MAIN = ("default", "cheap", "default, corpus rows")
-CACHE_SWITCHES = {"anchor_cache": "off"}  # settings that turn the cache of the anchor's states off, where they exist
+CACHE_SWITCHES = {
+    "anchor_cache": "off"
+}  # settings that turn the cache of the anchor's states off, where they exist
 
 
 def options(names: str) -> dict[str, dict[str, Any]]:
@@ -210,7 +212,10 @@ def step_memory(work: Workload, wanted: dict[str, dict[str, Any]], script: Path)
     if liger_reason(work.device) is None:
         systems[LIGER] = {}
     rows = []
-    own = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed memory goes back at once
+    own = {
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }  # freed memory goes back at once
     for name, changes in systems.items():
         words = json.dumps({"work": asdict(work), "name": name, "changes": changes})
         done = subprocess.run(

@@ -38,10 +38,18 @@ def interleaved(
 
 def summary(seconds: list[float], base: list[float] | None = None) -> dict[str, float]:
     """Median and quartiles of seconds, and of the ratio to another system round by round."""
-    found = {"seconds": _median(seconds), "seconds_q1": _quartile(seconds, 0), "seconds_q3": _quartile(seconds, 2)}
+    found = {
+        "seconds": _median(seconds),
+        "seconds_q1": _quartile(seconds, 0),
+        "seconds_q3": _quartile(seconds, 2),
+    }
     if base is not None:
         ratios = [own / other for own, other in zip(seconds, base, strict=True)]
-        found |= {"ratio": _median(ratios), "ratio_q1": _quartile(ratios, 0), "ratio_q3": _quartile(ratios, 2)}
+        found |= {
+            "ratio": _median(ratios),
+            "ratio_q1": _quartile(ratios, 0),
+            "ratio_q3": _quartile(ratios, 2),
+        }
     return {key: float(f"{value:.5g}") for key, value in found.items()}
 
 

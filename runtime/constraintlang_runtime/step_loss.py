@@ -145,9 +145,7 @@ class ChunkedLoss:
     comparison on, or it is a ConfigError with ``--loss chunked``.
     """
 
-    def __init__(
-        self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None) -> None:
         self._student, self._config, self._precision = student, config, precision
         self._compared = False
         self._is_repeatable = not has_dropout(student)
@@ -200,7 +198,13 @@ class ChunkedLoss:
 
     def _is_own_anchor(self, batch: MicroBatch) -> bool:
         """Whether p_ref is the student as it stands, so that its states and logits are at hand in this very pass."""
-        return batch.anchor is not None and batch.anchor.weights is None and self._is_repeatable
+        anchor = batch.anchor
+        return (
+            anchor is not None
+            and anchor.weights is None
+            and anchor.model is self._student
+            and self._is_repeatable
+        )
 
     def _in_order(self, batch: MicroBatch, sites: Tensor) -> Tensor:
         """The sites as places in the flattened batch, those of one group side by side.
@@ -215,7 +219,12 @@ class ChunkedLoss:
         completions = prediction_sites(batch.joined.region)
         for number, part in enumerate(batch.groups, start=1):
             for rows, _ in weighted_rows(
-                part.group, batch.joined, part.corpus_rows, part.sampled_rows, part.corpus_tokens, self._config
+                part.group,
+                batch.joined,
+                part.corpus_rows,
+                part.sampled_rows,
+                part.corpus_tokens,
+                self._config,
             ):
                 owner[rows] = completions[rows] * number
         return flat[owner.view(-1)[flat].argsort(stable=True)]

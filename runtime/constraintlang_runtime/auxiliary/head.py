@@ -79,13 +79,17 @@ class AuxiliaryHead(AuxiliaryModel):
         Equation: V = ψ_min + (ψ_max - ψ_min) σ(±z) for two bins, Σ_m ψ_m softmax(z)_m for more: sums of positive numbers,
         so that V keeps its relative precision however small. No bin's law is held normalised beside its logits.
         """
-        if torch.is_grad_enabled() and any(p.requires_grad for p in (*self.parameters(), inputs, log_potential)):
+        if torch.is_grad_enabled() and any(
+            p.requires_grad for p in (*self.parameters(), inputs, log_potential)
+        ):
             return super().log_values(inputs, log_potential)
         state, query = self._trunk(inputs)
         potential = log_potential.to(state).exp()
         factors = self.token_factors.T
         if self.num_bins > 2 or potential.dim() > 1:
-            logits = torch.zeros(self.num_bins, len(state), factors.shape[1], dtype=state.dtype, device=state.device)
+            logits = torch.zeros(
+                self.num_bins, len(state), factors.shape[1], dtype=state.dtype, device=state.device
+            )
             for m in range(1, self.num_bins):
                 torch.addmm(self.token_bias[:, m - 1], query[:, m - 1], factors, out=logits[m])
                 logits[m] += state[:, m - 1, None]
