@@ -47,7 +47,7 @@ def round_parts(work: Workload, repeats: int) -> list[dict[str, Any]]:
         group.head.requires_grad_(True)
         fit(
             group.head, data, engine.anchor.logits_from, steps=steps, learning_rate=1e-4,
-            batch_size=batch_size, seed=number + 10,
+            batch_size=batch_size, consistency_weight=0.0, weight_decay=0.1, seed=number + 10,
         )  # fmt: skip
         group.head.requires_grad_(False)
 

@@ -20,9 +20,9 @@ class OutputHead:
     """z = c·tanh(y/c) with y = scale·(h Wᵀ + bias), without the tanh where the model has no soft cap c.
 
     Shapes: ``weight`` [V, H], ``bias`` [V] or None. Scale and cap are those of the configuration: `logits_scaling`
-    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps. ``precision`` is that
-    of the matrix products where it is not the weight's: a trainer with mixed precision sets it, because accelerate has
-    autocast inside the model's own forward alone.
+    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps. ``precision`` is
+    that of the matrix products where it is not the weight's: a trainer with mixed precision sets it, because accelerate
+    has autocast inside the model's own forward alone.
     """
 
     weight: Tensor

@@ -76,8 +76,8 @@ class AuxiliaryHead(AuxiliaryModel):
     ) -> Float[Tensor, "S V"]:
         """log V(s·v) without the law in between, where no gradient is asked for.
 
-        Equation: V = ψ_min + (ψ_max - ψ_min) σ(±z) for two bins, Σ_m ψ_m softmax(z)_m for more: sums of positive numbers,
-        so that V keeps its relative precision however small. No bin's law is held normalised beside its logits.
+        Equation: V = ψ_min + (ψ_max - ψ_min) σ(±z) for two bins, Σ_m ψ_m softmax(z)_m for more: sums of positive
+        numbers, so that V keeps its relative precision however small.
         """
         if torch.is_grad_enabled() and any(
             p.requires_grad for p in (*self.parameters(), inputs, log_potential)
