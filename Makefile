@@ -8,16 +8,20 @@ TORCH ?= $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)",*/\1/p' pyproject.toml)
 # Without an NVIDIA driver the CPU wheels, which are smaller by gigabytes. Set it empty to use pip's own index.
 TORCH_INDEX ?= $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && echo https://download.pytorch.org/whl/cpu)
 OUTPUT ?= runs/demo
+SHARED ?= ../shared
+SCALE ?= testbed
+JOBS ?= 2
+PAPER = $(BIN)/python benchmarks/paper/run.py $(1) --scale $(SCALE) --shared $(SHARED) --jobs $(JOBS) $(FLAGS)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test lint types format paper-toxigen paper-winrate paper-jigsaw paper-ablations clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 	@echo "  PYTHON=python3.12 chooses the interpreter of $(VENV), TORCH=torch==2.13.0 the torch"
 
 demo: $(VENV)/.train ## train, verify and compare on a built-in language (a few minutes, nothing to download)
@@ -37,6 +41,19 @@ types: $(VENV)/.test ## mypy, strict
 format: $(VENV)/.test ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The tables of benchmarks/paper need corpora and models beside the checkout; a killed run goes on where it was.
+paper-toxigen: $(VENV)/.paper ## every system on ToxiGen, with utility and cost (hours; SCALE=testbed|gpu-small|paper)
+	$(call PAPER,toxigen)
+
+paper-winrate: $(VENV)/.paper ## the pairwise judge on the same rows
+	$(call PAPER,winrate)
+
+paper-jigsaw: $(VENV)/.paper ## classification and generation on Jigsaw
+	$(call PAPER,jigsaw)
+
+paper-ablations: $(VENV)/.paper ## what each part of the method is worth
+	$(call PAPER,ablations)
 
 clean: ## remove .venv, caches and builds; runs/ stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
@@ -64,4 +81,8 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml $(VENV)/.train
 	$(PIP) install --quiet --group test --group lint
+	@touch $@
+
+$(VENV)/.paper: pyproject.toml $(VENV)/.train
+	$(PIP) install --quiet --group benchmark
 	@touch $@

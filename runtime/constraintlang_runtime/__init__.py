@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy as Policy
     from constraintlang_runtime.integrations.reward import PolicyReward as PolicyReward
     from constraintlang_runtime.integrations.testing import assert_satisfies as assert_satisfies
+    from constraintlang_runtime.row_files import load_rows as load_rows
     from constraintlang_runtime.trainer import ConstraintTrainer as ConstraintTrainer
 
 # Imported on first use: what a program does not touch costs it nothing, torch least of all.
@@ -21,6 +22,7 @@ _HOMES = {
     "Policy": "integrations.policy",
     "PolicyReward": "integrations.reward",
     "assert_satisfies": "integrations.testing",
+    "load_rows": "row_files",
 }
 __all__ = sorted(_HOMES)
 

@@ -9,7 +9,9 @@ from constraintlang_runtime.columns import CONTENT_COLUMNS, Row, split_domain
 from constraintlang_runtime.errors import DataError
 
 
-def load_rows(specs: Sequence[str], *, role: str, columns: Sequence[str] = CONTENT_COLUMNS) -> list[Row]:
+def load_rows(
+    specs: Sequence[str], *, role: str = "data", columns: Sequence[str] = CONTENT_COLUMNS
+) -> list[Row]:
     """Read rows from files (.jsonl, .json, .csv, .parquet, .txt) or hub data sets, in order.
 
     ``specs`` are ``[DOMAIN=]FILE_OR_ID``; the domain written there wins over a ``domain`` column. ``role`` is the

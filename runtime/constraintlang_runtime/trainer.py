@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.columns import Row
@@ -23,6 +22,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.integrations.policy import ScorerLike
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.run_rows import RunRows
@@ -31,11 +31,11 @@ from constraintlang_runtime.schedule.remote import LaneWorld
 from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
-from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
 from constraintlang_runtime.staged_trainer import StagedTrainer
 from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
+from constraintlang_runtime.trainer_inputs import PolicyLike, model_and_tokenizer, policy_and_scorers
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +47,14 @@ class ConstraintTrainer(StagedTrainer):
     the whole optimizer step (method.md section 4).
 
     Args:
-        model: a causal LM (``PreTrainedModel`` or ``PeftModel``).
-        args: ``ConstraintConfig``.
-        policy: a compiled policy.
+        model: a causal LM (``PreTrainedModel`` or ``PeftModel``), or the folder or hub id of one.
+        args: ``ConstraintConfig``; its defaults when not given.
+        policy: a ``.policy`` file, a compiled folder, a ``Policy`` with its scorers, or a compiled policy.
         train_dataset: rows (mappings or a ``datasets.Dataset``) with ``text`` | ``prompt``+``completion`` |
             ``messages`` and tags such as ``domain``.
-        processing_class: the tokenizer.
-        scorers: one callable per attribute of the policy.
+        processing_class: the tokenizer; the one beside the model when not given.
+        scorers: what measures attributes of the policy: a callable, or what ``--scorer`` takes
+            (``"unitary/toxic-bert#toxic"``, a word list). What is not named is measured by the policy's own backend.
         prompts: rows whose prompts are sampled in training; the training rows' own prompts when not given.
         heldout: rows that measure `preserve` clauses and, with ``keep: best``, the loss; a few of the training rows,
             which are then not trained on, when not given.
@@ -65,18 +66,18 @@ class ConstraintTrainer(StagedTrainer):
 
     ``seen_prompts`` are hashes of every prompt that training or the choice of a checkpoint saw.
 
-    Raises: ConfigError, DataError at construction; ScorerError, TrainingError while training.
+    Raises: PolicyError, ConfigError, ModelError, DataError at construction; ScorerError, TrainingError while training.
     """
 
     def __init__(
         self,
         model: Any,
-        args: ConstraintConfig,
+        args: ConstraintConfig | None = None,
         *,
-        policy: CompiledPolicy,
+        policy: PolicyLike,
         train_dataset: Sequence[Row],
-        processing_class: Any,
-        scorers: Mapping[str, Scorer],
+        processing_class: Any = None,
+        scorers: Mapping[str, ScorerLike] | None = None,
         prompts: Sequence[Row] | None = None,
         heldout: Sequence[Row] | None = None,
         selection: Sequence[Row] | None = None,
@@ -86,6 +87,9 @@ class ConstraintTrainer(StagedTrainer):
         tell: Callable[[str], None] = logger.warning,
         **trainer_options: Any,
     ) -> None:
+        args = ConstraintConfig() if args is None else args
+        policy, measured_by = policy_and_scorers(policy, scorers, model=model, args=args)
+        model, processing_class = model_and_tokenizer(model, processing_class, args)
         self.constraint = args
         self.pad_id = pad_token(processing_class)
         given = RunRows(
@@ -97,7 +101,7 @@ class ConstraintTrainer(StagedTrainer):
         rows = parts.rows
         self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
         pool = ScoringPool(
-            policy.ir.attributes, scorers, timeout=args.scorer_timeout, cache=open_cache(args.score_cache),
+            policy.ir.attributes, measured_by, timeout=args.scorer_timeout, cache=open_cache(args.score_cache),
             seed=args.seed,
         )  # fmt: skip
         self.engine, row_groups = ConstraintEngine.prepare(
@@ -231,9 +235,11 @@ class ConstraintTrainer(StagedTrainer):
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        found = self._step_loss(model, self._micro_batch(corpus, inputs, usual), plain=return_outputs)
+        batch = self._micro_batch(corpus, inputs, usual)
+        found = self._step_loss(model, batch, plain=return_outputs)
         loss = found.total / num_tokens
         self._note("loss_lm", found.language_model / max(own, 1.0))
+        self._note("tokens_per_micro_batch", float(batch.joined.attention_mask.sum()))
         for name, value in found.regularizer.items():
             self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
         if found.preservation is not None:

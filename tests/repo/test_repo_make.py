@@ -28,6 +28,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         "TORCH",
         "TORCH_INDEX",
         "OUTPUT",
+        "SHARED",
+        "SCALE",
+        "JOBS",
     )
     environment = {key: value for key, value in os.environ.items() if key not in inherited}
     return subprocess.run(
@@ -40,7 +43,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
     assert done.returncode == 0
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert targets is not None
-    assert re.findall(r"^  make (\w+) ", done.stdout, re.MULTILINE) == targets[1].split()
+    assert re.findall(r"^  make ([\w-]+) ", done.stdout, re.MULTILINE) == targets[1].split()
 
 
 def test_demo_on_a_fresh_machine(tmp_path: Path) -> None:
@@ -117,3 +120,14 @@ def test_hooks_run_the_commands_of_make() -> None:
     assert len(hooks) == 4
     for hook in hooks:
         assert f".venv/bin/{hook}\n" in commands
+
+
+def test_a_table_of_the_paper_installs_what_it_needs_and_takes_its_scale(tmp_path: Path) -> None:
+    done = make("-n", "paper-toxigen", f"VENV={tmp_path}/venv", "SCALE=smoke", "FLAGS=--list")
+    assert done.returncode == 0, done.stderr
+    order = [
+        done.stdout.index(part)
+        for part in ('".[train]"', "--group benchmark", "benchmarks/paper/run.py toxigen")
+    ]
+    assert order == sorted(order)
+    assert "--scale smoke --shared ../shared --jobs 2 --list" in done.stdout

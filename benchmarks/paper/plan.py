@@ -1,0 +1,171 @@
+"""What a table takes: its rows for every architecture and seed, in the order of their needs, and what each may cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from job import ABLATIONS, CONFIGS, Job, Scale, config_of
+from stamps import read_record
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "toxigen": (
+        "base", "plain", "filtering", "filtering_own", "rl", "reinforce", "etpo", "dpo", "nado_decoding", "dpg",
+        "corpus_projection", "ours_paper", "ours", "ours_adaptive", "ours_adaptive_prompt", "ours_parallel",
+        "ours_adaptive_parallel",
+    ),
+    "winrate": ("base", "plain", "filtering", "rl", "nado_decoding", "ours_paper", "ours", "ours_adaptive"),
+    "jigsaw": ("jigsaw_base", "sft_lm", "ours_lm", "sft_classification", "ours_classification"),
+}  # fmt: skip
+COMPARED = "plain"  # losses of every row are compared with this one's, so that it is measured first
+# Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records.
+EXPECTED = {"base": 300, "plain": 430, "filtering": 450, "filtering_own": 600, "nado_decoding": 600}
+EXPECTED_OTHERS = 750
+TOKENS_A_WORD = 1.35
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system on one architecture with one seed; ``needs`` are the systems that must be finished before."""
+
+    system: str
+    architecture: str
+    seed: int
+    needs: tuple[str, ...] = ()
+    cores: int = 1
+
+    @property
+    def name(self) -> str:
+        """As its folder below the architecture's."""
+        return f"{self.system}-{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """Unique in a work folder."""
+        return f"{self.architecture}/{self.name}"
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Keys of the rows that must be finished before."""
+        return tuple(f"{self.architecture}/{system}-{self.seed}" for system in self.needs)
+
+
+def systems_of(table: str) -> tuple[str, ...]:
+    """The systems of a table, in its order; those that say `table: NAME` in their configuration come last."""
+    if table == "ablations":
+        found = yaml.safe_load(ABLATIONS.read_text())
+        rows = [name for names in found["questions"].values() for name in names]
+        if sorted(rows) != sorted(found["rows"]):
+            raise ValueError(f"{ABLATIONS.name}: `questions` and `rows` name different rows")
+        return (COMPARED, found["of"], *rows)
+    own = (path.stem for path in sorted(CONFIGS.glob("*.yaml")) if config_of(path.stem).get("table") == table)
+    return tuple(dict.fromkeys([*TABLES[table], *own]))
+
+
+def without_configuration(table: str) -> dict[str, str]:
+    """Systems of a table that cannot be run, and why."""
+    found = {}
+    for system in systems_of(table):
+        try:
+            config_of(system)
+        except FileNotFoundError as error:
+            found[system] = str(error)
+    return found
+
+
+def rows_of(
+    table: str, scale: Scale, *, only: Sequence[str] = (), seeds: int | None = None,
+    architectures: Sequence[str] | None = None, every: bool = False,
+) -> list[Row]:  # fmt: skip
+    """The rows of a table with those that they need, each after its needs; the first seed of all comes first.
+
+    Headline rows have all seeds on the first architecture and one on each other, the others one on the first;
+    ``every`` gives all to all. ``only`` leaves some systems (and what they need); without it, systems that have no
+    configuration are left out (``without_configuration`` names them).
+    Raises: ValueError for an unknown system or needs in a circle, FileNotFoundError for one without a configuration.
+    """
+    systems = systems_of(table)
+    lost = {} if only else without_configuration(table)
+    if unknown := [name for name in only if name not in systems]:
+        raise ValueError(f"no row `{unknown[0]}` in the table {table}; it has {', '.join(systems)}")
+    names = list(scale.models) if architectures is None else list(architectures)
+    if unknown := [name for name in names if name not in scale.models]:
+        raise ValueError(f"no architecture `{unknown[0]}` at this scale; it has {', '.join(scale.models)}")
+    if table not in ("toxigen", "winrate"):
+        names = names[:1]
+    count = scale.seeds if seeds is None else seeds
+    found: dict[str, Row] = {}
+    for system in systems:
+        if (only and system not in only) or system in lost:
+            continue
+        whole = every or bool(config_of(system).get("headline"))
+        for place, architecture in enumerate(names if whole else names[:1]):
+            all_seeds = every or (whole and place == 0)
+            for seed in range(count if all_seeds else 1):
+                _add(found, system, architecture, seed, ())
+    order = {name: place for place, name in enumerate(scale.models)}
+    return sorted(found.values(), key=lambda row: (order[row.architecture], row.seed))
+
+
+def needs_of(system: str) -> tuple[str, ...]:
+    """The systems that a system's rows need: those it starts from, and the one that its losses are compared with."""
+    config = config_of(system)
+    compared = () if system == COMPARED or "measure" in config else (COMPARED,)
+    return tuple(dict.fromkeys([*(config.get("after") or ()), *compared]))
+
+
+def _add(found: dict[str, Row], system: str, architecture: str, seed: int, under: tuple[str, ...]) -> None:
+    if system in under:
+        raise ValueError(f"rows need each other: {' -> '.join([*under, system])}")
+    needs = needs_of(system)
+    for other in needs:
+        _add(found, other, architecture, seed, (*under, system))
+    row = Row(system, architecture, seed, needs, int(config_of(system).get("cores", 1)))
+    found.setdefault(row.key, row)
+
+
+def expected_seconds(job: Job) -> float:
+    """From this row's record, another seed's or architecture's, else a table."""
+    own = job.folder / "row.json"
+    for path in (own, *sorted(job.work.glob(f"*/{job.system}-[0-9]*/row.json"))):
+        if path.exists():
+            record = json.loads(path.read_text())
+            return float(record["train_seconds"] + record["measure_seconds"])
+    return float(EXPECTED.get(job.system, EXPECTED_OTHERS))
+
+
+def mean_tokens(rows: Path) -> float:
+    """Tokens of a training row, about, from its words."""
+    texts = [json.loads(line)["text"] for line in rows.read_text(encoding="utf-8").splitlines()]
+    return TOKENS_A_WORD * sum(len(text.split()) for text in texts) / max(1, len(texts))
+
+
+def plan_lines(
+    rows: Iterable[Row], job_of: Callable[[Row], Job], most_calls: Callable[[Job], int], jobs: int
+) -> list[str]:
+    """The plan as text: a line per row with its budget, and the time that all take together."""
+    lines = [f"{'row':<36}{'steps':>7}{'tokens':>12}{'oracle calls':>14}{'seconds':>9}  state"]
+    left = total = tokens_a_row = 0.0
+    for row in rows:
+        job = job_of(row)
+        tokens_a_row = tokens_a_row or mean_tokens(job.rows)
+        seconds = expected_seconds(job)
+        finished = read_record(job) is not None
+        total += seconds
+        left += 0.0 if finished else seconds * min(row.cores, jobs)
+        steps = 0 if row.system == "base" else job.scale.steps
+        after = f" (after {', '.join(row.needs)})" if row.needs else ""
+        lines.append(
+            f"{row.key:<36}{steps:>7}{steps * job.scale.batch_size * tokens_a_row:>12,.0f}{most_calls(job):>14,}"
+            f"{seconds:>9.0f}  {'finished' if finished else 'to do'}{after}"
+        )
+    lines.append(
+        f"{len(lines) - 1} rows. Steps and tokens are those of training rows: sampled rows, and the steps of a row that "
+        "this one starts from, come on top; oracle calls are the most that are allowed. Left: about "
+        f"{left / jobs / 60:.0f} minutes in {jobs} processes (all rows: {total / 60:.0f} minutes of one core), by earlier "
+        "rows where there are some, else a guess."
+    )
+    return lines

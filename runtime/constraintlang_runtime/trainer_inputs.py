@@ -1,0 +1,74 @@
+"""What a caller may hand to ``ConstraintTrainer``, by name or ready, turned into what it works with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.pipeline import compile_path
+from constraintlang_runtime.adapters import with_adapter
+from constraintlang_runtime.config import ConstraintConfig
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.integrations.policy import Policy, ScorerLike
+from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.protocol import Scorer
+
+PolicyLike = str | os.PathLike[str] | CompiledPolicy | Policy
+
+
+def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> tuple[Any, Any]:
+    """A model and its tokenizer; a folder or hub id is loaded, and gets the adapter of ``lora_r``.
+
+    Raises: ModelError when they cannot be loaded; ConfigError when nothing says which tokenizer it is.
+    """
+    name = _name(model)
+    if tokenizer is None:
+        if name is None:
+            raise ConfigError(
+                "`processing_class` is missing, and the model does not say where it was loaded from",
+                help="pass its tokenizer: ConstraintTrainer(..., processing_class=tokenizer)",
+            )
+        tokenizer = load_tokenizer(name)
+    if isinstance(model, str | os.PathLike):
+        model = with_adapter(load_model(str(model), tokenizer=tokenizer), args, args.seed)
+    return model, tokenizer
+
+
+def policy_and_scorers(
+    policy: PolicyLike, scorers: Mapping[str, ScorerLike] | None, *, model: Any, args: ConstraintConfig
+) -> tuple[CompiledPolicy, Mapping[str, Scorer]]:
+    """A compiled policy and one scorer per attribute; a path is compiled, a scorer's text is what ``--scorer`` takes.
+
+    Raises: PolicyError, SourceError; ConfigError for an attribute that nothing measures, or for scorers beside a
+    ``Policy``, which has its own.
+    """
+    if isinstance(policy, Policy):
+        if scorers:
+            raise ConfigError(
+                f"`scorers` are given ({', '.join(scorers)}) beside a `Policy`, which has its own",
+                help="give them to Policy.load(..., scorers=...)",
+            )
+        return policy.compiled, policy.scorers
+    folder = Path()
+    if isinstance(policy, str | os.PathLike):
+        folder = Path(policy) if Path(policy).is_dir() else Path(policy).parent
+        policy = compile_path(policy)
+    scorers = scorers or {}
+    named = [f"{name}={target}" for name, target in scorers.items() if isinstance(target, str)]
+    ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
+    bound = bind_scorers(
+        policy.ir, parse_scorer_options(named), ready, folder=folder, files=policy.files, judge=args.judge,
+        base=_name(model),
+    )  # fmt: skip
+    return policy, bound
+
+
+def _name(model: Any) -> str | None:
+    """Folder or hub id of a model, None when it was made in memory."""
+    if isinstance(model, str | os.PathLike):
+        return str(model)
+    return getattr(model, "name_or_path", None) or None

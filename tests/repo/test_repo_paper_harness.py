@@ -1,0 +1,332 @@
+"""The harness of the paper's tables: data, plan, budgets, processes, figures over seeds, the page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks" / "paper"))  # its files import each other by plain name
+
+import counting  # noqa: E402
+import data  # noqa: E402
+import job  # noqa: E402
+import page  # noqa: E402
+import plan  # noqa: E402
+import stamps  # noqa: E402
+import summary  # noqa: E402
+import workers  # noqa: E402
+from scales import NAMES, setting_of  # noqa: E402
+
+
+def scale(**changes: Any) -> job.Scale:
+    return replace(setting_of("testbed", Path("shared"), Path("work")).scale, **changes)
+
+
+# ------------------------------------------------------------ data
+TOXIGEN = [
+    {"source": "annotated", "text": " asked "},
+    {"source": "safenlp", "text": "asked"},
+    {"source": "annotated", "text": "own"},
+    {"source": "annotated", "text": "own "},
+    {"source": "annotated", "text": "other"},
+]
+WIKITEXT = [
+    {"split": "train_prefix", "text": " ".join(f"w{i}" for i in range(100))},
+    {"split": "test", "text": " ".join(f"t{i}" for i in range(100))},
+]
+
+
+def test_rows_hold_no_statement_that_is_asked_about_and_as_many_neutral_ones() -> None:
+    files = data.training_files(TOXIGEN, WIKITEXT)
+    rows = [json.loads(line) for line in files["rows.jsonl"].splitlines()]
+    prompts = [json.loads(line)["text"] for line in files["prompts.jsonl"].splitlines()]
+    assert sorted(prompts) == ["other", "own"]
+    assert sorted(row["text"] for row in rows if row["domain"] == "toxigen") == sorted(prompts)
+    neutral = [row["text"] for row in rows if row["domain"] == "wikitext"]
+    assert len(neutral) == len(prompts)
+    assert all(text.startswith("w") and len(text.split()) == data.WINDOW for text in neutral)
+
+
+def test_rows_do_not_depend_on_the_order_of_the_corpus() -> None:
+    assert data.training_files(TOXIGEN[::-1], WIKITEXT) == data.training_files(TOXIGEN, WIKITEXT)
+
+
+# ------------------------------------------------------------ plan
+def test_every_row_of_the_plan_comes_after_what_it_needs() -> None:
+    rows = plan.rows_of("toxigen", scale(), only=["base", "ours_adaptive", "plain"])
+    seen: set[str] = set()
+    for row in rows:
+        assert set(row.needed) <= seen
+        seen.add(row.key)
+    assert [row.key for row in rows[:3]] == ["llama/plain-0", "llama/base-0", "llama/ours_adaptive-0"]
+    headline = [row for row in rows if row.system == "ours_adaptive"]
+    assert [(row.architecture, row.seed) for row in headline] == [
+        ("llama", 0), ("llama", 1), ("llama", 2), ("gpt2", 0),
+    ]  # fmt: skip
+
+
+def test_a_row_that_is_no_headline_has_one_seed_and_what_it_needs() -> None:
+    rows = plan.rows_of("toxigen", scale(), only=["ours_adaptive_prompt"])
+    assert [row.key for row in rows] == ["llama/plain-0", "llama/ours_adaptive_prompt-0"]
+    assert len(plan.rows_of("toxigen", scale(), only=["ours_adaptive_prompt"], every=True)) == 12
+
+
+def test_rows_that_need_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "CONFIGS", tmp_path)
+    configs = {"a": {"after": ["b"]}, "b": {"after": ["a"]}, "plain": {}}
+    monkeypatch.setattr(plan, "config_of", configs.__getitem__)
+    monkeypatch.setitem(plan.TABLES, "circle", ("a",))
+    with pytest.raises(ValueError, match="a -> b -> a"):
+        plan.rows_of("circle", scale())
+
+
+def test_an_unknown_row_and_a_row_without_a_configuration_are_named() -> None:
+    with pytest.raises(ValueError, match="no row `nothing` in the table toxigen"):
+        plan.rows_of("toxigen", scale(), only=["nothing"])
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
+        job.config_of("nothing")
+
+
+def test_a_table_goes_on_without_a_row_that_has_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.TABLES, "short", ("plain", "nothing"))
+    assert [row.system for row in plan.rows_of("short", scale(seeds=1))] == ["plain"]
+    assert "nothing.yaml" in plan.without_configuration("short")["nothing"]
+
+
+def test_ablations_change_one_row_and_stand_in_their_table() -> None:
+    whole, own = job.config_of("ours_adaptive"), job.config_of("divergence_forward")
+    assert own["options"] == {**whole["options"], "divergence": "forward"}
+    assert not own["headline"]
+    assert own["train"] == whole["train"]
+    names = plan.systems_of("ablations")
+    assert len(set(names)) == len(names)
+    assert set(yaml.safe_load(job.ABLATIONS.read_text())["rows"]) < set(names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_architecture_of_a_scale_has_a_model_or_is_made(name: str) -> None:
+    setting = setting_of(name, Path("shared"), Path("work"))
+    assert set(setting.pretrain) <= set(setting.scale.models)
+    for architecture in setting.pretrain:
+        assert Path(setting.scale.models[architecture]).parent == Path("work/models")
+    assert setting.scale.name == name
+
+
+# ------------------------------------------------------------ budgets
+OWN = [path.stem for path in sorted(job.CONFIGS.glob("*.yaml")) if "ours:train" in path.read_text()]
+ABLATED = list(yaml.safe_load(job.ABLATIONS.read_text())["rows"])
+
+
+@pytest.mark.parametrize("system", [*OWN, *ABLATED])
+def test_the_settings_of_our_rows_fit_the_oracle_budget(system: str, tmp_path: Path) -> None:
+    import ours
+
+    (tmp_path / "rows.jsonl").write_text("{}\n" * 6928)
+    (tmp_path / "prompts.jsonl").write_text("{}\n" * 3464)
+    own = job.Job(
+        scale(), system, "llama", 0, tmp_path / "rows.jsonl", tmp_path / "prompts.jsonl", tmp_path / "p.policy",
+        tmp_path, job.config_of(system)["options"],
+    )  # fmt: skip
+    settings = ours.settings_of(own, tmp_path / "model").config
+    most = ours.most_calls(settings, ours.rows_in_scope(own, settings), own.scale.steps)
+    assert most <= own.scale.oracle_calls
+    # 16 measurements of 15 rounds, of which one draws the samples of the anchor
+    if system == "ours_adaptive":
+        assert most == 4096 + 15 * 256 + 3464
+
+
+def test_tokens_are_summed_over_all_steps() -> None:
+    history = [
+        {"step": 10, "tokens_per_micro_batch": 100.0},
+        {"step": 10, "round": 1},
+        {"step": 15, "tokens_per_micro_batch": 200.0},
+    ]
+    assert counting.trained_tokens({"history": history, "steps": 17}) == 10 * 100 + 5 * 200 + 2 * 200
+    assert counting.trained_tokens({"history": history, "steps": 17}, 4) == 4 * (1000 + 1000 + 400)
+
+
+def test_a_counted_scorer_keeps_every_text_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "oracle.jsonl"
+    scorer = counting.CountedScorer(lambda prompts, completions, **columns: [0.5] * len(prompts), path)
+    assert scorer(prompts=["a", "b"], completions=["c\n", "d"], domain=["x", "x"]) == [0.5, 0.5]
+    assert scorer(prompts=["a"], completions=["e"]) == [0.5]
+    assert counting.count_lines(path) == 3
+    assert json.loads(path.read_text().splitlines()[0]) == {"prompt": "a", "completion": "c\n", "score": 0.5}
+
+
+def test_seconds_go_on_where_a_killed_process_was(tmp_path: Path) -> None:
+    path = tmp_path / "spent.json"
+    path.write_text(json.dumps({"seconds": 100.0, "processor_seconds": 90.0}))
+    watch = counting.Stopwatch(path, fresh=False)
+    assert watch.seconds >= 100
+    watch.write()
+    assert json.loads(path.read_text())["processor_seconds"] >= 90
+    assert counting.Stopwatch(path, fresh=True).seconds < 50
+
+
+# ------------------------------------------------------------ what a result was made for
+def stamped(folder: Path, **changes: Any) -> job.Job:
+    for name in ("rows", "prompts", "policy"):
+        (folder / name).write_text(name)
+    found = job.Job(
+        scale(**changes), "ours_adaptive", "llama", 0, folder / "rows", folder / "prompts", folder / "policy",
+        folder / "work", {},
+    )  # fmt: skip
+    return found
+
+
+def test_a_training_of_other_options_is_set_aside_and_one_of_the_same_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = stamped(tmp_path)
+    assert stamps.set_aside(own) is None
+    stamps.stamp(own)
+    (own.folder / "trained.json").write_text("{}")
+    assert stamps.set_aside(own) is None
+    assert stamps.set_aside(stamped(tmp_path, seeds=1, rtp_prompts=1)) is None  # of measuring alone
+    config = job.config_of("ours_adaptive")
+    monkeypatch.setattr(stamps, "config_of", lambda system: {**config, "options": {"anchor": "start"}})
+    aside = stamps.set_aside(own)
+    assert aside is not None
+    assert (aside / "trained.json").exists()
+    assert not own.folder.exists()
+
+
+def test_a_row_starts_from_another_one_as_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {"a": {"train": "x:y", "after": ["b"]}, "b": {"train": "x:y", "options": {"k": 1}}}
+    monkeypatch.setattr(stamps, "config_of", configs.__getitem__)
+    own = replace(stamped(tmp_path), system="a")
+    before = stamps.training_stamp(own)
+    assert stamps.training_stamp(own) == before
+    configs["b"]["options"] = {"k": 2}
+    assert stamps.training_stamp(own) != before
+
+
+def test_a_record_of_other_protocols_is_none(tmp_path: Path) -> None:
+    own = stamped(tmp_path)
+    own.folder.mkdir(parents=True)
+    assert stamps.read_record(own) is None
+    (own.folder / "row.json").write_text(json.dumps({"stamp": stamps.row_stamp(own), "train_seconds": 1}))
+    assert stamps.read_record(own) is not None
+    assert stamps.read_record(stamped(tmp_path, rtp_samples=3)) is None
+
+
+# ------------------------------------------------------------ processes
+def task(folder: Path, key: str, code: str, *needs: str, cores: int = 1) -> workers.Task:
+    return workers.Task(key, (sys.executable, "-S", "-c", code), folder / f"{key}.txt", needs, cores)
+
+
+def test_a_task_that_fails_holds_up_only_those_that_need_it(tmp_path: Path) -> None:
+    out = tmp_path / "order"
+    note = f"open({str(out)!r}, 'a').write('KEY ')"
+    tasks = [
+        task(tmp_path, "a", note.replace("KEY", "a")),
+        task(tmp_path, "b", "raise SystemExit('no luck')", "a"),
+        task(tmp_path, "c", note.replace("KEY", "c"), "b"),
+        task(tmp_path, "d", note.replace("KEY", "d"), "a", "done"),
+        task(tmp_path, "e", note.replace("KEY", "e"), "c"),
+        task(tmp_path, "f", note.replace("KEY", "f"), "d", cores=5),
+    ]
+    said: list[str] = []
+    failures = workers.run_all([*tasks, task(tmp_path, "done", "1/0")], {"done"}, 2, said.append)
+    assert {failure.key for failure in failures} == {"b", "c", "e"}
+    why = {failure.key: failure.why for failure in failures}
+    assert "exit code 1" in why["b"]
+    assert "no luck" in why["b"]
+    assert why["c"] == "not run, it needs b"
+    assert out.read_text().split() == ["a", "d", "f"]
+
+
+# ------------------------------------------------------------ figures over seeds
+def test_one_seed_keeps_its_own_interval() -> None:
+    figure = {"mean": 0.1, "low": 0.05, "high": 0.2, "interval": "clopper-pearson"}
+    found = summary.over_seeds([{"toxicity": figure, "words": 7, "what": "text"}])
+    assert (found["toxicity"]["seeds"], found["toxicity"]["interval"]) == ([0.1], "clopper-pearson")
+    assert (found["toxicity"]["low"], found["toxicity"]["high"]) == pytest.approx((0.05, 0.2))
+    assert found["words"] == {"mean": 7.0, "low": None, "high": None, "seeds": [7.0]}
+    assert found["what"] == "text"
+
+
+def test_several_seeds_have_an_interval_for_prompts_and_for_seeds() -> None:
+    figures = [{"mean": mean, "low": mean - 0.03, "high": mean + 0.04} for mean in (1.0, 2.0, 3.0)]
+    found = summary.joined(figures)
+    between = 4.302652729911275 * 1.0 / 3**0.5  # t of two degrees of freedom
+    assert found["mean"] == 2.0
+    assert found["low"] == pytest.approx(2 - (0.03**2 + between**2) ** 0.5)
+    assert found["high"] == pytest.approx(2 + (0.04**2 + between**2) ** 0.5)
+
+
+def test_a_figure_that_only_some_seeds_have_is_of_those() -> None:
+    figure = {"mean": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25}
+    found = summary.over_seeds([{"choices": {"piqa": figure}}, {}])
+    assert found["choices"]["piqa"]["seeds"] == [0.5]
+    assert found["choices"]["piqa"]["chance"] == 0.25
+
+
+# ------------------------------------------------------------ page
+def result() -> dict[str, Any]:
+    figure = {"mean": 0.123, "low": 0.1, "high": 0.15}
+    row = {
+        "system": "ours", "says": "A <row> & more.", "architecture": "llama", "seeds": [0, 1], "toxicity": figure,
+        "choices": {"piqa": {**figure, "chance": 0.5}, "seconds": {"mean": 3.0}}, "seconds": 12.0, "tokens": 1e6,
+    }  # fmt: skip
+    other = {**row, "system": "plain", "toxicity": {"mean": 0.3, "low": None, "high": None}}
+    return {
+        "rows": [row, other], "failed": [{"row": "llama/rl-0", "why": "exit code 1"}], "command": "python x",
+        "scale": {"name": "testbed", "oracle_calls": 12_000}, "versions": {"torch": "2"}, "device": {"device": "cpu"},
+    }  # fmt: skip
+
+
+def test_the_page_shows_every_row_and_loads_nothing() -> None:
+    text = page.page("toxigen", result())
+    assert text.count("<tr class='ours'>") == 1
+    assert text.count("<tr class='other'>") == 1
+    assert "A &lt;row&gt; &amp; more." in text
+    assert "<span class='best'>0.123</span><small>0.100 to 0.150</small>" in text
+    assert "llama/rl-0: exit code 1" in text
+    assert "Chance on the questions: piqa 0.500" in text
+    assert not any(word in text for word in ("http:", "https:", "src=", "@import", "<script"))
+
+
+def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
+    figure = {"mean": 0.625, "low": 0.5, "high": 0.75}
+    matrix = {"ours": {"plain": figure}, "plain": {"ours": {**figure, "mean": 0.375}}}
+    judges = {
+        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix},
+        "llm": {"measured": False, "what": "none"},
+    }
+    text = page.page("winrate", {**result(), "judges": {"llama": judges}})
+    assert (
+        "<tr><th>against</th><th>ours</th><th>plain</th></tr><tr><td>ours</td><td></td><td><span>0.625"
+        in text
+    )
+    assert "a &lt; b" in text
+    assert text.count("<th>against</th>") == 1
+
+
+def test_a_bar_lies_inside_its_column() -> None:
+    drawn = page.bar(0.2, 0.0, 1.0, (0.0, 1.0))
+    assert f"x1='4.0' x2='{page.WIDTH - 4.0}'" in drawn
+    assert "cx='20.8'" in drawn
+
+
+def test_samples_are_packed_and_read_back(tmp_path: Path) -> None:
+    pytest.importorskip("zstandard")
+    import table
+
+    samples = [{"prompt": "a", "completion": "é\n", "score": 0.5, "seed": 0}] * 3
+    path = tmp_path / "x.samples.jsonl.zst"
+    assert table.write_samples(path, samples) == 3
+    first = path.read_bytes()
+    assert list(table.read_samples(path)) == samples
+    table.write_samples(path, samples)
+    assert path.read_bytes() == first

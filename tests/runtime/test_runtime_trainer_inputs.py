@@ -1,0 +1,77 @@
+"""``ConstraintTrainer`` by names, as a user of TRL would call it, is the trainer of ready parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_trainer
+import torch
+from tiny_models import World
+
+from constraintlang_runtime import ConstraintConfig, ConstraintTrainer, Policy, load_rows
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.loading import load_model
+from constraintlang_runtime.scorers.lexicon import LexiconScorer
+
+
+def test_names_and_ready_parts_make_the_same_trainer(world: World, tmp_path: Path) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text(tiny_trainer.POLICY)
+    ready = tiny_trainer.make(world, tmp_path / "ready")
+    config = ConstraintConfig(
+        output_dir=str(tmp_path / "named"),
+        disable_tqdm=True,
+        **tiny_trainer.SETTINGS | {"save_strategy": "no"},
+    )
+    words = LexiconScorer(world.root / "words.tsv", ceiling=1.0)
+    named = ConstraintTrainer(
+        str(world.model),
+        config,
+        policy=policy,
+        train_dataset=load_rows([str(world.data)]),
+        scorers={"toxicity": words},
+    )
+    ready.train()
+    named.train()
+    assert torch.equal(tiny_trainer.weights(ready), tiny_trainer.weights(named))
+
+
+def test_a_policy_brings_its_scorers(world: World, tmp_path: Path) -> None:
+    words = str(world.root / "words.tsv")
+    policy = Policy.from_text(tiny_trainer.POLICY, scorers={"toxicity": words})
+    rows = load_rows([str(world.data)])
+    config = ConstraintConfig(
+        output_dir=str(tmp_path / "o"), **tiny_trainer.SETTINGS | {"save_strategy": "no"}
+    )
+    trainer = ConstraintTrainer(load_model(str(world.model)), config, policy=policy, train_dataset=rows)
+    assert trainer.engine.policy.semantic_hash == policy.compiled.semantic_hash
+    with pytest.raises(ConfigError, match=r"`scorers` are given \(toxicity\) beside a `Policy`"):
+        ConstraintTrainer(
+            str(world.model), config, policy=policy, train_dataset=rows, scorers={"toxicity": words}
+        )
+
+
+def test_a_model_from_nowhere_needs_its_tokenizer(world: World, tmp_path: Path) -> None:
+    model = load_model(str(world.model))
+    model.config._name_or_path = ""
+    model.name_or_path = ""
+    with pytest.raises(ConfigError, match="`processing_class` is missing"):
+        ConstraintTrainer(
+            model,
+            ConstraintConfig(output_dir=str(tmp_path / "o")),
+            policy=Policy.from_text("short: words <= 3"),
+            train_dataset=load_rows([str(world.data)]),
+        )
+
+
+def test_an_attribute_that_nothing_measures_is_named(world: World, tmp_path: Path) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text("kind: toxicity < 0.1\n")
+    with pytest.raises(ConfigError, match="no scorer for the attribute `toxicity`"):
+        ConstraintTrainer(
+            str(world.model),
+            ConstraintConfig(output_dir=str(tmp_path / "o")),
+            policy=policy,
+            train_dataset=load_rows([str(world.data)]),
+        )
