@@ -22,7 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cheap": CHEAP,
     "default, corpus rows": {"prefixes": "corpus"},
     "default, sampled rows": {"prefixes": "sampled"},
-    "default, few sampled rows": {"regularizer_rows": 2},
+    "default, 2 sampled rows": {"regularizer_rows": 2},
+    "default, 4 sampled rows": {"regularizer_rows": 4},
     "default, start anchor": {"anchor": "start"},
     "default, current anchor": {"anchor": "current"},
     "default, forward": {"divergence": "forward"},
@@ -35,8 +36,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default, auxiliary adapter": {"auxiliary": "adapter"},
     "default, packing": {"packing": True},
 }
-MAIN = ("default", "cheap", "default, corpus rows")
-CACHE_SWITCHES = {
+MAIN = ("default", "cheap", "default, corpus rows", "default, 4 sampled rows")
+CACHE = "anchor_cache_gib"  # the setting of the cache of a frozen anchor's states, 0 for none
     "anchor_cache": "off"
 }  # settings that turn the cache of the anchor's states off, where they exist
 
@@ -46,8 +47,7 @@ def options(names: str) -> dict[str, dict[str, Any]]:
     from constraintlang_runtime.config import ConstraintConfig
 
     known = {field.name for field in fields(ConstraintConfig)}
-    uncached = {key: value for key, value in CACHE_SWITCHES.items() if key in known}
-    every = OPTIONS | ({"default, anchor not cached": uncached} if uncached else {})
+    every = OPTIONS | ({"default, anchor not cached": {CACHE: 0.0}} if CACHE in known else {})
     if names == "all":
         return every
     wanted = MAIN if names == "main" else tuple(name.strip() for name in names.split(";"))
@@ -102,11 +102,7 @@ def floor_of(trainer: Any, sizes: Sizes, counts: Counts) -> Floor:
 
 def has_cache(trainer: Any) -> bool:
     """Whether the anchor's hidden states are kept between steps under this trainer's settings."""
-    return any(
-        getattr(trainer.constraint, key, "off") != value
-        for key, value in CACHE_SWITCHES.items()
-        if hasattr(trainer.constraint, key)
-    )
+    return getattr(trainer.constraint, CACHE, 0.0) > 0 and trainer.constraint.anchor in ("tuned", "start")
 
 
 def step_times(work: Workload, wanted: dict[str, dict[str, Any]], repeats: int) -> list[dict[str, Any]]:

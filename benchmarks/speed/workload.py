@@ -98,7 +98,7 @@ class Bench:
         from constraintlang_runtime.adapters import with_adapter
 
         logging.getLogger("constraintlang_runtime").setLevel(logging.ERROR)
-        self.work, self.device = work, torch.device(work.device)
+        self.work, self.device, self._made = work, torch.device(work.device), 0
         shared = Path(work.shared)
         self._scratch = tempfile.TemporaryDirectory()
         self.folder = Path(self._scratch.name)
@@ -132,7 +132,9 @@ class Bench:
             "max_new_tokens": work.new_tokens, "learning_rate": 1e-6, "seed": work.seed, "lora_r": work.lora_r,
             "sampling_batch_size": max(16, work.batch), "use_cpu": work.device == "cpu", "save_strategy": "no",
         }  # fmt: skip
-        return ConstraintConfig(output_dir=str(self.folder / "out"), disable_tqdm=True, **own | changes)
+        self._made += 1  # each trainer has a folder of its own for what it keeps
+        output = str(self.folder / f"out{self._made}")
+        return ConstraintConfig(output_dir=output, disable_tqdm=True, **own | changes)
 
     def scorers(self) -> dict[str, Any]:
         """The scorer of the policy's attribute."""
@@ -150,6 +152,7 @@ class Bench:
         )  # fmt: skip
         made.remove_callback(PrinterCallback)
         made.optimizer = self.optimizer
+        made.state.num_train_epochs = 1000  # rows come again, so that what a later epoch can use is kept
         made.state.global_step = step = made.engine.activation_step
         made.before_step(step)
         if not made.engine.active():
