@@ -38,8 +38,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 MAIN = ("default", "cheap", "default, corpus rows", "default, 4 sampled rows")
 CACHE = "anchor_cache_gib"  # the setting of the cache of a frozen anchor's states, 0 for none
-    "anchor_cache": "off"
-}  # settings that turn the cache of the anchor's states off, where they exist
 
 
 def options(names: str) -> dict[str, dict[str, Any]]:
