@@ -139,14 +139,14 @@ def main() -> None:
     if args.only and stored.exists():  # the other parts stand as they were
         measured = {row["part"] for row in rows}
         rows = [row for row in json.loads(stored.read_text())["rows"] if row["part"] not in measured] + rows
-    told = about("speed/run.py", [], args.seed)
+    origin = about("speed/run.py", [], args.seed)
     words = shlex.join(
         word for word in sys.argv[1:] if "/" not in word and word not in ("--shared", "--work")
     )
     record = {
         "device_kind": kind, "headline_ratios": headlines(rows), "rows": rows,
         "command": f"python benchmarks/speed/run.py {words}".strip(), "versions": versions(), "seeds": [args.seed],
-        "machine": told["machine"], "commit": told["commit"], "threads": args.threads, "setting_hashes": hashes,
+        "machine": origin["machine"], "commit": origin["commit"], "threads": args.threads, "setting_hashes": hashes,
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }  # fmt: skip
     stored.parent.mkdir(exist_ok=True)
@@ -255,7 +255,10 @@ def headlines(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
     def of(part: str, system: str, key: str) -> float | None:
         found = [row[key] for row in rows if row["part"] == part and row["system"] == system and key in row]
-        return found[-1] if part != "memory" else (found[0] if found else None) if found else None
+        if not found:
+            return None
+        # the largest vocabulary of the steps comes last, full fine-tuning of the memory comes before LoRA
+        return found[0] if part == "memory" else found[-1]
 
     return {
         "step": of("step", "default", "ratio"),
