@@ -25,6 +25,7 @@ from typing import Any
 
 from context import Context
 from job import Job
+from measures import PROTOCOLS, prepare
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
 from pretrain import RECORD
@@ -59,6 +60,10 @@ def main() -> int:
     parser.add_argument(
         "--judge_url", help="winrate: http://HOST:PORT of an OpenAI-compatible judge, none without"
     )
+    parser.add_argument(
+        "--later", nargs="+", default=[], choices=PROTOCOLS, metavar="PROTOCOL",
+        help=f"do not measure these now; a run without it does ({', '.join(PROTOCOLS)})",
+    )  # fmt: skip
     parser.add_argument("--judge_model", help="winrate: its name there")
     parser.add_argument("--judge_rate", type=float, help="winrate: requests in a second")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
@@ -119,8 +124,6 @@ def most_calls(job: Job) -> int:
 
 def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:
     """Run what is missing: models that are made on the spot, then rows."""
-    from measures import prepare
-
     prepare(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
     tasks, finished = [], set[str]()
@@ -138,9 +141,11 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
         if (aside := set_aside(job)) is not None:
             print(f"{row.key} was made with other options; what it was is in {aside}")
         start = (f"start model {row.architecture}",) if row.architecture in made else ()
-        command = python("row.py", *places, row.system, row.architecture, str(row.seed))
+        later = ("--later", *args.later) if args.later else ()
+        command = python("row.py", *places, row.system, row.architecture, str(row.seed), *later)
         tasks.append(Task(row.key, command, folder / "log.txt", (*start, *row.needed), row.cores))
-        if read_record(job) is not None:
+        record = read_record(job)
+        if record is not None and set(record.get("later", ())) <= set(args.later):
             finished.add(row.key)
     return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
 
@@ -171,8 +176,14 @@ def write_results(
     path.parent.mkdir(exist_ok=True)
     samples = path.with_suffix(".samples.jsonl.zst")
     result["samples"] = {"file": samples.name, "count": write_samples(samples, samples_of(context, wanted))}
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    page = write_page(path.with_suffix(".html"), args.table, result)
+    text = json.dumps(result, indent=1)
+    for folder, name in (
+        (context.work, "WORK"),
+        (context.shared, "SHARED"),
+    ):  # commands name folders of this machine
+        text = text.replace(str(folder), name)
+    path.write_text(text + "\n")
+    page = write_page(path.with_suffix(".html"), args.table, json.loads(text))
     print(f"wrote {path}, {samples.name} ({result['samples']['count']:,} samples) and {page.name}")
 
 

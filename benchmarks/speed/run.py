@@ -131,6 +131,7 @@ def main() -> None:
         + ", ".join(f"{p.name} {p.minutes:g}" for p in parts)
     )
     rows: list[dict[str, Any]] = []
+    commands: dict[str, str] = {}
     for part in parts:
         rows += kept_or_run(part, args, work, vocab)
     if args.small:
@@ -138,14 +139,19 @@ def main() -> None:
     stored = HERE / "results" / f"{kind}.json"
     if args.only and stored.exists():  # the other parts stand as they were
         measured = {row["part"] for row in rows}
-        rows = [row for row in json.loads(stored.read_text())["rows"] if row["part"] not in measured] + rows
+        before = json.loads(stored.read_text())
+        commands = before.get("commands", {})
+        rows = [row for row in before["rows"] if row["part"] not in measured] + rows
     origin = about("speed/run.py", [], args.seed)
     words = shlex.join(
         word for word in sys.argv[1:] if "/" not in word and word not in ("--shared", "--work")
     )
+    command = f"python benchmarks/speed/run.py {words}".strip()
+    commands |= dict.fromkeys((part.name for part in parts), command)
     record = {
         "device_kind": kind, "headline_ratios": headlines(rows), "rows": rows,
-        "command": f"python benchmarks/speed/run.py {words}".strip(), "versions": versions(), "seeds": [args.seed],
+        "command": command,
+        "commands": commands, "versions": versions(), "seeds": [args.seed],
         "machine": origin["machine"], "commit": origin["commit"], "threads": args.threads, "setting_hashes": hashes,
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }  # fmt: skip
