@@ -214,8 +214,8 @@ class ConstraintSettings:
     loss: str = field(
         default="auto",
         metadata={
-            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked when there "
-            "is more than one chunk"
+            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked while a "
+            "regularizer acts, and when there is more than one chunk"
         },
     )
     anchor_cache_gib: float = field(

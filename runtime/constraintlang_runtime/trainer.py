@@ -301,13 +301,20 @@ class ConstraintTrainer(StagedTrainer):
         if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
             return plain_loss(model, batch, config)
         sites = batch.sites(config)
-        if config.chunks(int(sites.sum())):
+        acts = bool(batch.groups or batch.preserved)
+        if config.chunks(int(sites.sum()), acts=acts):
             if self._chunked is None:
-                self._chunked = ChunkedLoss(self.model, config)
+                self._chunked = ChunkedLoss(self.model, config, self._precision())
             found = self._chunked(model, batch, sites) if self._chunked.supports else None
             if found is not None:
                 return found
         return plain_loss(model, batch, config)
+
+    def _precision(self) -> torch.dtype | None:
+        """The precision of matrix products outside the model's own forward; None where it is that of the weights."""
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else None
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""

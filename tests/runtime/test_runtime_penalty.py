@@ -129,7 +129,7 @@ def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
 def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     """A trainer with a group and an anchor in place, without data or a training loop."""
     trainer = object.__new__(ConstraintTrainer)
-    regularizer = RegularizerConfig(prefixes="corpus", **options)
+    regularizer = RegularizerConfig(prefixes="corpus", **{"loss": "plain"} | options)
     trainer.constraint = SimpleNamespace(
         method="constraint",
         regularizer=regularizer,
