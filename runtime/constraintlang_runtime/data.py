@@ -207,16 +207,6 @@ class Batch:
             self.again,
         )
 
-    def columns(self, width: int) -> Batch:
-        """The first positions of every row."""
-        return Batch(
-            self.input_ids[:, :width],
-            self.attention_mask[:, :width],
-            self.labels[:, :width],
-            self.region[:, :width],
-            self.packs,
-        )
-
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         return Batch(

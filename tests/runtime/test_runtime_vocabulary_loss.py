@@ -491,6 +491,4 @@ def test_values_of_the_head_are_those_of_its_law_in_float64(
     psi = potential.double() if potential.dim() == 1 else potential.double()[:, None]
     expected = torch.logsumexp(law + psi, dim=-1)
     assert expected.min() < -11.9
-    torch.testing.assert_close(
-        head.log_values(features, potential).double(), expected, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(head.log_values(features, potential).double(), expected, rtol=1e-4, atol=1e-5)
