@@ -67,7 +67,7 @@ def settle(
         if all(part.samples is None or part.samples.places is None for part in found):
             break
         found = settled(found, solved.duals)
-        solved = project_groups(found, points, caps)
+        solved = project_groups(found, points, caps, solved.duals)
     return found, solved
 
 

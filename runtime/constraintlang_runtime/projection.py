@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +48,19 @@ class GroupLaw:
     share: float = 1.0
     samples: BinSamples | None = None
 
+    @cached_property
+    def log_law(self) -> Floats:
+        """The logarithm of the law without its hard bins [P, M]."""
+        with np.errstate(divide="ignore"):
+            return np.where(self.hard[None, :], -np.inf, np.log(self.law))
+
     def tilted(self, duals: Floats) -> tuple[Floats, Floats, Floats]:
         """log Z [P], the law under the tilt [P, M] and the means of the statistics in each bin under it [M, S]."""
         energy, values = self.values @ duals, self.values
         if self.samples is not None:
             log_means, values = self.samples.tilted(duals)
             energy = -log_means
-        with np.errstate(divide="ignore"):
-            scores = np.where(self.hard[None, :], -np.inf, np.log(self.law)) - energy[None, :]
+        scores = self.log_law - energy[None, :]
         log_z = logsumexp(scores, axis=1)
         return log_z, np.exp(scores - log_z[:, None]), values
 
@@ -83,7 +89,10 @@ def project(
 
 
 def project_groups(
-    groups: Sequence[GroupLaw], bounds: Floats, max_duals: Floats | float = LOG_FLOOR
+    groups: Sequence[GroupLaw],
+    bounds: Floats,
+    max_duals: Floats | float = LOG_FLOOR,
+    start: Floats | None = None,
 ) -> Projection:
     """Solve for the duals of the closest law that meets every soft bound in its scope, hard bins removed.
 
@@ -91,7 +100,7 @@ def project_groups(
     bins and exp(-Σ_k λ_k f_k(m)) elsewhere (its mean over the samples of the bin, where the group has them), E_x the
     mean over groups by ``share`` and over the prompts of each, m_k the share of the clause's scope;
     ∂_k g = m_k (E_{q_λ}[f_k | D_k] - b_k).
-    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all. The means are over each clause's scope.
+    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all; ``start`` [S] are duals near the solution. The means are over each clause's scope.
     Returns: the duals; a clause whose dual stops at its cap above its bound is marked saturated (infeasible as
     far as this law can tell).
     Raises: ValueError for shapes that do not fit, a clause that applies to no group, or a law that leaves no mass
@@ -129,7 +138,7 @@ def project_groups(
         log_z, means = moments(duals)
         return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
 
-    duals = np.zeros(len(bounds))
+    duals = np.zeros(len(bounds)) if start is None else np.minimum(start, caps)
     if len(bounds) == 1:
         duals = _bisect(lambda dual: float(moments(dual)[1][0] - bounds[0]), float(caps[0]))
     elif len(bounds):
