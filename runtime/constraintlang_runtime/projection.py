@@ -100,7 +100,8 @@ def project_groups(
     bins and exp(-Σ_k λ_k f_k(m)) elsewhere (its mean over the samples of the bin, where the group has them), E_x the
     mean over groups by ``share`` and over the prompts of each, m_k the share of the clause's scope;
     ∂_k g = m_k (E_{q_λ}[f_k | D_k] - b_k).
-    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all; ``start`` [S] are duals near the solution. The means are over each clause's scope.
+    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all; ``start`` [S] are duals near the solution, when known. The
+    means are over each clause's scope.
     Returns: the duals; a clause whose dual stops at its cap above its bound is marked saturated (infeasible as
     far as this law can tell).
     Raises: ValueError for shapes that do not fit, a clause that applies to no group, or a law that leaves no mass
@@ -139,7 +140,7 @@ def project_groups(
         return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
 
     duals = np.zeros(len(bounds)) if start is None else np.minimum(start, caps)
-    if len(bounds) == 1:
+    if len(bounds) == 1 and start is None:
         duals = _bisect(lambda dual: float(moments(dual)[1][0] - bounds[0]), float(caps[0]))
     elif len(bounds):
         solution = minimize(
