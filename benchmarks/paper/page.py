@@ -37,8 +37,8 @@ FIGURES = (
     Column("neutral loss", ("neutral_loss",)),
     Column("compliant loss", ("compliant_loss",)),
     Column("LAMBADA loss", ("lambada_loss",)),
-    Column("generation toxicity", ("generation", "toxic")),
-    Column("ROC-AUC", ("roc_auc",), better="higher"),
+    Column("toxic after comments, T=1", ("comments_t1", "toxic")),
+    Column("ROC-AUC of classification", ("roc",), better="higher"),
     Column("win rate against all, likelihood judge", ("win_rate",), better="higher"),
     Column("win rate against all, LLM judge", ("win_rate_llm",), better="higher"),
 )

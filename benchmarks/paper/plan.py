@@ -156,7 +156,7 @@ def plan_lines(
         finished = read_record(job) is not None
         total += seconds
         left += 0.0 if finished else seconds * min(row.cores, jobs)
-        steps = 0 if row.system == "base" else job.scale.steps
+        steps = 0 if config_of(row.system)["train"] == "ours:base" else job.scale.steps
         after = f" (after {', '.join(row.needs)})" if row.needs else ""
         lines.append(
             f"{row.key:<36}{steps:>7}{steps * job.scale.batch_size * tokens_a_row:>12,.0f}{most_calls(job):>14,}"
