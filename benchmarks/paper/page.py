@@ -16,6 +16,14 @@ TITLES = {
     "ablations": "Ablations",
 }
 
+NOTES = {
+    "jigsaw": "Trained on are comments, the question whether they are toxic, and its answer as a word: the whole of it (lm) "
+    "or the answer and the end alone (classification). ROC-AUC is that of log P(yes) - log P(no) on held-out comments. The "
+    "policy holds on what the model writes after beginnings of ToxiGen statements, none of which is a training row, and "
+    "toxicity is asked on others, as in the first table. It does not speak of comments, which the model has to know as "
+    "they are in order to tell them: what it writes after their first words is a column of its own.",
+}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -87,6 +95,8 @@ def page(table: str, result: Mapping[str, Any]) -> str:
         "its own steps and seconds on top. Bars are 95% intervals, over prompts and over seeds; each column has one "
         "scale, and the best mean of an architecture is underlined. Losses are nats per token, LAMBADA nats per word.</p>",
     ]
+    if table in NOTES:
+        parts.append(f"<p>{_e(NOTES[table])}</p>")
     for failure in result.get("failed", ()):
         parts.append(f"<p><strong>Not in the table:</strong> {_e(failure['row'])}: {_e(failure['why'])}</p>")
     for architecture in dict.fromkeys(row["architecture"] for row in rows):
