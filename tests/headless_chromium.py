@@ -23,7 +23,17 @@ PATIENCE = 30.0  # seconds for one answer on a busy machine
 
 
 def find_chromium() -> str | None:
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    """The first that runs: on Ubuntu a stub of this name may only say that it is no browser."""
+    return next((path for name in NAMES if (path := shutil.which(name)) and _runs(path)), None)
+
+
+def _runs(path: str) -> bool:
+    try:
+        return (
+            subprocess.run([path, "--version"], capture_output=True, timeout=20, check=False).returncode == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 class Chromium:

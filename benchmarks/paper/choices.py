@@ -77,9 +77,13 @@ def _figure(results: dict[str, Any], task: str, metric: str) -> dict[str, Any]:
     """The metric over all questions below a task; a group such as MMLU has its subjects' questions together."""
     logged = [sample for samples in results["samples"].values() for sample in samples]
     answers = np.array([bool(sample[metric]) for sample in logged])
-    known = [figure for figure in figures({task: results}, None) if figure.metric == metric]
-    sizes = np.array([figure.n for figure in known if figure.chance is not None], dtype=np.float64)
-    chances = np.array([figure.chance for figure in known if figure.chance is not None])
+    known = [
+        figure
+        for figure in figures({task: results}, None)
+        if figure.metric == metric and figure.chance is not None  # a group of tasks has none
+    ]
+    sizes = np.array([figure.n for figure in known], dtype=np.float64)
+    chances = np.array([figure.chance for figure in known])
     return {
         **rate(answers),
         "metric": metric,

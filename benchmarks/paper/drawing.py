@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from job import Job, Trained
 from nucleus import Nucleus
 
@@ -39,11 +38,8 @@ class Measured:
 
     @cached_property
     def model(self) -> Any:
-        """The model in float32 on a CPU, else in the scale's precision, in evaluation mode."""
-        model = load_model(self.trained.model, device=self.job.scale.device, tokenizer=self.tokenizer)
-        if self.job.scale.bf16 and self.job.scale.device != "cpu":
-            model = model.to(torch.bfloat16)
-        return model.eval()
+        """The model in its stored precision, which a guide that was fitted to it asks for, in evaluation mode."""
+        return load_model(self.trained.model, device=self.job.scale.device, tokenizer=self.tokenizer).eval()
 
     @cached_property
     def scorer(self) -> ClassifierScorer:

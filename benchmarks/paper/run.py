@@ -172,8 +172,14 @@ def write_results(
     path.parent.mkdir(exist_ok=True)
     samples = path.with_suffix(".samples.jsonl.zst")
     result["samples"] = {"file": samples.name, "count": write_samples(samples, samples_of(context, wanted))}
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    page = write_page(path.with_suffix(".html"), args.table, result)
+    text = json.dumps(result, indent=1)
+    for folder, name in (
+        (context.work, "WORK"),
+        (context.shared, "SHARED"),
+    ):  # commands name folders of this machine
+        text = text.replace(str(folder), name)
+    path.write_text(text + "\n")
+    page = write_page(path.with_suffix(".html"), args.table, json.loads(text))
     print(f"wrote {path}, {samples.name} ({result['samples']['count']:,} samples) and {page.name}")
 
 

@@ -189,7 +189,7 @@ def train(setting: Setting, seed: int, steps: int, rounds: int, rate: float, **c
         rows = [token_row(world, int(a), int(b)) for a, b in zip(x, n, strict=True)]
         return Measurement(rows, setting.statistics_of(rows))
 
-    with patch("constraintlang_runtime.engine.measure", measured):
+    with patch("constraintlang_runtime.measuring.measure", measured):
         for step in range(steps + 1):
             if engine.is_round(step):
                 law = setting.law(model)

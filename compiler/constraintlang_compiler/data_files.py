@@ -46,7 +46,7 @@ def data_files(
         name, declared_in = str(argument.value), info.source or source
         if declared_in.folder is None and not name.startswith(PREFIX):
             continue
-        finding = None
+        finding, path = None, None
         try:
             path = data_path(name, declared_in.folder or Path())
             outside = not (
@@ -54,7 +54,7 @@ def data_files(
             )
             missing = not outside and not path.is_file()
         except (OSError, ValueError, RuntimeError):  # climbs out of std/, is too long, links to itself
-            path, outside, missing = Path(name), False, True
+            path, outside, missing = None, False, True
         span = argument.span if argument.span != NO_SPAN else (info.span or NO_SPAN)
         if outside:
             message = f"`{name}` leaves the folder of the file that names it"
@@ -66,6 +66,6 @@ def data_files(
             finding = Diagnostic("PC605", "warning", span, message, help=help, source=info.source)
         if finding is not None:
             diagnostics.append(finding)
-        if not outside:
+        if path is not None and not outside:
             found[info.name] = path
     return found, diagnostics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, expm1, log1p
+from math import ceil, log1p
 
 from constraintlang_compiler.ir import Choice, Clause, Combination, Hinge, Indicator, RowsLoss, Value
 
@@ -22,19 +22,6 @@ def clean_samples_needed(bound: float, confidence: float) -> int:
     ratio = log1p(-confidence) / log1p(-bound)
     # The quotient of two rounded logarithms may stand a few units in the last place above a whole number.
     return max(1, ceil(ratio - 1e-9 * ratio))
-
-
-def rate_shown_by_clean_samples(num_samples: int, confidence: float) -> float:
-    """The violation rate that ``num_samples`` clean prompts exclude: 1 - (1 - confidence)^(1/n), about 3/n at
-    95%.
-
-    Raises: ValueError unless ``num_samples`` is at least 1 and 0 < confidence < 1.
-    """
-    if num_samples < 1 or not 0.0 < confidence < 1.0:
-        raise ValueError(
-            f"got {num_samples} samples and confidence {confidence}, expected >= 1 and within (0, 1)"
-        )
-    return -expm1(log1p(-confidence) / num_samples)
 
 
 def samples_needed(clause: Clause) -> int | None:

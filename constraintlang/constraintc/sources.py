@@ -16,7 +16,6 @@ from constraintlang_compiler.sources import MAX_SOURCE_BYTES, decode_source, rea
 if TYPE_CHECKING:
     from constraintlang_compiler.artifact import CompiledPolicy
     from constraintlang_compiler.front import Front
-    from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 
 
 def read_argument(name: str) -> SourceFile:
@@ -101,39 +100,6 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a tag of the prompt, such as domain=chat",
     )
-
-
-def add_scorer_timeout(parser: argparse.ArgumentParser) -> None:
-    """The flag of every command that calls scorers."""
-    from constraintlang_runtime.settings import DEFAULT_TIMEOUT
-
-    parser.add_argument(
-        "--scorer_timeout", type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS",
-        help=f"that a scorer may take for a batch of texts (default {DEFAULT_TIMEOUT:g})",
-    )  # fmt: skip
-
-
-def add_judge(parser: argparse.ArgumentParser) -> None:
-    """The flags of every command that may ask a judge, and of what it keeps."""
-    parser.add_argument("--judge_url", metavar="URL", help="server of the judge that `judge(...)` asks")
-    parser.add_argument("--judge_model", metavar="NAME", help="its name on that server")
-    parser.add_argument(
-        "--judge_rate", type=float, metavar="N", help="requests to it in a second (default: no limit)"
-    )
-    parser.add_argument(
-        "--judge_timeout", type=float, default=60.0, metavar="SECONDS", help="for a reply of it (default 60)"
-    )
-    parser.add_argument(
-        "--score_cache", metavar="DIR|off",
-        help="where scores are kept for other runs (default: those of judges, in the user's folder for caches)",
-    )  # fmt: skip
-
-
-def judge_of(args: argparse.Namespace) -> JudgeSettings:
-    """What the flags of ``add_judge`` say of the judge; ConfigError when they do not fit together."""
-    from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-
-    return JudgeSettings(args.judge_url, args.judge_model, args.judge_rate, args.judge_timeout)
 
 
 def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFile]:

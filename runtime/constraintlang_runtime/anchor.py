@@ -152,18 +152,6 @@ class Anchor:
         assert weight is not None
         return head.with_tensors(weight, bias)
 
-    def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
-        """Raise ModelError unless ``logits_from`` reproduces the model's logits on this batch."""
-        logits, features = self.read(batch, sites)
-        difference = (self.logits_from(features).float() - logits.float()).abs().max().item()
-        tolerance = 1e-3 * max(1.0, logits.abs().max().item())
-        if difference > tolerance:
-            raise ModelError(
-                f"the logits of {type(self.model).__name__} are not its output embeddings of the last hidden state "
-                f"(difference {difference:.3g})",
-                help="this architecture needs `consistency_weight: 0`",
-            )
-
     @property
     def feature_size(self) -> int:
         """F, the width of the features: twice the hidden size."""

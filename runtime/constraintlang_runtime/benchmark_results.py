@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_runtime.report.records import TaskFigure
 from constraintlang_runtime.verification import UtilityEvidence
 
 Floats = NDArray[np.float64]
 ACCURACY = "acc"
-
-
-@dataclass(frozen=True)
-class TaskFigure:
-    """One metric of one task.
-
-    ``stderr`` is lm-eval's. ``chance`` is what guessing gives an accuracy: the mean of 1/(number of choices).
-    ``difference`` is model - base with the standard error of the paired differences over the same questions; that is
-    None where lm-eval does not say the metric of single questions, or their mean is not the figure. ``n`` questions
-    were asked.
-    """
-
-    task: str
-    metric: str
-    value: float
-    stderr: float | None
-    n: int
-    num_fewshot: int | None = None
-    higher_is_better: bool | None = None
-    chance: float | None = None
-    base: float | None = None
-    base_stderr: float | None = None
-    difference: float | None = None
-    difference_stderr: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its entry in ``verdict.json``."""
-        return asdict(self)
 
 
 def figures(
@@ -99,7 +71,7 @@ def _figure(
             "difference": figure["value"] - value,
             "difference_stderr": _paired_error(own, base, task, metric, rule, figure["value"] - value),
         }
-    return TaskFigure(task, metric if rule == "none" else f"{metric} ({rule})", **figure)
+    return TaskFigure(task=task, metric=metric if rule == "none" else f"{metric} ({rule})", **figure)
 
 
 def _paired_error(

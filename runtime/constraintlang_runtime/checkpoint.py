@@ -22,6 +22,7 @@ from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import SoftBins, Target
 from constraintlang_runtime.auxiliary import AuxiliaryModel, from_record
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.draws import own_draws
@@ -53,6 +54,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
                 "head": None if group.head is None else group.head.record(),
+                "balance": None if group.balance is None else asdict(group.balance),
             }
         )
         if group.head is not None:
@@ -62,7 +64,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 3, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": 4, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         group.fitted_exponent = record["fitted_exponent"]
         group.stamps = dict(record["stamps"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
+        group.balance = None if record["balance"] is None else Balance(**record["balance"])
         group.target = None if record["target"] is None else target_from(record["target"])
         if record["head"] is not None:
             prefix = f"{number}.head."

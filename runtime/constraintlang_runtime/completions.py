@@ -15,7 +15,7 @@ from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.degeneracy import degeneracy
-from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, prompts_of, with_warnings
 from constraintlang_runtime.human_labels import read_people
 from constraintlang_runtime.integrations.texts import row_texts
@@ -25,7 +25,8 @@ from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.scorers.binding import bind_audit
-from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.scorers.parts import Pool
+from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.verification import verify
 
 _BATCH = 4096
@@ -34,7 +35,7 @@ _ANY_LAW = SamplingLaw()  # what a file does not say; only a key
 
 
 @dataclass(frozen=True)
-class CompletionSettings(ScoringSettings):
+class CompletionSettings(SharedScoringSettings):
     """What to judge; the names are those of the command's flags."""
 
     completions: tuple[str, ...]
@@ -129,7 +130,25 @@ def evaluate_completions(
     people = read_people(settings.human, settings.identity_terms)
     policy, left = decided_by_texts(policy)
     source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
-    pool = settings.pool(policy, folder=folder)
+    with settings.shared_pool(policy, folder=folder) as pool:
+        found = _judged(policy, settings, source, pool, folder=folder, progress=progress, started=started)
+    found = people.beside(found, len(found.clauses))
+    return replace(
+        found,
+        extra={
+            "policy": policy.semantic_hash,
+            "settings": asdict(settings),
+            "num_prompts": len(source.tags),
+            "num_completions": source.num_rows,
+            "not_judged": left,
+        },
+    )
+
+
+def _judged(
+    policy: CompiledPolicy, settings: CompletionSettings, source: FileSource, pool: Pool, *, folder: Path,
+    progress: Progress | None, started: float,
+) -> Evaluation:  # fmt: skip
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     second = audit_pool(policy.ir, audit, settings.scorer_timeout)
     policy_ir = expand_strata(policy.ir, source.tags)
@@ -143,44 +162,28 @@ def evaluate_completions(
         clauses, evidence | {clause.id: judge.audit_evidence(clause) for clause in audited}
     )}  # fmt: skip
     by_audit_scorers = with_warnings([by_audit[clause.id] for clause in audited], policy_ir, judge)
-    found = Evaluation(
+    return Evaluation(
         verdicts, judge.records, {}, degeneracy(judge.texts), time.perf_counter() - started, None, None,
         beside=beside_verdicts(clauses, judge, by_audit_scorers, settings.seed),
         clauses=clauses, audit_verdicts=tuple(by_audit_scorers),
     )  # fmt: skip
-    found = people.beside(found, len(clauses))
-    return replace(
-        found,
-        extra={
-            "policy": policy.semantic_hash,
-            "settings": asdict(settings),
-            "num_prompts": len(source.tags),
-            "num_completions": source.num_rows,
-            "not_judged": left,
-        },
-    )
 
 
 def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any]]]:
     found = []
     for spec in specs:
-        try:
-            stream = RowStream(spec)
-            for batch in stream.batches(_BATCH, Position()):
-                for number, row in enumerate(batch.rows, start=batch.first):
-                    if row.keys() >= _OF_AN_EVALUATION:
-                        raise DataError(
-                            f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
-                            help="give each reply once: its prompt and completion, without the other columns",
-                        )
-                    try:
-                        found.append(row_texts(row))
-                    except DataError as error:
-                        raise DataError(
-                            f"{flag}: row {number} of `{stream.source}`: {error.message}", help=error.help
-                        ) from None
-        except (DataError, ConfigError) as error:
-            if error.message.startswith("--data"):  # the stream's own name for its flag
-                raise type(error)(flag + error.message.removeprefix("--data"), help=error.help) from error
-            raise
+        stream = RowStream(spec, flag)
+        for batch in stream.batches(_BATCH, Position()):
+            for number, row in enumerate(batch.rows, start=batch.first):
+                if row.keys() >= _OF_AN_EVALUATION:
+                    raise DataError(
+                        f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
+                        help="give each reply once: its prompt and completion, without the other columns",
+                    )
+                try:
+                    found.append(row_texts(row))
+                except DataError as error:
+                    raise DataError(
+                        f"{flag}: row {number} of `{stream.source}`: {error.message}", help=error.help
+                    ) from None
     return found

@@ -107,39 +107,13 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     return replace(state, value=value, window=())
 
 
-def initial_dual(
-    anchor_rate: float,
-    corpus_rate: float,
-    set_point: float,
-    weight: float,
-    divergence: str,
-    alpha: float = 0.5,
-) -> float:
-    """Where the controller starts: the dual whose equilibrium with the corpus term is the set-point.
-
-    Equation: with r = rate of the anchor, d = rate of the corpus rows, b = set-point, ρ = weight:
-    reverse: λ0 = logit r - logit b + (d-b) / (ρ b (1-b)), js: with ρ/4; forward: λ0 = logit r - logit(b - (d-b)/ρ);
-    alpha: λ0 = logit r - logit b + (logit b - logit(b - α(d-b)/ρ)) / α, the former two at α = 0 and α = 1 and between
-    them up to the normaliser of q̂^α p^(1-α). Clipped to [0, Λ].
-    """
-    r = min(max(anchor_rate, 1e-4), 1 - 1e-4)
-    b, d = set_point, max(corpus_rate, set_point)
-    if divergence in ("forward", "alpha"):
-        part = 1.0 if divergence == "forward" else alpha
-        level = max(b - part * (d - b) / weight, b / 10)
-        dual = logit(r) - logit(b) + (logit(b) - logit(level)) / part
-    else:
-        dual = logit(r) - logit(b) + (d - b) / (weight / _against_reverse(divergence) * b * (1 - b))
-    return min(max(dual, 0.0), LOG_FLOOR)
-
-
 def start_duals(
     groups: Sequence[GroupLaw], points: Floats, solved: Projection,
     *, corpus: Floats, weights: Floats, divergence: str, alpha: float = 0.5, max_duals: Floats | float = LOG_FLOOR,
 ) -> Floats:  # fmt: skip
     """Where the controllers start: the duals whose equilibrium with the corpus term are the set-points.
 
-    Equation: ``initial_dual`` for any statistics and groups together. With p the means under the projection onto the
+    Equation, for any statistics and groups together: with p the means under the projection onto the
     points b, d those of the corpus and C = E_x Cov_q(f), reverse: λ0 = λ + C⁻¹ u, where
     u_k = (Σ_g w_g ((d_gk - p_gk) - (b_k - p_k)) / ρ_g)+ over the groups of the clause's scope, w_g their share;
     js: with ρ / 4; forward: the duals of the projection onto b - u / m, m the share of the scope, and the former where

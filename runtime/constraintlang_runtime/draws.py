@@ -22,7 +22,7 @@ class own_draws(TorchFunctionMode):
 
     torch's own random state is neither read nor changed: other threads, and the code after the block, see none of it.
     Covers what sampling, the start of linear layers and dropout call; not attention with dropout inside its kernel, nor
-    functions of torch that draw inside, such as ``svd_lowrank``.
+    functions of torch that draw inside, such as ``svd_lowrank``. The masks of dropout are its own, in single precision.
     """
 
     def __init__(self, seed: int) -> None:
@@ -55,5 +55,6 @@ class own_draws(TorchFunctionMode):
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0.0:
             return input
-        kept = torch.empty_like(input).bernoulli_(1.0 - p, generator=self._generator(input.device))
-        return input * kept.div_(1.0 - p)
+        # a third of the time of `bernoulli_`, which draws in double precision
+        drawn = torch.rand(input.shape, generator=self._generator(input.device), device=input.device)
+        return input * (drawn >= p).to(input.dtype).div_(1.0 - p)

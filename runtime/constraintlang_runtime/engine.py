@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,26 @@ from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.anchor_weights import load_anchor, save_anchor
-from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.fit_once import fit_once, start_once
-from constraintlang_runtime.fitting import Fitted, ScoredCorpus, check_paths, corpus_sample
+from constraintlang_runtime.fit_once import fit_groups
+from constraintlang_runtime.fitting import ScoredCorpus, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.hard_masks import hard_masks
+from constraintlang_runtime.measuring import measure_groups
 from constraintlang_runtime.mishaps import require_finite
 from constraintlang_runtime.pooling import pool
 from constraintlang_runtime.preserve import Budgets, hold_groups
-from constraintlang_runtime.proposals import Remainder, draw_proposals, measure_start
 from constraintlang_runtime.ranks import rank_and_size
-from constraintlang_runtime.round_records import fit_logs, round_record
+from constraintlang_runtime.round_records import round_record
 from constraintlang_runtime.rounds import (
     FitRecord,
     Measured,
-    Measurement,
     RoundPlan,
+    draw_stored,
     keep_samples,
-    measure,
     score_rows,
 )
 from constraintlang_runtime.samplers.http import Server
@@ -48,7 +45,7 @@ from constraintlang_runtime.samplers.vllm import VllmSampler
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.settings import ConstraintSettings
-from constraintlang_runtime.settling import settle, untrained_clauses
+from constraintlang_runtime.settling import untrained_clauses
 
 Progress = Callable[[str, int, int], None]
 
@@ -215,45 +212,11 @@ class ConstraintEngine:
 
         Changes the ``clauses`` and ``corpus_means`` of groups with clauses that are settled, nothing else.
         """
-        clocks: list[Clock] = []
-        found: list[Measurement] = []
-        left: list[Remainder | None] = []
-        for group in self.groups:
-            clocks.append(clock := Clock())
-            left.append(None)
-            if plan.starts and self.config.proposals != "none":
-                first, left[-1] = measure_start(
-                    model, self.tokenizer, group, self.config, partial(self.score, group.clauses),
-                    count=plan.count, seed=self._round_seed(plan, group), progress=self.progress, clock=clock,
-                )  # fmt: skip
-                found.append(first)
-                clock.lap("scoring")
-                continue
-            found.append(
-                measure(
-                    model, self.tokenizer, self.pool, group, self.config, count=plan.count,
-                    seed=self._round_seed(plan, group), progress=self.progress, clock=clock, sampler=self.sampler,
-                )
-            )  # fmt: skip
-            clock.lap("scoring")
-        found = settle(
-            self.groups, [[self.clauses[i] for i in group.indexes] for group in self.groups], found,
-            [partial(score_rows, self.pool, rows=one.rows, tokenizer=self.tokenizer) for one in found],
-            first=plan.number == 0, starts=plan.starts,
+        return measure_groups(
+            model, plan, self.groups, self.clauses, self.config, self.tokenizer, self.pool, self.score,
+            seeds=[self._round_seed(plan, group) for group in self.groups],
+            num_statements=len(self.policy.ir.clauses), progress=self.progress, sampler=self.sampler,
         )  # fmt: skip
-        for number, (group, rest) in enumerate(zip(self.groups, left, strict=True)):
-            if rest is not None:
-                proposals = draw_proposals(
-                    model, self.tokenizer, rest, group, found[number], self.config,
-                    partial(self.score, group.clauses), seed=self._round_seed(plan, group),
-                    num_statements=len(self.policy.ir.clauses), progress=self.progress,
-                )  # fmt: skip
-                found[number] = replace(found[number], proposals=proposals)
-                clocks[number].lap("proposals")
-        return [
-            Measured(plan.number, one, group.clauses, group.corpus_means, clock.laps)
-            for group, one, clock in zip(self.groups, found, clocks, strict=True)
-        ]
 
     def control_groups(self, measured: Sequence[Measured], step: int) -> None:
         """Phase B: move the controller of every clause by what all its active groups measured.
@@ -273,34 +236,14 @@ class ConstraintEngine:
 
     def fit_groups(self, plan: RoundPlan, measured: Sequence[Measured]) -> list[FitRecord]:
         """Phase C: fit the auxiliary model of each group on its samples; start the controllers of all, as planned."""
-        records: list[FitRecord] = []
-        fits: list[Fitted] = []  # in the main process
-        for group, one in zip(self.groups, measured, strict=True):
-            if not (plan.starts or (plan.refits and group.is_active)):
-                records.append(FitRecord())
-                continue
-            assert self.anchor is not None
-            clock = Clock()
-            seed = self._round_seed(plan, group)
-            report = fit_once(
-                group, self.anchor, one.found, self.config, self.tokenizer, fits, seed=seed,
-                corpus=self._scored_corpus(group, len(one.found.rows), seed), progress=self.progress,
-            )  # fmt: skip
-            self.attach()
-            group.stamps |= {"auxiliary": one.round} | ({"duals": one.round} if plan.starts else {})
-            clock.lap("fitting")
-            records.append(FitRecord(fit_logs(report, one.found.proposals), clock.laps))
-        if plan.starts and self.groups:
-            assert self.anchor is not None
-            started = start_once(
-                self.groups, self.anchor, fits, [one.found for one in measured], self.config, self.tokenizer,
-                num_statements=len(self.policy.ir.clauses),
-            )  # fmt: skip
-            records = [
-                FitRecord(record.logs | more, record.seconds)
-                for record, more in zip(records, started, strict=True)
-            ]
-        return records
+        if not plan.starts and not plan.refits:
+            return [FitRecord() for _ in measured]
+        assert self.anchor is not None
+        seeds = [self._round_seed(plan, group) for group in self.groups]
+        return fit_groups(
+            plan, self.groups, [one.found for one in measured], self.anchor, self.config, self.tokenizer, seeds=seeds,
+            corpus_of=self._scored_corpus, num_statements=len(self.policy.ir.clauses), progress=self.progress,
+        )  # fmt: skip
 
     def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:
         """Keep the samples on whose prefixes the regularizer acts, and log the round of each group.
@@ -364,12 +307,7 @@ class ConstraintEngine:
         group = self.groups[number]
         if self.config.prefixes == "corpus" or not group.store:
             return []
-        rank, num_ranks = rank_and_size()
-        seed = derived_seed(self.seed, "sampled", step, 0, number, 0)
-        generator = torch.Generator().manual_seed(seed)
-        together = count * num_ranks
-        picked = torch.randint(len(group.store), ((part + 1) * together,), generator=generator).tolist()
-        return [group.store[i] for i in picked[part * together :][rank::num_ranks]]
+        return draw_stored(group, count, derived_seed(self.seed, "sampled", step, 0, number, 0), part)
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:

@@ -11,24 +11,25 @@ import numpy as np
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.benchmark_results import accuracies, figures
 from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
-from constraintlang_runtime.columns import split_domain
+from constraintlang_runtime.columns import Row, split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import Sequential, evaluate
 from constraintlang_runtime.evaluation import Evaluation
-from constraintlang_runtime.human_labels import read_people
+from constraintlang_runtime.human_labels import People, read_people
 from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
-from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.scorers.parts import Pool
+from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.train_run import versions
 
 
 @dataclass(frozen=True)
-class EvalSettings(ScoringSettings):
+class EvalSettings(SharedScoringSettings):
     """What to judge, on what, and how to sample; the names are those of the command's flags."""
 
     model: str
@@ -87,7 +88,17 @@ def evaluate_run(
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
     raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
-    pool = settings.pool(policy, folder=folder, base=settings.base)
+    with settings.shared_pool(policy, folder=folder, base=settings.base) as pool:
+        return _evaluated(
+            policy, settings, people, law, raw_prompts, raw_rows, pool, folder=folder, progress=progress
+        )
+
+
+def _evaluated(
+    policy: CompiledPolicy, settings: EvalSettings, people: People, law: SamplingLaw, raw_prompts: list[list[Row]],
+    raw_rows: dict[str, list[Row]], pool: Pool, *, folder: Path, progress: Progress | None,
+) -> Evaluation:  # fmt: skip
+    """The rest, with what was read and the scorers."""
     benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
     audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
     tokenizer = load_tokenizer(settings.model)

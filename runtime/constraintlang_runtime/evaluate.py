@@ -24,6 +24,7 @@ from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.model_source import ModelSource
 from constraintlang_runtime.row_losses import row_answers, row_losses
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.parts import Pool
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.sequential import Track
 from constraintlang_runtime.sequential_run import run_sequentially
@@ -45,7 +46,7 @@ def evaluate(
     tokenizer: Any,
     policy: CompiledPolicy,
     prompts: Sequence[TokenRow],
-    pool: ScoringPool,
+    pool: Pool,
     *,
     law: SamplingLaw,
     samples_per_prompt: int = 1,

@@ -11,6 +11,7 @@ import torch
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import FitReport
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.controlling import start_controllers
 from constraintlang_runtime.fitting import (
     Fitted,
@@ -21,11 +22,45 @@ from constraintlang_runtime.fitting import (
 )
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.ranks import from_main, rank_and_size
-from constraintlang_runtime.rounds import Measurement
+from constraintlang_runtime.round_records import fit_logs
+from constraintlang_runtime.rounds import FitRecord, Measurement, RoundPlan
 from constraintlang_runtime.sampling import prompt_texts
 from constraintlang_runtime.settings import ConstraintSettings
 
 Outcome = TypeVar("Outcome")
+
+
+def fit_groups(
+    plan: RoundPlan, groups: Sequence[Group], found: Sequence[Measurement], anchor: Anchor, config: ConstraintSettings,
+    tokenizer: Any, *, seeds: Sequence[int], corpus_of: Callable[[Group, int, int], ScoredCorpus | None],
+    num_statements: int, progress: Callable[[str, int, int], None] | None,
+) -> list[FitRecord]:  # fmt: skip
+    """Fit the auxiliary model of each group on its samples; start the controllers of all, as planned.
+
+    ``corpus_of`` gives the scored training rows that are fitted beside so many samples of a group, by a seed.
+    """
+    records: list[FitRecord] = []
+    fits: list[Fitted] = []  # in the main process
+    for group, one, seed in zip(groups, found, seeds, strict=True):
+        if not (plan.starts or group.is_active):
+            records.append(FitRecord())
+            continue
+        clock, last = Clock(), group.balance
+        corpus = corpus_of(group, len(one.rows), seed)
+        report = fit_once(
+            group, anchor, one, config, tokenizer, fits, seed=seed, corpus=corpus, progress=progress
+        )
+        assert group.head is not None
+        group.head.attach(anchor)
+        group.stamps |= {"auxiliary": plan.number} | ({"duals": plan.number} if plan.starts else {})
+        clock.lap("fitting")
+        records.append(FitRecord(fit_logs(report, last, one.proposals), clock.laps))
+    if not plan.starts or not groups:
+        return records
+    started = start_once(groups, anchor, fits, found, config, tokenizer, num_statements=num_statements)
+    return [
+        FitRecord(record.logs | more, record.seconds) for record, more in zip(records, started, strict=True)
+    ]
 
 
 def fit_once(

@@ -17,6 +17,7 @@ from constraintlang_runtime.auxiliary.ensemble import Ensemble
 from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.samples import site_inputs
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
@@ -27,7 +28,6 @@ from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
-REFIT_SHARE = 4  # a refit starts from the last fit, so a quarter of the steps is enough
 EXPLAINED_SEQUENCES = 1024
 MAX_EXPONENT = 8.0
 PROPOSAL_WEIGHT = (
@@ -135,7 +135,7 @@ def fit_auxiliary(
         labels = group.target.bin_index(corpus.statistics)
         seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
         beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
-    is_new = group.head is None
+    last = group.balance
     if group.head is None:
         with own_draws(derived_seed(seed, "auxiliary")):
             group.head = make_auxiliary(
@@ -147,7 +147,7 @@ def fit_auxiliary(
     train: Callable[..., FitReport] = fit_members if isinstance(head, Ensemble) else fit
     report = train(
         head, data, anchor.logits_from,
-        steps=config.auxiliary_steps if is_new else max(1, config.auxiliary_steps // REFIT_SHARE),
+        steps=config.auxiliary_steps if last is None else last.steps, of_steps=config.auxiliary_steps,
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
         vargrad_weight=config.vargrad_weight,
@@ -156,6 +156,8 @@ def fit_auxiliary(
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
     )  # fmt: skip
     head.requires_grad_(False)
+    total = config.auxiliary_steps
+    group.balance = Balance.of_first(report, total) if last is None else last.after(report, total)
     first = data.follows < 0
     laws = []
     inputs = site_inputs(head, data, config.auxiliary_batch_size)[first]

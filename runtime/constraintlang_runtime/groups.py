@@ -19,6 +19,7 @@ from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.auxiliary import AuxiliaryModel
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
@@ -38,7 +39,7 @@ class Group:
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
     a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
-    was fitted on, and that the ``duals`` were last moved by.
+    was fitted on, and that the ``duals`` were last moved by. ``balance`` is there once ``head`` was fitted.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Group:
     corpus_means: Floats
     target: Target | None = None
     head: AuxiliaryModel | None = None
+    balance: Balance | None = None
     bin_values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     controllers: list[ControllerState] = field(default_factory=list)
     store: list[TokenRow] = field(default_factory=list)
@@ -100,12 +102,12 @@ class Group:
     def fitted_state(self) -> tuple[Any, ...]:
         """What a fit and the start of the controllers change."""
         return (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
-                self.fitted_exponent)  # fmt: skip
+                self.fitted_exponent, self.balance)  # fmt: skip
 
     def take_fitted(self, state: tuple[Any, ...], device: torch.device) -> None:
         """Inverse of ``fitted_state``, perhaps of another process."""
         (self.clauses, self.corpus_means, self.target, self.head, self.bin_values, self.controllers,
-         self.fitted_exponent) = state  # fmt: skip
+         self.fitted_exponent, self.balance) = state  # fmt: skip
         if self.head is not None:
             self.head.to(device)
 

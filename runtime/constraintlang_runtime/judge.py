@@ -37,7 +37,7 @@ class Judge:
     """
 
     def __init__(
-        self, pool: ScoringPool, *, audit: ScoringPool | None = None, progress: Progress | None = None
+        self, pool: Pool, *, audit: ScoringPool | None = None, progress: Progress | None = None
     ) -> None:
         self.records: list[dict[str, Any]] = []
         self.texts: list[str] = []
@@ -171,9 +171,7 @@ class Judge:
 class PoolView:
     """The scores of a pool that some clauses read; those of ``replaced`` in place of its own where it has them."""
 
-    def __init__(
-        self, pool: ScoringPool, clauses: Sequence[Clause], *, replaced: ScoringPool | None = None
-    ) -> None:
+    def __init__(self, pool: Pool, clauses: Sequence[Clause], *, replaced: ScoringPool | None = None) -> None:
         needed = set(names_needed(clauses))
         self._pool, self._replaced = pool, replaced
         self._names = [name for name in pool.names if name in needed]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import logit, logsumexp
+from scipy.special import logsumexp
 
 Floats = NDArray[np.float64]
 
@@ -157,20 +157,6 @@ def _bisect(excess: object, max_dual: float) -> Floats:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if excess(np.array([middle])) > 0 else (low, middle)
     return np.array([0.5 * (low + high)])
-
-
-def chance_dual(success: Floats, bound: float, max_dual: float = LOG_FLOOR) -> Floats:
-    """Per-prompt dual of one chance clause, ``--adaptive prompt``.
-
-    Equation: λ(x) = max(0, logit(1-δ) - logit R(x)), zero for prompts that already comply.
-    Shapes: ``success`` R(x) [P] in (0, 1). Units: nats.
-    """
-    return np.clip(logit(1.0 - bound) - logit(np.clip(success, 1e-9, 1 - 1e-9)), 0.0, max_dual)
-
-
-def smoothed_law(counts: Floats) -> Floats:
-    """Add-half estimate of a law from counts [P, M]: (n_m + ½) / (n + M/2)."""
-    return (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 0.5 * counts.shape[1])
 
 
 def effective_sample_size(log_weights: Floats) -> float:

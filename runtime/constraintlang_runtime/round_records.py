@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from constraintlang_runtime.auxiliary import FitReport
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.pooling import Pooled
 from constraintlang_runtime.rounds import Proposals
@@ -42,12 +43,15 @@ def round_record(
     return record
 
 
-def fit_logs(report: FitReport, proposals: Proposals | None) -> dict[str, Any]:
-    """What a fit logs of itself."""
+def fit_logs(report: FitReport, last: Balance | None, proposals: Proposals | None) -> dict[str, Any]:
+    """What a fit logs of itself; ``last`` is the balance after the fit before, None when it is the first."""
     return {
         "auxiliary/heldout_loss": report.heldout_loss,
         "auxiliary/constant_loss": report.constant_loss,
-        "auxiliary/speed": report.start_loss - report.heldout_loss,
+        "auxiliary/steps": report.steps,
+        "auxiliary/speed": report.gain,
+        **({} if last is None else {"auxiliary/speed_lm": last.speed_lm(report)}),
+        "auxiliary/late_gain": report.late_gain,
         "auxiliary/calibration_error": report.calibration_error,
         "auxiliary/reliability": [[c.predicted, c.actual, c.count] for c in report.curve],
         **({} if proposals is None else {"auxiliary/proposal_ess": proposals.effective_size}),

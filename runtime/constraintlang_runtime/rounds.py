@@ -167,3 +167,15 @@ def measure(
 def keep_samples(group: Group, rows: Sequence[TokenRow], limit: int) -> None:
     """Add sampled rows to the store and drop the oldest above ``limit``."""
     group.store = [*group.store, *(row for row in rows if row.completion)][-limit:]
+
+
+def draw_stored(group: Group, count: int, seed: int, part: int) -> list[TokenRow]:
+    """``count`` rows of a group's store for this process, with replacement; ``part`` numbers the draws of a seed.
+
+    The parts and the processes take their shares of one sequence.
+    """
+    rank, num_ranks = rank_and_size()
+    generator = torch.Generator().manual_seed(seed)
+    together = count * num_ranks
+    picked = torch.randint(len(group.store), ((part + 1) * together,), generator=generator).tolist()
+    return [group.store[i] for i in picked[part * together :][rank::num_ranks]]

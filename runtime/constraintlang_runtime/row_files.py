@@ -7,6 +7,9 @@ from pathlib import Path
 
 from constraintlang_runtime.columns import CONTENT_COLUMNS, Row, split_domain
 from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.score.row_stream import Position, RowStream
+
+BATCH = 4096
 
 
 def load_rows(
@@ -21,7 +24,7 @@ def load_rows(
     rows: list[Row] = []
     for spec in specs:
         domain, source = split_domain(spec)
-        loaded = _load_source(source, role)
+        loaded = _load_source(spec, source, role)
         if not loaded:
             raise DataError(f"{role}: `{source}` has no rows", help="give a file with at least one row")
         known = [c for c in columns if any(c in row for row in loaded)]
@@ -40,7 +43,7 @@ def load_rows(
     return rows
 
 
-def _load_source(source: str, role: str) -> list[Row]:
+def _load_source(spec: str, source: str, role: str) -> list[Row]:
     """Rows of one file or hub data set as plain dictionaries."""
     path = Path(source)
     kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -57,8 +60,9 @@ def _load_source(source: str, role: str) -> list[Row]:
         )
     if path.stat().st_size == 0:
         return []
-    if kinds[path.suffix] == "json" and path.suffix == ".jsonl":
-        return _load_jsonl(path, role)
+    if path.suffix in (".jsonl", ".parquet"):
+        batches = RowStream(spec, role).batches(BATCH, Position())
+        return [row for batch in batches for row in batch.rows]
     import datasets
 
     try:
@@ -70,37 +74,6 @@ def _load_source(source: str, role: str) -> list[Row]:
             help="check that the file is whole and has this format",
         ) from error
     return [dict(row) for row in loaded]
-
-
-def _load_jsonl(path: Path, role: str) -> list[Row]:
-    """One JSON object a line, errors with the line's number."""
-    import json
-
-    rows: list[Row] = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{role}: cannot read `{path}`: {error}", help="the file must be UTF-8 JSON lines"
-        ) from error
-    for number, line in enumerate(
-        text.split("\n"), start=1
-    ):  # splitlines also splits inside JSON texts (U+2028)
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{role}: line {number} of `{path}` is not JSON: {error}", help="write one JSON object a line"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{role}: line {number} of `{path}` is a JSON {type(row).__name__}, expected an object",
-                help='write rows such as {"prompt": "...", "completion": "..."}',
-            )
-        rows.append(row)
-    return rows
 
 
 def _load_hub(source: str, role: str) -> list[Row]:

@@ -153,7 +153,10 @@ class ConstraintSettings:
         default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
     )
     auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model"})
-    auxiliary_steps: int = field(default=800, metadata={"help": "steps of each auxiliary fit"})
+    auxiliary_steps: int = field(
+        default=800,
+        metadata={"help": "steps of the auxiliary fit; a refit of a moving anchor has at most a quarter"},
+    )
     auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
     auxiliary_weight_decay: float = field(
         default=0.1, metadata={"help": "its decoupled weight decay; 1 for few samples of a noisy scorer"}

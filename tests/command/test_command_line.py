@@ -365,3 +365,25 @@ def test_env_names_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["cpu_count"] >= 1
     assert "gpus" not in facts
     assert "constraintlang" in run(capsys, "env")[1]
+
+
+@pytest.mark.parametrize("verb", ["score", "eval", "generate"])
+def test_what_scores_is_told_in_the_same_words(verb: str) -> None:
+    """A field of the settings that a command forgot would be silently at its default."""
+    import argparse
+    import dataclasses
+    import importlib
+
+    from constraintc.scoring import scoring_of
+    from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"constraintc.commands.{verb}").add_arguments(parser)
+    needed = {"score": ["p", "--data", "d"], "eval": ["p"], "generate": ["--model", "m"]}[verb]
+    flags = "--scorer a=b --scorer_timeout 3 --score_cache off --judge_url u --judge_model m --judge_rate 2 "
+    flags += "--judge_timeout 4 --allow-path --allow-code --allow-plugins"
+    found = scoring_of(parser.parse_args([*needed, *flags.split()]))
+    assert found.keys() == {field.name for field in dataclasses.fields(ScoringSettings)}
+    given, default = ScoringSettings(**found), ScoringSettings()
+    same = [key for key in found if getattr(given, key) == getattr(default, key)]
+    assert same == []

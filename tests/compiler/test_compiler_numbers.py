@@ -23,7 +23,7 @@ from constraintlang_compiler.ir import (
     Sum,
     Term,
 )
-from constraintlang_compiler.planning import clean_samples_needed, rate_shown_by_clean_samples
+from constraintlang_compiler.planning import clean_samples_needed
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
 
@@ -159,11 +159,6 @@ def test_the_plan_is_the_smallest_that_suffices(bound: float, confidence: float)
 )
 def test_known_plans(bound: float, confidence: float, n: int) -> None:
     assert clean_samples_needed(bound, confidence) == n
-
-
-def test_clean_samples_show_about_three_over_n() -> None:
-    assert rate_shown_by_clean_samples(500, 0.95) == pytest.approx(3 / 500, rel=0.01)
-    assert clean_samples_needed(rate_shown_by_clean_samples(77, 0.9), 0.9) == 77
 
 
 @pytest.mark.parametrize(("bound", "confidence"), [(0.0, 0.9), (1.0, 0.9), (0.1, 0.0), (0.1, 1.0)])

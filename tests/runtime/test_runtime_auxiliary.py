@@ -402,20 +402,21 @@ def test_held_out_sequences_are_renumbered_with_their_predecessors():
 def test_corpus_rows_teach_what_samples_do_not_show():
     """Few samples of the anchor and many labelled rows beside them: the law is nearer the exact one with the rows."""
     case = make_case(small(5), "rarely")
-    world, data = case.world, sampled(case, 150, 6)
-    corpus = sampled(case, 4000, 7)
-    anchor, exact = Anchor(TabularLM(world, world.table)), case.group(np.zeros(1)).head
-    every, error = state_features(world), []
+    world, exact = case.world, case.group(np.zeros(1)).head
+    anchor, every = Anchor(TabularLM(world, world.table)), state_features(world)
     weight = (world.prompt_law[:, None, None] * world.mass(world.law)[:, world.child]).reshape(-1, 3)
-    for share in (0.0, 1.0):
-        torch.manual_seed(0)
-        head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=48)
-        fit(
-            head, data, anchor.logits_from, steps=200, learning_rate=3e-3, batch_size=512, consistency_weight=0.0,
-            weight_decay=WEIGHT_DECAY, seed=0, corpus=corpus, corpus_weight=share,
-        )  # fmt: skip
-        distance = (
-            (head.all_tokens(every).exp() - exact.all_tokens(every).exp()).abs()[..., 0].detach().numpy()
-        )
-        error.append(float((weight * distance).sum() / weight.sum()))
-    assert error[1] < 0.7 * error[0]
+    error = {0.0: 0.0, 1.0: 0.0}
+    for seed in (0, 10, 20):
+        data, corpus = sampled(case, 150, 6 + seed), sampled(case, 4000, 7 + seed)
+        for share in error:
+            torch.manual_seed(seed)
+            head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=48)
+            fit(
+                head, data, anchor.logits_from, steps=200, learning_rate=3e-3, batch_size=512, consistency_weight=0.0,
+                weight_decay=WEIGHT_DECAY, seed=seed, corpus=corpus, corpus_weight=share,
+            )  # fmt: skip
+            distance = (
+                (head.all_tokens(every).exp() - exact.all_tokens(every).exp()).abs()[..., 0].detach().numpy()
+            )
+            error[share] += float((weight * distance).sum() / weight.sum())
+    assert error[1.0] < 0.75 * error[0.0]

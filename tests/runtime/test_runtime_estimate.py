@@ -282,7 +282,6 @@ def test_constants_are_those_of_the_runtime() -> None:
     from constraintlang_runtime.estimate import workload as counts
 
     assert counts.SCORED_ROWS == grouping.CORPUS_SCORED
-    assert counts.REFIT_SHARE == fitting.REFIT_SHARE
     assert work.EXPLAINED_SEQUENCES == fitting.EXPLAINED_SEQUENCES
     plain = ConstraintConfig(output_dir="x", use_cpu=True)
     for name, default in TRAINING.items():

@@ -39,7 +39,7 @@ from hypothesis import strategies as st
 from policy_strategies import DECLARATIONS
 from policy_worlds import GroupCase, PolicyWorld, policy_world, policy_worlds
 from tabular_model import ExactHead, TabularLM, all_rows, token_row
-from world_policy import detached_slope, divergences, moved_table
+from world_policy import chance_duals, detached_slope, divergences, moved_table
 
 from constraintlang import check_source
 from constraintlang.semantics import statement_holds, where
@@ -48,7 +48,7 @@ from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.control import start_duals
 from constraintlang_runtime.data import collate
 from constraintlang_runtime.penalty import regularizer_term
-from constraintlang_runtime.projection import GroupLaw, chance_dual, project_groups
+from constraintlang_runtime.projection import GroupLaw, project_groups
 from constraintlang_runtime.regularizer import log_values
 from constraintlang_runtime.settings import RegularizerConfig
 
@@ -137,7 +137,7 @@ def test_identity_2_hard_clauses_cost_the_log_of_their_compliance(w: PolicyWorld
 @few
 @given(soft_worlds)
 def test_identity_3_each_prompt_chance_form_conditioned_on_the_hard_clauses(w: PolicyWorld) -> None:
-    """λ(x) = ``chance_dual`` gives rate min(δ, 1 - R(x)); KL(x) = -log P(hard) + d_Bern(rate ‖ 1 - R(x))."""
+    """λ(x) = ``chance_duals`` gives rate min(δ, 1 - R(x)); KL(x) = -log P(hard) + d_Bern(rate ‖ 1 - R(x))."""
     some = False
     for one in w.groups:
         world = one.case.world
@@ -149,7 +149,7 @@ def test_identity_3_each_prompt_chance_form_conditioned_on_the_hard_clauses(w: P
             if not soft.is_indicator or not 0 < bound < 1 or (success * (1 - success) < 1e-6).any():
                 continue
             some = True
-            strengths = chance_dual(success, bound, max_dual=50.0)
+            strengths = chance_duals(success, bound, max_dual=50.0)
             projected, _ = world.tilt(world.law, one.case.allowed * np.exp(-strengths[:, None] * violation))
             rate = (projected * violation).sum(axis=1)
             np.testing.assert_allclose(rate, np.minimum(bound, 1 - success), atol=1e-9)

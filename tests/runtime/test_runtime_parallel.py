@@ -155,7 +155,7 @@ def test_own_draws_are_those_of_the_seed_and_leave_the_common_state() -> None:
     before = torch.get_rng_state()
     for context in (seeded, own_draws):
         with context(11):
-            head = AuxiliaryHead(24, 40, 3, rank=4, width=8, dropout=0.4, embeddings=embeddings).train()
+            head = AuxiliaryHead(24, 40, 3, rank=4, width=8, embeddings=embeddings).train()
             law = head.all_tokens(torch.ones(5, 24)).exp()
             drawn = torch.multinomial(law[0].detach(), 1)
         found.append((torch.cat([p.flatten() for p in head.state_dict().values()]), law, drawn))
@@ -165,6 +165,20 @@ def test_own_draws_are_those_of_the_seed_and_leave_the_common_state() -> None:
         with seeded(3):
             left, singular, _ = torch.svd_lowrank(matrix, q=4)
         assert torch.equal(left * singular, leading_directions(matrix, 4, 3))
+
+
+def test_own_dropout_is_of_the_seed_and_keeps_its_rate() -> None:
+    values, found = torch.ones(200, 500), []
+    before = torch.get_rng_state()
+    for seed in (3, 3, 4):
+        with own_draws(seed):
+            found.append(torch.nn.functional.dropout(values, 0.3))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    kept = found[0] > 0
+    assert torch.allclose(found[0][kept], torch.tensor(1 / 0.7))
+    assert abs(kept.double().mean() - 0.7) < 5 * (0.3 * 0.7 / values.numel()) ** 0.5
 
 
 WORLD_RUN = Path(__file__).parents[2] / "benchmarks" / "world" / "run.py"

@@ -15,14 +15,13 @@ from enumerable_world import END, World, another_law, small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabular_model import PROMPTS, TabularLM, all_rows, token_row
-from world_policy import KINDS, Case, duals_of, make_case
+from world_policy import KINDS, Case, chance_duals, duals_of, make_case
 
 from constraintlang_compiler.targets import LOG_FLOOR
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import IGNORED_LABEL, collate
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.penalty import regularizer_term
-from constraintlang_runtime.projection import chance_dual
 from constraintlang_runtime.regularizer import language_model_loss
 from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.trainer import ConstraintTrainer
@@ -117,7 +116,7 @@ def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
     group = case.group(np.array([np.log(1 - bound) - np.log(bound)]))
     success = 1 - (world.law * case.soft[:, :, 0]).sum(axis=1)
     student, _ = another_law(world, 6)
-    strengths = chance_dual(success, bound)
+    strengths = chance_duals(success, bound)
     projected, _ = world.tilt(world.law, np.exp(-strengths[:, None] * case.soft[:, :, 0]))
     each = world.token_kl(student, world.next_token(projected))
     pairs = all_rows(world)

@@ -82,6 +82,27 @@ def test_every_series_is_found() -> None:
     assert found["stamps"] == []
 
 
+def test_refits_show_the_balance_of_the_two_learners() -> None:
+    """The first fit has no language model's movement to follow, and two refits make a line."""
+
+    def refit(number: int, cost: float) -> dict[str, Any]:
+        own = "chat/auxiliary"
+        more = {f"{own}/steps": 200 >> number, f"{own}/speed": 0.03, f"{own}/speed_lm": cost}
+        return round_(number, **fit("chat", 0.5), **more)
+
+    first = round_(0, **fit("chat", 0.5), **{"chat/auxiliary/steps": 800, "chat/auxiliary/speed": 0.2})
+    curves = read_history([first, refit(1, 0.04), refit(2, -0.01)])["curves"]
+    assert [(p["step"], p["domain"], p["value"]) for p in curves["speed"]] == [
+        (10, "chat, cost", 0.04), (10, "chat, won back", 0.03),
+        (20, "chat, cost", -0.01), (20, "chat, won back", 0.03),
+    ]  # fmt: skip
+    assert [p["value"] for p in curves["refit_steps"]] == [100, 50]
+    page = render_html(page_data(read_history([first, refit(1, 0.04), refit(2, -0.01)])))
+    assert "Balance of the two learners" in page
+    assert "Steps of each refit" in page
+    assert "Steps of each refit" not in render_html(page_data(read_history([first, refit(1, 0.04)])))
+
+
 def test_intervals_of_rates_are_exact_and_of_means_are_not() -> None:
     history = [
         round_(0, **{"constraint/chat clause/value": 0.0, "constraint/chat clause/standard_error": 0.0})

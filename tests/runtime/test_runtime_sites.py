@@ -13,13 +13,13 @@ from enumerable_world import END, another_law, random_world
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tabular_model import TabularLM, all_rows, token_row
-from world_policy import make_case
+from world_policy import first_dual, make_case
 
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.control import ControllerState, initial_dual, initial_weight, update
+from constraintlang_runtime.control import ControllerState, initial_weight, update
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
-from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project, smoothed_law
+from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
 from constraintlang_runtime.regularizer import language_model_loss, token_divergence
 from constraintlang_runtime.rounds import draw_prompts
 from constraintlang_runtime.settings import RegularizerConfig
@@ -215,6 +215,7 @@ def test_control_of_an_exact_projection_arrives_at_the_projections_dual(seed, wa
     np.testing.assert_allclose([state.value, solved.duals[0]], wanted, atol=1e-4)
 
 
+@few
 @given(st.floats(0.01, 0.4), st.floats(0.0, 0.5))
 def test_first_weights_keep_the_pull_of_the_corpus_small(point, above):
     """Forward: the target's level is at least half the set-point; reverse: the extra dual is below 1/(1-b) nat."""
@@ -225,7 +226,7 @@ def test_first_weights_keep_the_pull_of_the_corpus_small(point, above):
     for kind in ("reverse", "js"):
         weight = initial_weight(corpus, point, kind)
         assert weight == max(1.0, corpus / point) * (4.0 if kind == "js" else 1.0)
-        extra = initial_dual(0.5, corpus, point, weight, kind) - initial_dual(0.5, point, point, weight, kind)
+        extra = first_dual(0.5, corpus, point, weight, kind) - first_dual(0.5, point, point, weight, kind)
         assert -1e-12 <= extra <= 1 / (1 - point) + 1e-9
 
 
@@ -238,26 +239,14 @@ def test_js_pulls_a_quarter_as_strongly_as_reverse_near_its_target():
 
 
 def test_first_dual_is_clipped_to_its_interval():
-    assert initial_dual(0.01, 0.0, 0.3, 1.0, "reverse") == 0.0
-    assert initial_dual(0.999999, 0.9, 0.001, 1.0, "reverse") == LOG_FLOOR
+    assert first_dual(0.01, 0.0, 0.3, 1.0, "reverse") == 0.0
+    assert first_dual(0.999999, 0.9, 0.001, 1.0, "reverse") == LOG_FLOOR
     np.testing.assert_allclose(  # a forward level that would be negative stops at a tenth of the set-point
-        initial_dual(0.5, 0.9, 0.1, 1.0, "forward"), math.log(0.99 / 0.01)
+        first_dual(0.5, 0.9, 0.1, 1.0, "forward"), math.log(0.99 / 0.01)
     )
 
 
 # ------------------------------------------------------------ pure helpers
-@few
-@given(seeds, st.integers(1, 5), st.integers(2, 6))
-def test_smoothed_law_is_add_half_and_forgets_nothing(seed, prompts, bins):
-    counts = np.random.default_rng(seed).integers(0, 20, size=(prompts, bins)).astype(float)
-    law = smoothed_law(counts)
-    assert (law > 0).all()
-    np.testing.assert_allclose(law.sum(axis=1), 1.0)
-    for x in range(prompts):
-        for m in range(bins):
-            np.testing.assert_allclose(law[x, m], (counts[x, m] + 0.5) / (counts[x].sum() + bins / 2))
-
-
 @few
 @given(seeds, st.integers(1, 50), st.floats(-1e4, 1e4))
 def test_effective_sample_size_of_equal_and_of_degenerate_weights(seed, count, shift):

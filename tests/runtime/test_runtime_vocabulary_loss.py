@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from world_policy import first_dual
 
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.batching import joined
-from constraintlang_runtime.control import initial_dual, initial_weight
+from constraintlang_runtime.control import initial_weight
 from constraintlang_runtime.data import TokenRow, collate
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group
@@ -387,7 +388,7 @@ def test_alphas_weight_and_first_dual_lie_between_those_of_its_limits(alpha: flo
     weights = [initial_weight(d, b, kind, alpha) for kind in ("reverse", "alpha", "forward")]
     assert weights == sorted(weights)
     rho = weights[1]
-    duals = [initial_dual(r, d, b, rho, kind, alpha) for kind in ("reverse", "alpha", "forward")]
+    duals = [first_dual(r, d, b, rho, kind, alpha) for kind in ("reverse", "alpha", "forward")]
     assert duals == sorted(duals)
     odds = r / (1 - r) * math.exp(-duals[1])
     q = odds / (1 + odds)

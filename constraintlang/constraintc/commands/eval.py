@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
+from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
-    add_allowances,
     add_chat,
-    add_judge,
-    add_scorer,
-    add_scorer_timeout,
-    allowances,
     compile_argument,
-    judge_of,
     policy_folder,
 )
 
@@ -83,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base_completions", metavar="[DOMAIN=]FILE", action="append", default=[],
         help="the start model's replies to prompts of --completions, to see whether replies have collapsed",
     )  # fmt: skip
-    add_scorer(parser)
+    add_scoring(parser)
+    add_score_workers(parser)
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
     parser.add_argument(
         "--rows",
@@ -159,9 +155,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=256, metavar="N", help="replies sampled together (default 256)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    add_scorer_timeout(parser)
-    add_judge(parser)
-    add_allowances(parser)
     add_chat(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
@@ -271,11 +264,10 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
     from constraintlang_runtime.eval_run import EvalSettings, evaluate_run
 
     given = EvalSettings(
-        model=args.model, prompts=tuple(args.prompts), scorer=tuple(args.scorer), rows=tuple(args.rows), base=args.base,
+        model=args.model, prompts=tuple(args.prompts), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
         temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args),
-         **allowances(args), audit=tuple(args.audit),
+        seed=args.seed, **scoring_of(args), score_workers=args.score_workers, audit=tuple(args.audit),
         human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
         max_prompts=args.max_prompts, chat=args.chat,
         tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
@@ -312,9 +304,8 @@ def _of_texts(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
 
     given = CompletionSettings(
         completions=tuple(args.completions), base_completions=tuple(args.base_completions),
-        scorer=tuple(args.scorer), audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
-        seed=args.seed, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache, judge=judge_of(args),
-         **allowances(args),
+        audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms,
+        seed=args.seed, **scoring_of(args), score_workers=args.score_workers,
     )  # fmt: skip
     if args.endpoint is None:
         with shown(args.quiet) as progress:

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
 from constraintc.output import print_error, print_message
+from constraintc.scoring import add_scoring, scoring_of
 from constraintc.sources import (
-    add_allowances,
     add_chat,
-    add_judge,
-    add_scorer,
-    add_scorer_timeout,
-    allowances,
     compile_argument,
-    judge_of,
     policy_folder,
 )
 
@@ -58,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--domain", metavar="NAME", help="the domain of the --prompt texts")
     parser.add_argument("--policy", metavar="POLICY", help="judge the replies by this policy")
-    add_scorer(parser)
+    add_scoring(parser)
     parser.add_argument(
         "--decoding", choices=("plain", "guided", "masked", "rejection", "best_first"),
         help="what the policy does while replies are made (default plain); all but plain need --policy",
@@ -97,9 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
-    add_scorer_timeout(parser)
-    add_judge(parser)
-    add_allowances(parser)
     add_chat(parser)
     parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="json prints one object a line"
@@ -126,10 +118,10 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     given = GenerateSettings(
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
-        scorer=tuple(args.scorer), decoding=decoding, guide=args.guide, guide_rounds=args.guide_rounds,
+        decoding=decoding, guide=args.guide, guide_rounds=args.guide_rounds,
         guide_settings=parse_flags(args.extra), max_new_tokens=args.max_new_tokens, temperature=args.temperature,
-        top_p=args.top_p, scorer_timeout=args.scorer_timeout, score_cache=args.score_cache,
-        judge=judge_of(args), **allowances(args), chat=args.chat,
+        top_p=args.top_p,
+        **scoring_of(args), chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown() as progress:
         found = generate(

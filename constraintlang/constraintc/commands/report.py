@@ -11,7 +11,7 @@ from constraintc.output import print_json, print_message
 from constraintc.sources import add_allow_path, compile_argument
 
 HELP = """Put evaluations side by side on one self-contained HTML page: verdicts with their bounds, what they cost, the
-curves of the training run, scores and replies before and after. The first system is the baseline, the last the
+curves of the training runs, scores and replies before and after. The first system is the baseline, the last the
 headline.
 
 A RUN is the output of `constraintc train` with its evaluation beside it (RUN-eval), or the output of
@@ -83,10 +83,14 @@ def run(args: argparse.Namespace) -> int:
 
     trained = [(one.label, one.run) for one in found if one.run is not None]
     curves = Path(args.run_dir) if args.run_dir is not None else trained[-1][1] if trained else None
+    compared = {folder.resolve(): (label, folder) for label, folder in trained}
+    if curves is not None:
+        compared.setdefault(curves.resolve(), (curves.name, curves))
     data = assemble(
         title=args.title, policy_text=policy.source.text,
         systems=[(one.label, one.label, one.evaluation) for one in found],
         run=curves, other_runs=[(label, folder) for label, folder in trained if folder != curves],
+        compared_runs=list(compared.values()) if len(compared) > 1 else (),
         thresholds=thresholds_of(policy.ir), utility=args.utility, compliant=args.compliant, notes=args.note,
     )  # fmt: skip
     try:
@@ -99,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({"page": args.output, "systems": [_summary(system) for system in data.systems]})
     else:
         Console().print(comparison_table(data.systems))
+    for sentence in data.unmeasured:
+        print_message(f"note: {sentence}")
     print_message(f"wrote {args.output}")
     return ExitCode.OK
 

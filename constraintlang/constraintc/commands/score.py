@@ -7,14 +7,9 @@ import sys
 
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
+from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
-    add_allowances,
-    add_judge,
-    add_scorer,
-    add_scorer_timeout,
-    allowances,
     compile_argument,
-    judge_of,
     policy_folder,
 )
 
@@ -42,16 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="[DOMAIN=]FILE", action="append", required=True,
         help=".jsonl (also .gz), .csv, .parquet, .txt, a data set of the hub, or - ; may be repeated",
     )  # fmt: skip
-    add_scorer(parser)
+    add_scoring(parser)
     parser.add_argument("--output", metavar="DIR", help="where rows.jsonl and summary.json go")
     parser.add_argument("--resume", action="store_true", help="go on with the audit in --output")
     parser.add_argument("--overwrite", action="store_true", help="replace the audit in --output")
     parser.add_argument(
-        "--batch_size", type=int, default=4096, metavar="N", help="rows scored together (default 4096)"
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="rows scored together (default 4096, with several workers 512)",
     )
-    add_scorer_timeout(parser)
-    add_judge(parser)
-    add_allowances(parser)
+    add_score_workers(parser)
     add_locked_argument(parser)
     parser.add_argument("--require-holds", action="store_true", help="make `inconclusive` exit with 1")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -71,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_runtime.verdicts import exit_code
 
     given = ScoreSettings(
-        data=tuple(args.data), scorer=tuple(args.scorer), output=args.output, resume=args.resume,
-        overwrite=args.overwrite, batch_size=args.batch_size, scorer_timeout=args.scorer_timeout,
-        score_cache=args.score_cache, judge=judge_of(args), **allowances(args),
+        data=tuple(args.data), output=args.output, resume=args.resume,
+        overwrite=args.overwrite, batch_size=args.batch_size, score_workers=args.score_workers,
+        **scoring_of(args),
     )  # fmt: skip
     with shown(args.quiet) as progress:
         found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)

@@ -23,17 +23,34 @@ from constraintlang_runtime.sampling import derived_seed
 class FitReport:
     """Held-out quality of a fit: cross-entropy per site of the law and of the constant law, and calibration.
 
-    ``start_loss`` is the held-out loss before the first step. ``curve`` is the reliability curve of P(bin 0) at the
-    held-out sites, ``calibration_error`` its expected error.
+    ``start_loss``, ``half_loss`` and ``end_loss`` are the held-out loss before the first step, the best of the first
+    half of the steps, and the best of all; ``start_error`` and ``end_error`` the standard errors, over sequences, of
+    the first and the last less the constant law's. All five are means over the members of an ensemble, whose
+    ``heldout_loss`` is that of the mean law. ``curve`` is the reliability curve of P(bin 0) at the held-out sites,
+    ``calibration_error`` its expected error.
     """
 
     steps: int
     train_loss: float
     start_loss: float
+    half_loss: float
+    end_loss: float
+    start_error: float
+    end_error: float
     heldout_loss: float
     constant_loss: float
     calibration_error: float
     curve: tuple[Cell, ...]
+
+    @property
+    def gain(self) -> float:
+        """What the fit won on held-out samples, in nats per site; at least 0."""
+        return self.start_loss - self.end_loss
+
+    @property
+    def late_gain(self) -> float:
+        """The part of it that the second half of the steps won."""
+        return self.half_loss - self.end_loss
 
 
 def fit(
@@ -51,6 +68,7 @@ def fit(
     corpus_weight: float = 0.0,
     vargrad_weight: float = 0.0,
     member: int = 0,
+    of_steps: int | None = None,
     ema_decay: float = 0.98,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
@@ -61,7 +79,9 @@ def fit(
     the second lowers its variance and reaches tokens that were never sampled. ``corpus`` rows add the same
     cross-entropy with their weight, and ``vargrad_weight`` that of ``paths.path_variance``. Held out: whole sequences
     of ``data``, the same for every ``member`` of an ensemble, whose draws are its own.
-    Where ``data`` has ``weights`` each site's cross-entropy is multiplied by its own, and so are held-out means.
+    Where ``data`` has ``weights`` each site's cross-entropy is multiplied by its own, and so are held-out means. The
+    learning rate falls to a tenth over ``of_steps`` steps, of which this fit goes through the last ``steps``: what was
+    fitted before is not shaken by the rate of a first step.
     Source: method.md section 3, targets 1 and 2.
     """
     device = model.device  # the data stay where they are; batches go to the model
@@ -83,7 +103,9 @@ def fit(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": kept_free, "weight_decay": 0.0}],
         lr=learning_rate,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * step / max(1, steps))
+    whole = max(steps, of_steps or steps, 1)
+    skipped = whole - steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * (skipped + step) / whole)
     train, test = Reader(model, data, train_sites), Reader(model, data, test_sites)
     beside = None if corpus is None else Reader(model, corpus, torch.arange(len(corpus.bins)))
     paths = PathReader(model, data, train_sites) if vargrad_weight > 0 else None
@@ -91,7 +113,8 @@ def fit(
     with model.fitting(), own_draws(derived_seed(*own, "dropout")):  # the draws of dropout are this fit's own
         model.eval()
         best, train_loss = [p.detach().clone() for p in parameters], 0.0
-        start_loss = best_loss = heldout_loss(test, batch_size)  # a fit never ends worse than it started
+        start = ending = _site_losses(test, batch_size)  # a fit never ends worse than it started
+        start_loss = half_loss = best_loss = _mean(start, test)
         check_every = max(1, steps // (10 if model.reads_rows else 20))
         for step in range(steps):
             model.train()
@@ -121,9 +144,12 @@ def fit(
             train_loss = float(loss.detach())
             model.eval()
             if (step + 1) % check_every == 0 or step + 1 == steps:
-                now = heldout_loss(test, batch_size)
-                if now < best_loss:
-                    best, best_loss = [p.detach().clone() for p in parameters], now
+                losses = _site_losses(test, batch_size)
+                if _mean(losses, test) < best_loss:
+                    best, best_loss = [p.detach().clone() for p in parameters], _mean(losses, test)
+                    ending = losses
+                if 2 * (step + 1) <= steps:
+                    half_loss = best_loss
                 if progress is not None:
                     progress(step + 1, steps)
         with torch.no_grad():
@@ -131,22 +157,23 @@ def fit(
                 parameter.copy_(kept)
         optimizer.zero_grad()
         curve = reliability_curve(test, batch_size)
-    constant = float(_cross_entropy(base_law.expand(len(test_sites), -1), data, test_sites, share=True))
-    return FitReport(steps, train_loss, start_loss, best_loss, constant, expected_error(curve), curve)
+    constant = -base_law.double()[labels[test_sites]]
+    return FitReport(
+        steps, train_loss, start_loss, half_loss, best_loss, _error(start - constant, test),
+        _error(ending - constant, test), best_loss, _mean(constant, test), expected_error(curve), curve,
+    )  # fmt: skip
 
 
-def _cross_entropy(log_law: Tensor, data: AuxiliaryData, sites: Tensor, *, share: bool = False) -> Tensor:
-    """Mean over sites of weight times cross-entropy; with ``share`` over the sum of the weights.
+def _cross_entropy(log_law: Tensor, data: AuxiliaryData, sites: Tensor) -> Tensor:
+    """Mean over sites of weight times cross-entropy; unbiased, as E[weight | s] = 1 at every prefix.
 
-    E[weight | s] = 1 at every prefix, so the first is unbiased and the second the scale of an unweighted mean.
     Gradient: to the law.
     """
     labels = data.bins[sites].to(log_law.device)
     if data.weights is None:
         return functional.nll_loss(log_law, labels)
     weights = data.weights[sites].to(log_law.device)
-    total = (weights * functional.nll_loss(log_law, labels, reduction="none")).sum()
-    return total / (weights.sum() if share else len(weights))
+    return (weights * functional.nll_loss(log_law, labels, reduction="none")).mean()
 
 
 @torch.no_grad()
@@ -164,14 +191,33 @@ def _log_laws(reader: Reader, batch_size: int, chunk: int = 8192) -> Float[Tenso
 
 def heldout_loss(reader: Reader, batch_size: int) -> float:
     """Mean cross-entropy per site, in nats."""
-    log_laws, labels = _log_laws(reader, batch_size), reader.data.bins[reader.sites]
-    if reader.data.weights is not None:
-        return float(_cross_entropy(log_laws, reader.data, reader.sites, share=True))
-    total = sum(
-        float(functional.nll_loss(part, chosen, reduction="sum"))
-        for part, chosen in zip(log_laws.split(8192), labels.split(8192), strict=True)
-    )
-    return total / len(labels)
+    return _mean(_site_losses(reader, batch_size), reader)
+
+
+def _site_losses(reader: Reader, batch_size: int) -> Float[Tensor, " S"]:
+    """Cross-entropy at every site of a reader, on the CPU."""
+    labels = reader.data.bins[reader.sites]
+    return functional.nll_loss(_log_laws(reader, batch_size), labels, reduction="none").double()
+
+
+def _site_weights(reader: Reader) -> Float[Tensor, " S"]:
+    weights = reader.data.weights
+    return torch.ones(len(reader.sites)) if weights is None else weights[reader.sites]
+
+
+def _mean(values: Float[Tensor, " S"], reader: Reader) -> float:
+    """Mean over sites, weighted where the data are: of the scale of an unweighted mean."""
+    weights = _site_weights(reader).double()
+    return float((weights * values).sum() / weights.sum())
+
+
+def _error(values: Float[Tensor, " S"], reader: Reader) -> float:
+    """Standard error of ``_mean``; the unit of evidence is the sequence, because all its sites have one label."""
+    weights = _site_weights(reader).double()
+    away = weights * (values - _mean(values, reader))
+    spread = sum(float(part.sum()) ** 2 for part in away.split([len(span) for span in reader.spans]))
+    count = len(reader.spans)
+    return (spread * count / max(1, count - 1)) ** 0.5 / float(weights.sum())
 
 
 def reliability_curve(reader: Reader, batch_size: int) -> tuple[Cell, ...]:

@@ -27,7 +27,7 @@ def fit_members(
 ) -> FitReport:
     """``fit`` for every member, with the same sequences held out; the report is of the mean law.
 
-    ``options`` are those of ``fit``. ``train_loss`` and ``start_loss`` are means over the members.
+    ``options`` are those of ``fit``. Losses but ``heldout_loss`` are means over the members.
     """
     members = model.each()
     reports = []
@@ -43,10 +43,18 @@ def fit_members(
     held_out = heldout_sequences(data, seed)[data.sequence]
     test = Reader(model, data, torch.nonzero(held_out).squeeze(1))
     curve = reliability_curve(test, batch_size)
+
+    def mean(name: str) -> float:
+        return sum(getattr(report, name) for report in reports) / len(reports)
+
     return replace(
         reports[0],
-        train_loss=sum(report.train_loss for report in reports) / len(reports),
-        start_loss=sum(report.start_loss for report in reports) / len(reports),
+        train_loss=mean("train_loss"),
+        start_loss=mean("start_loss"),
+        half_loss=mean("half_loss"),
+        end_loss=mean("end_loss"),
+        start_error=mean("start_error"),
+        end_error=mean("end_error"),
         heldout_loss=heldout_loss(test, batch_size),
         calibration_error=expected_error(curve),
         curve=curve,

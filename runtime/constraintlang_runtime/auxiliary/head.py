@@ -41,7 +41,9 @@ class AuxiliaryHead(AuxiliaryModel):
         super().__init__()
         self.num_bins = num_bins
         self.dropout = dropout
-        self.norm = nn.GroupNorm(2, features)  # the state and its running mean, each by itself
+        # the state and its running mean, each by itself; without a scale of its own, which the layers after it have,
+        # so that no gradient has to come down to the features
+        self.norm = nn.GroupNorm(2, features, affine=False)
         self.trunk = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(features, width), nn.GELU(),
             nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(),

@@ -24,6 +24,7 @@ from constraintlang_compiler.ir import (
 )
 from constraintlang_compiler.scopes import sample_clauses, scopes_of, utility_clauses
 from constraintlang_compiler.targets import build_target
+from constraintlang_runtime.balance import most_refit_steps
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.run_settings import settings as checked
 from constraintlang_runtime.settings import ConstraintSettings
@@ -42,7 +43,6 @@ TRAINING: dict[str, Any] = {
     "seed": 42,
 }
 SCORED_ROWS = 1024  # `grouping.CORPUS_SCORED`; a test holds them equal
-REFIT_SHARE = 4  # `fitting.REFIT_SHARE`
 MAX_DOMAINS = 4096
 
 
@@ -214,8 +214,8 @@ def workload(
             )
     acts = is_method and bool(bins)
     fits = [(config.anchor_samples, config.auxiliary_steps)] if acts else []
-    if acts and config.regularizer.is_moving:  # a refit in every later round
-        fits += [(config.control_samples, max(1, config.auxiliary_steps // REFIT_SHARE))] * (rounds - 1)
+    if acts and config.regularizer.is_moving:  # in every later round, as many steps at most
+        fits += [(config.control_samples, most_refit_steps(config.auxiliary_steps))] * (rounds - 1)
     sampled = config.regularizer_rows
     per_group = (
         max(1, round(training.batch * constrained / max(1, len(bins)))) if sampled is None else sampled

@@ -17,6 +17,8 @@ from constraintlang_runtime.report.sample_file import SampleFile, chosen_rows, r
 from constraintlang_runtime.report.sample_records import ScoreHistogram
 from constraintlang_runtime.report.thresholds import Threshold
 
+OF_A_RUN = ("history", "semantic_hash", "model", "steps", "rows", "seconds", "settings", "versions")
+
 
 def assemble(
     *,
@@ -25,6 +27,7 @@ def assemble(
     systems: Sequence[tuple[str, str, Path]],
     run: Path | None = None,
     other_runs: Sequence[tuple[str, Path]] = (),
+    compared_runs: Sequence[tuple[str, Path]] = (),
     thresholds: Sequence[Threshold] = (),
     utility: str = "utility",
     compliant: str = "compliant",
@@ -34,13 +37,14 @@ def assemble(
 
     ``systems`` are (name, label, folder of ``constraintc eval``); the last is the headline, the first the baseline.
     ``run`` is the output folder of ``constraintc train`` whose curves are shown; of ``other_runs`` (label, folder) the
-    checkpoints are. ``thresholds`` are those of the policy, for histograms of scores. ``utility`` and ``compliant``
-    name the ``--rows`` sets whose losses fill those columns.
+    checkpoints are; of ``compared_runs``, where there are several, the curves on the same axes. ``thresholds`` are
+    those of the policy, for histograms of scores. ``utility`` and ``compliant`` name the ``--rows`` sets whose losses
+    fill those columns.
     Raises: DataError for a folder without its files.
     """
     reports, said = [], list(notes)
     provenance: dict[str, Any] = {}
-    files = []
+    files, losses = [], []
     for name, label, folder in systems:
         verdict = read_verdict(folder)
         files.append(read_sample_file(folder / "samples.jsonl", _kinds(verdict), thresholds))
@@ -59,6 +63,7 @@ def assemble(
                 "num_violations": files[-1].num_violations,
             }
         )
+        losses.append((label, verdict["losses"]))
         provenance[f"evaluation of {label}"] = evaluation_provenance(verdict)
         if verdict.get("prompts_seen_in_training"):
             said.append(
@@ -66,17 +71,17 @@ def assemble(
                 "training, so its verdicts say less about new prompts."
             )
     _add_samples(reports, systems, files, thresholds)
+    kinds = {clause["clause"]: clause["kind"] for report in reports for clause in report["clauses"]}
     series: dict[str, Any] = {}
     candidates: list[dict[str, Any]] = []
     if run is not None:
-        record = read_json(run / "constraint" / "run.json")
-        kinds = {clause["clause"]: clause["kind"] for report in reports for clause in report["clauses"]}
+        record = read_run(run)
         series = read_history(record["history"], kinds)
         candidates = [_candidate(found) for found in record.get("selection", ())]
         said += [_budget_note(found) for found in record.get("preserve", ())]
         provenance = {**run_provenance(record), **provenance}
     for label, folder in other_runs:
-        found = read_json(folder / "constraint" / "run.json").get("selection", ())
+        found = read_run(folder).get("selection", ())
         candidates += [_candidate(one) | {"run": label} for one in found]
     return report_data(
         {
@@ -88,8 +93,33 @@ def assemble(
             **series,
             "provenance": provenance,
             "notes": said,
+            "runs": [_run_curves(label, folder, kinds) for label, folder in compared_runs],
+            "unmeasured": [
+                *_unmeasured("utility", utility, losses),
+                *_unmeasured("compliant", compliant, losses),
+            ],
         }
     )
+
+
+def _run_curves(label: str, folder: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
+    found = read_history(read_run(folder)["history"], kinds)
+    return {"label": label, "curves": found["curves"], "bounds": found["bounds"]}
+
+
+def _unmeasured(column: str, name: str, losses: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:
+    """How to measure a loss that some systems lack; of the optional one only where others have it."""
+    lacking = [label for label, own in losses if own.get(name) is None]
+    if not lacking or (column == "compliant" and len(lacking) == len(losses)):
+        return []
+    others = list(dict.fromkeys(other for _, own in losses for other in own))
+    named = (
+        f", or name a set that was measured ({', '.join(others)}) with `--{column} NAME`" if others else ""
+    )
+    return [
+        f"{column.capitalize()} loss is not measured for {', '.join(lacking)}: run `constraintc eval --model ...` with "
+        f"`--rows {name}=FILE`, held-out rows{named}."
+    ]
 
 
 def _candidate(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,14 +189,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a folder of ``constraintc train``; DataError when it is none."""
+    return _with_keys(folder / "constraint" / "run.json", OF_A_RUN, "record", "train")
+
+
 def read_verdict(folder: Path) -> dict[str, Any]:
     """``verdict.json`` of a folder of ``constraintc eval``; DataError when it is none."""
-    path = folder / "verdict.json"
+    return _with_keys(folder / "verdict.json", ("clauses", "losses", "degeneracy"), "verdict", "eval")
+
+
+def _with_keys(path: Path, keys: Sequence[str], what: str, verb: str) -> dict[str, Any]:
     found = read_json(path)
-    missing = [key for key in ("clauses", "losses", "degeneracy") if key not in found]
+    missing = [key for key in keys if key not in found]
     if missing:
         raise DataError(
-            f"`{path}` has no {', '.join(f'`{key}`' for key in missing)}, so it is no verdict of `constraintc eval`",
-            help="name a folder that `constraintc eval --output` wrote",
+            f"`{path}` has no {', '.join(f'`{key}`' for key in missing)}, so it is no {what} of `constraintc {verb}`",
+            help=f"name a folder that `constraintc {verb} --output` wrote",
         )
     return found

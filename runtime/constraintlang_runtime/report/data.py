@@ -17,28 +17,11 @@ from constraintlang_runtime.verdicts import Verdict
 
 from .doubts import Doubts
 from .records import ClauseResult as ClauseResult
-from .records import Record
+from .records import Record, TaskFigure
 from .sample_records import SampleText as SampleText
 from .sample_records import ScoreHistogram
 
 RecordT = TypeVar("RecordT", bound="Record")
-
-
-class TaskResult(Record, frozen=True, kw_only=True):
-    """One metric of a benchmark: the keys of ``TaskFigure.to_dict()``; the difference is to the base model."""
-
-    task: str
-    metric: str
-    value: float
-    n: int
-    stderr: float | None = None
-    num_fewshot: int | None = None
-    higher_is_better: bool | None = None
-    chance: float | None = None
-    base: float | None = None
-    base_stderr: float | None = None
-    difference: float | None = None
-    difference_stderr: float | None = None
 
 
 class SystemReport(Record, frozen=True, kw_only=True):
@@ -57,7 +40,7 @@ class SystemReport(Record, frozen=True, kw_only=True):
     seconds: float | None = None
     degeneracy: dict[str, float | int | None] | None = None
     samples: tuple[SampleText, ...] = ()
-    tasks: tuple[TaskResult, ...] = ()
+    tasks: tuple[TaskFigure, ...] = ()
     compared: tuple[SampleText, ...] = ()
     num_samples: int | None = None
     num_violations: int | None = None
@@ -100,6 +83,14 @@ class Candidate(Record, frozen=True, kw_only=True):
     clauses: tuple[CandidateClause, ...]
     utility_loss: float | None = None
     run: str = ""
+
+
+class RunCurves(Record, frozen=True, kw_only=True):
+    """The curves and bounds of one of several runs, keyed as in ``ReportData``."""
+
+    label: str
+    curves: dict[str, tuple[CurvePoint, ...]] = {}
+    bounds: dict[str, float] = {}
 
 
 class Reliability(Record, frozen=True, kw_only=True):
@@ -159,7 +150,8 @@ class ReportData(Record, frozen=True, kw_only=True):
     ``violation_rate``, ``dual``, ``weight``, ``budget``, ``loss``, ``regularizer``, ``auxiliary_loss``,
     ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and
     ``set_points`` are keyed like the lines of ``violation_rate`` (the ``domain`` of its points).
-    ``candidates`` are the checkpoints of which one was kept.
+    ``candidates`` are the checkpoints of which one was kept. ``runs`` are compared where there are several, the one
+    whose ``curves`` these are among them. ``unmeasured`` says of each loss that a system lacks how to measure it.
     """
 
     title: str
@@ -180,6 +172,8 @@ class ReportData(Record, frozen=True, kw_only=True):
     fits: tuple[Fit, ...] = ()
     stages: tuple[StageTime, ...] = ()
     stamps: tuple[Stamp, ...] = ()
+    runs: tuple[RunCurves, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names of systems."""

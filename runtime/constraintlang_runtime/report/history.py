@@ -115,6 +115,12 @@ def _fit(record: Mapping[str, Any], group: str, step: float, found: dict[str, An
     loss = curves.setdefault("auxiliary_loss", [])
     loss.append({"step": step, "value": fit["heldout_loss"], "domain": group})
     loss.append({"step": step, "value": fit["constant_loss"], "domain": f"{group}{REFERENCE}"})
+    if f"{own}/speed_lm" in record:  # not the first fit
+        for key, line in (("speed_lm", f"{group}, cost"), ("speed", f"{group}, won back")):
+            point = {"step": step, "value": record[f"{own}/{key}"], "domain": line}
+            curves.setdefault("speed", []).append(point)
+        steps = {"step": step, "value": record[f"{own}/steps"], "domain": group}
+        curves.setdefault("refit_steps", []).append(steps)
     for name in ("explained_share", "effective_sample_size"):
         if fit[name] is not None:
             curves.setdefault(name, []).append({"step": step, "value": fit[name], "domain": group})

@@ -21,6 +21,7 @@ from .histograms import histogram_chart
 from .json_report import write_text_atomic
 from .legible import legible_record
 from .panels import panel_groups
+from .run_panels import run_panels
 from .sample_records import ScoreHistogram, ScoreSeries
 from .sample_table import script_json, shown_text, table_data
 from .table import clause_names
@@ -88,7 +89,7 @@ def render_html(data: ReportData | Mapping[str, Any]) -> str:
         allowances=_allowances(report.systems),
         interval_chart=interval_chart,
         interval_range=interval_range,
-        panel_groups=panel_groups(report, system.clauses),
+        panel_groups=[*run_panels(report.runs, system.clauses), *panel_groups(report, system.clauses)],
         pairs=_pairs(baseline, system),
         facts=_facts(baseline, system),
         reading=lambda clause: clause_reading(report, clause),

@@ -69,6 +69,13 @@ AUXILIARY = {
     "auxiliary_loss": Series(
         "Held-out loss", "of the auxiliary model, nats per site", from_zero=False, few=True
     ),
+    "speed": Series(
+        "Balance of the two learners",
+        "nats per site that training cost the auxiliary model and that the fit after it won back",
+        from_zero=False,
+        few=True,
+    ),
+    "refit_steps": Series("Steps of each refit", "fewer while they win nothing", few=True),
     "explained_share": Series("Explained share", "of what tells replies apart", is_rate=True, few=True),
     "effective_sample_size": Series("Effective sample size", "of the weighted samples", few=True),
 }
@@ -149,7 +156,9 @@ class _Maker:
             levels = [Level("bound", 1.0, series.limit)] if series.limit is not None else []
             svg = self._chart(lines, series.title, describe, levels=levels, from_zero=series.from_zero)
             if svg:
-                panels.append(Panel(series.title, series.note, svg, _legend(lines) if len(lines) > 1 else ()))
+                panels.append(
+                    Panel(series.title, series.note, svg, legend_of(lines) if len(lines) > 1 else ())
+                )
         return panels
 
     def reliability(self) -> list[Panel]:
@@ -191,7 +200,7 @@ class _Maker:
             title = f"Staleness, {domain}" if domain else "Staleness"
             svg = line_chart(lines, title=title, describe=words.number, axis="round", whole=True)
             if svg:
-                panels.append(Panel(title, "age of what a round used, in rounds", svg, _legend(lines)))
+                panels.append(Panel(title, "age of what a round used, in rounds", svg, legend_of(lines)))
         return panels
 
     def _chart(
@@ -214,7 +223,8 @@ class _Maker:
         return levels
 
 
-def _legend(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
+def legend_of(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
+    """Names of lines, each with the class of its mark."""
     return tuple(
         (line.name, f"c{line.colour}" + (" reference" if line.is_reference else ""))
         for line in lines

@@ -1,8 +1,8 @@
-"""The base of a report's records, and one verdict as a record."""
+"""The base of a report's records; a verdict and a benchmark's figure as records."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,3 +40,30 @@ class ClauseResult(Record, frozen=True, kw_only=True):
     id: str = ""
     note: str = ""
     warnings: tuple[str, ...] = ()
+
+
+class TaskFigure(Record, frozen=True, kw_only=True):
+    """One metric of one task.
+
+    ``stderr`` is lm-eval's. ``chance`` is what guessing gives an accuracy: the mean of 1/(number of choices).
+    ``difference`` is model - base with the standard error of the paired differences over the same questions; that is
+    None where lm-eval does not say the metric of single questions, or their mean is not the figure. ``n`` questions
+    were asked.
+    """
+
+    task: str
+    metric: str
+    value: float
+    n: int
+    stderr: float | None = None
+    num_fewshot: int | None = None
+    higher_is_better: bool | None = None
+    chance: float | None = None
+    base: float | None = None
+    base_stderr: float | None = None
+    difference: float | None = None
+    difference_stderr: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its entry in ``verdict.json``."""
+        return dict(msgspec.to_builtins(self))

@@ -17,7 +17,7 @@ from constraintlang.diagnostics import visible
 from constraintlang_runtime.verdicts import Verdict, VerdictName
 
 from .data import ClauseResult, SystemReport, clause_result
-from .words import SYMBOLS, amount, duration, interval, is_soft, limit, loss, percent
+from .words import SYMBOLS, amount, duration, interval, is_soft, limit, measured_loss, percent
 
 MAX_NAME = 2000  # characters of a name, which a statement without a label gives with its text
 STYLES: dict[VerdictName, str] = {
@@ -92,8 +92,8 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
         table.add_row(
             Text(_name(system.label), style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
-            loss(system.utility_loss),
-            loss(system.compliant_loss),
+            measured_loss(system.utility_loss),
+            measured_loss(system.compliant_loss),
             *((duration(system.seconds),) if timed else ()),
         )
     return table

@@ -47,6 +47,11 @@ def loss(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
+def measured_loss(value: float | None) -> str:
+    """``loss``, or that there is none."""
+    return "not measured" if value is None else loss(value)
+
+
 def number(value: float | None, *, digits: int = 3, rounding: Rounding = "nearest") -> str:
     """``value`` to ``digits`` significant digits, at least its integer part; an en dash for None.
 

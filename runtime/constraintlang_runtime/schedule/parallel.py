@@ -221,7 +221,7 @@ class ParallelSchedule:
             engine.anchor = Anchor(model, pending.weights)
         device = next(model.parameters()).device
         for group, fit in zip(engine.groups, fits, strict=True):
-            group.target, group.bin_values = fit.target, fit.bin_values
+            group.target, group.bin_values, group.balance = fit.target, fit.bin_values, fit.balance
             group.head = copy.deepcopy(fit.head)
             if group.head is not None:
                 group.head.to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from constraintlang_compiler.canonical import record_json
 from constraintlang_compiler.ir import Clause
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.checkpoint import (
     head_from,
     pack_rows,
@@ -88,7 +90,8 @@ def pack_fits(fits: Sequence[GroupFit]) -> Packed:
             "target": None if fit.target is None else target_record(fit.target),
             "head": None if fit.head is None else fit.head.record(),
             "controllers": [state.to_dict() for state in fit.controllers],
-            "fitted_exponent": fit.fitted_exponent, 
+            "fitted_exponent": fit.fitted_exponent,
+            "balance": None if fit.balance is None else asdict(fit.balance),
             "logs": fit.record.logs, "seconds": fit.record.seconds,
         })  # fmt: skip
         tensors[f"{n}.bin_values"] = torch.from_numpy(np.ascontiguousarray(fit.bin_values).copy())
@@ -104,6 +107,7 @@ def unpack_fits(record: Any, tensors: Tensors) -> list[GroupFit]:
             None if one["target"] is None else target_from(one["target"]),
             None if one["head"] is None else head_from(one["head"], below(tensors, f"{n}.head.")),
             tensors[f"{n}.bin_values"].numpy(),
+            None if one["balance"] is None else Balance(**one["balance"]),
             [ControllerState.from_dict(state) for state in one["controllers"]],
             one["fitted_exponent"], FitRecord(one["logs"], one["seconds"]),
         )

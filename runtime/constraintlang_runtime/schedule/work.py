@@ -20,6 +20,7 @@ from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.targets import Target
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryModel
+from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.groups import Group
@@ -45,6 +46,7 @@ class GroupFit:
     target: Target | None
     head: AuxiliaryModel | None
     bin_values: Floats
+    balance: Balance | None = None
     controllers: list[ControllerState] = field(default_factory=list)
     fitted_exponent: float = 1.0
     record: FitRecord = field(default_factory=FitRecord)
@@ -53,7 +55,7 @@ class GroupFit:
     def of(group: Group, record: FitRecord | None = None) -> GroupFit:
         """The fit that a group has now."""
         return GroupFit(
-            group.target, group.head, group.bin_values, group.controllers, group.fitted_exponent,
+            group.target, group.head, group.bin_values, group.balance, group.controllers, group.fitted_exponent,
             record or FitRecord(),
         )  # fmt: skip
 
@@ -90,7 +92,7 @@ class Workbench:
                 replace(
                     group, clauses=one.clauses, corpus_means=one.corpus_means.copy(), target=fit.target,
                     head=copy.deepcopy(fit.head), bin_values=fit.bin_values, controllers=fit.controllers,
-                    fitted_exponent=fit.fitted_exponent, stamps={},
+                    fitted_exponent=fit.fitted_exponent, balance=fit.balance, stamps={},
                 )
                 for group, one, fit in zip(engine.groups, measured, last, strict=True)
             ]  # fmt: skip

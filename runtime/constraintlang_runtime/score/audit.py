@@ -6,23 +6,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from constraintlang_compiler.artifact import CompiledPolicy, write_whole
+from constraintlang_compiler.artifact import write_whole
+from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.membership import membership
-from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError, ScorerError
 from constraintlang_runtime.integrations.texts import row_texts
 from constraintlang_runtime.score.row_stream import Position, RowBatch, RowStream
+from constraintlang_runtime.score.scoring import ScoredBatches, TextBatch
 from constraintlang_runtime.score.tally import Tally
-from constraintlang_runtime.scorers.parts import score_responses
-from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify
 
@@ -37,12 +37,9 @@ class Audit:
     ``place`` is a folder of its own; with ``records`` every row gets one in ``rows.jsonl`` there.
     """
 
-    def __init__(
-        self, policy: CompiledPolicy, pool: ScoringPool, place: Path, fingerprint: str, *, records: bool
-    ) -> None:
-        self.policy, self.pool, self.place, self.records = policy, pool, place, records
+    def __init__(self, clauses: Sequence[Clause], place: Path, fingerprint: str, *, records: bool) -> None:
+        self.clauses, self.place, self.records = clauses, place, records
         self.fingerprint = fingerprint
-        self.clauses = (*sample_clauses(policy.ir), *compared_clauses(policy.ir))
         (place / VALUES).mkdir(parents=True, exist_ok=True)
         self.tallies = [Tally(clause, place / VALUES, k) for k, clause in enumerate(self.clauses)]
         self.source, self.position = 0, Position()
@@ -51,52 +48,43 @@ class Audit:
         self.bytes_written, self.seconds = 0, 0.0
         self._encode = msgspec.json.Encoder().encode
 
-    def run(self, streams: Sequence[RowStream], size: int, progress: Progress | None) -> None:
+    def run(
+        self, streams: Sequence[RowStream], size: int, scored: ScoredBatches, progress: Progress | None
+    ) -> None:
         """All rows from the present position on."""
         began, saved = time.perf_counter() - self.seconds, time.monotonic()
         with open(self.place / ROWS_FILE if self.records else os.devnull, "ab") as out:
             try:
-                for number in range(self.source, len(streams)):
-                    self.source = number
-                    for batch in streams[number].batches(size, self.position):
-                        out.write(self._judge(streams[number], batch))
-                        self.position = batch.end
-                        self.bytes_written = out.tell() if self.records else 0
-                        self.seconds = time.perf_counter() - began
-                        if progress is not None and batch.done is not None:
-                            progress(f"scoring {streams[number].source}", round(1000 * batch.done), 1000)
-                        if self.records and time.monotonic() - saved > SAVE_EVERY:
-                            out.flush()
-                            self.save()
-                            saved = time.monotonic()
-                    self.position = Position()
+                for batch, scores in scored(self._batches(streams, size)):
+                    out.write(self._judge(batch, scores))
+                    self.source, self.position = batch.number, batch.rows.end
+                    self.bytes_written = out.tell() if self.records else 0
+                    self.seconds = time.perf_counter() - began
+                    if progress is not None and batch.rows.done is not None:
+                        progress(f"scoring {batch.stream.source}", round(1000 * batch.rows.done), 1000)
+                    if self.records and time.monotonic() - saved > SAVE_EVERY:
+                        out.flush()
+                        self.save()
+                        saved = time.monotonic()
             except (DataError, ScorerError):  # nothing of the batch was counted
                 out.flush()
                 self.save()
                 raise
-            self.source = len(streams)
+            self.source, self.position = len(streams), Position()
         if self.rows == 0:
             raise DataError("--data: there are no rows", help="give a file with at least one row")
 
-    def _judge(self, stream: RowStream, batch: RowBatch) -> bytes:
+    def _batches(self, streams: Sequence[RowStream], size: int) -> Iterator[TextBatch]:
+        """The rows from the present position on, as texts."""
+        first, start = self.source, self.position  # both move while this is read
+        for number in range(first, len(streams)):
+            for rows in streams[number].batches(size, start if number == first else Position()):
+                if rows.rows:
+                    yield _texts(number, streams[number], rows)
+
+    def _judge(self, batch: TextBatch, scored: Scored) -> bytes:
         """Take in one batch; returns the records of its rows."""
-        prompts, completions, tags = [], [], []
-        for number, row in enumerate(batch.rows):
-            try:
-                prompt, completion, own = row_texts(row)
-            except DataError as error:
-                raise DataError(f"--data: row {batch.first + number} of `{stream.source}`: {error.message}",
-                                help=error.help) from None  # fmt: skip
-            prompts.append(prompt)
-            completions.append(completion)
-            tags.append(own)
-        if not tags:
-            return b""
-        keys = sorted({key for own in tags for key in own})
-        scored = score_responses(
-            self.pool, self.clauses, (), prompts, completions, None,
-            columns={key: [own.get(key) for own in tags] for key in keys},
-        )  # fmt: skip
+        tags = batch.tags
         for name, values in scored[0].items():
             if missing := int(np.isnan(values).sum()):
                 self.unavailable[name] = self.unavailable.get(name, 0) + missing
@@ -120,7 +108,9 @@ class Audit:
         self.violating += broken
         self.satisfied += int(speaks.sum()) - broken
         self.undecided += n - int(speaks.sum())
-        return self._lines(stream, batch.first, scored[0], speaks, breaks, violated) if self.records else b""
+        if not self.records:
+            return b""
+        return self._lines(batch.stream, batch.rows.first, scored[0], speaks, breaks, violated)
 
     def _lines(
         self, stream: RowStream, first: int, scores: Mapping[str, Any], speaks: Any, breaks: Any,
@@ -199,3 +189,18 @@ class Audit:
             (self.place / name).unlink(missing_ok=True)
         shutil.rmtree(self.place / VALUES, ignore_errors=True)
         (self.place / VALUES).mkdir(parents=True)
+
+
+def _texts(number: int, stream: RowStream, batch: RowBatch) -> TextBatch:
+    """The texts and tags of the rows; DataError that names a row without a text."""
+    prompts, completions, tags = [], [], []
+    for place, row in enumerate(batch.rows):
+        try:
+            prompt, completion, own = row_texts(row)
+        except DataError as error:
+            raise DataError(f"--data: row {batch.first + place} of `{stream.source}`: {error.message}",
+                            help=error.help) from None  # fmt: skip
+        prompts.append(prompt)
+        completions.append(completion)
+        tags.append(own)
+    return TextBatch(number, stream, replace(batch, rows=[]), prompts, completions, tags)

@@ -42,11 +42,13 @@ class RowStream:
     """``[DOMAIN=]FILE_OR_ID``: JSON lines (also gzipped), CSV, Parquet, lines of text, ``-`` for JSON lines on
     standard input, or a data set of the hub, ``owner/name[:split]``.
 
+    ``role`` is the flag that named it, for messages.
     Raises: DataError for a source that does not exist or cannot be read, with the row.
     """
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, role: str = "--data") -> None:
         self.domain, self.source = split_domain(spec)
+        self.role = role
         self.path = Path(self.source)
         self.kind = self._kind()
 
@@ -57,12 +59,13 @@ class RowStream:
             if self.source.endswith(ending):
                 if not self.path.is_file():
                     raise DataError(
-                        f"--data: no file `{self.source}`", help=f"looked in {Path.cwd()}; check the path"
+                        f"{self.role}: no file `{self.source}`",
+                        help=f"looked in {Path.cwd()}; check the path",
                     )
                 return ending
         if self.path.exists():
             raise DataError(
-                f"--data: cannot tell the format of `{self.source}` from its ending",
+                f"{self.role}: cannot tell the format of `{self.source}` from its ending",
                 help=f"use one of {', '.join(ENDINGS)}",
             )
         return "hub"
@@ -79,7 +82,7 @@ class RowStream:
                 yield batch
         except (OSError, EOFError) as error:
             raise DataError(
-                f"--data: cannot read `{self.source}`: {error}", help="check that the file is whole"
+                f"{self.role}: cannot read `{self.source}`: {error}", help="check that the file is whole"
             ) from error
 
     # ------------------------------------------------------------ formats
@@ -129,12 +132,12 @@ class RowStream:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"--data: line {number} of `{self.source}` is not JSON: {error}",
+                f"{self.role}: line {number} of `{self.source}` is not JSON: {error}",
                 help="write one JSON object a line",
             ) from error
         if not isinstance(row, dict):
             raise DataError(
-                f"--data: line {number} of `{self.source}` is a JSON {type(row).__name__}, expected an object",
+                f"{self.role}: line {number} of `{self.source}` is a JSON {type(row).__name__}, expected an object",
                 help='write rows such as {"prompt": "...", "completion": "..."}',
             )
         return row
@@ -144,7 +147,7 @@ class RowStream:
             return line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"--data: line {number} of `{self.source}` is not UTF-8", help="save the file as UTF-8"
+                f"{self.role}: line {number} of `{self.source}` is not UTF-8", help="save the file as UTF-8"
             ) from error
 
     def _csv(self, size: int, start: Position) -> Iterator[RowBatch]:
@@ -162,7 +165,7 @@ class RowStream:
                     yield RowBatch(rows, number - len(rows), Position(number), None)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
-                f"--data: cannot read `{self.source}`: {error}",
+                f"{self.role}: cannot read `{self.source}`: {error}",
                 help="the file must be CSV in UTF-8 with a header",
             ) from error
 
@@ -194,7 +197,7 @@ class RowStream:
                         yield RowBatch(rows, number - len(rows), Position(number), number / max(1, total))
         except pyarrow.ArrowException as error:
             raise DataError(
-                f"--data: cannot read `{self.source}`: {error}", help="check that the file is whole"
+                f"{self.role}: cannot read `{self.source}`: {error}", help="check that the file is whole"
             ) from error
 
     def _hub(self, size: int, start: Position) -> Iterator[RowBatch]:
@@ -202,7 +205,7 @@ class RowStream:
             import datasets
         except ImportError:
             raise ConfigError(
-                f"--data: no file `{self.source}`, and data sets of the hub need the package datasets",
+                f"{self.role}: no file `{self.source}`, and data sets of the hub need the package datasets",
                 help="check the path, or pip install 'constraintlang[train]'",
             ) from None
         name, _, split = self.source.partition(":")
@@ -214,7 +217,7 @@ class RowStream:
                 yield RowBatch(part, number - len(part), Position(number), None)
         except Exception as error:  # every reader raises its own kind
             raise DataError(
-                f"--data: `{self.source}` is neither a file here nor a data set that can be loaded "
+                f"{self.role}: `{self.source}` is neither a file here nor a data set that can be loaded "
                 f"({type(error).__name__})",
                 help=f"looked in {Path.cwd()}; check the path, or the id and the network",
             ) from error

@@ -14,34 +14,42 @@ from typing import Any
 from constraintlang_compiler.artifact import CompiledPolicy, write_whole
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FILE, Audit, Progress
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
-from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
+from constraintlang_runtime.score.scoring import scoring
+from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.verdicts import Verdict
 
 BATCH = 4096
+WORKERS_BATCH = 512  # of several workers, so that a file of some thousand rows is shared among them
 
 
 @dataclass(frozen=True)
-class ScoreSettings(ScoringSettings):
+class ScoreSettings(SharedScoringSettings):
     """What to judge and where the result goes; the names are those of the command's flags."""
 
     data: tuple[str, ...]
     output: str | None = None
     resume: bool = False
     overwrite: bool = False
-    batch_size: int = BATCH
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"--batch_size: got {self.batch_size}, expected at least 1")
         if self.resume and self.output is None:
             raise ConfigError("--resume needs the folder to go on in", help="add --output DIR")
+
+    @property
+    def rows_together(self) -> int:
+        """The rows of a batch."""
+        return self.batch_size or (BATCH if self.score_workers == 1 else WORKERS_BATCH)
 
 
 @dataclass
@@ -74,17 +82,18 @@ def score_run(
     Raises: ConfigError, DataError, ScorerError; what was written before stays, and ``resume`` goes on behind it.
     """
     streams = [RowStream(spec) for spec in settings.data]
-    policy, not_judged = _judged(policy, streams, settings.batch_size)
-    pool = settings.pool(policy, folder=folder)
-    with _workplace(settings) as place:
-        audit = Audit(
-            policy, pool, place, _fingerprint(policy, settings), records=settings.output is not None
-        )
+    policy, not_judged = _judged(policy, streams, settings.rows_together)
+    clauses = (*sample_clauses(policy.ir), *compared_clauses(policy.ir))
+    with (
+        scoring(policy, settings, clauses, folder=folder) as scored,
+        _workplace(settings) as place,
+    ):
+        audit = Audit(clauses, place, _fingerprint(policy, settings), records=settings.output is not None)
         if settings.resume:
             audit.load()
         elif settings.output is not None:
             audit.clear()
-        audit.run(streams, settings.batch_size, progress)
+        audit.run(streams, settings.rows_together, scored, progress)
         result = ScoreResult(
             audit.verdicts(), audit.rows, audit.satisfied, audit.violating, audit.undecided, not_judged,
             audit.seconds, asdict(settings), policy.semantic_hash,

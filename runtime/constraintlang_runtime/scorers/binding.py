@@ -13,7 +13,7 @@ from constraintlang.vocabulary import MODEL_BACKENDS
 from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.builders import Place, builder_of, policy_file
+from constraintlang_runtime.scorers.builders import TEXT_BACKENDS, Place, builder_of, policy_file
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 from constraintlang_runtime.scorers.lexicon import lexicon_scorer, read_lexicon
@@ -61,14 +61,7 @@ def bind_scorers(
     own = [attribute.name for attribute in policy.attributes]
     needed = attributes_needed(policy.clauses)
     on_base = [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
-    names = [*own, *on_base]
-    for name in [*options, *ready]:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(
-                f"--scorer: the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
-                help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
-            )
+    require_used([*options, *ready], [*own, *on_base])
     wanted = [
         *policy.attributes,
         *(replace(policy.attribute(key.removesuffix("@base")), name=key, backend=None) for key in on_base),
@@ -90,6 +83,31 @@ def bind_scorers(
         )
         for attribute in wanted
     }
+
+
+def require_used(given: Iterable[str], names: Sequence[str]) -> None:
+    """Raise ConfigError for a scorer of an attribute that the policy does not use."""
+    for name in given:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(
+                f"--scorer: the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
+                help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
+            )
+
+
+def needs_text_alone(policy: PolicyIR, options: Mapping[str, tuple[str, str | None]]) -> frozenset[str]:
+    """The attributes whose scores follow from the text alone, on the CPU: other processes can find them as well."""
+    return frozenset(
+        attribute.name
+        for attribute in policy.attributes
+        if (_is_word_list(options[attribute.name][0]) if attribute.name in options
+            else attribute.backend is not None and attribute.backend.kind in TEXT_BACKENDS)
+    )  # fmt: skip
+
+
+def _is_word_list(path: str) -> bool:
+    return Path(path).suffix in {".txt", ".tsv", ".lexicon"}
 
 
 def _of_base(
@@ -142,7 +160,7 @@ def _build(
     backend = attribute.backend
     if option is not None:
         path, label = option
-        if Path(path).suffix in {".txt", ".tsv", ".lexicon"}:
+        if _is_word_list(path):
             return lexicon_scorer(attribute, Path(path))
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:

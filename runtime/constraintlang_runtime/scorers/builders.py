@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,12 @@ BUILDERS: dict[str, str] = {
 }
 """Of every backend of the language, ``module:function``; a module is imported when a policy needs it."""
 
+TEXT_BACKENDS = frozenset(
+    ("lexicon", "regex", "length", "readability", "repetition", "language", "pii", "secrets", "json", "json_schema",
+     "code", "code_tests")
+)  # fmt: skip
+"""Those whose scores follow from the text alone, without a model."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -55,8 +62,11 @@ class Place:
     judge: JudgeSettings = field(default_factory=JudgeSettings)
 
     def named_file(self, name: str) -> Path:
-        """The file that a backend names."""
-        return self.file or policy_file(name, self.folder, self.allow_path)
+        """The file that a backend names; ConfigError for a pipe or a device, of which a read may never end."""
+        path = self.file or policy_file(name, self.folder, self.allow_path)
+        if os.path.lexists(path) and not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"the policy names `{path}`, which is no file", help="write it to a file")
+        return path
 
     def model(self, name: str) -> str:
         """A model below the policy's folder, else an id of the hub."""
@@ -94,7 +104,10 @@ def policy_file(name: str, folder: Path, allow_path: bool) -> Path:
 
 def inside(path: Path, folder: Path, allow_path: bool) -> Path:
     """The path, which must not leave the policy's folder unless allowed: a policy is untrusted."""
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise ConfigError(f"the policy names `{path}`, which is no file", help="correct the path") from error
     if not allow_path and not resolved.is_relative_to(folder.resolve()):
         raise ConfigError(
             f"the policy names `{path}`, which lies outside its folder `{folder}`",

@@ -39,6 +39,7 @@ class ClassifierScorer:
         self._sigmoid = config.num_labels == 1 or config.problem_type == "multi_label_classification"
         self._index = _label_index(config.id2label, label, attribute, name_or_path)
         self._batch_size = batch_size
+        self.terms = self._scoring.terms("classifier", self._index, self._sigmoid)
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.scorers.hf_model import load_scoring_model
+from constraintlang_runtime.scorers.model_identity import ModelFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,19 @@ Embed = Callable[[Sequence[str]], "Tensor"]
 
 
 @dataclass(frozen=True)
+class Embedder:
+    """``embed`` takes n texts to their embeddings [n, H]; ``files`` and ``how`` are what these follow from."""
+
+    embed: Embed
+    files: ModelFiles
+    how: tuple[Any, ...]
+
+    def identity(self, kind: str, *told: Any) -> str | None:
+        """What scores from these embeddings follow from."""
+        return self.files.identity(kind, *self.how, *told)
+
+
+@dataclass(frozen=True)
 class PlainEncoder:
     """A transformer and one pooling, all that most sentence encoders are; a normalisation does not change a cosine."""
 
@@ -32,8 +46,8 @@ class PlainEncoder:
     lower_case: bool
 
 
-def embedder(name_or_path: str, *, attribute: str, revision: str | None, device: str | None) -> Embed:
-    """A function from n texts to their embeddings [n, H].
+def embedder(name_or_path: str, *, attribute: str, revision: str | None, device: str | None) -> Embedder:
+    """What embeds texts.
 
     A folder whose ``modules.json`` lists a transformer and a pooling by mean, first token or maximum is run here, so
     that its scores do not depend on what else is installed; any other is run by sentence-transformers.
@@ -53,7 +67,8 @@ def embedder(name_or_path: str, *, attribute: str, revision: str | None, device:
         encodings = [scoring.encode(text.lower() if plain.lower_case else text) for text in texts]
         return torch.stack(scoring.map(encodings, lambda out, mask: _pooled(out, mask, plain.pooling)))
 
-    return embed
+    where = (scoring.max_length, str(scoring.model.dtype), scoring.model.device.type)
+    return Embedder(embed, scoring.files, (*where, asdict(plain)))
 
 
 def _pooled(outputs: Any, mask: Tensor, pooling: str) -> Tensor:
@@ -107,7 +122,8 @@ def _json(name_or_path: str, file: str, revision: str | None, attribute: str) ->
 
 def _by_sentence_transformers(
     name_or_path: str, attribute: str, revision: str | None, device: str | None
-) -> Embed:
+) -> Embedder:
+    files = ModelFiles.of(name_or_path, revision=revision)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -131,6 +147,8 @@ def _by_sentence_transformers(
             f"scorer {attribute}: cannot load a text encoder from `{name_or_path}`: {error}",
             help="give a folder of sentence-transformers, or a hub id",
         ) from error
-    return lambda texts: (
-        model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False).float().cpu()
-    )
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False).float().cpu()
+
+    return Embedder(embed, files, ("sentence-transformers", str(model.device.type)))

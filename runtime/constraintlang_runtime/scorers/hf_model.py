@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.scorers.model_identity import ModelFiles
+from constraintlang_runtime.scorers.protocol import Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,13 @@ class ScoringModel:
     source: str
     attribute: str
     max_length: int
+    files: ModelFiles
+
+    def terms(self, kind: str, *told: Any) -> Terms:
+        """The terms of a scorer that was ``told`` this besides: its scores are kept by the content of the files."""
+        model = self.model
+        where = [self.max_length, str(model.dtype), model.device.type]
+        return Terms(identity=lambda: self.files.identity(kind, *where, *told))
 
     def encode(self, text: str, pair: str | None = None, *, cut: str = "longest_first") -> Encoding:
         """Token ids of one text or pair, cut at the model's length; at least one token, so that empty texts score."""
@@ -108,6 +117,7 @@ def load_scoring_model(
     from safetensors import SafetensorError
 
     where = f"scorer {attribute}"
+    files = ModelFiles.of(name_or_path, revision=revision)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
@@ -130,7 +140,11 @@ def load_scoring_model(
         )
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     limit = min(_max_length(model.config, tokenizer), max_length or sys.maxsize)
-    return ScoringModel(model, tokenizer, name_or_path, attribute, limit)
+    if not files.stamps:
+        files = ModelFiles.of(
+            name_or_path, revision=revision, commit=getattr(model.config, "_commit_hash", None)
+        )
+    return ScoringModel(model, tokenizer, name_or_path, attribute, limit, files)
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:

@@ -39,6 +39,7 @@ class NliScorer:
         self._index = entailment_index(self._scoring.model.config.id2label, attribute, name_or_path)
         self._hypothesis = hypothesis
         self._batch_size = batch_size
+        self.terms = self._scoring.terms("nli", hypothesis, self._index)
         used = len(self._scoring.tokenizer("", hypothesis)["input_ids"])
         if used >= self._scoring.max_length:
             raise ConfigError(

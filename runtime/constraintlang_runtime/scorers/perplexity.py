@@ -59,6 +59,7 @@ class PerplexityScorer:
             name_or_path, "causal language model", attribute=attribute, revision=revision, device=device
         )
         self._unit = unit
+        self.terms = self._scoring.terms(unit)
         self._tokens, self._sites = tokens, sites
         self._head = head_on_states(self._scoring)
         tokenizer = self._scoring.tokenizer

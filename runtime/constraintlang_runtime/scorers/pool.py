@@ -27,6 +27,7 @@ from constraintlang_runtime.scorers.protocol import Scorer, terms_of
 
 Scores = list[float | None]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+MAX_REMEMBERED = 1_000_000  # scores
 SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an error
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class ScoringPool:
         scorers: Mapping[str, Scorer],
         *,
         batch_size: int = 256,
-        max_remembered: int = 1_000_000,
+        max_remembered: int = MAX_REMEMBERED,
         timeout: float | None = None,
         cache: ScoreCache | None = None,
         seed: int = 0,
@@ -67,6 +68,7 @@ class ScoringPool:
         self._memory: dict[tuple[str, str, str], float | None] = {}
         self._one_at_a_time = threading.Lock()  # lanes share scorers and what is remembered
         self._cache = cache
+        self._identities: dict[str, str | None] = {}
         self._terms = {name: terms_of(scorer) for name, scorer in scorers.items()}
         self._callers = {name: Caller[Scores](terms, seed=seed) for name, terms in self._terms.items()}
         self.unavailable: Counter[str] = Counter()
@@ -178,8 +180,11 @@ class ScoringPool:
         return [index for index in indexes if keys[index] not in kept]
 
     def _kept_as(self, name: str) -> str | None:
-        terms = self._terms[name]
-        return terms.identity if self._cache is not None and self._cache.takes(terms) else None
+        if self._cache is None or not self._cache.takes(self._terms[name]):
+            return None
+        if name not in self._identities:
+            self._identities[name] = self._terms[name].named()
+        return self._identities[name]
 
     def _fill(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,20 +12,25 @@ class Terms:
     """How the pool may call a scorer, which states it in an attribute ``terms``; one without it has these defaults.
 
     ``identity`` names everything that a score follows from besides prompt and completion: kind, model, revision,
-    digests of files, version. Scores are kept on disk under it, never without one. Who reads columns has none.
+    digests of files, version. Scores are kept on disk under it, never without one. Who reads columns has none. Where it
+    takes time to find, it is a function, called when scores are first kept.
     ``is_costly``: its scores are kept on disk unless that is turned off; those of others when a folder is named.
     ``batch_size`` texts make a call, ``at_once`` calls run together, in threads, and ``per_second`` begin in a second.
     A call that raises ``ScorerUnavailable`` is made ``attempts`` times. ``is_bounded``: a call ends by itself in time,
     so that the pool's time-out is not needed.
     """
 
-    identity: str | None = None
+    identity: str | Callable[[], str | None] | None = None
     is_costly: bool = False
     batch_size: int | None = None
     at_once: int = 1
     per_second: float | None = None
     attempts: int = 5
     is_bounded: bool = False
+
+    def named(self) -> str | None:
+        """The identity, found now if need be."""
+        return self.identity() if callable(self.identity) else self.identity
 
 
 class Scorer(Protocol):

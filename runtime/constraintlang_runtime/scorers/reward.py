@@ -46,6 +46,7 @@ class RewardScorer:
         if inner.pad_token_id is None:  # the last token is found by it
             inner.pad_token_id = self._scoring.tokenizer.pad_token_id
         self._batch_size = batch_size
+        self.terms = self._scoring.terms("reward")
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any

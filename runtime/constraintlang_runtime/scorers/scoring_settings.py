@@ -9,7 +9,7 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
-from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.pool import MAX_REMEMBERED, ScoringPool
 from constraintlang_runtime.settings import DEFAULT_TIMEOUT, check_timeout
 
 
@@ -28,7 +28,14 @@ class ScoringSettings:
     def __post_init__(self) -> None:
         check_timeout(self.scorer_timeout)
 
-    def pool(self, policy: CompiledPolicy, *, folder: Path, base: str | None = None) -> ScoringPool:
+    def pool(
+        self,
+        policy: CompiledPolicy,
+        *,
+        folder: Path,
+        base: str | None = None,
+        max_remembered: int = MAX_REMEMBERED,
+    ) -> ScoringPool:
         """The scorers of a policy that stands in ``folder``, behind one pool; ``base`` as in ``bind_scorers``.
 
         Raises: ConfigError for an attribute that nothing measures, ModelError for a scorer that cannot be loaded.
@@ -39,5 +46,6 @@ class ScoringSettings:
             judge=self.judge, base=base,
         )  # fmt: skip
         return ScoringPool(
-            policy.ir.attributes, scorers, timeout=self.scorer_timeout, cache=open_cache(self.score_cache)
-        )
+            policy.ir.attributes, scorers, timeout=self.scorer_timeout, cache=open_cache(self.score_cache),
+            max_remembered=max_remembered,
+        )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.scorers.embedding import embedder
+from constraintlang_runtime.scorers.protocol import Terms
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -30,9 +31,9 @@ class SimilarityScorer:
         revision: str | None = None,
         device: str | None = None,
     ) -> None:
-        self._embed: Callable[[Sequence[str]], Any] = embedder(
-            name_or_path, attribute=attribute, revision=revision, device=device
-        )
+        found = embedder(name_or_path, attribute=attribute, revision=revision, device=device)
+        self._embed: Callable[[Sequence[str]], Any] = found.embed
+        self.terms = Terms(identity=lambda: found.identity("similarity", to))
         self._fixed = None if to == PROMPT else self._embed([to])[0]
 
     def __call__(
