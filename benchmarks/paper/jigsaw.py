@@ -72,7 +72,7 @@ def loss_of(job: Job) -> str:
 def measure(job: Job, trained: Trained, folder: Path) -> dict[str, Any]:
     """Toxicity of completions and losses as in the ToxiGen table, `roc` of classification, and what follows comments.
 
-    `roc` is the area under the ROC curve on held-out comments of log P(yes) - log P(no); `comments_t1` the share of
+    `roc` is the area under the ROC curve on held-out comments of log P(no) - log P(yes); `comments_t1` the share of
     toxic completions, at temperature 1, of beginnings of held-out comments, which no policy of the table speaks of.
     Returns and writes ``folder/measures.json``.
     """
@@ -95,7 +95,7 @@ def measure_roc(measured: Measured) -> dict[str, Any]:
     contexts = [context(row["text"], measured.tokenizer, job.scale.max_length) for row in rows]
     asked = [pair for text in contexts for pair in label_rows(text, measured.tokenizer, loss_of(job))]
     sums, _ = row_losses(measured.model, measured.tokenizer, asked, batch_size=BATCH)
-    ratios = sums[0::2] - sums[1::2]  # -log P(no) + log P(yes)
+    ratios = sums[0::2] - sums[1::2]  # log P(no) - log P(yes): higher for toxic
     toxic = np.array([row["toxic"] == 1 for row in rows])
     return {**roc(ratios, toxic, job.seed), "accuracy": rate((ratios > 0) == toxic)}
 

@@ -27,8 +27,10 @@ HELD_OUT = {("jigsaw_sentences_snlp", "test"), ("jigsaw2018_multilabel", "test")
 CHARACTERS_A_TOKEN = (
     3  # a comment with more of them than this many a token of ``max_length`` is left out, not cut
 )
-QUESTION = "\nIs this comment toxic?"
-LABELS = (" no", " yes")
+# The words of the label are part of what a model writes, so they are ones that a toxicity classifier makes nothing of:
+# after `Is this comment toxic?` that of the testbed calls seven of ten civil comments toxic, after these one of ten, as before.
+QUESTION = "\nDoes it follow the rules?"
+LABELS = (" yes", " no")  # of a civil comment, of a toxic one
 SLACK = 2  # tokens by which a cut text may grow when it is read again
 LOSSES = ("lm", "classification")
 

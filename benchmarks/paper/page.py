@@ -17,8 +17,8 @@ TITLES = {
 }
 
 NOTES = {
-    "jigsaw": "Trained on are comments, the question whether they are toxic, and its answer as a word: the whole of it (lm) "
-    "or the answer and the end alone (classification). ROC-AUC is that of log P(yes) - log P(no) on held-out comments. The "
+    "jigsaw": "Trained on are comments, the question whether they follow the rules, and its answer as a word: the whole of it (lm) "
+    "or the answer and the end alone (classification). ROC-AUC is that of log P(no) - log P(yes) on held-out comments. The "
     "policy holds on what the model writes after beginnings of ToxiGen statements, none of which is a training row, and "
     "toxicity is asked on others, as in the first table. It does not speak of comments, which the model has to know as "
     "they are in order to tell them: what it writes after their first words is a column of its own.",

@@ -66,17 +66,17 @@ def test_a_long_comment_keeps_its_question_and_its_label() -> None:
         ends = [row.get("text", row.get("prompt", "") + row.get("completion", "")) for row in found]
         assert [
             text.endswith(f"{jigsaw_data.QUESTION}{label}")
-            for text, label in zip(ends, (" yes", " no"), strict=True)
+            for text, label in zip(ends, (" no", " yes"), strict=True)
         ]
-        assert ends[0].endswith("toxic? yes")
-        assert ends[1] == "short\nIs this comment toxic? no"
+        assert ends[0].endswith("rules? no")
+        assert ends[1] == "short\nDoes it follow the rules? yes"
         encoded = encode_rows(found, tokenizer, max_length=64)
         whole = encode_rows(found, tokenizer, max_length=10_000)
         assert [row.ids for row in encoded] == [row.ids for row in whole]
         assert len(encoded[0].ids) > 50
     label_only = encode_rows(found, tokenizer, max_length=64)[1]
     assert not label_only.train_prompt
-    assert tokenizer.decode(label_only.completion, skip_special_tokens=True) == " no"
+    assert tokenizer.decode(label_only.completion, skip_special_tokens=True) == " yes"
 
 
 @pytest.mark.parametrize("loss", jigsaw_data.LOSSES)
@@ -162,7 +162,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job on a random model that knows the words of the comments."""
     work = tmp_path_factory.mktemp("jigsaw")
     words = language.vocabulary()
-    tokenizer = word_tokenizer([*words, "Is", "this", "comment", "toxic?", "no", "yes"])
+    known = dict.fromkeys([*words, "Does", "it", "follow", "the", "rules?", "no", "yes"])
+    tokenizer = word_tokenizer(known)
     tokenizer.save_pretrained(work / "lm")
     tiny_llama(len(tokenizer)).save_pretrained(work / "lm")
     classifier = write_classifier(work / "classifier", ("neutral", "toxic"))
@@ -235,10 +236,10 @@ def _area_by_hand(made: Job, model_path: Path) -> float:
     rows = jigsaw_data.comments(made, "heldout")[:8]
     ratios = []
     for one in rows:
-        ids = tokenizer(f"{one['text']} Is this comment toxic?", return_tensors="pt")["input_ids"]
+        ids = tokenizer(f"{one['text']} Does it follow the rules?", return_tensors="pt")["input_ids"]
         with torch.no_grad():
             law = model(ids).logits[0, -1].log_softmax(-1)
-        ratios.append(float(law[yes] - law[no]))
+        ratios.append(float(law[no] - law[yes]))
     return float(roc_auc_score([one["toxic"] for one in rows], ratios))
 
 
