@@ -157,6 +157,20 @@ def test_every_row_of_the_table_has_the_same_protocols_and_its_own_loss() -> Non
         assert ours.get("method", "constraint") == "constraint"
 
 
+@pytest.mark.parametrize("system", ["sft_lm", "ours_lm", "sft_classification", "ours_classification"])
+def test_the_settings_of_the_rows_fit_the_oracle_budget(system: str, tmp_path: Path) -> None:
+    import run
+    from scales import setting_of
+
+    scale = setting_of("testbed", tmp_path, tmp_path).scale
+    (tmp_path / "prompts.jsonl").write_text("{}\n" * 3464)
+    own = Job(
+        scale, system, "llama", 0, tmp_path / "none", tmp_path / "prompts.jsonl", tmp_path / "p.policy", tmp_path,
+        config_of(system)["options"],
+    )  # fmt: skip
+    assert run.most_calls(own) <= (scale.oracle_calls if system.startswith("ours") else 0)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job on a random model that knows the words of the comments."""
