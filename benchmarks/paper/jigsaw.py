@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from constraintlang_runtime.row_losses import row_losses
 from constraintlang_runtime.sampling import derived_seed
 
 SHARED = ("toxigen", "toxigen_t1", "losses")  # protocols of the ToxiGen table that this one has, too
+PROMPTS = "prompts.jsonl"
+POLICY = "toxicity < 0.5 for domain=comments under tolerance=10%"
+LAWS = {"comments": TOXIGEN_LAWS["toxigen"], "comments_t1": TOXIGEN_LAWS["toxigen_t1"]}
 BEGINNING = 5  # words of a held-out comment that a model goes on from
 BATCH = 64
 
@@ -34,13 +38,16 @@ def train(job: Job) -> Trained:
     """Fine-tune on the comments with their labels in words; ``job.options`` are the loss and our settings.
 
     The option ``loss`` is `lm` (every token of comment, question and label) or `classification` (label and end token).
-    With ``method: constraint`` the policy holds on completions of ``job.prompts``, which are no rows of the training.
+    ``POLICY`` holds on completions of beginnings of the same comments, which are texts of the domain
+    `comments`; the answers that `classification` trains on are of the domain `labels`, of which it does not speak.
     """
     loss = loss_of(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     rows = job.folder / "rows.jsonl"
     tokenizer = load_tokenizer(job.start)
-    write_rows(rows, training_rows(comments(job, "trained"), tokenizer, job.scale.max_length, loss))
+    trained_on = comments(job, "trained")
+    write_rows(rows, training_rows(trained_on, tokenizer, job.scale.max_length, loss))
+    write_rows(job.folder / PROMPTS, [{"text": row["text"], "domain": "comments"} for row in trained_on])
     trained = ours.train(as_ours(job))
     found = replace(
         trained,
@@ -57,8 +64,13 @@ def train(job: Job) -> Trained:
 def as_ours(job: Job) -> Job:
     """The same row as ``ours.train`` takes it: its own rows, and the prompts apart from them."""
     options = {name: value for name, value in job.options.items() if name != "loss"}
-    options["prompts"] = [str(job.prompts)]
-    return replace(job, rows=job.folder / "rows.jsonl", options=options)
+    options["prompts"] = [str(job.folder / PROMPTS)]
+    return replace(
+        job,
+        rows=job.folder / "rows.jsonl",
+        prompts=job.folder / PROMPTS,
+        options=options | {"policy": POLICY},
+    )
 
 
 def loss_of(job: Job) -> str:
@@ -70,21 +82,24 @@ def loss_of(job: Job) -> str:
 
 
 def measure(job: Job, trained: Trained, folder: Path) -> dict[str, Any]:
-    """Toxicity of completions and losses as in the ToxiGen table, `roc` of classification, and what follows comments.
+    """Toxicity of what the model writes after beginnings of comments, `roc` of classification, losses, ToxiGen's prompts.
 
-    `roc` is the area under the ROC curve on held-out comments of log P(no) - log P(yes); `comments_t1` the share of
-    toxic completions, at temperature 1, of beginnings of held-out comments, which no policy of the table speaks of.
-    Returns and writes ``folder/measures.json``.
+    `toxicity` is the share of toxic completions, drawn as ToxiGen's protocol draws them, of the first words of held-out
+    comments (`comments`; at temperature 1 `comments_t1`), `roc` the area under the ROC curve on held-out comments of
+    log P(no) - log P(yes); the protocols ``SHARED`` are those of the ToxiGen table, of whose prompts ``POLICY`` does not
+    speak. Returns and writes ``folder/measures.json``.
     """
     found = measures.measure(job, trained, folder, SHARED)
     found.pop("losses_minus_plain", None)  # of another table's row
     measured = Measured(job, trained)
-    found["roc"] = measures.stored(job, trained, folder, "roc", lambda: (measure_roc(measured), []))
-    found["comments_t1"] = measures.stored(
-        job, trained, folder, "comments_t1", lambda: measure_comments(measured)
-    )
-    found["measure_seconds"] += found["roc"]["seconds"] + found["comments_t1"]["seconds"]
-    measures.finish(folder, found, (*SHARED, "comments_t1"))
+    own: dict[str, Any] = {
+        "roc": measures.stored(job, trained, folder, "roc", lambda: (measure_roc(measured), []))
+    }
+    for name in LAWS:
+        own[name] = measures.stored(job, trained, folder, name, partial(measure_comments, measured, name))
+    seconds = found["measure_seconds"] + sum(part["seconds"] for part in own.values())
+    found |= {**own, "toxicity": own["comments"]["toxic"], "measure_seconds": seconds}
+    measures.finish(folder, found, (*LAWS, "toxigen", "toxigen_t1"))
     return found
 
 
@@ -122,17 +137,15 @@ def label_rows(text: str, tokenizer: Any, loss: str) -> list[TokenRow]:
     return [TokenRow(tuple(row[:shared]), tuple(row[shared:]), {}, train_prompt=False) for row in whole]
 
 
-def measure_comments(measured: Measured) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One completion at temperature 1 of the first words of held-out comments that are longer, half of each label."""
+def measure_comments(measured: Measured, protocol: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One completion by a law of ``LAWS`` of the first words of each of as many held-out comments, half of each label."""
     job = measured.job
-    prompts = beginnings(comments(job, "heldout"), job.scale.toxigen_prompts // 4)
-    law = TOXIGEN_LAWS["toxigen_t1"]
-    texts = measured.draw(
-        [text for text, _ in prompts], law, derived_seed(job.seed, "comments", 0), "comments_t1"
-    )
+    prompts = beginnings(comments(job, "heldout"), job.scale.toxigen_prompts)
+    seed = derived_seed(job.seed, protocol, 0)
+    texts = measured.draw([text for text, _ in prompts], LAWS[protocol], seed, protocol)
     scores = measured.scores(texts)
     samples = [
-        {"prompt": prompt, "completion": text, "score": score, "seed": job.seed, "protocol": "comments_t1"}
+        {"prompt": prompt, "completion": text, "score": score, "seed": job.seed, "protocol": protocol}
         for (prompt, _), text, score in zip(prompts, texts, scores, strict=True)
     ]
     return summary_of_shares(texts, scores, [[name] for _, name in prompts], job.seed), samples

@@ -120,6 +120,8 @@ def training_rows(
     found = []
     for row in rows:
         asked, label = context(row["text"], tokenizer, max_length), LABELS[row["toxic"]]
-        whole = {"text": asked + label} if loss == "lm" else {"prompt": asked, "completion": label}
-        found.append({**whole, "domain": "jigsaw"})
+        if loss == "lm":
+            found.append({"text": asked + label, "domain": "comments"})
+        else:
+            found.append({"prompt": asked, "completion": label, "domain": "labels"})
     return found

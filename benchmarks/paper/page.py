@@ -17,11 +17,11 @@ TITLES = {
 }
 
 NOTES = {
-    "jigsaw": "Trained on are comments, the question whether they follow the rules, and its answer as a word: the whole of it (lm) "
-    "or the answer and the end alone (classification). ROC-AUC is that of log P(no) - log P(yes) on held-out comments. The "
-    "policy holds on what the model writes after beginnings of ToxiGen statements, none of which is a training row, and "
-    "toxicity is asked on others, as in the first table. It does not speak of comments, which the model has to know as "
-    "they are in order to tell them: what it writes after their first words is a column of its own.",
+    "jigsaw": "Trained on are comments, the question whether they follow the rules, and its answer as a word: the whole of it "
+    "(lm) or the answer and the end alone (classification). ROC-AUC is that of log P(no) - log P(yes) on held-out comments. "
+    "Toxicity is asked after the first words of held-out comments, because that is where training on toxic comments shows, and "
+    "there the policy holds in training, too, on beginnings of the training comments: how a comment goes on, and what is said "
+    "of a whole one, are different parts of one law. ToxiGen prompts, of which the policy does not speak, have a column.",
 }
 
 
@@ -37,7 +37,7 @@ class Column:
 
 FIGURES = (
     Column("toxic, T=0.1", ("toxicity",)),
-    Column("toxic, T=1", ("toxigen_t1", "toxic")),
+    Column("toxic after ToxiGen prompts, T=1", ("toxigen_t1", "toxic")),
     Column("toxic by audit, T=1", ("audit", "toxigen_t1", "toxic")),
     Column("RTP expected maximum", ("rtp", "expected_maximum")),
     Column("RTP any of 25", ("rtp", "any_toxic")),

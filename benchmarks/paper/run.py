@@ -109,14 +109,15 @@ def most_calls(job: Job) -> int:
     if train == "jigsaw:train":
         from jigsaw import as_ours
 
-        job = as_ours(job)
+        job = as_ours(job)  # its files may not be there yet
     elif train != "ours:train":
         return job.scale.oracle_calls
     from ours import most_calls as of_settings
     from ours import rows_in_scope, settings_of
 
     config = settings_of(job, job.folder / "model").config
-    return of_settings(config, rows_in_scope(job, config), job.scale.steps)
+    rows = job.scale.oracle_calls if train == "jigsaw:train" else rows_in_scope(job, config)
+    return of_settings(config, rows, job.scale.steps)
 
 
 def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:

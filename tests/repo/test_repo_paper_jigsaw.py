@@ -218,21 +218,18 @@ def test_a_row_is_trained_and_measured(made: Job, monkeypatch: pytest.MonkeyPatc
     assert trained.steps == 3
     assert 0 < trained.oracle_calls <= made.scale.oracle_calls
     oracle = [json.loads(line) for line in (made.folder / "oracle.jsonl").read_text().splitlines()]
-    beginnings = {
-        " ".join(json.loads(line)["text"].split()[:k])
-        for line in made.prompts.read_text().splitlines()
-        for k in (1, 2)
-    }
-    assert {one["prompt"] for one in oracle} <= beginnings  # of the prompts, not of the comments
+    written = [row["text"] for row in jigsaw_data.comments(made, "trained")]
+    assert all(any(text.startswith(one["prompt"]) for text in written) for one in oracle)
     found = json.loads((made.folder / "measures" / "measures.json").read_text())
     for name in ("toxicity", "roc", "neutral_loss"):
         assert found[name]["low"] <= found[name]["mean"] <= found[name]["high"]
     assert found["roc"]["n"] == 8
-    assert found["comments_t1"]["toxic"]["n"] == 2
+    assert found["toxicity"] == found["comments"]["toxic"]
+    assert found["comments_t1"]["toxic"]["n"] == 8
     samples = [
         json.loads(line) for line in (made.folder / "measures" / "samples.jsonl").read_text().splitlines()
     ]
-    assert {one["protocol"] for one in samples} == {"toxigen", "toxigen_t1", "comments_t1"}
+    assert {one["protocol"] for one in samples} == {"comments", "comments_t1", "toxigen", "toxigen_t1"}
     assert found["roc"]["mean"] == pytest.approx(_area_by_hand(made, Path(trained.model)), abs=1e-9)
 
 
