@@ -70,7 +70,7 @@ padded length of a row, M the bins and R the rank of the auxiliary model, e the 
 | backward pass | twice the forward pass; with LoRA once for what is frozen; with gradient checkpointing one forward pass more | as the passes |
 | plain fine-tuning | forward and backward over the rows; logits at every token | loss: 28 + 5e bytes per trained token and vocabulary entry; optimizer: weights, gradients and states once a step |
 | sampled rows | forward and backward over the sampled rows of a step, and what padding adds | logits |
-| anchor | one forward pass over the same rows, logits at their completion sites | |
+| anchor | one forward pass over the same rows, logits at their completion sites; at every step, which is more than a frozen anchor takes whose states are kept (`anchor_cache_gib`) | |
 | auxiliary and divergence | 2·(M-1)·R·V per site, and a small trunk | 144 + 9e + 24·(M-1) + 36·M bytes per site and vocabulary entry |
 | sampling | prompts as a forward pass; then one token per row and pass | per pass: the weights, three times the KV cache, 36 + e bytes per row and vocabulary entry |
 | scoring | 2·B + 4·L·A·W per token of every classifier whose size is known | its weights, each 64 texts |

@@ -12,8 +12,8 @@ from tiny_models import World, write_classifier, write_world
 
 # Shapes and types of what computes are checked at every call of every test.
 TENSOR_MODULES = (
-    "anchor", "auxiliary", "decoding", "decoding_search", "fitting", "hard_masks", "output_head", "penalty",
-    "projection", "regularizer", "vocabulary_loss",
+    "anchor", "auxiliary", "cached_anchor", "decoding", "decoding_search", "fitting", "hard_masks", "output_head",
+    "penalty", "projection", "regularizer", "token_draws", "vocabulary_loss",
 )  # fmt: skip
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
 

@@ -14,7 +14,7 @@ import torch
 from enumerable_world import Floats, World
 from torch import Tensor, nn
 
-from constraintlang_runtime.auxiliary import AuxiliaryHead
+from constraintlang_runtime.auxiliary import AuxiliaryHead, AuxiliaryModel
 from constraintlang_runtime.data import TokenRow
 
 torch.set_num_threads(1)  # tables of a few dozen numbers: a second thread only waits for the first
@@ -90,6 +90,8 @@ class ExactHead(AuxiliaryHead):
 
     def one_token(self, features: Tensor, tokens: Tensor) -> Tensor:
         return self.table[self._state(features), tokens]
+
+    log_values = AuxiliaryModel.log_values  # from the table above, not from the head's own parameters
 
     @staticmethod
     def _state(features: Tensor) -> Tensor:

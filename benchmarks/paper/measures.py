@@ -46,15 +46,15 @@ def measure(
     below are the protocols by name. ``samples.jsonl`` has every sample.
     Raises: ConfigError for an unknown protocol, DataError without the files of the protocols.
     """
-    wanted = _wanted(job) if protocols is None else tuple(protocols)
-    if unknown := set(wanted) - set(PROTOCOLS):
+    chosen = wanted(job) if protocols is None else tuple(protocols)
+    if unknown := set(chosen) - set(PROTOCOLS):
         raise ConfigError(
             f"protocols: got {', '.join(sorted(unknown))}, expected some of {', '.join(PROTOCOLS)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     measured = Measured(job, trained)
     found: dict[str, Any] = {}
-    for protocol in (name for name in PROTOCOLS if name in wanted):
+    for protocol in (name for name in PROTOCOLS if name in chosen):
         found[protocol] = stored(job, trained, folder, protocol, partial(_run, protocol, measured, folder))
     other = job.folder_of(COMPARED) / folder.name
     if "losses" in found and other != folder:
@@ -64,7 +64,7 @@ def measure(
     return record
 
 
-def _wanted(job: Job) -> tuple[str, ...]:
+def wanted(job: Job) -> tuple[str, ...]:
     """All protocols, those that cost much and say little of small models once per headline row."""
     first = job.seed == 0 and bool(config_of(job.system).get("headline"))
     return tuple(name for name in PROTOCOLS if name != "choices" or first)

@@ -7,12 +7,13 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from context import Context
 from job import Job, Trained, config_of
+from measures import wanted
 from plan import Row
 from stamps import row_stamp, stamp
 
@@ -28,8 +29,11 @@ def function(where: str) -> Callable[..., Any]:
     return found
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Train and measure a row; a finished stage is not repeated. Returns and writes ``row.json``."""
+def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
+    """Train and measure a row, without the protocols of ``later``; a finished stage is not repeated.
+
+    Returns and writes ``row.json``.
+    """
     config = config_of(job.system)
     stamp(job)
     started = time.perf_counter()
@@ -41,11 +45,14 @@ def run(job: Job) -> dict[str, Any]:
             trained.write(job.folder)
     middle = time.perf_counter()
     more = {"protocols": config["protocols"]} if "protocols" in config else {}
+    if later and "measure" not in config:
+        more["protocols"] = [name for name in more.get("protocols") or wanted(job) if name not in later]
     function(config.get("measure", "measures:measure"))(job, trained, job.folder / MEASURES, **more)
     own = trained.details.get("stage_seconds", trained.seconds)
     record = {
         "stamp": row_stamp(job), "system": job.system, "architecture": job.architecture, "seed": job.seed, "train_seconds": own,
         "measure_seconds": round(time.perf_counter() - middle, 1), "this_process": round(time.perf_counter() - started, 1),
+        "later": sorted(later),
     }  # fmt: skip
     (job.folder / "row.json").write_text(json.dumps(record, indent=1) + "\n")
     return record
@@ -60,12 +67,13 @@ def main() -> None:
     parser.add_argument("system")
     parser.add_argument("architecture")
     parser.add_argument("seed", type=int)
+    parser.add_argument("--later", nargs="+", default=[])
     args = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
     job = Context.of(args.scale, args.shared, args.work).job(Row(args.system, args.architecture, args.seed))
-    record = run(job)
+    record = run(job, args.later)
     print(f"finished {job.folder}: {record['this_process']} s in this process", file=sys.stderr)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from context import Context
 from job import Job, config_of
+from measures import PROTOCOLS
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
 from pretrain import RECORD
@@ -59,6 +60,10 @@ def main() -> int:
     parser.add_argument(
         "--judge_url", help="winrate: http://HOST:PORT of an OpenAI-compatible judge, none without"
     )
+    parser.add_argument(
+        "--later", nargs="+", default=[], choices=PROTOCOLS, metavar="PROTOCOL",
+        help=f"do not measure these now; a run without it does ({', '.join(PROTOCOLS)})",
+    )  # fmt: skip
     parser.add_argument("--judge_model", help="winrate: its name there")
     parser.add_argument("--judge_rate", type=float, help="winrate: requests in a second")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
@@ -140,9 +145,11 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
         if (aside := set_aside(job)) is not None:
             print(f"{row.key} was made with other options; what it was is in {aside}")
         start = (f"start model {row.architecture}",) if row.architecture in made else ()
-        command = python("row.py", *places, row.system, row.architecture, str(row.seed))
+        later = ("--later", *args.later) if args.later else ()
+        command = python("row.py", *places, row.system, row.architecture, str(row.seed), *later)
         tasks.append(Task(row.key, command, folder / "log.txt", (*start, *row.needed), row.cores))
-        if read_record(job) is not None:
+        record = read_record(job)
+        if record is not None and set(record.get("later", ())) <= set(args.later):
             finished.add(row.key)
     return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
 

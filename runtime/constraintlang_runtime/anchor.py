@@ -83,7 +83,7 @@ class Anchor:
 
         def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = made.to_rows(args[0].detach())
-            self._captured.append(torch.cat([hidden[at], running_mean(hidden, sites)[at]], dim=-1))
+            self._captured.append(features_of(hidden, sites, at))
             return (hidden[at][:logits_at][None], *args[1:])
 
         was_training = self.model.training
@@ -117,6 +117,11 @@ class Anchor:
     def _read(
         self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None, wanted: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        width = max(
+            1, int(batch.attention_mask.sum(1).max())
+        )  # rows of a batch may all be shorter than it is wide
+        batch, sites = batch.columns(width), sites[:, :width]
+        wanted = None if wanted is None else wanted[:, :width]
         made = layout(batch)
         with self._reading(made, sites, logits_at, wanted):
             logits = self.model(**made.inputs).logits
@@ -161,6 +166,14 @@ class Anchor:
     def vocab_size(self) -> int:
         """Rows of the output embeddings, padding rows included."""
         return int(self.head.weight.shape[0])
+
+
+def features_of(
+    hidden: Float[Tensor, "B T H"], sites: Bool[Tensor, "B T"], at: Bool[Tensor, "B T"] | None = None
+) -> Float[Tensor, "S F"]:
+    """Features from last hidden states, at ``sites`` or at some of them."""
+    at = sites if at is None else at
+    return torch.cat([hidden[at], running_mean(hidden, sites)[at]], dim=-1)
 
 
 def running_mean(hidden: Float[Tensor, "B T H"], sites: Bool[Tensor, "B T"]) -> Float[Tensor, "B T H"]:

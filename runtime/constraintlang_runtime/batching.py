@@ -43,6 +43,7 @@ def joined(corpus: Batch, sampled: dict[int, list[TokenRow]], pad_id: int) -> tu
             ),
             torch.cat([pad(corpus.region, grow), more.region.to(device)]),
             corpus.packs,
+            None if corpus.again is None else torch.cat([corpus.again, corpus.again.new_ones(len(extra))]),
         ),
         slices,
     )

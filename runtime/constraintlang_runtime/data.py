@@ -174,7 +174,8 @@ def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[Toke
 class Batch:
     """Right-padded rows: ``input_ids`` [B, T], ``attention_mask`` [B, T], ``labels`` [B, T] (-100 = not trained),
     ``region`` [B, T] marks completion tokens, the tokens that the regularizer speaks of. ``packs`` says that models
-    read several rows in one sequence (``packing.layout``); the batch itself stays in rows.
+    read several rows in one sequence (``packing.layout``); the batch itself stays in rows. ``again`` [B] says which
+    rows a later step may read again (None: all may).
     """
 
     input_ids: Int[Tensor, "B T"]
@@ -182,6 +183,7 @@ class Batch:
     labels: Int[Tensor, "B T"]
     region: Bool[Tensor, "B T"]
     packs: bool = False
+    again: Bool[Tensor, " B"] | None = None
 
     def rows(self, chosen: Tensor) -> Batch:
         """Some rows of the batch."""
@@ -191,6 +193,18 @@ class Batch:
             self.labels[chosen],
             self.region[chosen],
             self.packs,
+            None if self.again is None else self.again[chosen],
+        )
+
+    def columns(self, width: int) -> Batch:
+        """The first positions of every row."""
+        return Batch(
+            self.input_ids[:, :width],
+            self.attention_mask[:, :width],
+            self.labels[:, :width],
+            self.region[:, :width],
+            self.packs,
+            self.again,
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -201,6 +215,7 @@ class Batch:
             self.labels.to(device),
             self.region.to(device),
             self.packs,
+            None if self.again is None else self.again.to(device),
         )
 
 

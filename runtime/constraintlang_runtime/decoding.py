@@ -54,8 +54,20 @@ class Guidance(LogitsProcessor):
         finally:
             for handle in handles:
                 handle.remove()
-            self._features = self._total = self._mask = self._memory = None
-            self._length = -1
+            self.begin()
+
+    def begin(self) -> None:
+        """Another batch begins."""
+        self._features = self._total = self._mask = self._memory = None
+        self._length = -1
+
+    def select(self, rows: Tensor) -> None:
+        """From here on the rows are these, by their places among the last."""
+        self._features, self._total, self._mask = (
+            None if kept is None else kept[rows] for kept in (self._features, self._total, self._mask)
+        )
+        if self._memory is not None:
+            self._memory = self._head.select(self._memory, rows)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Tilted logits [B, V]."""

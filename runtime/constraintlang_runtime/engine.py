@@ -17,6 +17,7 @@ from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.anchor_weights import load_anchor, save_anchor
+from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
@@ -57,7 +58,8 @@ class ConstraintEngine:
     ``anchor`` is p_ref while the regularizer acts, ``start_anchor`` the model before the first step where the settings
     need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
     are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
-    have it again when a run is resumed. ``sampler`` draws instead of transformers when set.
+    have it again when a run is resumed. ``sampler`` draws instead of transformers when set. ``states`` keeps the hidden
+    states of frozen anchors when set.
     """
 
     policy: CompiledPolicy
@@ -75,6 +77,7 @@ class ConstraintEngine:
     keeps_start: bool = False
     budgets: Budgets = field(default_factory=Budgets)
     sampler: Sampler | None = None
+    states: AnchorStates | None = None
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -173,6 +176,7 @@ class ConstraintEngine:
         """Record the start model, when the settings need it."""
         if self.config.method == "constraint" and (preserves or self.config.anchor == "start"):
             self.start_anchor = Anchor.snapshot(model)
+            self.attach()
 
     def run_round(self, model: Any, step: int) -> None:
         """The phases of a round one after the other: measure, control, fit."""
@@ -283,7 +287,12 @@ class ConstraintEngine:
         self.attach()
 
     def attach(self) -> None:
-        """Tell every auxiliary model which anchor it stands beside."""
+        """Tell every auxiliary model which anchor it stands beside; what frozen anchors compute is kept."""
+        if self.states is not None:
+            self.start_anchor = self.states.of(self.start_anchor)
+            if not self.config.regularizer.is_moving:
+                self.anchor = self.states.of(self.anchor)
+            self.states.use(self.anchor, self.start_anchor)
         for group in self.groups:
             if group.head is not None and self.anchor is not None:
                 group.head.attach(self.anchor)

@@ -23,11 +23,12 @@ HARMLESS = frozenset(
         "scorer_timeout",
         "lane_timeout",
         "lane_ranks",
+        "anchor_cache_gib",
         "sampler_url",
         "sampler_folder",
         "sampler_timeout",
     }
-)  # settings that may differ when a run is resumed: no weight depends on them
+)  # settings that may differ when a run is resumed: no weight depends on them beyond rounding
 CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint
 
 

@@ -83,9 +83,16 @@ def require_whole(folder: Path, *, process: int = 0, num_processes: int = 1) -> 
 class Finite(LogitsProcessor):
     """Stops sampling from scores that are no numbers, where torch would fail in the middle of a kernel."""
 
+    def begin(self) -> None:
+        """It keeps nothing of a batch."""
+
+    def select(self, rows: Tensor) -> None:
+        """It keeps nothing of a row."""
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The scores as they are."""
-        if bool((torch.isnan(scores) | torch.isposinf(scores)).any()):
+        top = scores.amax(-1)  # NaN where one is, and an infinity
+        if bool((torch.isnan(top) | torch.isposinf(top)).any()):
             raise TrainingError(
                 "the model's scores of the next token hold NaN or infinities",
                 help="the run diverged: lower --learning_rate or --regularizer_weight; or the model cannot be run in "

@@ -20,13 +20,16 @@ class OutputHead:
     """z = c·tanh(y/c) with y = scale·(h Wᵀ + bias), without the tanh where the model has no soft cap c.
 
     Shapes: ``weight`` [V, H], ``bias`` [V] or None. Scale and cap are those of the configuration: `logits_scaling`
-    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps.
+    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps. ``precision`` is
+    that of the matrix products where it is not the weight's: a trainer with mixed precision sets it, because accelerate
+    has autocast inside the model's own forward alone.
     """
 
     weight: Tensor
     bias: Tensor | None
     scale: float
     cap: float | None
+    precision: torch.dtype | None = None
 
     @staticmethod
     def of(model: Any) -> OutputHead | None:
@@ -44,8 +47,14 @@ class OutputHead:
         """The same form with other numbers, such as those of a snapshot."""
         return replace(self, weight=weight, bias=bias)
 
+    def in_precision(self, precision: torch.dtype | None) -> OutputHead:
+        """The same head with matrix products in a precision; None leaves it to autocast and the weight."""
+        return replace(self, precision=precision)
+
     def compute_dtype(self) -> torch.dtype:
-        """The precision of the matrix products: autocast's inside autocast, else the weight's."""
+        """The precision of the matrix products: what was set, else autocast's inside autocast, else the weight's."""
+        if self.precision is not None:
+            return self.precision
         device = self.weight.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.anchor import Anchor, features_of
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
 from constraintlang_runtime.groups import Group, prompt_log_potential
 from constraintlang_runtime.hard_masks import SiteMasks
@@ -34,20 +34,25 @@ class SiteTargets:
     potential: Tensor
     masks: SiteMasks | None = None
 
-    @torch.no_grad()
     def log_probs(self, window: slice) -> Tensor:
-        """log q̂ [m, V]; V is no more than e^-Λ at tokens that a hard clause forbids, whatever was learned of them."""
+        """log q̂ [m, V]."""
+        with torch.no_grad():
+            return target_log_probs(self.logits_at(window), self.tilt(window))
+
+    @torch.no_grad()
+    def tilt(self, window: slice) -> Tensor:
+        """γ log V [m, V]; no more than -Λ at tokens that a hard clause forbids, whatever was learned of them."""
         value = self.group.exponent * self._log_value(window)
         if self.masks is not None:
             forbidden = self.masks.forbidden(window, value.shape[1]).to(value.device)
             value = torch.where(forbidden, value.clamp_max(-LOG_FLOOR), value)
-        return target_log_probs(self.logits_at(window), value)
+        return value
 
     def _log_value(self, window: slice) -> Tensor:
         """log V [m, V]; the law over M bins is formed for m/M sites at a time, and so is no larger."""
         head, parts = self.group.head, []
         assert head is not None
-        step = max(1, (window.stop - window.start) // head.num_bins)
+        step = max(1, (window.stop - window.start) // (1 if head.num_bins == 2 else head.num_bins))
         for start in range(window.start, window.stop, step):
             part = slice(start, min(start + step, window.stop))
             potential = self.potential if self.potential.dim() == 1 else self.potential[part]
@@ -84,21 +89,27 @@ def regularizer_parts(
     sampled_rows: Tensor,
     corpus_tokens: float,
     config: RegularizerConfig,
+    own_states: Tensor | None = None,
 ) -> list[DivergenceTerm]:
     """``regularizer_term`` as parts of a pass over the vocabulary; ``head`` is the anchor's.
 
     ``places`` [B, T] are the numbers of the batch's positions among the sites of the pass. Rows must ascend.
+    ``own_states`` [B, T, H] are the student's last hidden states, where it is its own anchor: then nothing is read.
     """
     kind: Divergence = config.divergence  # type: ignore[assignment]
     parts = []
     for rows, weight in weighted_rows(group, batch, corpus_rows, sampled_rows, corpus_tokens, config):
         part = batch.rows(rows)
         sites = prediction_sites(part.region)
-        features = anchor.features(part, sites)
+        own = None if own_states is None else own_states[rows]
+        features = anchor.features(part, sites) if own is None else features_of(own, sites)
         targets = _targets(group, part, sites, features, _logits_of(head, features), config)
         parts.append(
-            DivergenceTerm(places[rows][sites], targets.log_probs, kind, config.alpha, group.weight * weight)
-        )
+            DivergenceTerm(
+                places[rows][sites], targets.log_probs if own is None else targets.tilt, kind, config.alpha,
+                group.weight * weight, tilts_own=own is not None,
+            )
+        )  # fmt: skip
     return parts
 
 

@@ -81,28 +81,35 @@ def divergence_and_gradient(
     target: Float[Tensor, "S V"],
     divergence: Divergence,
     alpha: float = 0.5,
+    student: Float[Tensor, "S V"] | None = None,
 ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S V"]]:
     """``token_divergence`` and its gradient with respect to the student's logits, in closed form and without a graph.
+
+    ``student`` are the probabilities, where a caller has them already; no argument is written to.
 
     Equation: with p the student, ∂D/∂z_v = g_v - p_v Σ_u g_u, where g_v = ∂D/∂log p_v up to a multiple of p_v:
     forward -q̂; reverse p (log p - log q̂); js ½ p (log p - log m); alpha -q̂^α p^(1-α) / α.
     """
-    student = student_log_probs.exp()
+    if student is None:
+        student = student_log_probs.exp()
     if divergence == "alpha":
         raw = (alpha * target + (1 - alpha) * student_log_probs).exp_()
         total = raw.sum(-1)
         value = (1 - total) / (alpha * (1 - alpha))
-        return value, (student.mul_(total[:, None]) - raw).div_(alpha)
+        return value, (student * total[:, None]).sub_(raw).div_(alpha)
     if divergence == "reverse":
         log_ratio = student_log_probs - target
         value = (student * log_ratio).sum(-1)
         return value, log_ratio.sub_(value[:, None]).mul_(student)
-    value = token_divergence(student_log_probs, target, divergence)
     if divergence == "forward":
-        return value, student.sub_(target.exp())
-    log_ratio = student_log_probs - torch.logaddexp(student_log_probs, target) + math.log(2.0)
+        wanted = target.exp()
+        value = (wanted * (target - student_log_probs)).sum(-1)
+        return value, torch.sub(student, wanted, out=wanted)
+    mixture = torch.logaddexp(student_log_probs, target).sub_(math.log(2.0))
+    toward_target = (target.exp() * (target - mixture)).sum(-1)
+    log_ratio = torch.sub(student_log_probs, mixture, out=mixture)
     mean = (student * log_ratio).sum(-1)
-    return value, student.mul_(log_ratio - mean[:, None]).mul_(0.5)
+    return 0.5 * (mean + toward_target), log_ratio.sub_(mean[:, None]).mul_(student).mul_(0.5)
 
 
 def language_model_loss(

@@ -11,7 +11,7 @@ import torch
 
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.draws import own_draws
+from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -86,12 +86,13 @@ def sample(
                 ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
                 input_ids[row, width - len(ids) :] = ids
                 attention[row, width - len(ids) :] = 1
-            with torch.inference_mode(), own_draws(derived_seed(seed, "batch", number)):
+            with torch.inference_mode():
                 output = model.generate(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),
                     generation_config=config,
                     logits_processor=[Finite(), *logits_processor],
+                    custom_generate=DecodeLoop(derived_seed(seed, "batch", number), greedy=greedy),
                 )
             for row, i in enumerate(chosen):
                 completed[i] = replace(
@@ -110,7 +111,10 @@ def sample(
 
 
 def length_batches(prompts: Sequence[TokenRow], batch_size: int) -> list[list[int]]:
-    """The prompts that ``sample`` completes together, by their places, shorter prompts first."""
+    """The prompts that ``sample`` completes together, by their places, shorter prompts first.
+
+    Those of one length stay in their order, so that every batch is a fair part of the prompts (``proposals.halves``).
+    """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 

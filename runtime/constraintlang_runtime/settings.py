@@ -214,8 +214,15 @@ class ConstraintSettings:
     loss: str = field(
         default="auto",
         metadata={
-            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked when there "
-            "is more than one chunk"
+            "help": "logits of all tokens at once (plain) or of one chunk of sites (chunked); auto: chunked while a "
+            "regularizer acts, and when there is more than one chunk"
+        },
+    )
+    anchor_cache_gib: float = field(
+        default=32.0,
+        metadata={
+            "help": "room below the output folder for hidden states of a frozen anchor, so that it is run once per row "
+            "(half of the free disk at most, deleted at the end); 0 runs it at every step"
         },
     )
     packing: bool = field(
@@ -276,6 +283,8 @@ class ConstraintSettings:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.anchor_cache_gib < math.inf:
+            raise ConfigError(f"anchor_cache_gib: got {self.anchor_cache_gib}, expected 0 or more")
         if not 0 < self.warmup_fraction < 1:
             raise ConfigError(f"warmup_fraction: got {self.warmup_fraction}, expected a number in (0, 1)")
         if self.set_point_share is not None and not 0 < self.set_point_share < 1:

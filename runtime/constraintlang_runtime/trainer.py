@@ -16,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
+from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
@@ -109,6 +110,7 @@ class ConstraintTrainer(StagedTrainer):
             max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,
         )  # fmt: skip
         self.engine.log, self.engine.tell = self.log, tell
+        self.engine.states = AnchorStates.below(args.output_dir, args.anchor_cache_gib)
         self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
@@ -202,6 +204,8 @@ class ConstraintTrainer(StagedTrainer):
     def before_step(self, step: int) -> None:
         """Run the round that is due at this step."""
         self._micro_step = 0
+        if self.engine.states is not None:
+            self.engine.states.at(step)
         if self.parallel is not None:
             self.parallel.before_step(self.model, step)
         elif self.engine.is_round(step):
@@ -228,9 +232,12 @@ class ConstraintTrainer(StagedTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
+        # every row is seen once in an epoch, so that in the last one none is read again
+        again = int(self.state.epoch or 0) + 1 < self.state.num_train_epochs
         corpus = Batch(
-            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs()
-        )
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs(),
+            torch.full_like(inputs["group"], again, dtype=torch.bool),
+        )  # fmt: skip
         own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
@@ -294,13 +301,20 @@ class ConstraintTrainer(StagedTrainer):
         if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
             return plain_loss(model, batch, config)
         sites = batch.sites(config)
-        if config.chunks(int(sites.sum())):
+        acts = bool(batch.groups or batch.preserved)
+        if config.chunks(int(sites.sum()), acts=acts):
             if self._chunked is None:
-                self._chunked = ChunkedLoss(self.model, config)
+                self._chunked = ChunkedLoss(self.model, config, self._precision())
             found = self._chunked(model, batch, sites) if self._chunked.supports else None
             if found is not None:
                 return found
         return plain_loss(model, batch, config)
+
+    def _precision(self) -> torch.dtype | None:
+        """The precision of matrix products outside the model's own forward; None where it is that of the weights."""
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else None
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
         """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
@@ -374,6 +388,8 @@ class ConstraintTrainer(StagedTrainer):
             self.parallel.finish(self.model)
         else:
             self.engine.run_round(self.model, self.engine.last_round_step)
+        if self.engine.states is not None:
+            self.engine.states.remove()
         best = None if self.selection is None else from_main(self.selection.best)
         if self.selection is None or best is None or best == self.state.global_step:
             return
@@ -397,3 +413,5 @@ class _Rounds(TrainerCallback):
         """After the last step."""
         if state.global_step >= args.max_steps:
             self._trainer.finish()
+        if self._trainer.engine.states is not None:
+            self._trainer.engine.states.remove()

@@ -12,64 +12,71 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from constraintlang_runtime.output_head import OutputHead, at_least_float32
-from constraintlang_runtime.regularizer import Divergence, divergence_and_gradient
+from constraintlang_runtime.regularizer import Divergence, divergence_and_gradient, target_log_probs
 
 
-@runtime_checkable
-class Term(Protocol):
-    """A weighted sum of losses over some of the sites."""
+@dataclass(frozen=True)
+class Law:
+    """The student's next-token distribution at a chunk of sites: [chunk, V] each."""
 
-    @property
-    def sites(self) -> Tensor:
-        """Ascending places [n] among the S sites of the pass."""
-        ...
+    log_probs: Tensor
+    probs: Tensor
 
-    @property
-    def weight(self) -> float:
-        """What the sum is multiplied by."""
-        ...
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
-        """Losses [m] of the term's sites in ``window`` and their gradients with respect to the logits [m, V]."""
-        ...
+Rows = slice | Tensor
 
 
 @dataclass(frozen=True)
 class LabelTerm:
-    """-log p(label | site); ``labels`` [n]."""
+    """-log p(label | site); ``sites`` are ascending places [n] among the S sites of the pass, ``labels`` [n]."""
 
     sites: Int[Tensor, " n"]
     labels: Int[Tensor, " n"]
     weight: float = 1.0
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
-        """Equation: ∂/∂z = p - 1[label]."""
-        labels = self.labels[window, None]
-        value = -log_probs.gather(1, labels).squeeze(1)
-        gradient = log_probs.exp()
-        return value, gradient.scatter_add_(1, labels, gradient.new_full((), -1.0).expand_as(labels))
+    def value(self, law: Law, rows: Rows, window: slice) -> Tensor:
+        """Losses [m] of the term's sites in ``window``, which stand at ``rows`` of the chunk."""
+        return -law.log_probs[rows].gather(1, self.labels[window, None]).squeeze(1)
+
+    def subtract(self, gradient: Tensor, rows: Rows, window: slice) -> None:
+        """The second half of ∂/∂z = p - 1[label]; a site has one label, so that no place is met twice."""
+        numbers = torch.arange(len(gradient), device=gradient.device)[rows]
+        gradient[numbers, self.labels[window]] -= self.weight
 
 
 @dataclass(frozen=True)
 class DivergenceTerm:
-    """D(target(.|site), p(.|site)); ``target`` gives log-probabilities [m, V] of a window of the term's sites."""
+    """D(target(.|site), p(.|site)); ``target`` gives log-probabilities [m, V] of a window of the term's sites.
+
+    With ``tilts_own`` it gives log V [m, V] instead, and the target is p V / Σ p V with p held constant.
+    """
 
     sites: Int[Tensor, " n"]
     target: Callable[[slice], Tensor]
     divergence: Divergence
     alpha: float = 0.5
     weight: float = 1.0
+    tilts_own: bool = False
 
-    def value_and_gradient(self, log_probs: Tensor, window: slice) -> tuple[Tensor, Tensor]:
-        """Closed forms of ``divergence_and_gradient``."""
-        return divergence_and_gradient(log_probs, self.target(window), self.divergence, self.alpha)
+    def value_and_gradient(self, law: Law, rows: Rows, window: slice) -> tuple[Tensor, Tensor]:
+        """Losses [m] of the term's sites in ``window``, at ``rows`` of the chunk, and gradients to the logits [m, V].
+
+        Closed forms of ``divergence_and_gradient``.
+        """
+        log_probs, target = law.log_probs[rows], self.target(window)
+        if self.tilts_own:
+            target = target_log_probs(log_probs, target)
+        return divergence_and_gradient(log_probs, target, self.divergence, self.alpha, law.probs[rows])
+
+
+Term = LabelTerm | DivergenceTerm
 
 
 def vocabulary_loss(
@@ -96,35 +103,23 @@ class _ChunkedPass(torch.autograd.Function):
         full = at_least_float32(cast.weight[:0]).dtype
         wanted = ctx.needs_input_grad[:3]
         # chunks add up in float32, whatever the precision of the weight
-        to_hidden = torch.zeros_like(hidden) if wanted[0] else None
-        to_weight = torch.zeros_like(weight, dtype=full) if wanted[1] else None
-        to_bias = torch.zeros_like(bias, dtype=full) if bias is not None and wanted[2] else None
+        to_hidden = torch.empty_like(hidden) if wanted[0] else None
+        sums_of = _Sums(full, weight=wanted[1], bias=bias is not None and wanted[2])
         places = [term.sites.tolist() for term in terms]
         sums = torch.zeros(len(terms), dtype=full, device=hidden.device)
         for start in range(0, len(hidden), chunk):
             end = min(start + chunk, len(hidden))
             part = hidden[start:end].detach().to(dtype)
-            logits = cast.logits(part)
-            log_probs = torch.log_softmax(logits, dim=-1)
-            gradient = torch.zeros_like(log_probs)
-            for number, (term, place) in enumerate(zip(terms, places, strict=True)):
-                window = slice(bisect_left(place, start), bisect_left(place, end))
-                if window.start == window.stop:
-                    continue
-                everywhere = window.stop - window.start == end - start
-                rows = term.sites[window] - start
-                value, change = term.value_and_gradient(log_probs if everywhere else log_probs[rows], window)
-                sums[number] += term.weight * value.sum()
-                if everywhere:
-                    gradient.add_(change, alpha=term.weight)
-                else:
-                    gradient.index_add_(0, rows, change.to(full), alpha=term.weight)
-                del value, change
-            if head.cap:
-                gradient *= 1 - (logits / head.cap).square_()
-            gradient *= head.scale
-            del logits, log_probs
-            _project_back(gradient, part, cast.weight, (start, end), to_hidden, to_weight, to_bias)
+            law, chain = _law(cast.logits(part), head)
+            found = [_within(place, start, end) for place in places]
+            gradient = _gradient(law, terms, found, sums, start)
+            if chain is not None:
+                gradient *= chain
+            if head.scale != 1.0:
+                gradient *= head.scale
+            del law, chain
+            _project_back(gradient, part, cast.weight, (start, end), to_hidden, sums_of)
+        to_weight, to_bias = sums_of.weight, sums_of.bias
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         ctx.gradients = (to_hidden, to_weight, to_bias)
         ctx.mark_non_differentiable(sums)
@@ -143,18 +138,89 @@ class _ChunkedPass(torch.autograd.Function):
         )  # fmt: skip
 
 
+def _law(logits: Tensor, head: OutputHead) -> tuple[Law, Tensor | None]:
+    """The distribution of a chunk, written over its logits, and the derivative of the soft cap where there is one.
+
+    log p = z - log Σ e^z with log Σ e^z = max z - log max p: one pass of exponentials serves p and log p, and the
+    largest p is at least 1/V.
+    """
+    chain = 1 - (logits / head.cap).square_() if head.cap else None
+    probs = torch.softmax(logits, dim=-1)
+    total = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log_()
+    return Law(logits.sub_(total), probs), chain
+
+
+def _within(place: list[int], start: int, end: int) -> tuple[slice, slice | None]:
+    """Which of a term's sites lie in a chunk, and their rows there where they stand side by side."""
+    window = slice(bisect_left(place, start), bisect_left(place, end))
+    count = window.stop - window.start
+    if not count:
+        return window, None
+    first = place[window.start] - start
+    together = place[window.stop - 1] - start - first + 1 == count
+    return window, slice(first, first + count) if together else None
+
+
+def _gradient(
+    law: Law, terms: list[Term], found: list[tuple[slice, slice | None]], sums: Tensor, start: int
+) -> Tensor:
+    """Gradients of all terms with respect to the logits of a chunk, written over ``law.probs``; adds to ``sums``."""
+    changes: list[tuple[Rows, Tensor, float]] = []
+    labelled: list[tuple[LabelTerm, Rows, slice]] = []
+    share, is_one = law.probs.new_zeros(len(law.probs)), False
+    for number, (term, (window, block)) in enumerate(zip(terms, found, strict=True)):
+        if window.start == window.stop:
+            continue
+        rows = term.sites[window] - start if block is None else block
+        if isinstance(term, LabelTerm):
+            value = term.value(law, rows, window)
+            labelled.append((term, rows, window))
+            share[rows] += term.weight
+            is_one = window.stop - window.start == len(share) and term.weight == 1.0 and len(labelled) == 1
+        else:
+            value, change = term.value_and_gradient(law, rows, window)
+            changes.append((rows, change, term.weight))
+        sums[number] += term.weight * value.sum()
+    gradient = law.probs if is_one else law.probs.mul_(share[:, None])
+    for rows, change, weight in changes:
+        if isinstance(rows, slice):
+            gradient[rows].add_(change, alpha=weight)
+        else:
+            gradient.index_add_(0, rows, change.to(gradient.dtype), alpha=weight)
+    for term, rows, window in labelled:
+        term.subtract(gradient, rows, window)
+    return gradient
+
+
+class _Sums:
+    """Gradients of weight and bias that add up over chunks; the first chunk's is the sum's own memory."""
+
+    def __init__(self, dtype: torch.dtype, *, weight: bool, bias: bool) -> None:
+        self._dtype, self._wants_weight, self._wants_bias = dtype, weight, bias
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+
+    def add(self, gradient: Tensor, lowered: Tensor, part: Tensor) -> None:
+        """Those of a chunk: ``gradient`` to its logits, the same in the products' precision, its hidden states."""
+        if self._wants_bias:
+            own = gradient.sum(0)
+            self.bias = own if self.bias is None else self.bias.add_(own)
+        if not self._wants_weight:
+            return
+        if self.weight is None:
+            self.weight = (lowered.T @ part).to(self._dtype)
+        elif self.weight.dtype == lowered.dtype:
+            self.weight.addmm_(lowered.T, part)
+        else:
+            self.weight += lowered.T @ part
+
+
 def _project_back(
-    gradient: Tensor, part: Tensor, weight: Tensor, place: tuple[int, int], to_hidden: Tensor | None,
-    to_weight: Tensor | None, to_bias: Tensor | None,
+    gradient: Tensor, part: Tensor, weight: Tensor, place: tuple[int, int], to_hidden: Tensor | None, sums: _Sums
 ) -> None:  # fmt: skip
     """Add a chunk's gradient with respect to the raw logits to those of hidden states, weight and bias."""
-    if to_bias is not None:
-        to_bias += gradient.sum(0)
     lowered = gradient.to(part.dtype)
     with torch.autocast(weight.device.type, enabled=False):
         if to_hidden is not None:
             to_hidden[place[0] : place[1]] = (lowered @ weight).to(to_hidden.dtype)
-        if to_weight is not None and to_weight.dtype == lowered.dtype:
-            to_weight.addmm_(lowered.T, part)
-        elif to_weight is not None:
-            to_weight += lowered.T @ part
+        sums.add(gradient, lowered, part)

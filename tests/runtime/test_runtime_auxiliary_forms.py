@@ -471,7 +471,7 @@ def test_an_ensemble_means_its_laws_and_takes_the_smallest_value(form: str) -> N
         atol=1e-4,
         rtol=1e-4,
     )
-    restored = from_record(ensemble.record()).eval()
+    restored = from_record(ensemble.record()).eval().requires_grad_(False)
     restored.load_state_dict(ensemble.state_dict())
     restored.attach(anchor)
     assert torch.equal(restored.log_values(inputs, potential), ensemble.log_values(inputs, potential))

@@ -26,6 +26,7 @@ from constraintc.main import main
 from constraintlang_runtime import fit_once, rounds
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.auxiliary.head import leading_directions
+from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.guide import fit_guide
@@ -54,14 +55,16 @@ def noisy(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def whole(noisy: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The output of an uninterrupted run per anchor and staleness."""
+    """The output of an uninterrupted run per anchor and staleness, with what it kept of its anchor until the end."""
     folder = tmp_path_factory.mktemp("whole")
 
     def of(anchor: str, staleness: int) -> Path:
         output = folder / f"{anchor}{staleness}"
         if not output.exists():
             flags = noisy.flags(output, anchor=anchor, staleness=staleness, **LONGER)
-            assert main(["train", *flags]) == 0
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(AnchorStates, "remove", lambda states: None)
+                assert main(["train", *flags]) == 0
         return output
 
     return of

@@ -129,7 +129,7 @@ def test_per_prompt_penalty_tilts_each_row_by_its_own_prompts_dual(bound):
 def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     """A trainer with a group and an anchor in place, without data or a training loop."""
     trainer = object.__new__(ConstraintTrainer)
-    regularizer = RegularizerConfig(prefixes="corpus", **options)
+    regularizer = RegularizerConfig(prefixes="corpus", **{"loss": "plain"} | options)
     trainer.constraint = SimpleNamespace(
         method="constraint",
         regularizer=regularizer,
@@ -139,7 +139,7 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
         packing=False,
     )
     trainer.state, trainer.args = (
-        SimpleNamespace(global_step=0),
+        SimpleNamespace(global_step=0, epoch=0.0, num_train_epochs=1),
         SimpleNamespace(process_index=0, world_size=1, n_gpu=0, torch_compile=False),
     )
     trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END

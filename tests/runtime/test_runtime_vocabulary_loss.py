@@ -394,3 +394,101 @@ def test_alphas_weight_and_first_dual_lie_between_those_of_its_limits(alpha: flo
     q = odds / (1 + odds)
     pull = alpha * (d - b) / (rho * b * (1 - b))
     assert abs((((1 - q) / (1 - b)) ** alpha - (q / b) ** alpha) / pull - 1) < 0.02
+
+
+# ------------------------------------------------------------ what a step need not do twice
+def sampled_are_short(model: Any) -> MicroBatch:
+    """Sampled rows of a third of the corpus rows' length, no preserved rows."""
+    generator = torch.Generator().manual_seed(3)
+
+    def row(size: int) -> TokenRow:
+        ids = torch.randint(2, 512, (size,), generator=generator).tolist()
+        return TokenRow(tuple(ids[:3]), tuple(ids[3:]), {}, True)
+
+    corpus = collate([row(24 - i) for i in range(4)], 0)
+    batch, slices = joined(corpus, {0: [row(8), row(6), row(7)]}, 0)
+    anchor = Anchor.snapshot(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        group = fixed_group(anchor)
+    for weight in (anchor.weights or {}).values():
+        weight.mul_(1.2)
+    return MicroBatch(corpus, batch, [GroupRows(group, torch.tensor([0, 2]), slices[0], 30.0)], anchor)
+
+
+def loss_and_gradient(model: Any, found: Any) -> tuple[Tensor, Tensor]:
+    model.zero_grad()
+    found.total.backward()
+    return found.total.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def widths_of_passes(model: Any) -> list[tuple[int, int]]:
+    """The shapes of what the model is called with from here on."""
+    seen: list[tuple[int, int]] = []
+    model.register_forward_pre_hook(
+        lambda module, args, options: seen.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    return seen
+
+
+def test_short_sampled_rows_take_a_pass_of_their_own_width() -> None:
+    model = model_of("tied")
+    batch = sampled_are_short(model)
+    config = RegularizerConfig(chunk_sites=7, loss="chunked")
+    expected = loss_and_gradient(model, plain_loss(model, batch, config))
+    chunked, sites = ChunkedLoss(model, config), batch.sites(config)
+    seen = widths_of_passes(model)
+    found = loss_and_gradient(model, chunked(model, batch, sites))
+    assert seen[:2] == [(4, 24), (3, 8)]
+    assert (3, 8) in seen[2:]  # and the anchor reads them at their own width, too
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5 * float(expected[1].abs().max()))
+
+
+@pytest.mark.parametrize("kind", DIVERGENCES)
+def test_a_current_anchor_is_the_students_own_pass(kind: Any) -> None:
+    model = model_of("tied").eval()
+    batch = replace(sampled_are_short(model), anchor=Anchor(model))
+    config = RegularizerConfig(chunk_sites=7, loss="chunked", divergence=kind)
+    expected = loss_and_gradient(model, plain_loss(model, batch, config))
+    chunked, sites = ChunkedLoss(model, config), batch.sites(config)
+    seen = widths_of_passes(model)
+    found = loss_and_gradient(model, chunked(model, batch, sites))
+    assert len(seen) == 2  # the student's alone
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5 * float(expected[1].abs().max()))
+
+
+def test_a_student_that_drops_out_is_not_its_own_anchor() -> None:
+    """The anchor is the model without dropout."""
+    model = model_of("tied")
+    model.config.attention_dropout = 0.5
+    batch = replace(sampled_are_short(model), anchor=Anchor(model))
+    config = RegularizerConfig(chunk_sites=7, loss="chunked")
+    chunked, seen = ChunkedLoss(model, config), widths_of_passes(model)
+    assert chunked(model, batch, batch.sites(config)) is not None
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("num_bins", [2, 3, 5])
+@pytest.mark.parametrize("raised", [False, True])
+@pytest.mark.parametrize("per_site", [False, True])
+def test_values_of_the_head_are_those_of_its_law_in_float64(
+    num_bins: int, raised: bool, per_site: bool
+) -> None:
+    """However small V is: log V to 1e-5 where one bin has all the mass and the least potential."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        head = AuxiliaryHead(2 * HIDDEN, VOCAB, num_bins, rank=4, width=8).requires_grad_(False).eval()
+    for weight in (head.token_bias, head.query.weight, head.state.weight):
+        weight.copy_(6 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(5)))
+    features = normal(SITES, 2 * HIDDEN, seed=6, dtype=torch.float32)
+    potential = torch.linspace(0.0, -12.0, num_bins)
+    potential = potential.flip(0) if raised else potential
+    if per_site:
+        potential = torch.stack([potential * (i % 3) / 2 for i in range(SITES)])
+    law = head.all_tokens(features).double()
+    psi = potential.double() if potential.dim() == 1 else potential.double()[:, None]
+    expected = torch.logsumexp(law + psi, dim=-1)
+    assert expected.min() < -11.9
+    torch.testing.assert_close(head.log_values(features, potential).double(), expected, rtol=1e-4, atol=1e-5)

@@ -112,6 +112,12 @@ class AdapterAuxiliary(AuxiliaryModel):
         inputs = torch.cat([states[:, -1].float(), base, columns], dim=1)
         return inputs, (cache, inputs)
 
+    def select(self, memory: Any, rows: Tensor) -> Any:
+        """The cache and the last inputs of some rows."""
+        cache, last = memory
+        cache.reorder_cache(rows)
+        return cache, last[rows]
+
     def _states(
         self, input_ids: Tensor, attention_mask: Tensor, *, cache: Any = None, use_cache: bool = False
     ) -> tuple[Float[Tensor, "B T H"], Any]:

@@ -71,6 +71,13 @@ class Ensemble(AuxiliaryModel):
         ]
         return torch.cat([inputs for inputs, _ in found], dim=1), [memory for _, memory in found]
 
+    def select(self, memory: Any, rows: Tensor) -> Any:
+        """The members' memories of some rows."""
+        return [
+            None if own is None else member.select(own, rows)
+            for member, own in zip(self.each(), memory, strict=True)
+        ]
+
     def _parts(self, inputs: Tensor) -> list[tuple[AuxiliaryModel, Tensor]]:
         members = self.each()
         parts = [inputs] * len(members) if self.shares_inputs else inputs.chunk(len(members), dim=1)

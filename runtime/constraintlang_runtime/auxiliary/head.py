@@ -73,6 +73,40 @@ class AuxiliaryHead(AuxiliaryModel):
         logits = torch.einsum("smr,vr->svm", query, self.token_factors) + state[:, None, :] + self.token_bias
         return _with_first_bin(logits)
 
+    def log_values(
+        self, inputs: Float[Tensor, "S F"], log_potential: Float[Tensor, "*S_or_1 M"]
+    ) -> Float[Tensor, "S V"]:
+        """log V(s·v) without the law in between, where no gradient is asked for.
+
+        Equation: V = ψ_min + (ψ_max - ψ_min) σ(±z) for two bins, Σ_m ψ_m softmax(z)_m for more: sums of positive
+        numbers, so that V keeps its relative precision however small.
+        """
+        if torch.is_grad_enabled() and any(
+            p.requires_grad for p in (*self.parameters(), inputs, log_potential)
+        ):
+            return super().log_values(inputs, log_potential)
+        state, query = self._trunk(inputs)
+        potential = log_potential.to(state).exp()
+        factors = self.token_factors.T
+        if self.num_bins > 2 or potential.dim() > 1:
+            logits = torch.zeros(
+                self.num_bins, len(state), factors.shape[1], dtype=state.dtype, device=state.device
+            )
+            for m in range(1, self.num_bins):
+                torch.addmm(self.token_bias[:, m - 1], query[:, m - 1], factors, out=logits[m])
+                logits[m] += state[:, m - 1, None]
+            law = torch.softmax(logits, dim=0, out=logits)
+            each = potential.unbind(-1)
+            value = law[0].mul_(each[0][..., None])
+            for m in range(1, self.num_bins):
+                value.addcmul_(law[m], each[m][..., None])
+            return value.log_()
+        low, high = potential.amin(), potential.amax()
+        sign = torch.where(potential[1] > potential[0], 1.0, -1.0).to(state)  # of the logit of bin 1 in σ
+        value = torch.addmm(self.token_bias[:, 0] * sign, query[:, 0] * sign, factors)
+        value.add_(state * sign).sigmoid_()
+        return value.mul_(high - low).add_(low).log_()
+
     def one_token(self, features: Float[Tensor, "S F"], tokens: Int[Tensor, " S"]) -> Float[Tensor, "S M"]:
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         state, query = self._trunk(features)

@@ -67,6 +67,10 @@ class AuxiliaryModel(nn.Module):
         """``inputs`` at the last position while decoding, and what to keep for the next step."""
         return now.features, None
 
+    def select(self, memory: Any, rows: Tensor) -> Any:
+        """What was kept of a step, for some rows of its batch, in any order and number."""
+        return memory
+
     def all_tokens(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S V M"]:
         """Bin log-probabilities after every next token. Gradient: to the parameters."""
         raise NotImplementedError

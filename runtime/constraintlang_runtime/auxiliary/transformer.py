@@ -87,6 +87,11 @@ class TransformerAuxiliary(AuxiliaryModel):
         )  # fmt: skip
         return out.last_hidden_state[:, -1], out.past_key_values
 
+    def select(self, memory: Any, rows: Tensor) -> Any:
+        """The cache of some rows."""
+        memory.reorder_cache(rows)
+        return memory
+
     def all_tokens(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S V M"]:
         """Bin log-probabilities after every next token."""
         return self.output.all_tokens(inputs)

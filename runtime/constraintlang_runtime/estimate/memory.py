@@ -74,7 +74,8 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
     sites = load.sites if load.active_steps else 0.0
     labelled = load.batch * load.completion_tokens
     at_once = min(config.chunk_sites, sites)
-    if config.regularizer.chunks(round(max(labelled, sites))):
+    # the steps before the regularizer acts, which hold more where sites are few
+    if config.regularizer.chunks(round(max(labelled, sites)), acts=False):
         at_once = min(config.chunk_sites, max(labelled, sites))
         head = 4.0 * shape.hidden if not student.adapter else 0.0  # its gradient adds up in fp32
         logits = vocab * (at_once * CHUNK_BYTES + head)

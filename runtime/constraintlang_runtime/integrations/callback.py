@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.checkpoint import STATE_FILE
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.data import collate, encode_rows, prompt_rows
@@ -93,6 +94,7 @@ class ConstraintCallback(TrainerCallback):
         )  # fmt: skip
         self.engine.keeps_start = True  # when a run is resumed, the model comes with the checkpoint's weights
         self.engine.log = lambda record: self._record(record, state)
+        self.engine.states = AnchorStates.below(args.output_dir, config.anchor_cache_gib)
         if self._rows is None:
             for group in self.engine.groups:
                 group.corpus_share = 1.0 / len(self.engine.groups)
@@ -103,6 +105,8 @@ class ConstraintCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Run the round that is due, then add the regularizer's gradient for this step."""
         engine, model = self._running(), kwargs["model"]
+        if engine.states is not None:
+            engine.states.at(state.global_step)
         if engine.is_round(state.global_step):
             engine.run_round(model, state.global_step)
         for number in engine.active():
@@ -120,6 +124,8 @@ class ConstraintCallback(TrainerCallback):
         engine = self._running()
         if state.global_step >= engine.max_steps:
             engine.run_round(kwargs["model"], engine.last_round_step)
+        if engine.states is not None:
+            engine.states.remove()
 
     # ------------------------------------------------------------ parts
     def _add_gradient(

@@ -1,0 +1,196 @@
+"""Whole fine-tuning runs by the public command, sampling, scoring and fits included, against transformers' own trainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from shapes import make_model, make_tokenizer
+from timing import summary
+from workload import COMMON, POLICY, SETTINGS, Workload, setting_hash, testbed_rows
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PACKAGES = ("constraintlang", "compiler", "runtime", "policies")
+PLAIN = "plain (transformers)"
+LISTED = 'attribute toxicity: score in [0, 1] lower_is_better { backend = lexicon("words.tsv") }\n'
+RANDOM_POLICY = f"edition 1\n{LISTED}toxicity < 0.1 for domain=toxigen under tolerance=10%\n"
+
+
+def prepare(work: Workload, folder: Path) -> dict[str, Any]:
+    """Model, rows and policy of a workload as files; what a run's configuration says of them, and tokens of a row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = Path(work.shared)
+    if work.shape == "testbed":
+        rows = testbed_rows(shared, folder)
+        (folder / "speed.policy").write_text(POLICY)
+        model = str((shared / "testbed" / "lm").resolve())
+        more = {"scorer": [f"toxicity={(shared / 'testbed' / 'toxicity-classifier').resolve()}#toxic"]}
+        tokenizer = make_tokenizer(work.shape, work.vocab, shared)
+        tokens = sum(len(tokenizer(row["text"])["input_ids"]) + 2 for row in rows) / len(rows)
+        return {"model": model, "data": [str(folder / "train.jsonl")], **more, "tokens": tokens}
+    from workload import random_rows
+
+    model_folder = folder / "model"
+    if not (model_folder / "config.json").exists():
+        import torch
+
+        made = make_model(
+            work.shape, work.vocab, work.length, device=torch.device("cpu"), half=work.half, shared=shared
+        )
+        made.save_pretrained(model_folder)
+        make_tokenizer(work.shape, work.vocab, shared).save_pretrained(model_folder)
+    rows = random_rows(work, 512)
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = random.Random(0).sample(range(3, work.vocab), (work.vocab - 3) // 2)
+    weight = 0.2 / work.new_tokens  # half of the words are listed, so that half of the samples violate
+    (folder / "words.tsv").write_text("".join(f"w{word}\t{weight:.6f}\n" for word in sorted(words)))
+    (folder / "speed.policy").write_text(RANDOM_POLICY)
+    return {"model": str(model_folder), "data": [str(folder / "train.jsonl")], "tokens": float(work.length)}
+
+
+def settings_of(work: Workload, name: str, steps: int, scale: float) -> dict[str, Any]:
+    """The settings of a run: the workload's, those of a named setting, all counts of samples and fits by ``scale``."""
+    from constraintlang_runtime.config import ConstraintConfig
+
+    standard = {
+        field: ConstraintConfig.__dataclass_fields__[field].default
+        for field in ("anchor_samples", "auxiliary_steps")
+    }
+    one = {**COMMON, **standard, **SETTINGS[name]}
+    for key in ("control_samples", "anchor_samples", "auxiliary_steps"):
+        one[key] = max(32, round(one[key] * scale))
+    return {
+        **one, "max_steps": steps, "per_device_train_batch_size": work.batch, "max_length": max(96, work.length),
+        "max_new_tokens": work.new_tokens, "bf16": work.bf16 or work.half, "use_cpu": work.device == "cpu",
+        "seed": work.seed, "lora_r": work.lora_r,
+    }  # fmt: skip
+
+
+def call(words: list[str], threads: int) -> tuple[float, float]:
+    """Wall-clock and processor seconds of one command in a process of its own."""
+    path = os.pathsep.join(str(ROOT / package) for package in PACKAGES)
+    own = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *words], env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words[:4])}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def plain_run(given: dict[str, Any]) -> float:
+    """Seconds of transformers' own trainer, with its own loss, on the rows of a run; in a process of its own."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+    from constraintlang_runtime.adapters import with_adapter
+    from constraintlang_runtime.batching import pad_token
+    from constraintlang_runtime.config import ConstraintConfig
+    from constraintlang_runtime.data import collate, encode_rows
+
+    setting = given["settings"]
+    tokenizer = AutoTokenizer.from_pretrained(given["model"])
+    model = AutoModelForCausalLM.from_pretrained(given["model"])
+    if setting["lora_r"]:
+        config = ConstraintConfig(
+            output_dir=given["output"], lora_r=setting["lora_r"], use_cpu=setting["use_cpu"]
+        )
+        model = with_adapter(model, config, setting["seed"])
+    rows = [json.loads(line) for line in Path(given["data"][0]).read_text().splitlines()]
+    encoded = encode_rows(rows, tokenizer, max_length=setting["max_length"], seed=setting["seed"])
+    pad = pad_token(tokenizer)
+
+    def together(some: Any) -> dict[str, torch.Tensor]:
+        batch = collate(some, pad)
+        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+    names = ("max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size", "bf16",
+             "use_cpu", "seed", "save_strategy")  # fmt: skip
+    training = TrainingArguments(
+        output_dir=given["output"], disable_tqdm=True, report_to="none", logging_steps=10, remove_unused_columns=False,
+        **{name: setting[name] for name in names},
+    )  # fmt: skip
+    trainer = Trainer(model, training, train_dataset=encoded, data_collator=together)
+    began = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - began
+
+
+def runs(
+    work: Workload, folder: Path, script: Path, *, tokens: float, scale: float, repeats: int, threads: int,
+    schedules: tuple[str, ...] = ("sequential", "parallel"),
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row of each system: seconds of training (rounds included) and their ratio to plain fine-tuning, in turns."""
+    given = prepare(work, folder)
+    row_tokens = given.pop("tokens")
+    steps = max(16, round(tokens * scale / (row_tokens * work.batch)))
+    systems: dict[str, dict[str, Any]] = {}
+    for schedule in schedules:
+        for name in SETTINGS:
+            own = settings_of(work, name, steps, scale)
+            systems[f"{name}, {schedule}"] = own | (
+                {"schedule": "parallel"} if schedule == "parallel" else {}
+            )
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (PLAIN, *systems)}
+    for _ in range(repeats):
+        plain = {
+            **given,
+            "settings": settings_of(work, "default", steps, scale),
+            "output": str(folder / "plain"),
+        }
+        plain_file = folder / "plain.json"
+        plain_file.write_text(json.dumps(plain))
+        wall, processor = call([str(script), "--plain-run", str(plain_file)], threads)
+        seconds = float((folder / "plain.seconds").read_text())
+        found[PLAIN].append({"seconds": seconds, "wall": wall, "processor": processor, "stages": {}})
+        for name, setting in systems.items():
+            output = folder / "model-out"
+            shutil.rmtree(output, ignore_errors=True)
+            (folder / "run.yaml").write_text(json.dumps({**given, **setting, "output": str(output)}))
+            lanes = 1 if setting.get("schedule") == "parallel" else threads
+            wall, processor = call(
+                ["-m", "constraintc", "train", str(folder / "speed.policy"), "--config", str(folder / "run.yaml"), "--quiet",
+                 *(["--allow_path"] if work.shape == "testbed" else [])],
+                lanes,
+            )  # fmt: skip
+            record = json.loads((output / "constraint" / "run.json").read_text())
+            found[name].append(
+                {"seconds": record["seconds"], "wall": wall, "processor": processor, "stages": _stages(record["history"])}
+            )  # fmt: skip
+            print(
+                f"  {name}: {record['seconds']:.1f} s, plain {found[PLAIN][-1]['seconds']:.1f} s", flush=True
+            )
+    base = [one["seconds"] for one in found[PLAIN]]
+    return [
+        {
+            "part": "run", "system": name, **summary([one["seconds"] for one in own], base), "repeats": repeats,
+            "command_seconds": [round(one["wall"], 2) for one in own],
+            "processor_seconds": [round(one["processor"], 2) for one in own],
+            "stage_seconds": own[-1]["stages"], "steps": steps, "tokens": round(steps * work.batch * row_tokens),
+            "scale": scale, "threads": threads, "workload": work.to_json(),
+            **({"settings": systems[name], "setting_hash": setting_hash(systems[name])} if name in systems else {}),
+        }
+        for name, own in found.items()
+    ]  # fmt: skip
+
+
+def _stages(history: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of sampling, scoring, fitting and waiting over all rounds."""
+    total: dict[str, float] = {}
+    for entry in history:
+        for key, value in entry.items():
+            if "/seconds/" in key:
+                stage = key.rpartition("/")[2]
+                total[stage] = round(total.get(stage, 0.0) + float(value), 3)
+    return total
