@@ -89,7 +89,10 @@ class ConstraintSettings:
     )
     regularizer_rows: int | None = field(
         default=None,
-        metadata={"help": "sampled rows in each micro-batch; as many as the corpus has of the domain"},
+        metadata={
+            "help": "sampled rows in each micro-batch; as many as the corpus has of the domain, in a long run fewer, "
+            "so that each completion is used once"
+        },
     )
     control_gain: float = field(default=0.5, metadata={"help": "gain of the controller per round"})
     rounds: int = field(default=16, metadata={"help": "rounds of sampling and control over the run"})
@@ -327,6 +330,18 @@ class ConstraintSettings:
             self._check_proposals()
         self.regularizer  # noqa: B018 - checks its own fields
         self.law  # noqa: B018
+
+    def rows_beside(self, wanted: float, *, steps: int, parts: int) -> int:
+        """Sampled rows beside a micro-batch: ``regularizer_rows``, else ``wanted`` but no more than the run draws.
+
+        Equation: min(wanted, n / (steps · parts)), n the completions of all rounds, so that a long run uses each about
+        once: a row that comes again teaches little and costs what a training row costs. ``wanted`` is the number of the
+        corpus's own rows in a micro-batch, ``parts`` the micro-batches of a step over all ranks.
+        """
+        if self.regularizer_rows is not None:
+            return self.regularizer_rows
+        drawn = self.anchor_samples + self.rounds * self.control_samples
+        return max(1, round(min(wanted, drawn / (steps * parts))))
 
     def _check_proposals(self) -> None:
         if self.sampler == "vllm":

@@ -317,11 +317,12 @@ class ConstraintTrainer(StagedTrainer):
         return torch.float16 if self.args.fp16 else None
 
     def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
-        """Sampled rows for this micro-batch: as many as the group has in the corpus, unless the settings say."""
-        share = self.groups[number].corpus_share
-        count = self.constraint.regularizer_rows
-        if count is None:
-            count = max(1, round(share * len(row_groups))) if share > 0 else len(row_groups)
+        """Sampled rows for this micro-batch; a group without rows of its own has as many as all others together."""
+        share, args = self.groups[number].corpus_share, self.args
+        count = self.constraint.rows_beside(
+            len(row_groups) * (share if share > 0 else 1.0), steps=args.max_steps,
+            parts=args.gradient_accumulation_steps * args.world_size,
+        )  # fmt: skip
         return self.engine.sampled_rows(number, count, self.state.global_step, self._micro_step)
 
     def _note(self, key: str, value: float) -> None:

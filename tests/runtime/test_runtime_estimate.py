@@ -419,7 +419,7 @@ def test_less_of_the_method_costs_less() -> None:
 
 def test_more_devices_take_less_time_and_divided_less_memory() -> None:
     big = given_shape(10**9, 2048, 16, 32000, heads=16, kv_heads=4, tied=False, weight_type="bfloat16")
-    options = {"sampling_batch_size": 4, "tokens_per_row": 400, "batch": 8}
+    options = {"sampling_batch_size": 4, "tokens_per_row": 400, "batch": 8, "regularizer_rows": 8}
     h100 = named_gpu("h100", 1, bf16=True)
     one, four = whole(big, h100, **options, passes=30.0), whole(big, h100, 4, **options, passes=30.0)
     assert four.load.steps == -(-one.load.steps // 4)

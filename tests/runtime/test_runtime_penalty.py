@@ -133,14 +133,21 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     trainer.constraint = SimpleNamespace(
         method="constraint",
         regularizer=regularizer,
-        regularizer_rows=None,
+        rows_beside=lambda wanted, **_: max(1, round(wanted)),
         prefixes="corpus",
         adaptive="domain",
         packing=False,
     )
     trainer.state, trainer.args = (
         SimpleNamespace(global_step=0, epoch=0.0, num_train_epochs=1),
-        SimpleNamespace(process_index=0, world_size=1, n_gpu=0, torch_compile=False),
+        SimpleNamespace(
+            process_index=0,
+            world_size=1,
+            n_gpu=0,
+            torch_compile=False,
+            max_steps=1,
+            gradient_accumulation_steps=1,
+        ),
     )
     trainer.engine, trainer.pad_id = object.__new__(ConstraintEngine), END
     trainer.engine.groups, trainer.engine.config = [group], trainer.constraint

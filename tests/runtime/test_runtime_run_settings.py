@@ -122,3 +122,19 @@ def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("# nothing yet\n")
     assert read_yaml(str(tmp_path / "run.yaml")) == {}
     assert read_yaml(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "parts", "given", "expected"),
+    [
+        (100, 1, None, 16),  # short: as many as the corpus has
+        (1_000, 1, None, 3),  # long: 3,072 completions over 1,000 steps
+        (1_000, 4, None, 1),  # never none
+        (1_000, 4, 7, 7),
+    ],
+)
+def test_a_long_run_uses_each_completion_about_once(
+    steps: int, parts: int, given: int | None, expected: int
+) -> None:
+    settings = ConstraintSettings(anchor_samples=1_024, control_samples=256, rounds=8, regularizer_rows=given)
+    assert settings.rows_beside(16.0, steps=steps, parts=parts) == expected

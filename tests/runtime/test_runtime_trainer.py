@@ -124,3 +124,22 @@ def test_resuming_at_the_last_step_takes_no_step(world: World, tmp_path: Path) -
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert second.state.global_step == 6
     assert torch.equal(weights(first), weights(second))
+
+
+def test_mixed_precision_takes_the_chunked_loss(world: World, tmp_path: Path) -> None:
+    """The head is compared with, and multiplied in, the precision of the model's own forward."""
+    trainer = make(
+        world,
+        tmp_path,
+        bf16=True,
+        use_cpu=True,
+        loss="chunked",
+        anchor="start",
+        max_steps=2,
+        rounds=2,
+        logging_steps=1,
+    )
+    trainer.train()
+    assert trainer._chunked is not None
+    assert trainer._chunked.supports
+    assert any(key.startswith("loss_regularizer") for one in trainer.state.log_history for key in one)

@@ -216,9 +216,8 @@ def workload(
     fits = [(config.anchor_samples, config.auxiliary_steps)] if acts else []
     if acts and config.regularizer.is_moving:  # in every later round, as many steps at most
         fits += [(config.control_samples, most_refit_steps(config.auxiliary_steps))] * (rounds - 1)
-    sampled = config.regularizer_rows
-    per_group = (
-        max(1, round(training.batch * constrained / max(1, len(bins)))) if sampled is None else sampled
+    per_group = config.rows_beside(
+        training.batch * constrained / max(1, len(bins)), steps=steps, parts=training.accumulation * devices
     )
     uses_start = preserves or config.anchor == "start"
     own_anchor = acts and config.anchor in ("tuned", "previous")

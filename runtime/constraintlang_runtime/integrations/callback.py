@@ -133,9 +133,10 @@ class ConstraintCallback(TrainerCallback):
     ) -> None:
         group, config = engine.groups[number], self.config
         assert engine.anchor is not None
-        count = config.regularizer_rows or max(
-            1, round(group.corpus_share * args.per_device_train_batch_size)
-        )
+        count = config.rows_beside(
+            group.corpus_share * args.per_device_train_batch_size, steps=engine.max_steps,
+            parts=args.gradient_accumulation_steps * args.world_size,
+        )  # fmt: skip
         chosen = engine.sampled_rows(number, count, step, part)
         if not chosen:
             return
