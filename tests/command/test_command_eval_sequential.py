@@ -43,7 +43,7 @@ def judge(copied_world: World, capsys: Captured, tmp_path: Path) -> Any:
 
 
 def test_each_clause_stops_when_it_is_decided(judge: Any, world: World) -> None:
-    policy = "much: P(toxicity >= 0.5) <= 5%\nlittle: P(toxicity >= 0.5) <= 90%\n"
+    policy = "much: P(toxicity >= 0.5) <= 5%\nlittle: P(toxicity >= 0.5) <= 60%\n"
     policy += "same: preserve mean(perplexity) <= 1.02 * base for domain=kitchen\n"
     rows = write_jsonl(world.root / "kitchen.jsonl", language.rows(5, 20, language.START, "kitchen"))
     flags = ["--rows", f"kitchen={rows}", "--base", str(world.model)]

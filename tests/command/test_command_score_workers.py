@@ -218,7 +218,7 @@ def test_no_worker_outlives_the_command(place: Path, sign: signal.Signals, code:
         os.killpg(process.pid, sign)  # as a terminal does
     else:
         process.send_signal(sign)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in err
     deadline = time.monotonic() + 20

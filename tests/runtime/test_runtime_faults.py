@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -512,15 +512,14 @@ def device_memory(case: Case) -> list[str]:
 
 # ------------------------------------------------------------ numbers
 def nan_batch(case: Case) -> list[str]:
-    from constraintlang_runtime import step_loss
+    original, calls = ConstraintTrainer._step_loss, [0]
 
-    original, calls = step_loss.language_model_loss, [0]
-
-    def nan(*args: Any) -> Any:
+    def nan(*args: Any, **options: Any) -> Any:
         calls[0] += 1
-        return original(*args) * (float("nan") if calls[0] == 2 else 1)
+        found = original(*args, **options)
+        return replace(found, total=found.total * float("nan")) if calls[0] == 2 else found
 
-    case.patch.setattr(step_loss, "language_model_loss", nan)
+    case.patch.setattr(ConstraintTrainer, "_step_loss", nan)
     return case.resume()
 
 
@@ -716,7 +715,10 @@ def stopped(places: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(ConstraintTrainer, "before_step", dying)
         main(["train", *places.flags(output, **LONGER)])
-    assert sorted(p.name for p in (output / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    assert sorted(p.name for p in (output / "checkpoints").glob("checkpoint-*")) == [
+        "checkpoint-4",
+        "checkpoint-6",
+    ]
     return output
 
 

@@ -227,7 +227,7 @@ def test_a_run_resumes_from_its_checkpoints_to_the_same_bits(
     for step in steps:
         output = tmp_path / f"from {step}"
         shutil.copytree(expected, output)
-        for path in (output / "checkpoints").iterdir():
+        for path in (output / "checkpoints").glob("checkpoint-*"):
             if int(path.name.split("-")[-1]) > step:
                 shutil.rmtree(path)
         newest = output / "checkpoints" / f"checkpoint-{step}"

@@ -128,8 +128,9 @@ class RowStream:
         """What Python's own reader accepts and the fast one does not: NaN, half a surrogate pair."""
         import json
 
+        text = self._text(line, number)
         try:
-            row = json.loads(line)
+            row = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self.role}: line {number} of `{self.source}` is not JSON: {error}",
