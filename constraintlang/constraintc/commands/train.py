@@ -118,7 +118,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.dry_run:
         _print_dry_run(found)
     else:
-        _print_result(found, given, args.policy)
+        from constraintlang_runtime.next_command import eval_command
+
+        _print_result(found, given, eval_command(args.policy, policy.ir, given))
     return ExitCode.OK
 
 
@@ -160,7 +162,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     return settings(merged, defaults(ConstraintConfig))
 
 
-def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> None:
+def _print_result(found: dict[str, object], given: RunSettings, verify: str) -> None:
     rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
     print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
     for key in dict.fromkeys(key for record in rounds for key in record if key.endswith("/value")):
@@ -168,11 +170,7 @@ def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> 
         values = [record[key] for record in rounds if key in record]
         print(f"  {name}: {values[0]:.4f} -> {values[-1]:.4f} on training prompts")
     print(f"saved {given.output}")
-    scorers = "".join(f" --scorer {option}" for option in given.scorer)
-    print(
-        f"next: constraintc eval {policy} --model {given.output} --prompts HELD_OUT.jsonl{scorers} "
-        f"--output {given.output}-eval"
-    )
+    print(f"next: {verify}")
 
 
 def _print_dry_run(found: dict[str, object]) -> None:
