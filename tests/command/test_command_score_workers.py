@@ -223,6 +223,7 @@ def test_no_worker_outlives_the_command(place: Path, sign: signal.Signals, code:
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
     assert "Traceback" not in err
+    assert ("interrupted; the same command with --resume goes on" in err) == (sign == signal.SIGINT)
     deadline = time.monotonic() + 20
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
