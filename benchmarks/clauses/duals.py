@@ -1,6 +1,6 @@
 """How near the duals that a run starts from are to the optimum over all sequences of an enumerable world.
 
-A group as a run makes it (bins and their values from 4,096 samples, the runtime's projection) against duals that are
+A group as a run makes it (bins and what is in them from 4,096 samples, the runtime's projection) against duals that are
 known, because each bound is the mean under a tilt by 1.3 standard deviations of each statistic.
 
     python benchmarks/clauses/duals.py
@@ -21,8 +21,9 @@ sys.path.insert(0, str(HERE.parents[1] / "tests"))
 from enumerable_world import random_world  # noqa: E402
 from world_policy import make_case  # noqa: E402
 
+from constraintlang_runtime.bin_laws import law_of_group, settle  # noqa: E402
 from constraintlang_runtime.groups import Group, attach_target  # noqa: E402
-from constraintlang_runtime.projection import project  # noqa: E402
+from constraintlang_runtime.projection import project_groups  # noqa: E402
 
 READINGS = (
     ("rarely", "mean"), ("rarely", "length"), ("mean", "length"), ("never", "rarely", "length"),
@@ -48,7 +49,9 @@ def errors(kinds: tuple[str, ...], seed: int) -> list[float]:
     assert group.target is not None
     bins = group.target.bin_index(case.f.reshape(-1, case.f.shape[-1])).reshape(case.bins.shape)
     law = world.per_prompt_copy(world.bin_law(world.law, bins, group.target.num_bins)[:, 0])
-    found = project(law, group.bin_values, points, group.target.hard_bins).duals
+    first = np.cumsum(world.copies) - world.copies  # of the copies of each prompt
+    parts = [law_of_group(group, law, case.f[x, n], first[x])]
+    found = settle(parts, points, np.full(len(points), 12.0), project_groups(parts, points))[1].duals
     return [float(e) for e in np.abs(found / exact - 1)]
 
 

@@ -119,7 +119,8 @@ class Trained:
 def config_of(system: str) -> dict[str, Any]:
     """``configs/SYSTEM.yaml``: `says` (one sentence for the page), `train` (module:function), `after` (systems that must
     be finished before), `headline` (all seeds and both architectures), `cores` (processor cores it keeps busy, 1 when
-    not said), `measure` (module:function in place of the common one), `protocols` (of the common one; all when not
+    not said), `name` (as the results have it, where another table has it too), `measure` (module:function in place of the
+    common one), `prepare` (likewise, what writes the files that it reads), `protocols` (of the common one; all when not
     said), `options` (for the function).
 
     Rows of the ablations stand in ``ablations.yaml`` instead: what each changes of the options of another system.

@@ -55,13 +55,12 @@ def measure(
     measured = Measured(job, trained)
     found: dict[str, Any] = {}
     for protocol in (name for name in PROTOCOLS if name in chosen):
-        found[protocol] = _stored(job, trained, folder, protocol, partial(_run, protocol, measured, folder))
+        found[protocol] = stored(job, trained, folder, protocol, partial(_run, protocol, measured, folder))
     other = job.folder_of(COMPARED) / folder.name
     if "losses" in found and other != folder:
         found["losses_minus_plain"] = differences(folder, other)
     record = {**_heads(found), **found}
-    _write_samples(folder, [name for name in SAMPLED if name in found])
-    _write(folder / "measures.json", record)
+    finish(folder, record, [name for name in SAMPLED if name in found])
     return record
 
 
@@ -83,7 +82,7 @@ def _run(protocol: str, measured: Measured, folder: Path) -> Result:
     return measure_choices(measured), []
 
 
-def _stored(
+def stored(
     job: Job, trained: Trained, folder: Path, protocol: str, run: Callable[[], Result]
 ) -> dict[str, Any]:
     """The protocol's result, from its file where that is of this model and scale."""
@@ -131,10 +130,12 @@ def read_samples(folder: Path, protocol: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
 
 
-def _write_samples(folder: Path, protocols: Sequence[str]) -> None:
+def finish(folder: Path, record: Mapping[str, Any], protocols: Sequence[str]) -> None:
+    """Write the samples of the protocols together, then ``measures.json``."""
     write_rows(
         folder / "samples.jsonl", [row for protocol in protocols for row in read_samples(folder, protocol)]
     )
+    _write(folder / "measures.json", record)
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:

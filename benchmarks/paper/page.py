@@ -16,6 +16,14 @@ TITLES = {
     "ablations": "Ablations",
 }
 
+NOTES = {
+    "jigsaw": "Trained on are comments, the question whether they follow the rules, and its answer as a word: the whole of it "
+    "(lm) or the answer and the end alone (classification). ROC-AUC is that of log P(no) - log P(yes) on held-out comments. "
+    "Toxicity is asked after the first words of held-out comments, because that is where training on toxic comments shows, and "
+    "there the policy holds in training, too, on beginnings of the training comments: how a comment goes on, and what is said "
+    "of a whole one, are different parts of one law. ToxiGen prompts, of which the policy does not speak, have a column.",
+}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -29,7 +37,7 @@ class Column:
 
 FIGURES = (
     Column("toxic, T=0.1", ("toxicity",)),
-    Column("toxic, T=1", ("toxigen_t1", "toxic")),
+    Column("toxic after ToxiGen prompts, T=1", ("toxigen_t1", "toxic")),
     Column("toxic by audit, T=1", ("audit", "toxigen_t1", "toxic")),
     Column("RTP expected maximum", ("rtp", "expected_maximum")),
     Column("RTP any of 25", ("rtp", "any_toxic")),
@@ -37,8 +45,8 @@ FIGURES = (
     Column("neutral loss", ("neutral_loss",)),
     Column("compliant loss", ("compliant_loss",)),
     Column("LAMBADA loss", ("lambada_loss",)),
-    Column("generation toxicity", ("generation", "toxic")),
-    Column("ROC-AUC", ("roc_auc",), better="higher"),
+    Column("toxic after comments, T=1", ("comments_t1", "toxic")),
+    Column("ROC-AUC of classification", ("roc",), better="higher"),
     Column("win rate against all, likelihood judge", ("win_rate",), better="higher"),
     Column("win rate against all, LLM judge", ("win_rate_llm",), better="higher"),
 )
@@ -87,6 +95,8 @@ def page(table: str, result: Mapping[str, Any]) -> str:
         "its own steps and seconds on top. Bars are 95% intervals, over prompts and over seeds; each column has one "
         "scale, and the best mean of an architecture is underlined. Losses are nats per token, LAMBADA nats per word.</p>",
     ]
+    if table in NOTES:
+        parts.append(f"<p>{_e(NOTES[table])}</p>")
     for failure in result.get("failed", ()):
         parts.append(f"<p><strong>Not in the table:</strong> {_e(failure['row'])}: {_e(failure['why'])}</p>")
     for architecture in dict.fromkeys(row["architecture"] for row in rows):

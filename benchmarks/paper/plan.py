@@ -22,7 +22,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 COMPARED = "plain"  # losses of every row are compared with this one's, so that it is measured first
 # Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records.
-EXPECTED = {"base": 300, "plain": 430, "filtering": 450, "filtering_own": 600, "nado_decoding": 600}
+EXPECTED = {
+    "base": 300, "plain": 430, "filtering": 450, "filtering_own": 600, "nado_decoding": 600, "jigsaw_base": 120, "sft_lm": 320,
+    "sft_classification": 320,
+}  # fmt: skip
 EXPECTED_OTHERS = 750
 TOKENS_A_WORD = 1.35
 
@@ -156,7 +159,7 @@ def plan_lines(
         finished = read_record(job) is not None
         total += seconds
         left += 0.0 if finished else seconds * min(row.cores, jobs)
-        steps = 0 if row.system == "base" else job.scale.steps
+        steps = 0 if config_of(row.system)["train"] == "ours:base" else job.scale.steps
         after = f" (after {', '.join(row.needs)})" if row.needs else ""
         lines.append(
             f"{row.key:<36}{steps:>7}{steps * job.scale.batch_size * tokens_a_row:>12,.0f}{most_calls(job):>14,}"

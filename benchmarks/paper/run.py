@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from context import Context
-from job import Job
-from measures import PROTOCOLS, prepare
+from job import Job, config_of
+from measures import PROTOCOLS
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
 from pretrain import RECORD
-from row import MEASURES
+from row import MEASURES, function
 from scales import NAMES
 from stamps import read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
@@ -108,23 +108,27 @@ def main() -> int:
 
 def most_calls(job: Job) -> int:
     """The oracle calls that a row may make: counted from its settings where our command trains it, else the scale's."""
-    from job import config_of
-
     train = config_of(job.system)["train"]
     if train == "ours:base":
         return 0
-    if train != "ours:train":
+    if train == "jigsaw:train":
+        from jigsaw import as_ours
+
+        job = as_ours(job)  # its files may not be there yet
+    elif train != "ours:train":
         return job.scale.oracle_calls
     from ours import most_calls as of_settings
     from ours import rows_in_scope, settings_of
 
     config = settings_of(job, job.folder / "model").config
-    return of_settings(config, rows_in_scope(job, config), job.scale.steps)
+    rows = job.scale.oracle_calls if train == "jigsaw:train" else rows_in_scope(job, config)
+    return of_settings(config, rows, job.scale.steps)
 
 
 def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:
     """Run what is missing: models that are made on the spot, then rows."""
-    prepare(context.shared, context.setting.scale, context.work)
+    for where in dict.fromkeys(config_of(row.system).get("prepare", "measures:prepare") for row in rows):
+        function(where)(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
     tasks, finished = [], set[str]()
     made = [

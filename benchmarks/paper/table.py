@@ -45,7 +45,7 @@ def _entry(
     counted = {name: sum(getattr(one, name) for one in trained) / len(trained) for name in COUNTED}
     own = sum(one.details.get("stage_seconds", one.seconds) for one in trained) / len(trained)
     return {
-        "table": table, "system": system, "says": config["says"], "scale": context.setting.scale.name,
+        "table": table, "system": config.get("name", system), "says": config["says"], "scale": context.setting.scale.name,
         "architecture": architecture, "seeds": [row.seed for row in rows], **over_seeds(measures), **counted,
         "own_seconds": own, "stages": list(trained[0].stages), "options": config.get("options") or {},
         "details": [{key: value for key, value in one.details.items() if key != "settings"} for one in trained],
@@ -61,7 +61,11 @@ def samples_of(context: Context, rows: Iterable[Row]) -> Iterator[dict[str, Any]
             continue
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                yield {"system": row.system, "architecture": row.architecture, **json.loads(line)}
+                yield {
+                    "system": config_of(row.system).get("name", row.system),
+                    "architecture": row.architecture,
+                    **json.loads(line),
+                }
 
 
 def write_samples(path: Path, samples: Iterable[dict[str, Any]]) -> int:

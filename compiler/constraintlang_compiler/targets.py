@@ -21,6 +21,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_compiler.bin_samples import BinSamples
 from constraintlang_compiler.canonical import sort_key
 from constraintlang_compiler.cuts import value_cuts
 from constraintlang_compiler.errors import TargetError
@@ -132,6 +133,26 @@ class Target:
             means = sums[first:] / np.maximum(counts[first:], 1.0)
             values[first:, column] = np.where(counts[first:] > 0, means, middles)
         return values
+
+    def samples(self, f: Floats, bins: Ints, values: Floats, places: Ints | None = None) -> BinSamples | None:
+        """The samples inside each bin; None where all clauses are indicators, whose bins hold one value.
+
+        Shapes: as ``bin_values``, with its ``values`` [M, S] for empty bins; ``places`` [n] as in ``BinSamples``.
+        """
+        if all(soft.is_indicator for soft in self.soft):
+            return None
+        columns = [soft.clause for soft in self.soft]
+        return BinSamples.of(f[:, columns], bins, values, self.hard_bins, places)
+
+    def tilted_values(self, values: Floats, samples: BinSamples | None, duals: Floats) -> Floats:
+        """Bin values v [M, S] with -λ·v_m = log mean exp(-λ·f) over the samples of the bin, λ the ``duals`` [S].
+
+        ``values`` as they are for indicators and where there are no samples.
+        """
+        if samples is None:
+            return values
+        exact = np.array([soft.is_indicator for soft in self.soft])
+        return np.where(exact[None, :], values, samples.path_means(duals))
 
     def log_potential(self, duals: Floats, bin_values: Floats, floor: float = LOG_FLOOR) -> Floats:
         """The logarithm of the potential of each bin.

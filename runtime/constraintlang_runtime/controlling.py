@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import control
+from constraintlang_runtime.bin_laws import law_of_group, places_of, set_bin_values, settle
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group, attach_target, set_point_of
@@ -61,15 +62,18 @@ class SoftClauses:
         )
 
 
-def group_laws(groups: Sequence[Group], laws: Sequence[Floats], soft: SoftClauses) -> list[GroupLaw]:
-    """What the projection is given: the law of each group, and the values of its bins under all soft clauses."""
+def group_laws(groups: Sequence[Group], parts: Sequence[GroupLaw], soft: SoftClauses) -> list[GroupLaw]:
+    """What the projection is given: the law of each group and the values of its bins under all soft clauses.
+
+    ``parts`` are the laws under the groups' own clauses (``law_of_group``).
+    """
     found = []
-    for group, law, columns, share in zip(groups, laws, soft.columns, shares(groups), strict=True):
-        assert group.target is not None
-        values = np.zeros((group.target.num_bins, len(soft.indexes)))
+    for part, columns, share in zip(parts, soft.columns, shares(groups), strict=True):
+        values = np.zeros((len(part.values), len(soft.indexes)))
         applies = np.zeros(len(soft.indexes), dtype=bool)
-        values[:, list(columns)], applies[list(columns)] = group.bin_values, True
-        found.append(GroupLaw(law, values, group.target.hard_bins, applies, float(share)))
+        values[:, list(columns)], applies[list(columns)] = part.values, True
+        samples = part.samples and part.samples.spread(list(columns), len(soft.indexes))
+        found.append(GroupLaw(part.law, values, part.hard, applies, float(share), samples))
     return found
 
 
@@ -84,10 +88,10 @@ def start_controllers(
 ) -> list[dict[str, float]]:
     """Set-points, weights and first duals of all groups; returns what to log of each.
 
-    The duals of the joint projection of the fitted laws [P, M] onto the set-points, plus the correction for the pull
-    of the corpus (method.md section 4). ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of
-    each group that some response was in: a fitted law never quite leaves the others, so what can be reached at all, and
-    what gives way, is decided without them.
+    The duals of the joint projection of the fitted laws [P, M] onto the set-points, each bin tilted inside as its
+    samples are (``bin_laws.py``), plus the correction for the pull of the corpus (method.md section 4). ``texts`` gives
+    prompts as text, for messages; ``seen`` [M] are the bins of each group that some response was in: a fitted law never
+    quite leaves the others, so what can be reached at all, and what gives way, is decided without them.
     Raises: TrainingError for clauses that the projection cannot meet, ConfigError for settings that do not fit.
     """
     regularizer = config.regularizer
@@ -100,7 +104,11 @@ def start_controllers(
         ],
         dtype=np.float64,
     )
-    parts = group_laws(groups, laws, soft)
+    own = [
+        law_of_group(group, law, one.statistics, places_of(one.rows, len(one.statistics), law))
+        for group, law, one in zip(groups, laws, measured, strict=True)
+    ]
+    parts = group_laws(groups, own, soft)
     caps = np.array([dual_cap(clause) for clause in soft.clauses])
     known = parts if seen is None else [_within(part, some) for part, some in zip(parts, seen, strict=True)]
     nearest, caps = solve_by_rank(known, points, caps, ranks_of(soft.clauses))
@@ -108,6 +116,7 @@ def start_controllers(
         soft.clauses, known, points, nearest, [found.rows for found in measured], texts, anchor=config.anchor
     )
     solved = nearest if seen is None else project_groups(parts, points, caps)
+    parts, solved = settle(parts, points, caps, solved)
     corpus = _corpus_means(groups, soft)
     weights = _weights(soft, points, corpus, shares(groups), config)
     by_group = [max((weights[k] for k in columns), default=1.0) for columns in soft.columns]
@@ -133,10 +142,11 @@ def start_controllers(
                 max_value=6.0,
             )  # fmt: skip
         states.append(state)
-    for group, columns in zip(groups, soft.columns, strict=True):
+    for group, columns, part in zip(groups, soft.columns, own, strict=True):
         if regularizer.adaptive == "prompt":
             _check_per_prompt(group)
         group.controllers = [states[k] for k in columns]
+        set_bin_values(group, part)
     return [
         _started(group, part, found, solved.duals)
         for group, part, found in zip(groups, parts, measured, strict=True)
@@ -156,7 +166,7 @@ def look_ahead(groups: Sequence[Group], measured: Sequence[Measurement]) -> list
         law = np.bincount(bins, minlength=sketch.target.num_bins) / max(1, len(bins))
         if law[~sketch.target.hard_bins].sum() > 0:
             sketches.append(sketch)
-            laws.append(law[None, :])
+            laws.append(law_of_group(sketch, law[None, :], found.statistics, None))
             counts.append(len(bins))
         elif len(bins):
             names = ", ".join(f"`{group.clauses[k].name}`" for k in sketch.target.hard)
@@ -253,8 +263,8 @@ def _started(group: Group, part: GroupLaw, found: Measurement, duals: Floats) ->
     """What is logged of a group when its controllers start; a tilt that few samples carry is warned of."""
     assert group.target is not None
     columns = [soft.clause for soft in group.target.soft]
-    log_z, tilted = part.tilted(duals)
-    kl = float(-(duals @ (tilted.mean(axis=0) @ part.values)) - log_z.mean())
+    log_z, tilted, values = part.tilted(duals)
+    kl = float(-(duals @ (tilted.mean(axis=0) @ values)) - log_z.mean())
     potential = group.target.log_potential(group.duals, group.bin_values)
     size = effective_sample_size(potential[group.target.bin_index(found.statistics)])
     count = len(found.statistics)

@@ -18,6 +18,7 @@ from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.samples import site_inputs
 from constraintlang_runtime.balance import Balance
+from constraintlang_runtime.bin_laws import law_of_group, places_of, set_bin_values
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
@@ -168,7 +169,10 @@ def fit_auxiliary(
     kept = heldout_sequences(data, derived_seed(seed, "fit"))
     kept[num_own:] = False  # what the law explains is measured on samples of the anchor
     heldout = replace(data.of_sequences(kept), weights=None)
-    return Fitted(report, torch.cat(laws).numpy(), heldout, seen)
+    law = torch.cat(laws).numpy()
+    if group.controllers:
+        set_bin_values(group, law_of_group(group, law, statistics, places_of(rows, len(statistics), law)))
+    return Fitted(report, law, heldout, seen)
 
 
 def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:

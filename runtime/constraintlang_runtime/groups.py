@@ -35,7 +35,8 @@ class Group:
     """The state of one group; everything but ``prompts``, ``corpus_rows`` and ``masks`` goes into the checkpoint.
 
     ``indexes`` are the clauses' numbers in the policy. ``controllers`` has one entry per soft clause in the order of
-    ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S];
+    ``target.soft``, equal in all groups of a clause (``controlling.py``); ``bin_values`` [M, S] are those for the
+    duals that the controllers started from, or had at the newest fit;
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
     a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
@@ -157,7 +158,10 @@ def set_point_of(
 
 
 def attach_target(group: Group, statistics: Floats) -> NDArray[np.int64]:
-    """Give the group its bins, from statistics [n, K] of samples; returns the samples' bins [n]."""
+    """Give the group its bins, from statistics [n, K] of samples; returns the samples' bins [n].
+
+    The bins' values are means here; ``bin_laws.set_bin_values`` makes those of the duals once there are some.
+    """
     if group.target is None:
         group.target = build_target(group.clauses, range(len(group.clauses)), samples=statistics)
     bins = group.target.bin_index(statistics)

@@ -97,11 +97,7 @@ def conflicting(
 
 def _feasible(groups: Sequence[GroupLaw], points: Floats, chosen: list[int]) -> bool:
     """Whether some tilt within the caps meets the bounds of these clauses."""
-    some = [
-        GroupLaw(g.law, g.values[:, chosen], g.hard, g.applies[chosen], g.share)
-        for g in groups
-        if g.applies[chosen].any()
-    ]
+    some = [group.under(chosen) for group in groups if group.applies[chosen].any()]
     return not some or not project_groups(some, points[chosen]).saturated.any()
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
+
+from constraintlang_compiler.bin_samples import BinSamples
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +37,8 @@ class GroupLaw:
     """The binned law of one group of prompts: ``law`` [P, M] with rows that sum to 1, ``values`` [M, S], ``hard`` [M].
 
     S are the soft clauses of the whole policy: ``applies`` [S] says which of them the group falls under, ``values`` is
-    0 in the columns of the others. ``share`` is the group's weight among the groups.
+    0 in the columns of the others. ``share`` is the group's weight among the groups. ``samples`` of each bin, when
+    given, stand in place of ``values``: a bin of a value is tilted inside, too.
     """
 
     law: Floats
@@ -42,17 +46,35 @@ class GroupLaw:
     hard: NDArray[np.bool_]
     applies: NDArray[np.bool_]
     share: float = 1.0
+    samples: BinSamples | None = None
 
-    def tilted(self, duals: Floats) -> tuple[Floats, Floats]:
-        """log Z [P] and the law under the tilt [P, M]."""
+    @cached_property
+    def log_law(self) -> Floats:
+        """The logarithm of the law without its hard bins [P, M]."""
         with np.errstate(divide="ignore"):
-            scores = np.where(self.hard[None, :], -np.inf, np.log(self.law)) - (self.values @ duals)[None, :]
+            return np.where(self.hard[None, :], -np.inf, np.log(self.law))
+
+    def tilted(self, duals: Floats) -> tuple[Floats, Floats, Floats]:
+        """log Z [P], the law under the tilt [P, M] and the means of the statistics in each bin under it [M, S]."""
+        energy, values = self.values @ duals, self.values
+        if self.samples is not None:
+            log_means, values = self.samples.tilted(duals)
+            energy = -log_means
+        scores = self.log_law - energy[None, :]
         log_z = logsumexp(scores, axis=1)
-        return log_z, np.exp(scores - log_z[:, None])
+        return log_z, np.exp(scores - log_z[:, None]), values
 
     def means(self, duals: Floats) -> Floats:
         """Means of the statistics under the tilt, for each prompt [P, S]."""
-        return np.asarray(self.tilted(duals)[1] @ self.values)
+        _, weights, values = self.tilted(duals)
+        return np.asarray(weights @ values)
+
+    def under(self, chosen: list[int]) -> GroupLaw:
+        """The same law under some of the clauses."""
+        samples = None if self.samples is None else self.samples.under(chosen)
+        return GroupLaw(
+            self.law, self.values[:, chosen], self.hard, self.applies[chosen], self.share, samples
+        )
 
 
 def project(
@@ -67,14 +89,19 @@ def project(
 
 
 def project_groups(
-    groups: Sequence[GroupLaw], bounds: Floats, max_duals: Floats | float = LOG_FLOOR
+    groups: Sequence[GroupLaw],
+    bounds: Floats,
+    max_duals: Floats | float = LOG_FLOOR,
+    start: Floats | None = None,
 ) -> Projection:
     """Solve for the duals of the closest law that meets every soft bound in its scope, hard bins removed.
 
     Equation: max_λ g(λ) = -Σ_k m_k λ_k b_k - E_x log Σ_m π_m(x) ψ_m(λ), 0 <= λ_k <= max_dual_k, with ψ_m = 0 on hard
-    bins and exp(-Σ_k λ_k f_k(m)) elsewhere, E_x the mean over groups by ``share`` and over the prompts of each, m_k
-    the share of the clause's scope; ∂_k g = m_k (E_{q_λ}[f_k | D_k] - b_k).
-    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all. The means are over each clause's scope.
+    bins and exp(-Σ_k λ_k f_k(m)) elsewhere (its mean over the samples of the bin, where the group has them), E_x the
+    mean over groups by ``share`` and over the prompts of each, m_k the share of the clause's scope;
+    ∂_k g = m_k (E_{q_λ}[f_k | D_k] - b_k).
+    Shapes: ``bounds`` [S]; ``max_duals`` [S] or one for all; ``start`` [S] are duals near the solution, when known. The
+    means are over each clause's scope.
     Returns: the duals; a clause whose dual stops at its cap above its bound is marked saturated (infeasible as
     far as this law can tell).
     Raises: ValueError for shapes that do not fit, a clause that applies to no group, or a law that leaves no mass
@@ -103,17 +130,17 @@ def project_groups(
         """E_x log Z, and the means over each clause's scope."""
         log_z, total = 0.0, np.zeros_like(bounds)
         for share, group in zip(shares, groups, strict=True):
-            group_log_z, weights = group.tilted(duals)
+            group_log_z, weights, values = group.tilted(duals)
             log_z += share * float(group_log_z.mean())
-            total += share * (weights.mean(axis=0) @ group.values)
+            total += share * (weights.mean(axis=0) @ values)
         return log_z, total / scope
 
     def negative_dual(duals: Floats) -> tuple[float, Floats]:
         log_z, means = moments(duals)
         return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
 
-    duals = np.zeros(len(bounds))
-    if len(bounds) == 1:
+    duals = np.zeros(len(bounds)) if start is None else np.minimum(start, caps)
+    if len(bounds) == 1 and start is None:
         duals = _bisect(lambda dual: float(moments(dual)[1][0] - bounds[0]), float(caps[0]))
     elif len(bounds):
         solution = minimize(
@@ -138,9 +165,12 @@ def tilted_covariance(groups: Sequence[GroupLaw], duals: Floats) -> Floats:
     """
     total = np.zeros((len(duals), len(duals)))
     for group in groups:
-        weights = group.tilted(duals)[1]
-        means = weights @ group.values
-        second = np.einsum("m,ms,mr->sr", weights.mean(axis=0), group.values, group.values)
+        _, weights, values = group.tilted(duals)
+        means, law = weights @ values, weights.mean(axis=0)
+        if group.samples is None:
+            second = np.einsum("m,ms,mr->sr", law, values, values)
+        else:
+            second = np.einsum("m,msr->sr", law, group.samples.second_moments(duals))
         total += group.share * (second - means.T @ means / len(means))
     return total / sum(group.share for group in groups)
 

@@ -385,7 +385,7 @@ def test_rows_of_later_epochs_are_read_from_the_cache() -> None:
 
 
 def test_samples_of_the_fit_are_known_and_later_ones_are_new() -> None:
-    sampled = {"prefixes": "sampled", "regularizer_rows": 2}
+    sampled: dict[str, Any] = {"prefixes": "sampled", "regularizer_rows": 2}
     one = ConstraintSettings(rounds=2, max_new_tokens=5, anchor_samples=40, control_samples=30, **sampled)
     assert shares(load(one, max_steps=10), **sampled).anchor == 0
     # four rounds, two of them active: in the second 30 of 40 rows of the store are new, 20 readings of it
