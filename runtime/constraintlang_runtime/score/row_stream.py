@@ -130,6 +130,11 @@ class RowStream:
 
         try:
             row = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{self.role}: line {number} of `{self.source}` is not UTF-8: {error.reason} at byte {error.start}",
+                help="save the file as UTF-8",
+            ) from error
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self.role}: line {number} of `{self.source}` is not JSON: {error}",
