@@ -70,7 +70,7 @@ padded length of a row, M the bins and R the rank of the auxiliary model, e the 
 | backward pass | twice the forward pass; with LoRA once for what is frozen; with gradient checkpointing one forward pass more | as the passes |
 | plain fine-tuning | forward and backward over the rows; logits at every token | loss: 28 + 5e bytes per trained token and vocabulary entry; optimizer: weights, gradients and states once a step |
 | sampled rows | forward and backward over the sampled rows of a step, and what padding adds | logits |
-| anchor | one forward pass over the same rows, logits at their completion sites; at every step, which is more than a frozen anchor takes whose states are kept (`anchor_cache_gib`) | |
+| anchor | one forward pass over the same rows, logits at their completion sites; a frozen anchor runs at the first reading of a row alone, as far as `anchor_cache_gib` has room (`estimate/anchor_cache.py`), and then only its output embeddings; a `current` one is the student's own pass | kept states: e·H bytes per site |
 | auxiliary and divergence | 2·(M-1)·R·V per site, and a small trunk | 144 + 9e + 24·(M-1) + 36·M bytes per site and vocabulary entry |
 | sampling | prompts as a forward pass; then one token per row and pass | per pass: the weights, three times the KV cache, 36 + e bytes per row and vocabulary entry |
 | scoring | 2·B + 4·L·A·W per token of every classifier whose size is known | its weights, each 64 texts |
@@ -118,9 +118,9 @@ What was run of this, and what was not:
 | vLLM as sampler | its protocol run against a fake server in the tests; not on hardware ([how-to](how-to.md#sample-from-a-vllm-server)) |
 | sizes of 7B and 70B | none was run; the table above is arithmetic |
 
-The ratio to plain fine-tuning is mostly that of two rows per row (a sampled one beside each of the corpus) and of the
-anchor's forward pass, in the half of the steps in which the regularizer acts. `--prefixes corpus` leaves the sampled rows
-out, `--regularizer_rows` lowers their number.
+The ratio to plain fine-tuning is mostly that of the sampled rows (one beside each of the corpus, in a run of more steps than
+its samples last fewer) and of the anchor's forward pass, in the half of the steps in which the regularizer acts. `--prefixes
+corpus` leaves the sampled rows out, `--regularizer_rows` sets their number.
 
 ## Compared with measurements
 

@@ -149,6 +149,11 @@ def _encode_one(
         return prompt, _ids(tokenizer, completion) + eos, False
     text = row.get("text")
     if not isinstance(text, str) or not text.strip():
+        if text is None and not any(row.get(key) is not None for key in ("prompt", "completion", "messages")):
+            raise DataError(
+                f"row {number} has none of the columns text, prompt, messages; it has {', '.join(row) or 'none'}",
+                help='rename a column, or write rows such as {"prompt": ..., "completion": ...}',
+            )
         raise DataError(f"row {number} has no text: {text!r}", help="drop empty rows")
     ids = _ids(tokenizer, text)
     longest = max(1, min(MAX_CUT, len(ids) // 2))

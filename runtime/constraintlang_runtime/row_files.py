@@ -13,16 +13,16 @@ BATCH = 4096
 
 
 def load_rows(
-    specs: Sequence[str], *, role: str = "data", columns: Sequence[str] = CONTENT_COLUMNS
+    specs: Sequence[str] | str, *, role: str = "data", columns: Sequence[str] = CONTENT_COLUMNS
 ) -> list[Row]:
     """Read rows from files (.jsonl, .json, .csv, .parquet, .txt) or hub data sets, in order.
 
-    ``specs`` are ``[DOMAIN=]FILE_OR_ID``; the domain written there wins over a ``domain`` column. ``role`` is the
-    flag that named them, for messages ("--data").
+    ``specs`` are ``[DOMAIN=]FILE_OR_ID``, one or several; the domain written there wins over a ``domain`` column.
+    ``role`` is the flag that named them, for messages ("--data").
     Raises: DataError for a missing or unreadable file, an empty file, or rows without a known column.
     """
     rows: list[Row] = []
-    for spec in specs:
+    for spec in [specs] if isinstance(specs, str) else specs:
         domain, source = split_domain(spec)
         loaded = _load_source(spec, source, role)
         if not loaded:

@@ -48,7 +48,10 @@ class RunRows:
 
         rows = encoded(self.rows)
         if not rows:
-            raise DataError("there are no training rows", help="give --data at least one row")
+            raise DataError(
+                "there are no training rows",
+                help="give at least one: --data FILE, or train_dataset in Python",
+            )
         parts = split(
             ir, rows, as_prompts(self.prompts), args, args.seed,
             heldout=None if self.heldout is None else encoded(self.heldout),

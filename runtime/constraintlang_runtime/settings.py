@@ -91,7 +91,7 @@ class ConstraintSettings:
         default=None,
         metadata={
             "help": "sampled rows in each micro-batch; as many as the corpus has of the domain, in a long run fewer, "
-            "so that each completion is used once"
+            "so that each completion is used about once"
         },
     )
     control_gain: float = field(default=0.5, metadata={"help": "gain of the controller per round"})

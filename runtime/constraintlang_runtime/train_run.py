@@ -89,7 +89,7 @@ def _train(
     )
     untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
     if trainer.rows_held_out:
-        tell(f"{trainer.rows_held_out:,} of the rows are kept out of training, to measure on")
+        tell(f"held out of training, to measure on: {trainer.rows_held_out:,} of the rows")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None

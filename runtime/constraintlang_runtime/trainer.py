@@ -36,7 +36,13 @@ from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
 from constraintlang_runtime.staged_trainer import StagedTrainer
 from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
-from constraintlang_runtime.trainer_inputs import PolicyLike, model_and_tokenizer, policy_and_scorers
+from constraintlang_runtime.trainer_inputs import (
+    PolicyLike,
+    arguments,
+    listed_rows,
+    model_and_tokenizer,
+    policy_and_scorers,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +94,16 @@ class ConstraintTrainer(StagedTrainer):
         tell: Callable[[str], None] = logger.warning,
         **trainer_options: Any,
     ) -> None:
-        args = ConstraintConfig() if args is None else args
+        args = arguments(args)
         policy, measured_by = policy_and_scorers(policy, scorers, model=model, args=args)
+        others = {"prompts": prompts, "heldout": heldout, "selection": selection}
+        given = RunRows(
+            listed_rows(train_dataset, "train_dataset"),
+            *(None if part is None else listed_rows(part, name) for name, part in others.items()),
+        )
         model, processing_class = model_and_tokenizer(model, processing_class, args)
         self.constraint = args
         self.pad_id = pad_token(processing_class)
-        given = RunRows(
-            list(train_dataset),
-            *(None if part is None else list(part) for part in (prompts, heldout, selection)),
-        )
         self.seen_prompts = prompt_hashes(given.with_prompts())
         parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
         rows = parts.rows

@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.pipeline import compile_path
 from constraintlang_runtime.adapters import with_adapter
+from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import Policy, ScorerLike
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
 
 PolicyLike = str | os.PathLike[str] | CompiledPolicy | Policy
+
+
+def arguments(args: Any) -> ConstraintConfig:
+    """The settings, or their defaults. Raises: ConfigError for those of another trainer."""
+    if args is None:
+        return ConstraintConfig()
+    if not isinstance(args, ConstraintConfig):
+        raise ConfigError(
+            f"args: got a {type(args).__name__}, expected a ConstraintConfig",
+            help="ConstraintConfig takes every argument of transformers.TrainingArguments, too",
+        )
+    return args
+
+
+def listed_rows(given: Any, name: str) -> list[Row]:
+    """The rows of an argument as a list. Raises: DataError for what is no rows."""
+    if isinstance(given, str | os.PathLike):
+        raise DataError(
+            f"{name}: got {str(given)!r}, expected rows", help=f'read the file: {name}=load_rows(["{given}"])'
+        )
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise DataError(
+            f"{name}: got a {type(given).__name__}, expected rows",
+            help='pass load_rows(["FILE"]), a datasets.Dataset, or a list of dictionaries',
+        )
+    rows = list(given)
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"{name}: row {number} is {str(row)[:60]!r}, expected a dictionary",
+                help='write rows such as {"text": ...} or {"prompt": ..., "completion": ...}',
+            )
+    return rows
 
 
 def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> tuple[Any, Any]:

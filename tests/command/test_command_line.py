@@ -387,3 +387,15 @@ def test_what_scores_is_told_in_the_same_words(verb: str) -> None:
     given, default = ScoringSettings(**found), ScoringSettings()
     same = [key for key in found if getattr(given, key) == getattr(default, key)]
     assert same == []
+
+
+def test_settings_of_train_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import fields
+
+    from constraintc.commands.train import HEADINGS
+    from constraintlang_runtime.settings import ConstraintSettings
+
+    assert set(HEADINGS) <= {field.name for field in fields(ConstraintSettings)}
+    _, out, _ = run(capsys, "train", "--help")
+    for name, heading in HEADINGS.items():
+        assert f"settings: {heading}:\n  --{name} " in out

@@ -140,6 +140,8 @@ def test_what_a_worker_cannot_build_is_an_error_of_the_command(place: Path, caps
     assert "a similar name exists: `rude`" in capsys.readouterr().err
     assert main([*command, "--score_workers", "0"]) == 2
     assert "--score_workers: got 0" in capsys.readouterr().err
+    assert main([*command, "--score_workers", "100000"]) == 2
+    assert "got 100000, expected at most" in capsys.readouterr().err
 
 
 def test_eval_gives_the_same_verdicts_and_samples(place: Path, capsys: Any) -> None:
@@ -221,6 +223,7 @@ def test_no_worker_outlives_the_command(place: Path, sign: signal.Signals, code:
     _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in err
+    assert ("interrupted; the same command with --resume goes on" in err) == (sign == signal.SIGINT)
     deadline = time.monotonic() + 20
     while any(map(lives, children)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from constraintlang.source import SourceFile
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.ir import PolicyIR
 from constraintlang_runtime.errors import ConfigError, ModelError
-from constraintlang_runtime.estimate import adapters, memory, work
+from constraintlang_runtime.estimate import adapters, anchor_cache, memory, work
 from constraintlang_runtime.estimate.estimate import Estimate, estimate, seconds
 from constraintlang_runtime.estimate.gpu_table import GPUS, Machine, Range, named_gpu
 from constraintlang_runtime.estimate.model_shape import ModelShape, given_shape, shape_of
@@ -341,6 +341,65 @@ def test_the_anchor_by_hand() -> None:
     student = adapters.student_of(toy(), ConstraintSettings(), training_of())
     found = work.anchor_step(student, load())
     assert found.flops == 80 * (2 * 136 + 4 * 4 * 20) + 34 * 2 * 40
+
+
+def test_a_kept_row_pays_its_output_embeddings_alone() -> None:
+    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    whole, half, none = (work.anchor_step(student, load(), share) for share in (1.0, 0.5, 0.0))
+    assert whole == work.anchor_step(student, load())
+    assert none.flops == 34 * 2 * 40
+    assert (
+        none.bytes == 2 * 40 * 2 + 34 * 10 * 2 + 34 * 4 * 2
+    )  # the head for either kind of rows, logits, states
+    assert half.flops == (whole.flops + none.flops) / 2
+    assert (whole.launches, none.launches) == (2 * 2, 2)
+
+
+def test_first_readings_by_hand() -> None:
+    """10 rows: from the start 25 readings have 10 new ones; after 5 the next 10 have 5 and then half of the epoch."""
+    assert anchor_cache.fresh(25, 10, 0) == 10
+    assert anchor_cache.fresh(4, 10, 0) == 4
+    assert anchor_cache.fresh(10, 10, 5) == 5 + 5 * 0.5
+    assert anchor_cache.fresh(100, 10, 25) == 10
+    assert anchor_cache.fresh(3, 0, 0) == 0
+
+
+def shares(load: Workload, **settings: Any) -> anchor_cache.Passes:
+    own = {"rounds": 2, "max_new_tokens": 5, "anchor_samples": 40, "control_samples": 30} | settings
+    return anchor_cache.passes(toy(), load, ConstraintSettings(**own), element=2, devices=1)
+
+
+def test_rows_of_later_epochs_are_read_from_the_cache() -> None:
+    """400 steps of 2 rows over 100: 400 corpus readings, the first 100 new; samples: one round, those of the fit."""
+    corpus = ConstraintSettings(rounds=2, prefixes="corpus")
+    assert shares(load(corpus, max_steps=400), prefixes="corpus").anchor == 0.25
+    # an epoch that is not over has every row once
+    assert shares(load(corpus, max_steps=10), prefixes="corpus").anchor == 1
+    for settings in ({"anchor_cache_gib": 0}, {"anchor": "previous"}, {"anchor": "current", "loss": "plain"}):
+        assert shares(load(corpus, max_steps=400), prefixes="corpus", **settings).anchor == 1
+    assert not shares(load(corpus, max_steps=400), anchor="current").reads
+    # room for half of the states: 100 rows of 12 sites, H = 4, two bytes
+    room = 100 * 12 * 4 * 2 / 2 / 2**30
+    found = shares(load(corpus, max_steps=400), prefixes="corpus", anchor_cache_gib=room)
+    assert found.anchor == pytest.approx(1 - 0.5 * 0.75)
+
+
+def test_samples_of_the_fit_are_known_and_later_ones_are_new() -> None:
+    sampled: dict[str, Any] = {"prefixes": "sampled", "regularizer_rows": 2}
+    one = ConstraintSettings(rounds=2, max_new_tokens=5, anchor_samples=40, control_samples=30, **sampled)
+    assert shares(load(one, max_steps=10), **sampled).anchor == 0
+    # four rounds, two of them active: in the second 30 of 40 rows of the store are new, 20 readings of it
+    four = replace(one, rounds=4)
+    assert shares(load(four, max_steps=40), rounds=4, **sampled).anchor == pytest.approx(0.75 / 2)
+
+
+def test_the_estimate_follows_the_cache() -> None:
+    def anchor(**changes: Any) -> Any:
+        return next(phase for phase in whole(max_steps=400, **changes).phases if phase.name == "anchor")
+
+    assert anchor().best < anchor(anchor_cache_gib=0.0).best
+    assert anchor(anchor="current").work.flops == 0
+    assert "100% of the readings" in anchor(anchor_cache_gib=0.0).formula
 
 
 def test_sampling_by_hand() -> None:

@@ -135,7 +135,8 @@ def test_the_command_compares_runs(
     assert "--rows utility=FILE" in err
     assert "name a set that was measured (utility, other) with `--utility NAME`" in err
     assert "<code>--rows utility=FILE</code>" in text
-    assert "Compliant loss is" not in err  # nobody measured that one
+    assert "Compliant loss" not in err + text  # nobody measured that one
+    assert "compliant" not in out
     assert "not measured" in text
     assert main([*words, "--utility", "other", "--compliant", "utility"]) == 0
     err = capsys.readouterr().err
@@ -155,3 +156,17 @@ def test_one_run_is_not_compared_and_measured_losses_need_no_help(
     (run / "constraint" / "run.json").write_text('{"history": []}')
     assert main(["report", str(tmp_path / "p.policy"), str(run), "--output", str(page)]) == 2
     assert "so it is no record of `constraintc train`" in capsys.readouterr().err
+
+
+def test_the_only_set_that_was_measured_is_the_utility(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "p.policy").write_text(POLICY)
+    run = write_run(tmp_path, "one", [0.3], {"recipes": 2.75, "compliant": 1.5})
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "p.policy"), str(run), "--output", str(page)]) == 0
+    out, err = capsys.readouterr()
+    assert "2.7500" in out
+    assert "Utility loss is not" not in err
+    assert "The utility loss is the loss on the rows <code>recipes</code>" in page.read_text()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_trainer
 import torch
 from tiny_models import World
+from transformers import TrainingArguments
 
 from constraintlang_runtime import ConstraintConfig, ConstraintTrainer, Policy, load_rows
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.loading import load_model
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
@@ -75,3 +77,37 @@ def test_an_attribute_that_nothing_measures_is_named(world: World, tmp_path: Pat
             policy=policy,
             train_dataset=load_rows([str(world.data)]),
         )
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said", "advice"),
+    [
+        ({"train_dataset": None}, DataError, "train_dataset: got a NoneType, expected rows", "load_rows"),
+        ({"train_dataset": "a.jsonl"}, DataError, "got 'a.jsonl', expected rows", 'load_rows(["a.jsonl"])'),
+        ({"train_dataset": {"text": ["a"]}}, DataError, "train_dataset: got a dict", "datasets.Dataset"),
+        ({"train_dataset": ["a b"]}, DataError, "row 0 is 'a b', expected a dictionary", '{"text": ...}'),
+        ({"prompts": ["a"]}, DataError, "prompts: row 0 is 'a'", '{"text": ...}'),
+        ({"train_dataset": []}, DataError, "there are no training rows", "train_dataset in Python"),
+        ({"train_dataset": [{"x": "1"}]}, DataError, "none of the columns text, prompt, messages; it has x", "rename"),
+        ({"scorers": {"toxicity": 3}}, ConfigError, "scorers: `toxicity` is '3', expected a function", "--scorer"),
+        ({"scorers": {}}, ConfigError, "no scorer for the attribute `toxicity`", "scorers={'toxicity': ...}"),
+        ({"args": TrainingArguments()}, ConfigError, "args: got a TrainingArguments", "takes every argument"),
+    ],
+)  # fmt: skip
+def test_mistakes_say_what_to_do(
+    change: dict[str, Any], kind: type[Exception], said: str, advice: str, world: World, tmp_path: Path
+) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text("kind: toxicity < 0.1\n")
+    given: dict[str, Any] = {
+        "args": ConstraintConfig(output_dir=str(tmp_path / "o")), "policy": policy,
+        "train_dataset": [{"text": "a b"}], "scorers": {"toxicity": len},
+    }  # fmt: skip
+    with pytest.raises(kind) as found:
+        ConstraintTrainer(str(world.model), **given | change)
+    assert said in str(found.value)
+    assert advice in str(found.value)
+
+
+def test_one_file_needs_no_list(world: World) -> None:
+    assert load_rows(str(world.data)) == load_rows([str(world.data)])

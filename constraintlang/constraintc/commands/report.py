@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--title", default="Does the model obey its policy?", help="headline of the page")
     parser.add_argument(
-        "--utility", default="utility", metavar="NAME", help="the --rows set of the utility column"
+        "--utility",
+        metavar="NAME",
+        help="the --rows set of the utility column (default: utility, or the only one measured)",
     )
     parser.add_argument(
         "--compliant", default="compliant", metavar="NAME", help="the --rows set of the compliant column"

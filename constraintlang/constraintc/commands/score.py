@@ -71,10 +71,22 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite, batch_size=args.batch_size, score_workers=args.score_workers,
         **scoring_of(args),
     )  # fmt: skip
-    with shown(args.quiet) as progress:
-        found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)
+    try:
+        with shown(args.quiet) as progress:
+            found = score_run(policy, given, folder=policy_folder(args.policy), progress=progress)
+    except KeyboardInterrupt:
+        kept = "the same command with --resume goes on" if args.output else "with --output it could go on"
+        print_message(f"interrupted; {kept}")
+        raise
     for left in found.not_judged:
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use `constraintc eval`")
+    for verdict in found.verdicts:
+        if verdict.verdict == "vacuous":
+            where = "" if verdict.domain is None else f" ({verdict.domain})"
+            print_message(
+                f"warning: no row lies in the domain of `{verdict.clause}`{where}\n"
+                "  help: write --data DOMAIN=FILE, or give the rows a `domain` column"
+            )
     for name, count in found.unavailable.items():
         print_message(
             f"warning: `{name}` has no score for {count:,} of {found.rows:,} rows; each counts as a violation"
@@ -92,5 +104,5 @@ def run(args: argparse.Namespace) -> int:
         judged = found.satisfied + found.violating
         print(f"{found.satisfied:,} of {judged:,} rows satisfy every statement about single responses")
         if found.undecided:
-            print(f"{found.undecided:,} more rows fall under none")
+            print(f"{found.undecided:,} more fall under no such statement")
     return exit_code(found.verdicts, require_holds=args.require_holds)

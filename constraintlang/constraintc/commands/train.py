@@ -13,7 +13,7 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_runtime.ranks import is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
-from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.settings import CHOICES, ConstraintSettings
 
 TAKES_SETTINGS = True
 
@@ -36,8 +36,33 @@ every setting is a key of the YAML file and a flag of the same name; transformer
 exit codes: 0 trained; 2 usage, setting, missing file; 3 errors in the policy; 4 the run failed"""
 
 
+USAGE = "%(prog)s POLICY --model DIR_OR_ID --data [DOMAIN=]FILE --output DIR [options] [settings]"
+
+# Of transformers, and listed because every run has them: default and meaning.
+THEIRS = {
+    "max_steps": (1000, "optimizer steps"),
+    "learning_rate": (1e-4, "peak learning rate"),
+    "per_device_train_batch_size": (8, "training rows of a micro-batch on each device"),
+    "seed": (42, "of everything that is drawn"),
+}
+# The heading above the setting of this name and those after it.
+HEADINGS = {
+    "method": "method and schedule",
+    "divergence": "regularizer",
+    "control_gain": "rounds and control",
+    "max_new_tokens": "sampling",
+    "chat": "rows",
+    "auxiliary": "auxiliary model",
+    "preserve_weight": "budgets and the kept checkpoint",
+    "chunk_sites": "time and memory",
+    "scorer_timeout": "scorers and judges",
+    "lora_r": "LoRA",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb; settings are read by ``parse_flags`` and only listed here."""
+    parser.usage = USAGE
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
     parser.add_argument("--config", metavar="YAML", help="settings, one `key: value` a line")
     parser.add_argument("--model", metavar="DIR_OR_ID", help="the model to start from")
@@ -77,18 +102,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("human", "json"), default="human", help="how to print the result"
     )
     listed = parser.add_argument_group("settings (also keys of the YAML file)")
-    theirs = {"max_steps": 1000, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "seed": 42}
-    for name, value in theirs.items():
-        listed.add_argument(f"--{name}", metavar="N", help=f"of transformers (default {value})")
+    for name, (value, meaning) in THEIRS.items():
+        listed.add_argument(f"--{name}", metavar="N", help=f"{meaning} (default {value})")
     for field in fields(ConstraintSettings):
+        if field.name in HEADINGS:
+            listed = parser.add_argument_group(f"settings: {HEADINGS[field.name]}")
         default = "" if field.default is None else f" (default {str(field.default).lower()})"
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
         listed.add_argument(
             f"--{field.name}",
-            metavar="VALUE",
+            metavar=_metavar(field.name, field.default),
             **switch,
             help=f"{field.metadata['help']}{default}".replace("%", "%%"),
         )
+
+
+def _metavar(name: str, default: object) -> str:
+    """The values of a choice, else what kind of value it is."""
+    if name in CHOICES:
+        return "{" + ",".join(CHOICES[name]) + "}"
+    if isinstance(default, bool):
+        return "true|false"
+    return "N" if isinstance(default, int | float) else "VALUE"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,7 +153,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.dry_run:
         _print_dry_run(found)
     else:
-        _print_result(found, given, args.policy)
+        from constraintlang_runtime.next_command import eval_command
+
+        _print_result(found, given, eval_command(args.policy, policy.ir, given))
     return ExitCode.OK
 
 
@@ -146,8 +183,8 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
     listed = [
         *(f.name for f in fields(ConstraintSettings)),
-        "max_steps", "learning_rate", "per_device_train_batch_size", "seed",
-    ]  # fmt: skip
+        *THEIRS,
+    ]
     tokens = [
         token
         for name in listed
@@ -160,7 +197,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     return settings(merged, defaults(ConstraintConfig))
 
 
-def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> None:
+def _print_result(found: dict[str, object], given: RunSettings, verify: str) -> None:
     rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
     print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
     for key in dict.fromkeys(key for record in rounds for key in record if key.endswith("/value")):
@@ -168,11 +205,7 @@ def _print_result(found: dict[str, object], given: RunSettings, policy: str) -> 
         values = [record[key] for record in rounds if key in record]
         print(f"  {name}: {values[0]:.4f} -> {values[-1]:.4f} on training prompts")
     print(f"saved {given.output}")
-    scorers = "".join(f" --scorer {option}" for option in given.scorer)
-    print(
-        f"next: constraintc eval {policy} --model {given.output} --prompts HELD_OUT.jsonl{scorers} "
-        f"--output {given.output}-eval"
-    )
+    print(f"next: {verify}")
 
 
 def _print_dry_run(found: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from constraintlang_runtime.estimate import work as formulas
+from constraintlang_runtime.estimate.anchor_cache import passes
 from constraintlang_runtime.estimate.gpu_table import GPUS_PER_NODE, Machine, Range
 from constraintlang_runtime.estimate.memory import GIB, Memory, Part, memory
 from constraintlang_runtime.estimate.model_shape import ModelShape
@@ -188,6 +189,7 @@ def estimate(
     def draw(count: int, prompt: int) -> Work:
         return formulas.sampling(student, count, prompt, load.new_tokens, config.sampling_batch_size, devices)
 
+    read = passes(student.shape, load, config, element=student.element, devices=devices)
     groups = len(load.bins)
     control = draw(load.control_samples, load.prompt_tokens).times(load.control_rounds * groups)
     drawn = control + draw(load.start_samples, load.prompt_tokens).times(load.start_rounds * groups)
@@ -202,8 +204,10 @@ def estimate(
             f"the same over {load.sampled_rows} rows of {load.sample_tokens} tokens",
         ),
         phase(
-            "anchor", load.active_steps, "active steps", formulas.anchor_step(student, load),
-            "2B·tokens + 4·L·A·W·tokens + 2·V·H·sites",
+            "anchor", load.active_steps, "active steps",
+            formulas.anchor_step(student, load, read.anchor) if read.reads else Work(),
+            f"(2B·tokens + 4·L·A·W·tokens) at {100 * read.anchor:.0f}% of the readings + 2·V·H·sites" if read.reads
+            else "the student's own pass",
         ),
         phase(
             "auxiliary and divergence", load.active_steps, "active steps",
@@ -217,8 +221,8 @@ def estimate(
                 "preservation",
                 load.steps,
                 "steps",
-                formulas.preservation_step(student, load),
-                "start model forward, divergence at trained tokens",
+                formulas.preservation_step(student, load, read.start),
+                f"start model forward at {100 * read.start:.0f}% of the readings, divergence at trained tokens",
             )
         )
     phases += [

@@ -132,14 +132,42 @@ def sampled_rows_step(student: Student, load: Workload) -> Work:
     return more.times(load.micro_batches)
 
 
-def anchor_step(student: Student, load: Workload) -> Work:
-    """Forward passes of p_ref over the rows that the regularizer acts on; logits at their sites alone."""
+def anchor_step(student: Student, load: Workload, computed: float = 1.0) -> Work:
+    """Forward passes of p_ref over the rows that the regularizer acts on; logits at their sites alone.
+
+    The layers run at the share ``computed`` of the readings; the hidden states of the others are read, and every
+    reading pays the output embeddings.
+    """
+    shape = student.shape
     rows = load.constrained_rows + load.sampled_rows
-    calls = len(load.bins) * (int(load.constrained_rows > 0) + int(load.sampled_rows > 0))
-    work = student.forward(rows * load.width, load.width, load.sites)
-    weights = (student.shape.blocks + student.shape.head) * student.shape.weight_bytes
-    extra = Work(bytes=weights * max(0, calls - 1), launches=(student.shape.layers + 1) * max(0, calls - 1))
-    return (work + extra).times(load.micro_batches)
+    calls = max(1, len(load.bins) * (int(load.constrained_rows > 0) + int(load.sampled_rows > 0)))
+    head = _head_alone(student, load.sites) + Work(
+        bytes=shape.head * shape.weight_bytes * (calls - 1), launches=calls - 1
+    )
+    return _kept(student, rows * load.width, load.width, load.sites, head, calls, computed).times(
+        load.micro_batches
+    )
+
+
+def _head_alone(student: Student, sites: float) -> Work:
+    """The output embeddings of kept states."""
+    shape = student.shape
+    moved = shape.head * shape.weight_bytes + sites * shape.vocab * student.element
+    return Work(2.0 * shape.head * sites, moved, 1)
+
+
+def _kept(
+    student: Student, tokens: float, width: float, sites: float, head: Work, calls: int, computed: float
+) -> Work:
+    """A pass whose layers run at a share of the readings, ``calls`` times; states of the others are read."""
+    shape = student.shape
+    layers = student.forward(tokens, width, 0)
+    layers = Work(
+        layers.flops, layers.bytes - shape.head * shape.weight_bytes + (calls - 1) * shape.blocks * shape.weight_bytes,
+        calls * shape.layers,
+    )  # fmt: skip
+    states = Work(bytes=(1 - computed) * sites * shape.hidden * student.element)
+    return layers.times(computed) + states + head
 
 
 def head_flops(
@@ -163,14 +191,19 @@ def regularizer_step(student: Student, load: Workload, config: ConstraintSetting
     return work.times(load.micro_batches)
 
 
-def preservation_step(student: Student, load: Workload) -> Work:
-    """The start model on rows of `preserve` domains, and the divergence from it at their trained tokens."""
+def preservation_step(student: Student, load: Workload, computed: float = 1.0) -> Work:
+    """The start model on rows of `preserve` domains, and the divergence from it at their trained tokens.
+
+    ``computed`` as of ``anchor_step``.
+    """
     rows = load.batch * load.preserved
     if not rows:
         return Work()
     sites = rows * load.completion_tokens
     moved = Work(bytes=sites * student.shape.vocab * (DIVERGENCE_BYTES + 9 * student.element))
-    return (student.forward(rows * load.width, load.width, sites) + moved).times(load.micro_batches)
+    head = _head_alone(student, sites)
+    once = _kept(student, rows * load.width, load.width, sites, head, 1, computed)
+    return (once + moved).times(load.micro_batches)
 
 
 def sampling(student: Student, count: int, prompt: int, new: int, batch_size: int, devices: int) -> Work:

@@ -29,7 +29,7 @@ def assemble(
     other_runs: Sequence[tuple[str, Path]] = (),
     compared_runs: Sequence[tuple[str, Path]] = (),
     thresholds: Sequence[Threshold] = (),
-    utility: str = "utility",
+    utility: str | None = None,
     compliant: str = "compliant",
     notes: Sequence[str] = (),
 ) -> ReportData:
@@ -39,14 +39,17 @@ def assemble(
     ``run`` is the output folder of ``constraintc train`` whose curves are shown; of ``other_runs`` (label, folder) the
     checkpoints are; of ``compared_runs``, where there are several, the curves on the same axes. ``thresholds`` are
     those of the policy, for histograms of scores. ``utility`` and ``compliant`` name the ``--rows`` sets whose losses
-    fill those columns.
+    fill those columns; without a name the utility is the set `utility`, or the only one that was measured.
     Raises: DataError for a folder without its files.
     """
     reports, said = [], list(notes)
     provenance: dict[str, Any] = {}
     files, losses = [], []
-    for name, label, folder in systems:
-        verdict = read_verdict(folder)
+    verdicts = [read_verdict(folder) for _, _, folder in systems]
+    utility = utility or _only_measured(verdicts, besides=compliant)
+    if utility != "utility" and any(utility in verdict["losses"] for verdict in verdicts):
+        said.append(f"The utility loss is the loss on the rows `{utility}`.")
+    for (name, label, folder), verdict in zip(systems, verdicts, strict=True):
         files.append(read_sample_file(folder / "samples.jsonl", _kinds(verdict), thresholds))
         reports.append(
             {
@@ -105,6 +108,12 @@ def assemble(
 def _run_curves(label: str, folder: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
     found = read_history(read_run(folder)["history"], kinds)
     return {"label": label, "curves": found["curves"], "bounds": found["bounds"]}
+
+
+def _only_measured(verdicts: Sequence[Mapping[str, Any]], *, besides: str) -> str:
+    """The one set of rows whose loss was measured, else the set that is looked for by default."""
+    measured = {name for verdict in verdicts for name in verdict["losses"]} - {besides}
+    return measured.pop() if len(measured) == 1 else "utility"
 
 
 def _unmeasured(column: str, name: str, losses: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:

@@ -82,8 +82,10 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
             justify="right",
             no_wrap=True,
         )
-    for column in ("utility loss", "compliant loss"):
-        table.add_column(column, justify="right")
+    table.add_column("utility loss", justify="right")
+    compliant = any(system.compliant_loss is not None for system in systems)
+    if compliant:  # the optional one
+        table.add_column("compliant loss", justify="right")
     timed = any(system.seconds is not None for system in systems)
     if timed:
         table.add_column("time", justify="right")
@@ -93,7 +95,7 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
             Text(_name(system.label), style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
             measured_loss(system.utility_loss),
-            measured_loss(system.compliant_loss),
+            *((measured_loss(system.compliant_loss),) if compliant else ()),
             *((duration(system.seconds),) if timed else ()),
         )
     return table

@@ -148,7 +148,8 @@ class RowStream:
             return line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{self.role}: line {number} of `{self.source}` is not UTF-8", help="save the file as UTF-8"
+                f"{self.role}: line {number} of `{self.source}` is not UTF-8: {error.reason} at byte {error.start}",
+                help="save the file as UTF-8",
             ) from error
 
     def _csv(self, size: int, start: Position) -> Iterator[RowBatch]:

@@ -62,6 +62,12 @@ def bind_scorers(
     needed = attributes_needed(policy.clauses)
     on_base = [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
     require_used([*options, *ready], [*own, *on_base])
+    for name, scorer in ready.items():
+        if not callable(scorer):
+            raise ConfigError(
+                f"scorers: `{name}` is {str(scorer)[:60]!r}, expected a function or a text",
+                help='pass what gives one number per completion, or what --scorer takes, such as "FOLDER#LABEL"',
+            )
     wanted = [
         *policy.attributes,
         *(replace(policy.attribute(key.removesuffix("@base")), name=key, backend=None) for key in on_base),
@@ -164,7 +170,10 @@ def _build(
             return lexicon_scorer(attribute, Path(path))
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:
-        help = f"add --scorer {attribute.name}=PATH[#LABEL], or give the attribute a backend in the policy"
+        help = (
+            f"add --scorer {attribute.name}=PATH[#LABEL] (in Python scorers={{'{attribute.name}': ...}}), or give the "
+            "attribute a backend in the policy"
+        )
         if attribute.name.endswith("@base"):
             help = f"pass a callable in Python that scores under the base model: scorers={{'{attribute.name}': ...}}"
         raise ConfigError(f"no scorer for the attribute `{attribute.name}`", help=help)

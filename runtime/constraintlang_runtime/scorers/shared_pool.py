@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
 from constraintlang_runtime.scorers.workers import Workers
 
 TOGETHER = 512  # texts of one task
+WORKERS_PER_PROCESSOR, ALWAYS_ALLOWED = 4, 16
 
 Texts = tuple[Sequence[str], Sequence[str], Sequence[str]]
 """Prompts, completions, and the attributes to score."""
@@ -58,6 +60,13 @@ class SharedScoringSettings(ScoringSettings):
         super().__post_init__()
         if self.score_workers < 1:
             raise ConfigError(f"--score_workers: got {self.score_workers}, expected at least 1")
+        processors = os.cpu_count() or 1
+        most = max(ALWAYS_ALLOWED, WORKERS_PER_PROCESSOR * processors)
+        if self.score_workers > most:
+            raise ConfigError(
+                f"--score_workers: got {self.score_workers}, expected at most {most}",
+                help=f"each is a process with memory of its own, and this machine has {processors} processors",
+            )
 
     def shares(self, policy: CompiledPolicy) -> Shares:
         """Who scores what. Raises: ConfigError for a scorer of an attribute that the policy does not use."""
