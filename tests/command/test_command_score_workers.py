@@ -198,7 +198,9 @@ def test_no_worker_outlives_the_command(place: Path, sign: signal.Signals, code:
     with (place / "many.jsonl").open("w") as file:
         for n in range(60_000):
             file.write(line.replace("12", str(n)))
-    source = "import sys, constraintlang_runtime.score.audit as a; a.SAVE_EVERY = 0.05\n"
+    # a shell starts what it puts in the background with Ctrl-C ignored
+    source = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    source += "import sys, constraintlang_runtime.score.audit as a; a.SAVE_EVERY = 0.05\n"
     source += "from constraintc.main import main; sys.exit(main(sys.argv[1:]))"
     words = [
         "score",
