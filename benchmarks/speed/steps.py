@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default, corpus rows": {"prefixes": "corpus"},
     "default, sampled rows": {"prefixes": "sampled"},
     "default, 2 sampled rows": {"regularizer_rows": 2},
-    "default, 4 sampled rows": {"regularizer_rows": 4},
+    "default, 16 sampled rows": {"regularizer_rows": 16},
     "default, start anchor": {"anchor": "start"},
     "default, current anchor": {"anchor": "current"},
     "default, forward": {"divergence": "forward"},
@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default, auxiliary adapter": {"auxiliary": "adapter"},
     "default, packing": {"packing": True},
 }
-MAIN = ("default", "cheap", "default, corpus rows", "default, 4 sampled rows")
+MAIN = ("default", "cheap", "default, corpus rows", "default, 16 sampled rows")
 CACHE = "anchor_cache_gib"  # the setting of the cache of a frozen anchor's states, 0 for none
 
 

@@ -82,6 +82,18 @@ def alternating(*, prompts: Any, completions: Any, **_: Any) -> list[float]:
     return [float(hashlib.sha256(text.encode()).digest()[0] % 2) for text in completions]
 
 
+def sampled_rows(work: Workload) -> int:
+    """Sampled rows beside the rows of a step, by the default's rule, in a run of the fixed workload."""
+    from constraintlang_runtime.settings import ConstraintSettings
+
+    on_cpu = work.device == "cpu"
+    tokens, row = (
+        (2_000_000, 30) if on_cpu else (3_000_000, work.length)
+    )  # rows of the testbed have 30 on average
+    run = ConstraintSettings(rounds=8, control_samples=512 if on_cpu else 1024)
+    return run.rows_beside(work.batch / 2, steps=max(1, tokens // (row * work.batch)), parts=1)
+
+
 class Bench:
     """One model, its optimizer and its batches, shared by trainers of several settings.
 
@@ -131,6 +143,7 @@ class Bench:
             "per_device_train_batch_size": work.batch, "max_length": max(96, work.length), "bf16": work.bf16,
             "max_new_tokens": work.new_tokens, "learning_rate": 1e-6, "seed": work.seed, "lora_r": work.lora_r,
             "sampling_batch_size": max(16, work.batch), "use_cpu": work.device == "cpu", "save_strategy": "no",
+            "regularizer_rows": sampled_rows(work),
         }  # fmt: skip
         self._made += 1  # each trainer has a folder of its own for what it keeps
         output = str(self.folder / f"out{self._made}")
