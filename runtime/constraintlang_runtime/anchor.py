@@ -117,9 +117,7 @@ class Anchor:
     def _read(
         self, batch: Batch, sites: Bool[Tensor, "B T"], logits_at: int | None, wanted: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        width = max(
-            1, int(batch.attention_mask.sum(1).max())
-        )  # rows of a batch may all be shorter than it is wide
+        width = batch.longest()  # rows of a batch may all be shorter than it is wide
         batch, sites = batch.columns(width), sites[:, :width]
         wanted = None if wanted is None else wanted[:, :width]
         made = layout(batch)

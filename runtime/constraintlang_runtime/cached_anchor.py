@@ -130,8 +130,7 @@ class CachedAnchor(Anchor):
         flat = file.read(kept).to(sites.device)
         if missing:
             chosen = torch.tensor(missing, device=sites.device)
-            longest = int(batch.attention_mask[chosen].sum(1).max())
-            found = super().features(batch.columns(longest).rows(chosen), sites[chosen][:, :longest])
+            found = super().features(batch.rows(chosen), sites[chosen])
             self._keep(file, batch, rows, counts, found, missing)
             is_kept = torch.tensor([place is not None for place in places], device=sites.device)
             at = is_kept.repeat_interleave(sites.sum(1))

@@ -201,6 +201,10 @@ class Batch:
             None if self.again is None else self.again[chosen],
         )
 
+    def longest(self) -> int:
+        """Positions up to the last that some row has."""
+        return max(1, int(self.attention_mask.sum(1).max()))
+
     def columns(self, width: int) -> Batch:
         """The first positions of every row."""
         return Batch(

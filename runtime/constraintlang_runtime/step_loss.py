@@ -68,11 +68,6 @@ class MicroBatch:
         return wanted
 
 
-def longest(batch: Batch) -> int:
-    """Positions of a batch up to the last that some row has."""
-    return max(1, int(batch.attention_mask.sum(1).max()))
-
-
 def student_passes(batch: MicroBatch, *, apart: bool) -> list[Tensor]:
     """The rows of each pass of the student: all in one, or corpus rows and sampled rows apart (``apart`` allows it).
 
@@ -241,7 +236,7 @@ class ChunkedLoss:
         where: list[Tensor] = []
         for rows in passes:
             part = batch.joined if len(passes) == 1 else batch.joined.rows(rows)
-            part = part.columns(longest(part))
+            part = part.columns(part.longest())
             own = part.input_ids.shape[1]
             mine = chosen[(chosen >= rows[0] * width) & (chosen <= rows[-1] * width + width - 1)]
             inside = (mine // width - rows[0]) * own + mine % width

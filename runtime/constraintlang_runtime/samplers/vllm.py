@@ -8,7 +8,6 @@ folder that adapters are saved in. Protocol: ``/v1/load_lora_adapter``, ``/v1/un
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from constraintlang_runtime.ranks import from_main, gathered, interleaved, rank_
 from constraintlang_runtime.samplers.http import Server
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.weight_hash import weight_hash
 
 MOST_AT_ONCE = 64
 CHECKED = 4  # completions whose log-probabilities are compared with the model's after each refresh
@@ -134,12 +134,7 @@ class VllmSampler:
                 "sampler: a vLLM server is handed adapters, and this run trains all weights",
                 help="add --lora_r 16, or use --sampler transformers",
             )
-        digest = hashlib.sha256()
-        for key, weight in model.named_parameters():
-            if weight.requires_grad:
-                digest.update(key.encode())
-                digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
-        state = digest.hexdigest()
+        state = weight_hash((key, weight) for key, weight in model.named_parameters() if weight.requires_grad)
         if self._loaded is not None and self._loaded[0] == state:
             return self._loaded[1], False
         name = f"constraintc-{self._run}-{state[:12]}"
