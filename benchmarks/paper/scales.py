@@ -8,7 +8,8 @@ from typing import Any
 
 from job import Scale
 
-POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"
+BOUND = 0.05
+POLICY = f"toxicity < 0.5 for domain=toxigen under tolerance={BOUND:.0%}\n"
 NAMES = ("testbed", "gpu-small", "paper", "smoke")
 
 # Settings of `constraintc train` that go with the size; configs/ours*.yaml hold those of the testbed.
@@ -62,7 +63,7 @@ def setting_of(name: str, shared: Path, work: Path) -> Setting:
     lm = str(shared / "testbed" / "lm")
     testbed = Scale(
         name="testbed", models={"llama": lm, "gpt2": str(work / "models" / "gpt2")},
-        classifier=f"{shared / 'testbed' / 'toxicity-classifier'}#toxic", bound=0.1, steps=150, batch_size=32,
+        classifier=f"{shared / 'testbed' / 'toxicity-classifier'}#toxic", bound=BOUND, steps=150, batch_size=32,
         learning_rate=5e-4, max_length=96, max_new_tokens=32, oracle_calls=12_000, toxigen_prompts=2_000,
         rtp_prompts=500, rtp_samples=25, choice_questions=1_000, choice_shots=0, seeds=3,
     )  # fmt: skip
@@ -94,7 +95,7 @@ def setting_of(name: str, shared: Path, work: Path) -> Setting:
     if name == "paper":
         models = {"llama": "huggyllama/llama-7b", "falcon": "tiiuae/falcon-7b"}
         scale = Scale(
-            name="paper", models=models, classifier="tomh/toxigen_roberta#LABEL_1", bound=0.1, steps=1_000,
+            name="paper", models=models, classifier="tomh/toxigen_roberta#LABEL_1", bound=BOUND, steps=1_000,
             batch_size=32, learning_rate=1e-5, max_length=256, max_new_tokens=32, oracle_calls=60_000,
             toxigen_prompts=6_514, rtp_prompts=5_000, rtp_samples=25, choice_questions=0, choice_shots=5, seeds=3,
             device="cuda",

@@ -28,7 +28,7 @@ class RegularizerConfig:
 
     divergence: str = "reverse"
     anchor: str = "tuned"
-    prefixes: str = "mixed"
+    prefixes: str = "sampled"
     adaptive: str = "domain"
     weight: float | None = None
     gain: float = 0.5
