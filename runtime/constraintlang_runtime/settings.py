@@ -78,7 +78,8 @@ class ConstraintSettings:
         metadata={"help": "p_ref: start model, tuned (snapshot half-way), previous round, current model"},
     )
     prefixes: str = field(
-        default="sampled", metadata={"help": "where the regularizer acts: corpus rows, sampled rows, or mixed"}
+        default="sampled",
+        metadata={"help": "where the regularizer acts: corpus rows, sampled rows, or mixed"},
     )
     adaptive: str = field(
         default="domain", metadata={"help": "one regularizer for all rows (none), per domain, or per prompt"}
