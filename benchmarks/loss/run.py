@@ -35,10 +35,12 @@ def one(vocab_size: int, num_sites: int, loss: str, chunk: int, repeats: int) ->
 
     from constraintlang_runtime.anchor import Anchor
     from constraintlang_runtime.auxiliary import AuxiliaryHead
+    from constraintlang_runtime.chunked_loss import ChunkedLoss
     from constraintlang_runtime.data import Batch
     from constraintlang_runtime.groups import Group
+    from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
     from constraintlang_runtime.settings import RegularizerConfig
-    from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, plain_loss
+    from constraintlang_runtime.step_loss import plain_loss
 
     class Table(nn.Module):
         """Hidden states [1, S + 1, H] that are parameters, and an output matrix."""

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from constraintlang_runtime.baselines.filtering import compliant_rows
 from constraintlang_runtime.batching import joined, pad_token
 from constraintlang_runtime.cached_anchor import AnchorStates
+from constraintlang_runtime.chunked_loss import ChunkedLoss
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
@@ -24,6 +25,7 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.integrations.policy import ScorerLike
+from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.run_rows import RunRows
@@ -35,7 +37,7 @@ from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
 from constraintlang_runtime.staged_trainer import StagedTrainer
-from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, StepLoss, plain_loss
+from constraintlang_runtime.step_loss import StepLoss, plain_loss
 from constraintlang_runtime.trainer_inputs import (
     PolicyLike,
     arguments,

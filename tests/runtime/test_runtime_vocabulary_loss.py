@@ -16,15 +16,17 @@ from world_policy import first_dual
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.batching import joined
+from constraintlang_runtime.chunked_loss import ChunkedLoss
 from constraintlang_runtime.control import initial_weight
 from constraintlang_runtime.data import TokenRow, collate
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
 from constraintlang_runtime.mishaps import not_finite
 from constraintlang_runtime.output_head import OutputHead
 from constraintlang_runtime.regularizer import divergence_and_gradient, token_divergence
 from constraintlang_runtime.settings import RegularizerConfig
-from constraintlang_runtime.step_loss import ChunkedLoss, GroupRows, MicroBatch, plain_loss
+from constraintlang_runtime.step_loss import plain_loss
 from constraintlang_runtime.vocabulary_loss import DivergenceTerm, LabelTerm, vocabulary_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # in peft

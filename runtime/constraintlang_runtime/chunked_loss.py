@@ -1,0 +1,212 @@
+"""The loss of one micro-batch through hidden states of the student and one chunk of logits at a time."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from constraintlang_runtime.data import IGNORED_LABEL, next_tokens, prediction_sites
+from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.micro_batch import MicroBatch
+from constraintlang_runtime.output_head import OutputHead
+from constraintlang_runtime.packing import layout
+from constraintlang_runtime.penalty import preservation_part, regularizer_parts, weighted_rows
+from constraintlang_runtime.settings import RegularizerConfig
+from constraintlang_runtime.step_loss import StepLoss
+from constraintlang_runtime.vocabulary_loss import LabelTerm, Term, vocabulary_loss
+
+logger = logging.getLogger(__name__)
+PROBES = 4  # sites at which the model's own logits are compared with the head's
+
+
+def student_passes(batch: MicroBatch, *, apart: bool) -> list[Tensor]:
+    """The rows of each pass of the student: all in one, or corpus rows and sampled rows apart (``apart`` allows it).
+
+    Apart where padding to one width would be more than a tenth of the positions, as with samples of 64 tokens beside
+    rows of 4,096.
+    """
+    every = torch.arange(len(batch.joined.input_ids), device=batch.joined.input_ids.device)
+    cut = len(batch.corpus.input_ids)
+    if not apart or cut == len(every) or batch.joined.packs:
+        return [every]
+    lengths = batch.joined.attention_mask.sum(1)
+    wide, narrow = int(lengths[:cut].max()), int(lengths[cut:].max())
+    together = len(every) * max(wide, narrow)
+    if cut * wide + (len(every) - cut) * narrow > 0.9 * together:
+        return [every]
+    return [every[:cut], every[cut:]]
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether two passes of the model in training differ by what they drop."""
+    config = model.config.get_text_config()
+    rates = [value for name, value in vars(config).items() if "dropout" in name or name.endswith("pdrop")]
+    return any(isinstance(rate, int | float) and rate > 0 for rate in rates) or any(
+        isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()
+    )
+
+
+class ChunkedLoss:
+    """The same loss through ``vocabulary_loss``: hidden states of the student, one chunk of logits at a time.
+
+    ``student`` is the model inside any wrapper of a distributed trainer. Where its logits are not its output embeddings
+    of the last hidden state with the configuration's scale and soft cap, ``supports`` is false from the first
+    comparison on, or it is a ConfigError with ``--loss chunked``.
+    """
+
+    def __init__(self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None) -> None:
+        self._student, self._config, self._precision = student, config, precision
+        self._compared = False
+        self._is_repeatable = not has_dropout(student)
+        self.supports = OutputHead.of(student) is not None
+        if not self.supports:
+            self._refuse("its output embeddings are not one whole matrix of floats")
+
+    def __call__(self, model: Any, batch: MicroBatch, sites: Tensor) -> StepLoss | None:
+        """The loss, or None when this model turns out not to be supported; ``sites`` [B, T] from ``MicroBatch``."""
+        chosen = self._in_order(batch, sites)
+        read = self._hidden(model, batch, chosen)
+        if read is None:
+            return None
+        hidden, states = read
+        head = self._head(OutputHead.of(self._student))
+        places = torch.full_like(sites, -1, dtype=torch.long)
+        places.view(-1)[chosen] = torch.arange(len(chosen), device=chosen.device)
+        labelled = prediction_sites(batch.joined.labels != IGNORED_LABEL)
+        place, by_place = places[labelled].sort()
+        terms: list[Term] = [LabelTerm(place, next_tokens(batch.joined.input_ids, labelled)[by_place])]
+        owners: list[str | None] = [None]
+        own = states if self._is_own_anchor(batch) else None
+        for part in batch.groups:
+            assert batch.anchor is not None
+            parts = regularizer_parts(
+                part.group, batch.anchor, self._head(batch.anchor.output_head()), batch.joined, places,
+                corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows, corpus_tokens=part.corpus_tokens,
+                config=self._config, own_states=own,
+            )  # fmt: skip
+            terms += parts
+            owners += [part.group.name] * len(parts)
+        for rows, weight in batch.preserved:
+            assert batch.start_anchor is not None
+            start_head = self._head(batch.start_anchor.output_head())
+            terms.append(
+                preservation_part(batch.start_anchor, start_head, batch.corpus, places, rows, weight)
+            )
+        total, sums = vocabulary_loss(hidden, head, terms, self._config.chunk_sites)
+        values = sums.tolist()
+        regularizer = {part.group.name: 0.0 for part in batch.groups}
+        for owner, value in zip(owners[1:], values[1 : len(owners)], strict=True):
+            regularizer[str(owner)] += value
+        kept = zip(values[len(owners) :], batch.preserved, strict=True)
+        preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
+        return StepLoss(total, values[0], regularizer, preservation)
+
+    def _head(self, head: OutputHead | None) -> OutputHead:
+        assert head is not None
+        return head.in_precision(self._precision if head.weight.dtype == torch.float32 else None)
+
+    def _is_own_anchor(self, batch: MicroBatch) -> bool:
+        """Whether p_ref is the student as it stands, so that its states and logits are at hand in this very pass."""
+        anchor = batch.anchor
+        return (
+            anchor is not None
+            and anchor.weights is None
+            and anchor.model is self._student
+            and self._is_repeatable
+        )
+
+    def _in_order(self, batch: MicroBatch, sites: Tensor) -> Tensor:
+        """The sites as places in the flattened batch, those of one group side by side.
+
+        Then what a divergence reads of a chunk is a slice of it and not a copy. With preserved rows, which may be a
+        group's too, the order is that of the batch, so that the sites of every term ascend.
+        """
+        flat = torch.nonzero(sites.view(-1)).squeeze(1)
+        if batch.preserved or not batch.groups:
+            return flat
+        owner = torch.zeros_like(sites, dtype=torch.long)
+        completions = prediction_sites(batch.joined.region)
+        for number, part in enumerate(batch.groups, start=1):
+            for rows, _ in weighted_rows(
+                part.group,
+                batch.joined,
+                part.corpus_rows,
+                part.sampled_rows,
+                part.corpus_tokens,
+                self._config,
+            ):
+                owner[rows] = completions[rows] * number
+        return flat[owner.view(-1)[flat].argsort(stable=True)]
+
+    def _hidden(self, model: Any, batch: MicroBatch, chosen: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """Last hidden states [S, H] at the chosen places; of all places [B, T, H], detached, for a student that is its
+        own anchor. The model itself forms logits at ``PROBES`` places of a pass only.
+        """
+        width = batch.joined.input_ids.shape[1]
+        passes = student_passes(batch, apart=model is self._student)
+        found: list[Tensor] = []
+        states = None
+        differences: list[str | None] = []
+        where: list[Tensor] = []
+        for rows in passes:
+            part = batch.joined if len(passes) == 1 else batch.joined.rows(rows)
+            part = part.columns(part.longest())
+            own = part.input_ids.shape[1]
+            mine = chosen[(chosen >= rows[0] * width) & (chosen <= rows[-1] * width + width - 1)]
+            inside = (mine // width - rows[0]) * own + mine % width
+            where.append(mine)
+            seen: list[tuple[Tensor, Tensor]] = []
+            made = layout(part)
+
+            def take(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+                every = made.to_rows(args[0])  # noqa: B023 - the hook is gone before the next turn
+                seen.append((every.flatten(0, 1)[inside], every.detach()))  # noqa: B023
+                return (seen[-1][0][:PROBES][None], *args[1:])  # noqa: B023
+
+            handle = self._student.get_output_embeddings().register_forward_pre_hook(take)
+            try:
+                logits = model(**made.inputs).logits
+            finally:
+                handle.remove()
+            if not self._compared:
+                differences.append(self._difference([hidden for hidden, _ in seen], logits))
+            found.append(seen[-1][0])
+            if self._is_own_anchor(batch):
+                if states is None:
+                    states = seen[-1][1].new_zeros(*batch.joined.input_ids.shape, seen[-1][1].shape[-1])
+                states[rows, :own] = seen[-1][1]
+        if not self._compared:
+            self._compared = True
+            reason = next((one for one in differences if one is not None), None)
+            if reason is not None:
+                self.supports = False
+                self._refuse(reason)
+                return None
+        if len(passes) == 1:
+            return found[0], states
+        numbers = torch.full((batch.joined.input_ids.numel(),), -1, device=chosen.device)
+        numbers[torch.cat(where)] = torch.arange(len(chosen), device=chosen.device)
+        order = numbers[chosen]
+        return torch.cat(found)[order], states
+
+    @torch.no_grad()
+    def _difference(self, found: list[Tensor], logits: Tensor) -> str | None:
+        """Why the head alone does not give the model's logits, if it does not."""
+        if len(found) != 1:
+            return f"its output embeddings were called {len(found)} times in one pass"
+        head = self._head(OutputHead.of(self._student))
+        mine, its = head.cast().logits(found[0][:PROBES]), logits[0].float()
+        difference = float((mine - its).abs().max()) if mine.shape == its.shape else float("inf")
+        rounding = torch.finfo(head.compute_dtype()).eps * 4
+        if difference > max(1e-3, rounding) * max(1.0, float(its.abs().max())):
+            return f"its logits are not its output embeddings of the last hidden state (difference {difference:.3g})"
+        return None
+
+    def _refuse(self, reason: str) -> None:
+        message = f"`loss: chunked` cannot be used with {type(self._student).__name__}: {reason}"
+        if self._config.loss == "chunked":
+            raise ConfigError(message, help="use --loss plain")
+        logger.warning("%s; the plain path is used, which holds the logits of all tokens", message)

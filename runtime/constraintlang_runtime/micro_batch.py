@@ -1,0 +1,51 @@
+"""One micro-batch of a step: corpus rows, sampled rows after them, and what the loss is to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
+from constraintlang_runtime.groups import Group
+from constraintlang_runtime.penalty import weighted_rows
+from constraintlang_runtime.settings import RegularizerConfig
+
+
+@dataclass(frozen=True)
+class GroupRows:
+    """Where one group's regularizer acts in a micro-batch; ``corpus_tokens`` as in ``weighted_rows``."""
+
+    group: Group
+    corpus_rows: Tensor
+    sampled_rows: Tensor
+    corpus_tokens: float
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Corpus rows, sampled rows after them, and what the loss is to say of them.
+
+    ``preserved`` are corpus rows held to the start model, by their weight κ.
+    """
+
+    corpus: Batch
+    joined: Batch
+    groups: Sequence[GroupRows] = ()
+    anchor: Anchor | None = None
+    preserved: Sequence[tuple[Tensor, float]] = ()
+    start_anchor: Anchor | None = None
+
+    def sites(self, config: RegularizerConfig) -> Tensor:
+        """Positions [B, T] of ``joined`` at which some term needs the student's distribution."""
+        wanted = prediction_sites(self.joined.labels != IGNORED_LABEL)
+        completions = prediction_sites(self.joined.region)
+        for part in self.groups:
+            weighted = weighted_rows(
+                part.group, self.joined, part.corpus_rows, part.sampled_rows, part.corpus_tokens, config
+            )
+            for rows, _ in weighted:
+                wanted[rows] |= completions[rows]
+        return wanted
