@@ -131,6 +131,8 @@ def most_calls(config: dict[str, Any], num_rows: int, steps: int) -> int:
     measured = -(-steps // length) + 1  # before every round and after the last step
     anchor, control = config["anchor_samples"], config["control_samples"]
     corpus = CORPUS_SCORED
+    if config.get("training_rows", "projected") == "projected":
+        corpus += steps * config["per_device_train_batch_size"]
     if config.get("auxiliary_corpus_weight", 1.0) > 0:
         corpus += anchor
     return anchor + (measured - 1) * control + min(corpus, num_rows)

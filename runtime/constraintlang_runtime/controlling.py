@@ -118,6 +118,8 @@ def start_controllers(
     solved = nearest if seen is None else project_groups(parts, points, caps)
     parts, solved = settle(parts, points, caps, solved)
     corpus = _corpus_means(groups, soft)
+    if config.training_rows == "projected":  # then the rows themselves do not pull over the set-point
+        corpus = np.minimum(corpus, points)
     weights = _weights(soft, points, corpus, shares(groups), config)
     by_group = [max((weights[k] for k in columns), default=1.0) for columns in soft.columns]
     duals = control.start_duals(

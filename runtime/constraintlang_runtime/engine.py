@@ -38,6 +38,7 @@ from constraintlang_runtime.rounds import (
     RoundPlan,
     draw_stored,
     keep_samples,
+    score_alone,
     score_rows,
 )
 from constraintlang_runtime.samplers.http import Server
@@ -171,6 +172,10 @@ class ConstraintEngine:
     def score(self, clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
         """Statistics [n, K] of rows under clauses."""
         return score_rows(self.pool, clauses, rows, self.tokenizer, self._stage("scoring"))
+
+    def score_alone(self, clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
+        """``score`` by this process alone, of rows that the others do not have."""
+        return score_alone(self.pool, clauses, rows, self.tokenizer)
 
     def take_start(self, model: Any, *, preserves: bool) -> None:
         """Record the start model, when the settings need it."""

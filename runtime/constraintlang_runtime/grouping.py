@@ -34,20 +34,25 @@ def make_groups(
     for scope in numbers:
         clauses = tuple(sample_clauses(policy)[i] for i in scope)
         mine = [i for i, s in enumerate(row_scopes) if s == scope]
-        scored = [rows[i] for i in mine[:: max(1, len(mine) // CORPUS_SCORED)][:CORPUS_SCORED]]
+        scored = [rows[i] for i in spread(mine, CORPUS_SCORED)]
         means = score(clauses, scored).mean(axis=0) if scored else np.full(len(clauses), np.nan)
         groups.append(
             Group(
                 group_name(clauses), clauses, scope,
                 [p for p, s in zip(prompts, prompt_scopes, strict=True) if s == scope],
                 sum(tokens[i] for i in mine) / max(1, sum(tokens)), means,
-                corpus_rows=_cut([rows[i] for i in mine], config.max_new_tokens),
+                corpus_rows=as_sampled([rows[i] for i in mine], config.max_new_tokens),
             )
         )  # fmt: skip
     return groups, [numbers.get(scope, NO_GROUP) for scope in row_scopes]
 
 
-def _cut(rows: list[TokenRow], most: int) -> list[TokenRow]:
+def spread(places: Sequence[int], most: int) -> Sequence[int]:
+    """At most so many of some places, evenly."""
+    return places[:: max(1, len(places) // most)][:most]
+
+
+def as_sampled(rows: Sequence[TokenRow], most: int) -> list[TokenRow]:
     """Training rows as the sampler would have left them: completions no longer than its cap."""
     return [replace(row, completion=row.completion[:most]) for row in rows if row.completion]
 

@@ -11,6 +11,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("sequential", "parallel"),
     "divergence": ("forward", "reverse", "js", "alpha"),
     "anchor": ("start", "tuned", "previous", "current"),
+    "training_rows": ("projected", "given"),
     "prefixes": ("corpus", "sampled", "mixed"),
     "adaptive": ("none", "domain", "prompt"),
     "keep": ("last", "best"),

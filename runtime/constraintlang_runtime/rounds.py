@@ -108,14 +108,19 @@ def score_rows(
     """
     rank, num_ranks = rank_and_size()
     if num_ranks == 1:
-        return _score_own(pool, clauses, rows, tokenizer, progress)
-    parts = gathered(list(_score_own(pool, clauses, rows[rank::num_ranks], tokenizer, progress)))
+        return score_alone(pool, clauses, rows, tokenizer, progress)
+    parts = gathered(list(score_alone(pool, clauses, rows[rank::num_ranks], tokenizer, progress)))
     return np.array(interleaved(parts), dtype=np.float64).reshape(len(rows), len(clauses))
 
 
-def _score_own(
-    pool: ScoringPool, clauses: Sequence[Clause], rows: Sequence[TokenRow], tokenizer: Any, progress: Any
+def score_alone(
+    pool: ScoringPool,
+    clauses: Sequence[Clause],
+    rows: Sequence[TokenRow],
+    tokenizer: Any,
+    progress: Any = None,
 ) -> Floats:
+    """``score_rows`` by this process alone."""
     prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
     keys = sorted({key for row in rows for key in row.tags})
     columns = {key: [row.tags.get(key) for row in rows] for key in keys}

@@ -77,6 +77,13 @@ class ConstraintSettings:
         default="tuned",
         metadata={"help": "p_ref: start model, tuned (snapshot half-way), previous round, current model"},
     )
+    training_rows: str = field(
+        default="projected",
+        metadata={
+            "help": "rows that the loss trains on while the regularizer acts: drawn by the weights of the corpus's own "
+            "projection onto the policy, or all as given"
+        },
+    )
     prefixes: str = field(
         default="sampled",
         metadata={"help": "where the regularizer acts: corpus rows, sampled rows, or mixed"},

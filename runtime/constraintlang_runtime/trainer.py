@@ -28,6 +28,7 @@ from constraintlang_runtime.integrations.policy import ScorerLike
 from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.ranks import from_main
+from constraintlang_runtime.row_weights import RowWeights
 from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.schedule.parallel import ParallelSchedule
 from constraintlang_runtime.schedule.remote import LaneWorld
@@ -128,6 +129,12 @@ class ConstraintTrainer(StagedTrainer):
             )
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
+        self.row_weights: RowWeights | None = None
+        self._rows_weighed = False  # said in the log, once in a run that is resumed, too
+        if args.method == "constraint" and args.training_rows == "projected":
+            self.row_weights = RowWeights(
+                rows, row_groups, max_new_tokens=args.max_new_tokens, seed=args.seed
+            )
         preserved = [self.engine.budgets.covers(row.tags) for row in rows]
         self.engine.take_start(model, preserves=any(map(any, preserved)))
         self._micro_step, self._num_micro_batches = 0, 1
@@ -135,8 +142,8 @@ class ConstraintTrainer(StagedTrainer):
         self._packing_checked = False
         self._term_sums: dict[str, list[float]] = {}
         examples = [
-            {"row": row, "group": group, "preserved": kept}
-            for row, group, kept in zip(rows, row_groups, preserved, strict=True)
+            {"row": row, "number": number, "group": group, "preserved": kept}
+            for number, (row, group, kept) in enumerate(zip(rows, row_groups, preserved, strict=True))
         ]
         try:
             super().__init__(
@@ -206,6 +213,7 @@ class ConstraintTrainer(StagedTrainer):
             "attention_mask": batch.attention_mask,
             "labels": batch.labels,
             "region": batch.region,
+            "number": torch.tensor([example["number"] for example in examples]),
             "group": torch.tensor([example["group"] for example in examples]),
             "preserved": torch.tensor([example["preserved"] for example in examples]),
         }
@@ -227,11 +235,27 @@ class ConstraintTrainer(StagedTrainer):
         """The micro-batches of one optimizer step and N, its number of trained tokens over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._num_micro_batches = max(1, len(batches))
+        self._leave_out(batches)
         count = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
         total = torch.tensor(float(max(count, 1)), device=device)
         if self.args.world_size > 1:
             total = self.accelerator.gather(total[None]).sum()
         return batches, total
+
+    def _leave_out(self, batches: Sequence[dict[str, Tensor]]) -> None:
+        """Take the labels from rows that the projection of the corpus leaves out of this step."""
+        engine, active = self.engine, self.engine.active()
+        if self.row_weights is None or not active:
+            return
+        found = self.row_weights.start(engine.groups, active, engine.score)
+        if found and not self._rows_weighed:
+            self.log(found)
+        self._rows_weighed = True
+        for batch in batches:
+            kept = self.row_weights.kept(
+                batch["number"].tolist(), engine.groups, active, self.state.global_step, engine.score_alone
+            )
+            batch["labels"][~kept.to(batch["labels"].device)] = IGNORED_LABEL
 
     def compute_loss(
         self,
@@ -358,7 +382,10 @@ class ConstraintTrainer(StagedTrainer):
     def write_state(self, folder: Path) -> None:
         """The constraint's own state."""
         records = [] if self.selection is None else self.selection.records
-        own = {"term_sums": dict(self._term_sums), "selection": records, "schedule": self.constraint.schedule}
+        own = {
+            "term_sums": dict(self._term_sums), "selection": records, "schedule": self.constraint.schedule,
+            "rows_weighed": self._rows_weighed,
+        }  # fmt: skip
         self.engine.save(folder, own)
         if self.parallel is not None:
             self.parallel.save(folder)
@@ -373,6 +400,7 @@ class ConstraintTrainer(StagedTrainer):
                 help="resume with the --schedule that the run was started with",
             )
         self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
+        self._rows_weighed = bool(extra["rows_weighed"])
         if self.parallel is not None:
             self.parallel.load(folder, self.args.device)
         if self.selection is not None:

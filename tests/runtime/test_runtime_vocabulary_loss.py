@@ -466,7 +466,7 @@ def test_a_student_that_drops_out_is_not_its_own_anchor() -> None:
     model = model_of("tied")
     model.config.attention_dropout = 0.5
     batch = replace(sampled_are_short(model), anchor=Anchor(model))
-    config = RegularizerConfig(chunk_sites=7, loss="chunked")
+    config = RegularizerConfig(chunk_sites=7, prefixes="mixed", loss="chunked")
     chunked, seen = ChunkedLoss(model, config), widths_of_passes(model)
     assert chunked(model, batch, batch.sites(config)) is not None
     assert len(seen) == 4

@@ -65,7 +65,7 @@ class ConstraintCallback(TrainerCallback):
         for name in settings:
             if name not in known:
                 raise ConfigError(f"the callback has no setting `{name}`", help=f"it has {', '.join(known)}")
-        self.config = ConstraintSettings(**settings, prefixes="sampled")
+        self.config = ConstraintSettings(**settings, prefixes="sampled", training_rows="given")
         self.config.check()
         self._policy = policy
         self._prompts = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]

@@ -1,0 +1,139 @@
+"""Which training rows the language-model loss keeps while the policy acts: a draw by the projection of the corpus."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from constraintlang_compiler.ir import Clause
+from constraintlang_runtime.controlling import SoftClauses, dual_cap, group_laws
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.grouping import CORPUS_SCORED, as_sampled, spread
+from constraintlang_runtime.groups import Group
+from constraintlang_runtime.projection import GroupLaw, project_groups
+from constraintlang_runtime.sampling import derived_seed
+
+Floats = NDArray[np.float64]
+Score = Callable[[Sequence[Clause], Sequence[TokenRow]], Floats]
+logger = logging.getLogger(__name__)
+
+
+class RowWeights:
+    """The weights of training rows in the corpus that is nearest to the given one and meets the policy.
+
+    Equation: w_i = Π_hard 1[f_k = 0] · exp(-Σ_soft λ_k f_ik) / max_j w_j, with the duals λ of the projection of the
+    scored rows onto the set-points of their clauses. A row is trained on at a step with probability w_i, so that the
+    mean of the loss is the one that w_i weighs, and with λ = 0 nothing changes. The minimiser of that loss is the
+    projection of the corpus (method.md, identity 16), where the corpus as given pulls the model back over the bound.
+
+    ``rows`` are all training rows, ``groups_of`` their groups; a row is judged as the sampler would have left it, cut
+    to ``max_new_tokens``. At most ``CORPUS_SCORED`` rows of a group are scored for the duals, every other one when a
+    step first reads it.
+    """
+
+    def __init__(
+        self, rows: Sequence[TokenRow], groups_of: Sequence[int], *, max_new_tokens: int, seed: int
+    ) -> None:
+        self._rows, self._groups_of = rows, groups_of
+        self._max_new_tokens, self._seed = max_new_tokens, seed
+        self._duals: dict[int, Floats] | None = None
+        self._largest: dict[int, float] = {}
+        self._weights: dict[int, float] = {}
+
+    def start(self, groups: Sequence[Group], active: Sequence[int], score: Score) -> dict[str, float]:
+        """Solve for the duals, once; every process of a run calls it at the same step.
+
+        ``score`` gives statistics of the same rows in all of them. Returns what to log: by group how many rows were
+        scored, and the share of them that is kept.
+        """
+        if self._duals is not None:
+            return {}
+        self._duals = {}
+        scored: dict[int, Floats] = {}
+        for number in active:
+            mine = [i for i, group in enumerate(self._groups_of) if group == number]
+            sample = as_sampled([self._rows[i] for i in spread(mine, CORPUS_SCORED)], self._max_new_tokens)
+            if sample:
+                scored[number] = score(groups[number].clauses, sample)
+        kept = {number: found for number, found in scored.items() if not _hard(groups[number], found).all()}
+        if kept:
+            chosen = [groups[number] for number in kept]
+            soft = SoftClauses.of(chosen)
+            points = {
+                index: state.set_point
+                for group, columns in zip(chosen, soft.columns, strict=True)
+                for index, state in zip(columns, group.controllers, strict=True)
+            }
+            parts = [_law(group, found) for group, found in zip(chosen, kept.values(), strict=True)]
+            solved = np.zeros(0)
+            if soft.indexes:
+                solved = project_groups(
+                    group_laws(chosen, parts, soft),
+                    np.array([points[k] for k in range(len(soft.indexes))]),
+                    np.array([dual_cap(clause) for clause in soft.clauses]),
+                ).duals
+            self._duals = {
+                number: solved[list(columns)] for number, columns in zip(kept, soft.columns, strict=True)
+            }
+        logs = {}
+        for number, found in scored.items():
+            group, weights = groups[number], self._raw(groups[number], number, found)
+            self._largest[number] = float(weights.max(initial=0.0)) or 1.0
+            logs[f"{group.name}/rows/judged"] = float(len(found))
+            logs[f"{group.name}/rows/kept"] = float((weights / self._largest[number]).mean())
+        return logs
+
+    def kept(
+        self, numbers: Sequence[int], groups: Sequence[Group], active: Sequence[int], step: int, score: Score
+    ) -> Tensor:
+        """Which of some training rows this step trains on [n]; ``score`` is of this process alone.
+
+        The draw depends on the seed, the step and the row, not on batches or processes.
+        Raises: ScorerError when a row cannot be scored.
+        """
+        for number in active:
+            new = [i for i in numbers if self._groups_of[i] == number and i not in self._weights]
+            if new and self._changes(groups[number], number):
+                judged = [i for i in new if self._rows[i].completion]
+                found = score(
+                    groups[number].clauses, as_sampled([self._rows[i] for i in judged], self._max_new_tokens)
+                )
+                raw = np.minimum(self._raw(groups[number], number, found) / self._largest[number], 1.0)
+                self._weights |= dict(zip(judged, raw.tolist(), strict=True))
+        return torch.tensor([self._draw(i, step) < self._weights.get(i, 1.0) for i in numbers])
+
+    def _changes(self, group: Group, number: int) -> bool:
+        """Whether some row of the group may weigh less than another."""
+        assert group.target is not None
+        if number not in self._largest:
+            return False
+        return bool(group.target.hard) or bool((self._duals or {}).get(number, np.zeros(1)).any())
+
+    def _raw(self, group: Group, number: int, statistics: Floats) -> Floats:
+        """Weights [n] before they are divided by the largest."""
+        assert group.target is not None
+        columns = [soft.clause for soft in group.target.soft]
+        duals = (self._duals or {}).get(number, np.zeros(len(columns)))
+        return np.where(_hard(group, statistics), 0.0, np.exp(-(statistics[:, columns] @ duals)))
+
+    def _draw(self, number: int, step: int) -> float:
+        return derived_seed(self._seed, "training row", step, number) / 2.0**63
+
+
+def _hard(group: Group, statistics: Floats) -> NDArray[np.bool_]:
+    """Rows [n] that violate a hard clause."""
+    assert group.target is not None
+    return np.asarray((statistics[:, list(group.target.hard)] > 0).any(axis=1))
+
+
+def _law(group: Group, statistics: Floats) -> GroupLaw:
+    """The scored rows of a group as a law over as many bins."""
+    assert group.target is not None
+    values = statistics[:, [soft.clause for soft in group.target.soft]]
+    law = np.full((1, len(values)), 1.0 / len(values))
+    return GroupLaw(law, values, _hard(group, statistics), np.ones(values.shape[1], dtype=bool))
