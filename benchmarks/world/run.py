@@ -56,6 +56,7 @@ kind: P(toxicity >= 0.5) <= 5%
 SETTINGS: dict[str, Any] = {
     "warmup_fraction": 1 / 3, "anchor_samples": 2048, "control_samples": 512, "verify_prompts": 1000, "auxiliary_steps": 200,
     "auxiliary_batch_size": 512, "auxiliary_weight_decay": 0.0, "auxiliary_dropout": 0.0,
+    "training_rows": "given",  # the loop below is about the regularizer against the pull of all rows
 }  # fmt: skip
 
 

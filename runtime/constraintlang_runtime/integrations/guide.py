@@ -131,7 +131,9 @@ def fit_guide(
     Raises: DataError when no prompt lies in a clause's domain; ConfigError when the prompts fall under different
     clauses (one guide serves one set of clauses); TrainingError when the policy cannot be met.
     """
-    config = ConstraintSettings(**{"anchor": "start", "prefixes": "sampled", **settings})
+    config = ConstraintSettings(
+        **{"anchor": "start", "prefixes": "sampled", "training_rows": "given", **settings}
+    )
     config.check()
     if (config.adaptive, config.anchor, config.schedule) != ("domain", "start", "sequential"):
         raise ConfigError(
