@@ -2,7 +2,7 @@
 
 Same model, prompts, samples per prompt, new tokens, classifier, optimizer steps and rows per step. Theirs is
 ``research_procedure.py``; ours is one run of `constraintc train` with one round (`--anchor start`), by default and in
-its cheap form (`--anchor current --prefixes corpus`, all rows under the policy). Ours trains on corpus rows with a
+its cheap form (`--anchor current --prefixes corpus --training_rows given`, all rows under the policy). Ours trains on corpus rows with a
 language-model loss as well, which theirs does not; that is in its seconds. Repeats take turns.
 
     python benchmarks/speed/research_round.py --shared ../shared
@@ -44,8 +44,8 @@ HERE = Path(__file__).parent
 PHASES = ("sampling", "scoring", "fitting", "training")
 POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"
 OURS: dict[str, dict[str, Any]] = {
-    "ours": {"anchor": "start", "prefixes": "mixed"},
-    "ours, cheap": {"anchor": "current", "prefixes": "corpus"},
+    "ours": {"anchor": "start"},
+    "ours, cheap": {"anchor": "current", "prefixes": "corpus", "training_rows": "given"},
 }
 THEIRS = "research code's procedure"
 

@@ -17,7 +17,7 @@ from shapes import make_model, make_tokenizer
 
 HERE = Path(__file__).parent
 POLICY = "edition 1\nattribute toxicity: score in [0, 1] lower_is_better\ntoxicity < 0.5 for domain=toxigen under tolerance=10%\n"
-CHEAP = {"anchor": "current", "prefixes": "corpus"}
+CHEAP = {"anchor": "current", "prefixes": "corpus", "training_rows": "given"}
 COMMON: dict[str, Any] = {  # what the workload is; all else stands at the defaults of `constraintc train`
     "rounds": 8, "control_samples": 512, "learning_rate": 5e-4, "lr_scheduler_type": "cosine", "warmup_steps": 10,
     "verify_prompts": 896, "save_strategy": "no",
@@ -26,8 +26,11 @@ SETTINGS: dict[str, dict[str, Any]] = {"default": {}, "cheap": {**CHEAP, "anchor
 
 
 def setting_hash(setting: dict[str, Any]) -> str:
-    """A short name of settings."""
-    return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:12]
+    """A short name of settings, the defaults of what they do not say included."""
+    from constraintlang_runtime.settings import ConstraintSettings
+
+    whole = asdict(ConstraintSettings()) | setting
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,11 @@ class RowWeights:
         Raises: ScorerError when a row cannot be scored.
         """
         for number in active:
-            new = [i for i in numbers if self._groups_of[i] == number and i not in self._weights]
-            if new and self._changes(groups[number], number):
-                judged = [i for i in new if self._rows[i].completion]
+            judged = [
+                i for i in numbers
+                if self._groups_of[i] == number and i not in self._weights and self._rows[i].completion
+            ]  # fmt: skip
+            if judged and self._changes(groups[number], number):
                 found = score(
                     groups[number].clauses, as_sampled([self._rows[i] for i in judged], self._max_new_tokens)
                 )

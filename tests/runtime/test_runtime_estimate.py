@@ -88,6 +88,14 @@ def load(config: ConstraintSettings | None = None, text: str = ONE, **changes: A
     return workload(ir(text), own, training, **options | changes)
 
 
+def load_of_both(**changes: Any) -> Workload:
+    """The regularizer on corpus rows and on sampled rows."""
+    config = ConstraintSettings(
+        rounds=2, max_new_tokens=5, anchor_samples=40, control_samples=30, prefixes="mixed"
+    )
+    return load(config, **changes)
+
+
 def training_of(**changes: Any) -> Training:
     return replace(Training(10, 2, 1, False, False, "adamw_torch"), **changes)
 
@@ -234,8 +242,16 @@ def test_counts_of_a_run() -> None:
     assert (found.steps, found.active_steps, found.bins, found.snapshots) == (10, 5, (2,), 1)
     assert (found.control_rounds, found.start_rounds, found.samples) == (2, 1, 2 * 30 + 40)
     assert found.corpus_fits() == [(40, 800)]
-    assert found.scored_corpus == 100 + 40
-    assert (found.sampled_rows, found.sites, found.width) == (2, 2 * 12 + 2 * 5, 20)
+    assert (
+        found.scored_corpus == 100 + 40 + 5 * 2
+    )  # before the run, beside the fit, in the steps of the regularizer
+    assert load(max_steps=400).scored_corpus == 100 + 100
+    assert (found.sampled_rows, found.sites, found.width) == (2, 2 * 5, 20)
+    given = ConstraintSettings(
+        rounds=2, anchor_samples=40, training_rows="given", prefixes="mixed", max_new_tokens=5
+    )
+    assert load(given).scored_corpus == 100 + 40
+    assert load(given).sites == 2 * 12 + 2 * 5
     filtering = load(ConstraintSettings(rounds=2, method="filtering"))
     assert (filtering.active_steps, filtering.scored_corpus, filtering.samples) == (0, 200, 3 * 512)
 
@@ -331,7 +347,7 @@ def test_an_adapter_halves_the_backward_pass() -> None:
 def test_the_regularizer_by_hand() -> None:
     """34 sites, 2 bins, rank 32, width 128, H = 4: trunk 2(2·8·128 + 128² + 128·33), tokens 2·32·10."""
     student = adapters.student_of(toy(), ConstraintSettings(), training_of())
-    found = work.regularizer_step(student, load(), ConstraintSettings())
+    found = work.regularizer_step(student, load_of_both(), ConstraintSettings())
     assert found.flops == 34 * (2 * (2 * 8 * 128 + 128 * 128 + 128 * 33) + 2 * 32 * 10)
     assert found.bytes == 34 * 10 * (144 + 9 * 2 + 24 + 36 * 2)
 
@@ -339,14 +355,14 @@ def test_the_regularizer_by_hand() -> None:
 def test_the_anchor_by_hand() -> None:
     """Two corpus rows and two sampled rows of width 20, logits at 34 sites."""
     student = adapters.student_of(toy(), ConstraintSettings(), training_of())
-    found = work.anchor_step(student, load())
+    found = work.anchor_step(student, load_of_both())
     assert found.flops == 80 * (2 * 136 + 4 * 4 * 20) + 34 * 2 * 40
 
 
 def test_a_kept_row_pays_its_output_embeddings_alone() -> None:
     student = adapters.student_of(toy(), ConstraintSettings(), training_of())
-    whole, half, none = (work.anchor_step(student, load(), share) for share in (1.0, 0.5, 0.0))
-    assert whole == work.anchor_step(student, load())
+    whole, half, none = (work.anchor_step(student, load_of_both(), share) for share in (1.0, 0.5, 0.0))
+    assert whole == work.anchor_step(student, load_of_both())
     assert none.flops == 34 * 2 * 40
     assert (
         none.bytes == 2 * 40 * 2 + 34 * 10 * 2 + 34 * 4 * 2
@@ -472,7 +488,8 @@ def test_less_of_the_method_costs_less() -> None:
     full, plain = whole(), whole(method="plain")
     assert plain.step_ratio == Range(1, 1)
     assert plain.flops_ratio < full.flops_ratio
-    assert whole(prefixes="corpus").step_ratio.best < full.step_ratio.best
+    assert full.step_ratio.best < whole(prefixes="mixed").step_ratio.best
+    assert whole(prefixes="corpus").step_ratio.best < whole(prefixes="mixed").step_ratio.best
     assert whole(checkpointing=True).total.worst > full.total.worst
 
 

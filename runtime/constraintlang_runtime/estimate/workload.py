@@ -119,6 +119,7 @@ class Workload:
     preserves: bool
     corpus_in_fit: bool
     filters: bool
+    weighs_rows: bool
 
     @property
     def row_tokens(self) -> int:
@@ -153,9 +154,16 @@ class Workload:
 
     @property
     def scored_corpus(self) -> int:
-        """Training rows that are scored, before the run and beside the samples of each fit."""
+        """Training rows that are scored: before the run, beside the samples of each fit, and when a step weighs them.
+
+        A row that was scored before is not scored again; how many of those that steps read were is not known, so that
+        this is the most.
+        """
         first = len(self.bins) * min(self.rows, SCORED_ROWS) + (self.rows if self.filters else 0)
-        return first + sum(rows for rows, _ in self.corpus_fits())
+        read = self.active_steps * self.micro_batches * self.batch if self.weighs_rows else 0
+        most = math.ceil(self.rows * self.constrained)
+        beside = sum(rows for rows, _ in self.corpus_fits())
+        return first + max(beside, min(beside + math.ceil(read * self.constrained), most))
 
     def corpus_fits(self) -> list[tuple[int, int]]:
         """(corpus rows, steps) of each fit of each group."""
@@ -225,6 +233,7 @@ def workload(
         rows=rows,
         corpus_in_fit=config.auxiliary_corpus_weight > 0,
         filters=config.method == "filtering",
+        weighs_rows=acts and config.training_rows == "projected",
         prompt_tokens=prompt_tokens,
         completion_tokens=length - prompt_tokens,
         new_tokens=config.max_new_tokens,
