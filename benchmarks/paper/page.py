@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scatter import scatter
+
 TITLES = {
     "toxigen": "Toxicity, utility and cost of every system",
     "winrate": "Pairwise judge",
@@ -60,6 +62,7 @@ PLAIN = (
     Column("seconds", ("seconds",), ",.0f", ""),
     Column("device seconds", ("device_seconds",), ",.0f", ""),
 )
+PLOTTED = (("compliant_loss", "loss on compliant text"), ("neutral_loss", "loss on neutral text"))
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#5b6570;--line:#d8dde3;--paper:#fff;--band:#f5f7f9;--bar:#2f6fbf;--ours:#c2571a}
 @media (prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa5b1;--line:#343b43;--paper:#14181c;--band:#1b2026;--bar:#6ea8ec;--ours:#f0945a}}
@@ -72,6 +75,7 @@ th{position:sticky;top:0;background:var(--band);font-weight:600;color:var(--soft
 th:first-child,td:first-child{position:sticky;left:0;background:var(--paper);text-align:left;font-weight:600}
 th:first-child{background:var(--band)}tr.ours td:first-child{color:var(--ours)}
 td small{display:block;color:var(--soft)}svg{display:block;margin-left:auto}
+.charts{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:1rem 0;max-width:100%}figure svg{max-width:100%;height:auto;margin:0}
 .best{font-weight:700;text-decoration:underline}
 code,pre{font:12.5px/1.45 ui-monospace,monospace;background:var(--band);border-radius:4px}code{padding:.1rem .3rem}
 pre{padding:.75rem;overflow-x:auto}dt{font-weight:600;margin-top:.5rem}dd{margin:0 0 0 1rem}
@@ -101,7 +105,8 @@ def page(table: str, result: Mapping[str, Any]) -> str:
         parts.append(f"<p><strong>Not in the table:</strong> {_e(failure['row'])}: {_e(failure['why'])}</p>")
     for architecture in dict.fromkeys(row["architecture"] for row in rows):
         own = [row for row in rows if row["architecture"] == architecture]
-        parts += [f"<h2>{_e(architecture)}</h2>", _table(own)]
+        charts = "".join(scatter(own, key, title) for key, title in PLOTTED)
+        parts += [f"<h2>{_e(architecture)}</h2>", _table(own), f"<div class='charts'>{charts}</div>"]
     for architecture, judges in result.get("judges", {}).items():
         for name, judged in judges.items():
             parts += [
