@@ -8,25 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime.baselines.filtering import compliant_rows
-from constraintlang_runtime.batching import joined, pad_token
+from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.cached_anchor import AnchorStates
-from constraintlang_runtime.chunked_loss import ChunkedLoss
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow, collate
+from constraintlang_runtime.data import collate
 from constraintlang_runtime.engine import ConstraintEngine
-from constraintlang_runtime.errors import ConfigError, TrainingError
-from constraintlang_runtime.groups import Group
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.integrations.policy import ScorerLike
-from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
-from constraintlang_runtime.packing import check_packing
+from constraintlang_runtime.loss_trainer import LossTrainer
 from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.row_weights import RowWeights
 from constraintlang_runtime.run_rows import RunRows
@@ -37,8 +33,6 @@ from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
-from constraintlang_runtime.staged_trainer import StagedTrainer
-from constraintlang_runtime.step_loss import StepLoss, plain_loss
 from constraintlang_runtime.trainer_inputs import (
     PolicyLike,
     arguments,
@@ -50,7 +44,7 @@ from constraintlang_runtime.trainer_inputs import (
 logger = logging.getLogger(__name__)
 
 
-class ConstraintTrainer(StagedTrainer):
+class ConstraintTrainer(LossTrainer):
     """Fine-tune a causal LM on rows while a token-level KL regularizer pulls it to the policy's projection.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
@@ -130,17 +124,13 @@ class ConstraintTrainer(StagedTrainer):
             self.rows_dropped = len(rows) - len(kept)
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
         self.row_weights: RowWeights | None = None
-        self._rows_weighed = False  # said in the log, once in a run that is resumed, too
         if args.method == "constraint" and args.training_rows == "projected":
             self.row_weights = RowWeights(
                 rows, row_groups, max_new_tokens=args.max_new_tokens, seed=args.seed
             )
         preserved = [self.engine.budgets.covers(row.tags) for row in rows]
         self.engine.take_start(model, preserves=any(map(any, preserved)))
-        self._micro_step, self._num_micro_batches = 0, 1
-        self._chunked: ChunkedLoss | None = None
-        self._packing_checked = False
-        self._term_sums: dict[str, list[float]] = {}
+        self.start_losses()
         examples = [
             {"row": row, "number": number, "group": group, "preserved": kept}
             for number, (row, group, kept) in enumerate(zip(rows, row_groups, preserved, strict=True))
@@ -169,11 +159,6 @@ class ConstraintTrainer(StagedTrainer):
         self.parallel = self._parallel(lane_world) if args.schedule == "parallel" else None
 
     # ------------------------------------------------------------------------------------------ set-up
-    @property
-    def groups(self) -> list[Group]:
-        """The groups of prompts that fall under the same clauses."""
-        return self.engine.groups
-
     def _parallel(self, lane_world: LaneWorld | None) -> ParallelSchedule:
         args, engine = self.constraint, self.engine
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -227,151 +212,6 @@ class ConstraintTrainer(StagedTrainer):
             self.parallel.before_step(self.model, step)
         elif self.engine.is_round(step):
             self.engine.run_round(self.model, step)
-
-    # ------------------------------------------------------------------------------------------ loss
-    def get_batch_samples(
-        self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimizer step and N, its number of trained tokens over all ranks."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._num_micro_batches = max(1, len(batches))
-        self._leave_out(batches)
-        count = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
-        total = torch.tensor(float(max(count, 1)), device=device)
-        if self.args.world_size > 1:
-            total = self.accelerator.gather(total[None]).sum()
-        return batches, total
-
-    def _leave_out(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        """Take the labels from rows that the projection of the corpus leaves out of this step."""
-        engine, active = self.engine, self.engine.active()
-        if self.row_weights is None or not active:
-            return
-        found = self.row_weights.start(engine.groups, active, engine.score)
-        if found and not self._rows_weighed:
-            self.log(found)
-        self._rows_weighed = True
-        for batch in batches:
-            kept = self.row_weights.kept(
-                batch["number"].tolist(), engine.groups, active, self.state.global_step, engine.score_alone
-            )
-            batch["labels"][~kept.to(batch["labels"].device)] = IGNORED_LABEL
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """LM loss plus the regularizer and preservation terms, all over one N."""
-        # every row is seen once in an epoch, so that in the last one none is read again
-        again = int(self.state.epoch or 0) + 1 < self.state.num_train_epochs
-        corpus = Batch(
-            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs(),
-            torch.full_like(inputs["group"], again, dtype=torch.bool),
-        )  # fmt: skip
-        own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
-        num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
-        # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
-        usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        batch = self._micro_batch(corpus, inputs, usual)
-        found = self._step_loss(model, batch, plain=return_outputs)
-        loss = found.total / num_tokens
-        self._note("loss_lm", found.language_model / max(own, 1.0))
-        self._note("tokens_per_micro_batch", float(batch.joined.attention_mask.sum()))
-        for name, value in found.regularizer.items():
-            self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
-        if found.preservation is not None:
-            self._note("loss_preserve", found.preservation / max(own, 1.0))
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {float(loss.detach())} at step {self.state.global_step}",
-                help="lower --learning_rate or --regularizer_weight, and check the rows",
-            )
-        self._micro_step += 1
-        loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
-        return (loss, found.outputs) if return_outputs else loss
-
-    def _packs(self) -> bool:
-        """`--packing`, compared once with rows that stand alone."""
-        if self.constraint.packing and not self._packing_checked:
-            check_packing(self.model)
-            self._packing_checked = True
-        return self.constraint.packing
-
-    def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
-        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""
-        engine = self.engine
-        active = engine.active()
-        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = joined(corpus, sampled, self.pad_id)
-        groups = [
-            GroupRows(
-                self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
-                self.groups[g].corpus_share * usual,
-            )
-            for g in active
-        ]  # fmt: skip
-        return MicroBatch(
-            corpus, batch, groups, engine.anchor, self._preserved(inputs["preserved"]), engine.start_anchor
-        )
-
-    def _preserved(self, covered: Tensor) -> list[tuple[Tensor, float]]:
-        """Rows under `preserve` clauses by their weight, the largest κ of their budgets."""
-        if self.engine.start_anchor is None or not bool(covered.any()):
-            return []
-        weights = self.engine.budgets.row_weights(covered)
-        found = sorted(set(weights[covered.any(dim=1)].tolist()) - {0.0})
-        return [(torch.nonzero(weights == weight).squeeze(1), weight) for weight in found]
-
-    def _step_loss(self, model: Any, batch: MicroBatch, *, plain: bool) -> StepLoss:
-        """On the chunked path where it is wanted and supported, else on the plain one.
-
-        Hidden states cannot be taken on the way inside replicas of one process or compiled graphs.
-        """
-        config = self.constraint.regularizer
-        if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
-            return plain_loss(model, batch, config)
-        sites = batch.sites(config)
-        acts = bool(batch.groups or batch.preserved)
-        if config.chunks(int(sites.sum()), acts=acts):
-            if self._chunked is None:
-                self._chunked = ChunkedLoss(self.model, config, self._precision())
-            found = self._chunked(model, batch, sites) if self._chunked.supports else None
-            if found is not None:
-                return found
-        return plain_loss(model, batch, config)
-
-    def _precision(self) -> torch.dtype | None:
-        """The precision of matrix products outside the model's own forward; None where it is that of the weights."""
-        if self.args.bf16:
-            return torch.bfloat16
-        return torch.float16 if self.args.fp16 else None
-
-    def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
-        """Sampled rows for this micro-batch; a group without rows of its own has as many as all others together."""
-        share, args = self.groups[number].corpus_share, self.args
-        count = self.constraint.rows_beside(
-            len(row_groups) * (share if share > 0 else 1.0), steps=args.max_steps,
-            parts=args.gradient_accumulation_steps * args.world_size,
-        )  # fmt: skip
-        return self.engine.sampled_rows(number, count, self.state.global_step, self._micro_step)
-
-    def _note(self, key: str, value: float) -> None:
-        self._term_sums.setdefault(key, []).append(value)
-
-    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Add the means of the loss terms since the last log; lists, which no dashboard plots, go to the history."""
-        if "loss" in logs:
-            logs = {
-                **logs,
-                **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values},
-            }
-            self._term_sums = {}
-        lists = {key: value for key, value in logs.items() if isinstance(value, list)}
-        super().log({key: value for key, value in logs.items() if key not in lists}, start_time)
-        self.state.log_history[-1].update(lists)
 
     # ------------------------------------------------------------------------------------------ checkpoints
     def before_checkpoint(self, step: int) -> None:
