@@ -66,7 +66,9 @@ class LossTrainer(StagedTrainer):
         engine, active = self.engine, self.engine.active()
         if self.row_weights is None or not active:
             return
-        found = self.row_weights.start(engine.groups, active, engine.score)
+        # of every group with a target, so that one whose clauses act later, or after a resume, is weighed alike
+        fitted = [number for number, group in enumerate(engine.groups) if group.is_active]
+        found = self.row_weights.start(engine.groups, fitted, engine.score)
         if found and not self._rows_weighed:
             self.log(found)
         self._rows_weighed = True

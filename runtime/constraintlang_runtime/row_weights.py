@@ -45,8 +45,8 @@ class RowWeights:
         self._largest: dict[int, float] = {}
         self._weights: dict[int, float] = {}
 
-    def start(self, groups: Sequence[Group], active: Sequence[int], score: Score) -> dict[str, float]:
-        """Solve for the duals, once; every process of a run calls it at the same step.
+    def start(self, groups: Sequence[Group], fitted: Sequence[int], score: Score) -> dict[str, float]:
+        """Solve for the duals of the ``fitted`` groups, once; every process of a run calls it at the same step.
 
         ``score`` gives statistics of the same rows in all of them. Returns what to log: by group how many rows were
         scored, and the share of them that is kept.
@@ -55,7 +55,7 @@ class RowWeights:
             return {}
         self._duals = {}
         scored: dict[int, Floats] = {}
-        for number in active:
+        for number in fitted:
             mine = [i for i, group in enumerate(self._groups_of) if group == number]
             sample = as_sampled([self._rows[i] for i in spread(mine, CORPUS_SCORED)], self._max_new_tokens)
             if sample:

@@ -272,7 +272,9 @@ class ConstraintSettings:
 
     def check(self) -> None:
         """Raise ConfigError for a wrong value."""
-        for name in ("method", "schedule", "keep", "token_masks", "sampler", "auxiliary", "proposals"):
+        for name in (
+            "method", "schedule", "training_rows", "keep", "token_masks", "sampler", "auxiliary", "proposals",
+        ):  # fmt: skip
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(CHOICES[name])}"

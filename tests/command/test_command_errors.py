@@ -71,6 +71,7 @@ def test_what_is_missing_on_the_command_line(world: World, output: Path, capsys:
         (["--anchor", "moon"], ["anchor", "start, tuned, previous, current"]),
         (["--divergence", "js2"], ["divergence", "forward, reverse, js"]),
         (["--prefixes", "none"], ["prefixes", "corpus, sampled, mixed"]),
+        (["--training_rows", "some"], ["training_rows", "projected, given"]),
         (["--method", "magic"], ["method", "constraint, plain, filtering"]),
         (["--schedule", "zigzag"], ["schedule", "sequential, parallel"]),
         (

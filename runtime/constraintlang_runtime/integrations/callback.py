@@ -27,9 +27,9 @@ from constraintlang_runtime.sharding import require_whole_weights
 
 logger = logging.getLogger(__name__)
 REFUSED = (
-    "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "adaptive", "preserve_weight",
-    "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout", "lora_r", "lora_alpha",
-    "lora_dropout", "lora_target_modules",
+    "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "training_rows", "adaptive",
+    "preserve_weight", "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout",
+    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
 )  # fmt: skip
 
 
@@ -38,7 +38,8 @@ class ConstraintCallback(TrainerCallback):
 
     Equation: with ḡ the trainer's own gradient of a mean loss per token, the step uses
     ḡ + ∇ Σ_d ρ_d w_d E_{s ~ sampled prefixes of d} D(q̂_d, p): the loss of ``ConstraintTrainer`` with
-    ``prefixes: sampled``, w_d the share of the group's tokens among ``rows`` (without rows, each group counts alike).
+    ``training_rows: given``, w_d the share of the group's tokens among ``rows`` (without rows, each group counts
+    alike).
     The trainer's loss is not touched, so any that steps an optimizer on a causal LM will do; gradients are clipped
     together.
 
