@@ -300,6 +300,14 @@ FAULTS = (
         "older",
     ),
     Fault(
+        "older_state",
+        "`constraint.json` is of another version",
+        "`--resume`",
+        4,
+        ("checkpoint-6", "version 3", "reads version 4"),
+        "older",
+    ),
+    Fault(
         "missing_optimizer",
         "`optimizer.pt` is gone",
         "`--resume`",

@@ -138,7 +138,7 @@ _plant(
     10, "Impossible scores become errors, never numbers.",
     _EVIDENCE + "test_10_impossible_scores_never_become_numbers",
     "a score above its range is clipped to the end of it",
-    (RUNTIME + "verification.py", " & (values <= high + slack)", ""),
+    (RUNTIME + "verify_plain.py", " & (values <= high + slack)", ""),
 )  # fmt: skip
 # ------------------------------------------------------------ thresholds and readings
 _plant(
@@ -281,7 +281,7 @@ _plant(
     23, "More samples of the same law never turn a decision into its opposite.",
     _EVIDENCE + "test_23_more_samples_of_one_law_never_reverse_a_decision",
     "the lower bound of a rate is taken at the wrong side",
-    (RUNTIME + "verification.py", "clopper_pearson_lower(counts.violating, n, alpha)",
+    (RUNTIME + "verify_plain.py", "clopper_pearson_lower(counts.violating, n, alpha)",
      "clopper_pearson_lower(counts.violating, n, 1 - alpha)"),
 )  # fmt: skip
 _plant(
@@ -294,7 +294,7 @@ _plant(
     25, "`always` on n clean samples prints the bound that they earn, about 3/n at 95%.",
     _EVIDENCE + "test_25_always_prints_the_bound_that_clean_samples_earn",
     "one sample more is counted than was drawn",
-    (RUNTIME + "verification.py", "clopper_pearson_upper(counts.violating + counts.unavailable, n, alpha)",
+    (RUNTIME + "verify_plain.py", "clopper_pearson_upper(counts.violating + counts.unavailable, n, alpha)",
      "clopper_pearson_upper(counts.violating + counts.unavailable, n + 1, alpha)"),
 )  # fmt: skip
 # ------------------------------------------------------------ temporal

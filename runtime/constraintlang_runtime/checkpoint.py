@@ -33,6 +33,7 @@ from constraintlang_runtime.mishaps import damaged
 STATE_FILE = "constraint.json"
 TENSOR_FILE = "constraint.safetensors"
 STAGING = ".staging"
+VERSION = 4  # of the records in STATE_FILE
 
 
 def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) -> None:
@@ -64,7 +65,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": 4, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(json.dumps({"version": VERSION, "groups": records, **extra}, indent=1))
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
@@ -77,14 +78,33 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         tensors = load_file(folder / TENSOR_FILE)
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise damaged(folder, f"the constraint's state cannot be read: {error}") from error
-    recorded = [(record["name"], tuple(record["indexes"])) for record in state["groups"]]
+    if not isinstance(state, dict) or not isinstance(state.get("groups"), list):
+        raise damaged(folder, f"`{STATE_FILE}` holds no groups")
+    if state.get("version") != VERSION:
+        raise TrainingError(
+            f"`{folder / STATE_FILE}` has version {state.get('version')!r}; this release reads version {VERSION}",
+            help="go on with the release that wrote it, or start anew in another folder",
+        )
+    try:
+        _restore(folder, groups, state["groups"], tensors, device)
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise damaged(folder, f"`{STATE_FILE}` or `{TENSOR_FILE}` is not whole ({error!r})") from error
+    return {key: value for key, value in state.items() if key not in ("groups", "version")}
+
+
+def _restore(
+    folder: Path, groups: Sequence[Group], records: list[dict[str, Any]], tensors: dict[str, torch.Tensor],
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Set the groups from their records."""
+    recorded = [(record["name"], tuple(record["indexes"])) for record in records]
     expected = [(group.name, group.indexes) for group in groups]
     if recorded != expected:
         raise TrainingError(
             f"the checkpoint `{folder}` has the groups {recorded}, this policy and data give {expected}",
             help="resume with the policy, data and settings that the run was started with",
         )
-    for number, (group, record) in enumerate(zip(groups, state["groups"], strict=True)):
+    for number, (group, record) in enumerate(zip(groups, records, strict=True)):
         group.corpus_share = record["corpus_share"]
         group.corpus_means = np.array(record["corpus_means"])
         group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
@@ -101,7 +121,6 @@ def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> 
         prefix = f"{number}.store."
         packed = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         group.store = unpack_rows(packed, record["store_tags"])
-    return {key: value for key, value in state.items() if key not in ("groups", "version")}
 
 
 def pack_rows(rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:

@@ -23,8 +23,8 @@ from .errors import ConfigError
 from .evidence import joined
 from .sum_bounds import Piece, SumBounds, paired_total
 from .verdicts import Verdict
-from .verification import Evidence, SumEvidence, plain_verdict
-from .verify_sums import pieces_and_limit, verify_sum
+from .verify_plain import Evidence, plain_verdict
+from .verify_sums import SumEvidence, pieces_and_limit, verify_sum
 from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
 
 Floats = NDArray[np.float64]

@@ -13,29 +13,17 @@ bound and as clean in the lower one: it can never help a policy to pass.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from constraintlang_compiler import ir
-from constraintlang_compiler.bounds import (
-    Bounds,
-    betting_lower,
-    betting_upper,
-    clopper_pearson_lower,
-    clopper_pearson_upper,
-    corrected_alpha,
-    ratio_bounds,
-    student_t_bounds,
-)
+from constraintlang_compiler.bounds import corrected_alpha
 
-from .deciding import after_gaps, decide, make_verdict
 from .degeneracy import degeneracy
 from .verdicts import Direction, Quantity, Verdict, VerdictName, exit_code
+from .verify_plain import CountEvidence, Evidence, is_indicator, is_plain, verify_clause, verify_counts
+from .verify_rows import UtilityEvidence, verify_accuracy, verify_utility
 from .verify_sums import SumEvidence, is_sum, verify_sum
 from .verify_tails import is_tail, verify_tail
 
@@ -44,6 +32,7 @@ __all__ = [
     "CountEvidence",
     "Direction",
     "Evidence",
+    "Quantity",
     "SumEvidence",
     "UtilityEvidence",
     "Verdict",
@@ -57,41 +46,9 @@ __all__ = [
     "verify_utility",
 ]
 
-Statistics = NDArray[Any] | Sequence[ArrayLike]  # [n], [n, samples], or n arrays of samples
-_RANGE_SLACK = 1e-6  # relative: rounding of a float32 score at the end of its range is not an error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Arguments of ``verify_clause`` for one clause."""
-
-    statistic_per_prompt: Statistics
-    single_sample: bool
-    unavailable: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UtilityEvidence:
-    """Arguments of ``verify_utility``, or of ``verify_accuracy``, for one clause."""
-
-    model_sums: ArrayLike
-    base_sums: ArrayLike
-    counts: ArrayLike
-
-
-@dataclass(frozen=True, kw_only=True)
-class CountEvidence:
-    """Arguments of ``verify_counts`` for one clause: responses of as many prompts, counted as they came."""
-
-    clean: int
-    violating: int
-    unavailable: int = 0
-
-
 AnyEvidence = Evidence | CountEvidence | UtilityEvidence | SumEvidence
 
 
-# ------------------------------------------------------------ public functions
 def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) -> list[Verdict]:
     """Verdicts of all clauses of one policy, jointly at each clause's confidence.
 
@@ -112,7 +69,7 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
         elif is_tail(clause) and isinstance(found, Evidence):
             values = np.asarray(found.statistic_per_prompt, dtype=np.float64)
             verdicts.append(verify_tail(clause, values, alpha=alpha, unavailable=found.unavailable))
-        elif _is_indicator(clause) and isinstance(found, CountEvidence):
+        elif is_indicator(clause) and isinstance(found, CountEvidence):
             verdicts.append(verify_counts(clause, found, alpha=alpha))
         elif is_plain(clause) and isinstance(found, Evidence):
             verdicts.append(
@@ -132,281 +89,3 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
                 "score every clause, with empty arrays where its domain has no prompts"
             )
     return verdicts
-
-
-def verify_clause(
-    clause: ir.Clause,
-    statistic_per_prompt: Statistics,
-    *,
-    alpha: float,
-    single_sample: bool,
-    unavailable: int = 0,
-) -> Verdict:
-    """Verdict of a clause ``E[f] <= bound`` from the statistic of the samples of each prompt in its domain.
-
-    Method: an indicator with one sample per prompt gives a count, bounded by Clopper-Pearson; per-prompt
-    means and other values of known range are bounded by betting, in a fixed pseudo-random order of the
-    prompts; values of open range by Student-t, which is asymptotic and says so. ``always`` is violated by the
-    first violation and otherwise prints the bound that n clean prompts have earned.
-    Shapes: ``statistic_per_prompt`` [n] (f, or its mean over the samples of the prompt), or n arrays of
-    samples.
-    ``unavailable``: prompts beyond these n for which a score is missing; nan and values outside the range are
-    added.
-    Raises: ValueError for a clause on the model's rows, or ``single_sample`` with an indicator other than 0
-    or 1.
-    Source: ``design/language.md`` G1, G2, G9; the compiler's ``bounds.py`` for the bounds.
-    """
-    if isinstance(clause.statistic, ir.RowsLoss):
-        raise ValueError(
-            f"clause `{clause.name}` is about the model's rows: use verify_utility or verify_accuracy"
-        )
-    if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or not is_plain(clause):
-        raise ValueError(f"clause `{clause.name}` ({clause.kind}) is judged by verify_tail or verify_sum")
-    if unavailable < 0:
-        raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
-    indicator = isinstance(clause.statistic, ir.Indicator)
-    high = _high(clause.statistic)
-    means, samples = _per_prompt_means(statistic_per_prompt, high)
-    usable = np.isfinite(means)
-    values = means[usable]
-    unavailable += int((~usable).sum())
-    n = values.size + unavailable
-    if single_sample and indicator and not np.isin(values, (0.0, 1.0)).all():
-        raise ValueError(
-            "got indicators other than 0 and 1 with single_sample=True; pass single_sample=False"
-        )
-
-    num_violating = int((values > 0).sum())
-    if indicator and single_sample:
-        counts = CountEvidence(
-            clean=values.size - num_violating, violating=num_violating, unavailable=unavailable
-        )
-        return verify_counts(clause, counts, alpha=alpha)
-    if clause.hard and num_violating == 0 and math.isfinite(high):
-        # high * P(any sample of a prompt violates) >= E[f]: its exact bound serves, and is the tighter one
-        lower, upper = 0.0, high * clopper_pearson_upper(unavailable, n, alpha)
-        method = "clopper-pearson"
-    elif math.isfinite(high):
-        order = np.random.default_rng(0).permutation(n)  # rows may come sorted; bets need exchangeable ones
-        clean = np.concatenate([values / high, np.zeros(unavailable)])[order]
-        worst = np.concatenate([values / high, np.ones(unavailable)])[order]
-        lower, upper = high * betting_lower(clean, alpha), high * betting_upper(worst, alpha)
-        method = "betting"
-    else:
-        lower = max(0.0, student_t_bounds(np.concatenate([values, np.zeros(unavailable)]), alpha).lower)
-        upper = math.inf if unavailable else student_t_bounds(values, alpha).upper
-        method = "student-t (asymptotic)"
-
-    estimate = float(values.mean()) if values.size else math.nan
-    found = samples or _planned_samples(clause)
-    if single_sample:
-        found = 1
-    return plain_verdict(
-        clause, Bounds(estimate, lower, upper), n=n, num_violating=num_violating, unavailable=unavailable,
-        alpha=alpha, method=method, samples=found,
-    )  # fmt: skip
-
-
-def verify_counts(clause: ir.Clause, counts: CountEvidence, *, alpha: float) -> Verdict:
-    """Verdict of a clause on a share of responses, from counts of one response per prompt (Clopper-Pearson).
-
-    The same as ``verify_clause`` on the indicators themselves, for data that are too many to be kept.
-    Raises: ValueError for a clause whose statistic is not an indicator.
-    """
-    if not _is_indicator(clause):
-        raise ValueError(
-            f"clause `{clause.name}` ({clause.kind}) is no share of responses: use verify_clause"
-        )
-    known = counts.clean + counts.violating
-    n = known + counts.unavailable
-    lower = clopper_pearson_lower(counts.violating, n, alpha)
-    upper = clopper_pearson_upper(counts.violating + counts.unavailable, n, alpha)
-    return plain_verdict(
-        clause, Bounds(counts.violating / known if known else math.nan, lower, upper), n=n,
-        num_violating=counts.violating, unavailable=counts.unavailable, alpha=alpha, method="clopper-pearson",
-        samples=1,
-    )  # fmt: skip
-
-
-def plain_verdict(
-    clause: ir.Clause, found: Bounds, *, n: int, num_violating: int, unavailable: int, alpha: float, method: str,
-    samples: int | None,
-) -> Verdict:  # fmt: skip
-    """The verdict of a clause on single responses, shown in the quantity that its author wrote."""
-    bound = float(clause.bound)
-    lower, upper = found.lower, found.upper
-    if clause.hard:
-        decided: VerdictName = "violated" if num_violating else "inconclusive"
-    else:
-        decided = decide(lower, upper, bound, strict=clause.strict, direction="at_most")
-    verdict, note = after_gaps(decided, n, unavailable)
-    if clause.hard and verdict == "inconclusive":
-        note = f"no violation in {n:,} prompts; samples alone cannot show that there is none"
-    offset, scale = float(clause.shown.offset), clause.shown.scale
-    low, top = (lower, upper) if scale == 1 else (upper, lower)
-    return make_verdict(
-        clause,
-        Bounds(offset + scale * found.estimate, offset + scale * low, offset + scale * top),
-        bound=offset + scale * bound,
-        n=n,
-        verdict=verdict,
-        direction="at_most" if scale == 1 else "at_least",
-        alpha=alpha,
-        method=method,
-        quantity=_quantity(clause),
-        samples=samples,
-        unavailable=unavailable,
-        note=note,
-    )
-
-
-def verify_utility(
-    clause: ir.Clause, nll_model: ArrayLike, nll_base: ArrayLike, token_counts: ArrayLike, *, alpha: float
-) -> Verdict:
-    """Verdict of ``perplexity <= factor * base + offset`` from paired sums of NLL per row.
-
-    Equation: with A, B the mean NLL per token of model and base, ``estimate = exp(A)``,
-    ``bound = factor * exp(B) + offset`` and ``lower, upper = exp(A -+ h)``, h the half-width of the paired
-    ratio estimator of ``A - w B``, ``w = d log(bound)/dB`` (1 when the offset is 0: the log ratio of the
-    perplexities). So the interval holds what the comparison is uncertain about, not the difficulty of the
-    rows, which both share.
-    Shapes: [rows] each. Units: nats per row; tokens per row. Asymptotic in the number of rows; rows are
-    clusters.
-    Raises: ValueError for another kind of clause, unequal shapes, entries not finite, or a bound that is not
-    > 0.
-    """
-    _expect_rows(clause, "perplexity")
-    factor, offset = float(clause.base_factor or 0), float(clause.bound)
-    n, mean_model, mean_base = _row_means(nll_model, nll_base, token_counts)
-    base = factor * math.exp(mean_base) if n else math.nan
-    if n and base + offset <= 0:
-        raise ValueError(
-            f"got the bound {base + offset:g} for a perplexity, which is at least 1; loosen the clause"
-        )
-    weight = base / (base + offset) if n else 1.0
-    paired = ratio_bounds(nll_model, token_counts, alpha, base_sums=nll_base, base_weight=weight)
-    half_width = paired.upper - paired.estimate if n > 1 else math.inf
-    shown = Bounds(math.exp(mean_model), math.exp(mean_model - half_width), _exp(mean_model + half_width))
-    return _verify_rows(clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity")
-
-
-def verify_accuracy(
-    clause: ir.Clause,
-    right_model: ArrayLike,
-    right_base: ArrayLike,
-    question_counts: ArrayLike,
-    *,
-    alpha: float,
-) -> Verdict:
-    """Verdict of ``accuracy >= factor * base + offset`` from paired counts of right answers per row.
-
-    Equation: ``estimate = A``, ``bound = factor * B + offset`` and the interval ``A -+ h``, h the half-width
-    of the paired ratio estimator of ``A - factor * B``, with A, B the shares of right answers.
-    Shapes: [rows] each; a row is one question, or several that belong together. Asymptotic in the number of
-    rows.
-    Raises: ValueError for another kind of clause, unequal shapes, or entries not finite.
-    """
-    _expect_rows(clause, "accuracy")
-    factor, offset = float(clause.base_factor or 0), float(clause.bound)
-    n, mean_model, mean_base = _row_means(right_model, right_base, question_counts)
-    paired = ratio_bounds(right_model, question_counts, alpha, base_sums=right_base, base_weight=factor)
-    half_width = paired.upper - paired.estimate if n > 1 else math.inf
-    shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
-    return _verify_rows(clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy")
-
-
-# ------------------------------------------------------------ parts
-def is_plain(clause: ir.Clause) -> bool:
-    """Whether the clause bounds the mean of its statistic by a number: it is judged by ``verify_clause``."""
-    return not isinstance(clause.statistic, ir.RowsLoss) and not is_sum(clause) and not is_tail(clause)
-
-
-def _is_indicator(clause: ir.Clause) -> bool:
-    return is_plain(clause) and isinstance(clause.statistic, ir.Indicator)
-
-
-def _quantity(clause: ir.Clause) -> Quantity:
-    if clause.kind == "violation":
-        return "violation rate"
-    return "probability" if isinstance(clause.statistic, ir.Indicator) else "mean"
-
-
-def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
-    """Per-prompt means [n], nan where a sample has no valid score, and the number of samples per prompt.
-
-    That number is None when the prompts came as numbers, or with arrays of different sizes.
-    """
-    if isinstance(statistic, np.ndarray):
-        if statistic.ndim not in (1, 2):
-            raise ValueError(f"got shape {statistic.shape}; expected [prompts] or [prompts, samples]")
-        if statistic.ndim == 1:
-            return _in_range(statistic.astype(np.float64), high), None
-    rows = [np.asarray(row, dtype=np.float64) for row in statistic]
-    if any(row.ndim > 1 or row.size == 0 for row in rows):
-        raise ValueError("got a prompt without samples; leave it out and count it in `unavailable`")
-    sizes = {row.size for row in rows if row.ndim == 1}
-    means = np.array([_in_range(row, high).mean() for row in rows], dtype=np.float64)
-    return means, sizes.pop() if len(sizes) == 1 else None
-
-
-def _in_range(values: NDArray[np.float64], high: float) -> NDArray[np.float64]:
-    """``values`` with nan for everything outside [0, high]: such a score is an error, never a number."""
-    slack = _RANGE_SLACK * (high if math.isfinite(high) else 1.0)
-    valid = np.isfinite(values) & (values >= -slack) & (values <= high + slack)
-    return np.where(valid, np.clip(values, 0.0, high), np.nan)
-
-
-def _high(statistic: ir.Indicator | ir.Value) -> float:
-    if isinstance(statistic, ir.Indicator):
-        return 1.0
-    return math.inf if statistic.high is None else float(statistic.high)
-
-
-def _planned_samples(clause: ir.Clause) -> int | None:
-    planned = clause.sampling.get("samples")
-    return None if planned is None else int(float(planned))
-
-
-def _expect_rows(clause: ir.Clause, quantity: str) -> None:
-    statistic = clause.statistic
-    found = statistic.quantity if isinstance(statistic, ir.RowsLoss) else "single responses"
-    if found != quantity:
-        raise ValueError(f"clause `{clause.name}` is about {found}; expected {quantity}")
-
-
-def _row_means(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[int, float, float]:
-    """Number of rows and the two ratios; nan without rows."""
-    first, second = ratio_bounds(model, counts, 0.5), ratio_bounds(base, counts, 0.5)
-    return np.asarray(counts).size, first.estimate, second.estimate
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700.0 else math.inf
-
-
-def _verify_rows(
-    clause: ir.Clause,
-    shown: Bounds,
-    bound: float,
-    *,
-    n: int,
-    alpha: float,
-    quantity: Literal["perplexity", "accuracy"],
-) -> Verdict:
-    direction: Direction = "at_least" if clause.at_least else "at_most"
-    decided = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
-    verdict, note = after_gaps(decided, n, 0)
-    return make_verdict(
-        clause,
-        shown,
-        bound=bound,
-        n=n,
-        verdict=verdict,
-        direction=direction,
-        alpha=alpha,
-        method="paired ratio estimator (asymptotic)",
-        quantity=quantity,
-        samples=None,
-        unavailable=0,
-        note=note,
-    )

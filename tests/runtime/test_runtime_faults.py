@@ -366,7 +366,16 @@ def corrupt_state(case: Case) -> list[str]:
 
 def foreign_state(case: Case) -> list[str]:
     command = case.resume()
-    (case.newest / "constraint.json").write_text('{"version": 2, "groups": [{"title": "chat"}]}')
+    (case.newest / "constraint.json").write_text(
+        f'{{"version": {checkpoint.VERSION}, "groups": [{{"title": "chat"}}]}}'
+    )
+    return command
+
+
+def older_state(case: Case) -> list[str]:
+    command = case.resume()
+    path = case.newest / "constraint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": checkpoint.VERSION - 1}))
     return command
 
 
