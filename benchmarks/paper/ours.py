@@ -129,6 +129,8 @@ def most_calls(config: dict[str, Any], num_rows: int, steps: int) -> int:
         return num_rows
     length = max(1, -(-steps // config["rounds"]))
     measured = -(-steps // length) + 1  # before every round and after the last step
+    if config.get("anchor", "tuned") == "tuned":  # rounds that wait for the anchor measure nothing
+        measured -= max(1, round(config["warmup_fraction"] * steps / length)) - 1
     anchor, control = config["anchor_samples"], config["control_samples"]
     corpus = CORPUS_SCORED
     if config.get("training_rows", "projected") == "projected":

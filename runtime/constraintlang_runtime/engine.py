@@ -157,6 +157,17 @@ class ConstraintEngine:
         """Whether a round is due before this step."""
         return step % self.round_length == 0
 
+    def is_waiting(self, step: int) -> bool:
+        """Whether nothing would be made of what the round at this step measures: the regularizer has not acted yet.
+
+        A tuned anchor has samples of its own; before it only the start model is measured, to look ahead.
+        """
+        start = self.activation_step
+        acts = (
+            start + self.config.delay * self.round_length
+        )  # of a model that the regularizer has not moved yet
+        return self.config.method == "constraint" and 0 < start != step and 0 < step <= acts
+
     def active(self) -> list[int]:
         """Numbers of the groups that the regularizer acts on now."""
         if self.config.method != "constraint" or self.anchor is None:
@@ -184,8 +195,10 @@ class ConstraintEngine:
             self.attach()
 
     def run_round(self, model: Any, step: int) -> None:
-        """The phases of a round one after the other: measure, control, fit."""
+        """The phases of a round one after the other: measure, control, fit; nothing while it is waited for."""
         require_finite(model, step)
+        if self.is_waiting(step):
+            return
         plan = self.plan_round(step)
         self.measure_budgets(model, plan, step)
         if plan.takes_anchor:

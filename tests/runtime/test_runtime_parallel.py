@@ -113,11 +113,10 @@ def test_everything_is_stamped_and_no_older_than_the_staleness(
     whole: Callable[..., Path], anchor: str, staleness: int
 ) -> None:
     records, num_rounds = history(whole(anchor, staleness)), LONGER["rounds"]
-    assert [record["round"] for record in records] == list(
-        range(num_rounds + 1)
-    )  # every round is logged once
     starts = 2 if anchor == "tuned" else 0  # half the steps, at the nearest round
     acts = starts + staleness if starts else 0
+    idle = set(range(1, acts + 1)) - {starts} if starts else set()  # the regularizer has not acted on these
+    assert [record["round"] for record in records] == sorted(set(range(num_rounds + 1)) - idle)
     for record in records:
         number, applied = record["round"], record["chat/stamp/applied"]
         if number == 0 and starts == 0:
@@ -236,7 +235,7 @@ def test_a_run_resumes_from_its_checkpoints_to_the_same_bits(
         (output / "model.safetensors").unlink()
         assert main(["train", *noisy.flags(output, **flags), "--resume"]) == 0
         assert_same_result(output, expected)
-    assert max(pending) == staleness
+    assert max(pending) == (staleness if anchor == "previous" else 1)
 
 
 def test_a_checkpoint_without_the_lanes_results_is_damaged(
@@ -274,7 +273,7 @@ def crash() -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "number", "lane"),
     [
-        (rounds, "sample", 2, "sampling lane failed in round 1"),
+        (rounds, "sample", 2, "sampling lane failed in round 2"),
         (fit_once, "fit_auxiliary", 1, "fitting lane failed in round 2"),
     ],
 )  # fmt: skip
@@ -312,7 +311,7 @@ def test_a_lane_that_hangs_is_noticed(
         patch.setattr("constraintlang_runtime.schedule.lanes.CLOSING_SECONDS", 0.1)
         fails_in(rounds, "sample", 2, lambda: hung.wait(60), patch)
         assert main(["train", *flags, "--lane_timeout", "1"]) == 4
-    assert "the sampling lane hangs: round 1 said nothing for" in capsys.readouterr().err
+    assert "the sampling lane hangs: round 2 said nothing for" in capsys.readouterr().err
     hung.set()
     assert main(["train", *flags, "--resume"]) == 0
     assert_same_result(output, whole("tuned", 1))
@@ -409,7 +408,7 @@ STRUCK = [
     ("sampling", "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
     ("fitting", "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
     ("training", "kill", [-signal.SIGKILL, 4], "gone"),
-    ("sampling", "hang", [4, 0], "the sampling lane hangs: round 2"),
+    ("sampling", "hang", [4, 0], "the sampling lane hangs: round 4"),
 ]
 
 

@@ -124,7 +124,7 @@ EVERYWHERE = {
     "sampling of round 0": kill_in_call(rounds, "sample", 1),
     "before any checkpoint": kill_at_step(2),
     "right after a checkpoint": kill_at_step(3),
-    "sampling of the activating round": kill_in_call(rounds, "sample", 3),
+    "sampling of the activating round": kill_in_call(rounds, "sample", 2),
     "the fit": kill_in_call(fit_once, "fit_auxiliary", 1),
     "the controllers' start": kill_in_call(fit_once, "start_controllers", 1),
     "between checkpoints": kill_at_step(5),
@@ -132,7 +132,7 @@ EVERYWHERE = {
     "publishing the second checkpoint": kill_in_call(checkpoint, "publish", 2),
     "dropping old checkpoints": kill_in_call(ConstraintTrainer, "_drop_old", 2),
     "after the checkpoint of an active regularizer": kill_at_step(7),
-    "the last measurement": kill_in_call(rounds, "sample", 5),
+    "the last measurement": kill_in_call(rounds, "sample", 4),
     "saving the model": kill_in_call(ConstraintTrainer, "save_model", 4),
     "saving the constraint's state": kill_in_call(train_run, "save_groups", 1),
 }

@@ -211,10 +211,11 @@ def workload(
     length_of_round = max(1, -(-steps // config.rounds))
     rounds = -(-steps // length_of_round)
     is_method = config.method == "constraint"
-    start = 0
+    start, waiting = 0, 0
     if is_method and config.anchor == "tuned":
-        start = length_of_round * max(1, round(config.warmup_fraction * steps / length_of_round))
-        start += config.delay * length_of_round
+        before = max(1, round(config.warmup_fraction * steps / length_of_round))
+        waiting = before - 1 + config.delay  # rounds that measure nothing (``ConstraintEngine.is_waiting``)
+        start = length_of_round * (before + config.delay)
         if start >= steps:
             raise ConfigError(
                 f"the regularizer would start at step {start} of {steps}, so the policy would never act",
@@ -246,7 +247,7 @@ def workload(
         preserved=1 - constrained if preserves else 0.0,
         sampled_rows=per_group * len(bins) if acts and config.prefixes != "corpus" else 0,
         corpus_prefixes=config.prefixes != "sampled",
-        control_rounds=rounds + 1 - (1 if acts else 0),
+        control_rounds=rounds + 1 - (1 if acts else 0) - waiting,
         control_samples=config.control_samples,
         start_rounds=1 if acts else 0,
         start_samples=config.anchor_samples,

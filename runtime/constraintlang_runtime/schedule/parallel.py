@@ -110,6 +110,8 @@ class ParallelSchedule:
         require_finite(model, step)
         number = step // self._engine.round_length
         self._use(number, [pending for pending in self._pending if pending.due <= number], model)
+        if self._engine.is_waiting(step):
+            return
         self._send(model, step)
         self._use(number, [pending for pending in self._pending if pending.due <= number], model)
 
