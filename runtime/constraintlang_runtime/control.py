@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 MAX_WEIGHT_DOUBLINGS = 4
 MAX_EXPONENT_FACTOR = 4.0
+CLEAR = 5.0  # beside twice what the set-point lets expect; of 256 samples at a set-point of 1% it takes 11
 
 
 def logit(rate: float) -> float:
@@ -86,14 +87,16 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
     in [0, max], with k the gain. ``scale`` converts to the units of the statistic: for f in [0, high] pass
     f/high and its ``sensitivity``.
-    A window with fewer than ``min_samples`` (5 / set-point) waits. While λ stands at its cap and the rate is still
-    above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
+    A window with fewer than ``min_samples`` (5 / set-point) waits, unless its sum is so far above the set-point b that
+    more samples would not change the direction: above 5 + 2 n b, where b leads one to expect n b. While λ stands at
+    its cap and the rate is still above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
     """
     window = (*state.window, (float(total), float(count)))
     samples = sum(n for _, n in window)
-    if samples < state.min_samples:
+    seen = sum(c for c, _ in window)
+    if samples < state.min_samples and seen < CLEAR + 2 * samples * state.set_point:
         return replace(state, window=window)
-    rate = (sum(c for c, _ in window) + 0.5) / (samples + 1.0)
+    rate = (seen + 0.5) / (samples + 1.0)
     error = max(-1.5, min(1.5, logit(rate) - logit(state.set_point)))
     if state.kind == "log_weight":
         value = max(-4.0, min(state.max_value, state.value + state.gain * error))

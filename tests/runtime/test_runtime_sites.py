@@ -177,12 +177,12 @@ def test_a_dual_stays_inside_its_interval_and_doubles_the_weight_at_the_cap():
 
 def test_a_controller_waits_until_its_window_is_large_enough():
     state = replace(STATE, min_samples=250)
-    once = update(state, 30.0, 100)
-    assert (once.value, once.window) == (2.0, ((30.0, 100.0),))
+    once = update(state, 12.0, 100)
+    assert (once.value, once.window) == (2.0, ((12.0, 100.0),))
     twice = update(once, 0.0, 100)
     assert len(twice.window) == 2
     moved = update(twice, 0.0, 100)
-    expected = math.log(30.5 / 270.5) - math.log(0.05 / 0.95)
+    expected = math.log(12.5 / 288.5) - math.log(0.05 / 0.95)
     np.testing.assert_allclose(moved.value, 2.0 + 0.2 * expected)
     assert moved.window == ()
     assert ControllerState.from_dict(once.to_dict()) == once
