@@ -304,7 +304,7 @@ FAULTS = (
         "`constraint.json` is of another version",
         "`--resume`",
         4,
-        ("checkpoint-6", "version 3", "reads version 4"),
+        ("checkpoint-6", "version 4", "reads version 5"),
         "older",
     ),
     Fault(

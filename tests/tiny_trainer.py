@@ -17,7 +17,7 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
-GIVEN = ("heldout", "selection", "prompts", "tell")
+GIVEN = ("heldout", "selection", "prompts", "tell", "eval_dataset")
 
 
 def compiled(text: str) -> CompiledPolicy:
@@ -28,7 +28,7 @@ def compiled(text: str) -> CompiledPolicy:
 
 
 def make(
-    world: World, output: Path, *, policy: str = POLICY, rows: Any = None, **changes: Any
+    world: World, output: Path, *, policy: str = POLICY, rows: Any = None, model: Any = None, **changes: Any
 ) -> ConstraintTrainer:
     """A trainer with ``SETTINGS`` and changes over them; those in ``GIVEN`` are arguments of the trainer itself."""
     given = {name: changes.pop(name) for name in GIVEN if name in changes}
@@ -36,7 +36,7 @@ def make(
         output_dir=str(output), disable_tqdm=True, **SETTINGS | {"save_strategy": "no"} | changes
     )
     return ConstraintTrainer(
-        load_model(str(world.model)), config, policy=compiled(policy),
+        load_model(str(world.model)) if model is None else model, config, policy=compiled(policy),
         train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
         processing_class=load_tokenizer(str(world.model)),
         scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)}, **given,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from constraintlang_runtime.data import Batch
 from constraintlang_runtime.errors import ModelError
-from constraintlang_runtime.output_head import OutputHead, final_logits, scale_and_cap
+from constraintlang_runtime.output_head import OWN_PASS, OutputHead, difference, final_logits, scale_and_cap
 from constraintlang_runtime.packing import Layout, layout
 
 
@@ -126,12 +126,20 @@ class Anchor:
             return logits[0].detach(), self._captured[-1]
 
     def logits_from(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V"]:
-        """Logits of cached features: the output embeddings with the model's scale and soft cap, detached.
-
-        Raises: ModelError when a first comparison with the model's own logits shows that its head does more.
-        """
+        """Logits of features: the output embeddings with the model's scale and soft cap (``check_head``), detached."""
         with torch.no_grad():
             return self.output_logits(features[:, : self.head.weight.shape[1]]).detach()
+
+    def check_head(self, batch: Batch, sites: Bool[Tensor, "B T"]) -> None:
+        """Raise ModelError when ``logits_from`` the features at some sites is not what the model gives there."""
+        logits, found = Anchor.read(self, batch, sites)  # not from a cache
+        off = difference(self.logits_from(found), logits, OWN_PASS)
+        if off is not None:
+            raise ModelError(
+                f"the logits of {type(self.model).__name__} are not its output embeddings of the last hidden state "
+                f"with a scale and a soft cap that this release knows (difference {off:.3g})",
+                help="its configuration does more to them: please report the model, and use another one",
+            )
 
     def output_logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
         """Logits of last hidden states. Gradient: to them, and to the embeddings where they ask for one."""

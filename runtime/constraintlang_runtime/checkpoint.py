@@ -33,7 +33,7 @@ from constraintlang_runtime.mishaps import damaged
 STATE_FILE = "constraint.json"
 TENSOR_FILE = "constraint.safetensors"
 STAGING = ".staging"
-VERSION = 4  # of the records in STATE_FILE
+VERSION = 5  # of the records in STATE_FILE
 
 
 def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from constraintlang_runtime.data import IGNORED_LABEL, next_tokens, prediction_sites
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.micro_batch import MicroBatch
-from constraintlang_runtime.output_head import OutputHead
+from constraintlang_runtime.output_head import OutputHead, difference
 from constraintlang_runtime.packing import layout
 from constraintlang_runtime.penalty import preservation_part, regularizer_parts, weighted_rows
 from constraintlang_runtime.settings import RegularizerConfig
-from constraintlang_runtime.step_loss import StepLoss
+from constraintlang_runtime.step_loss import StepLoss, router_loss
 from constraintlang_runtime.vocabulary_loss import LabelTerm, Term, vocabulary_loss
 
 logger = logging.getLogger(__name__)
@@ -60,14 +60,20 @@ class ChunkedLoss:
     def __init__(self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None) -> None:
         self._student, self._config, self._precision = student, config, precision
         self._compared = False
+        self._router: Tensor | None = None  # of the newest passes
         self._is_repeatable = not has_dropout(student)
         self.supports = OutputHead.of(student) is not None
         if not self.supports:
             self._refuse("its output embeddings are not one whole matrix of floats")
 
     def __call__(self, model: Any, batch: MicroBatch, sites: Tensor) -> StepLoss | None:
-        """The loss, or None when this model turns out not to be supported; ``sites`` [B, T] from ``MicroBatch``."""
+        """The loss, or None without sites or when this model turns out not to be supported.
+
+        ``sites`` [B, T] are those of ``MicroBatch``.
+        """
         chosen = self._in_order(batch, sites)
+        if not len(chosen):
+            return None
         read = self._hidden(model, batch, chosen)
         if read is None:
             return None
@@ -85,7 +91,7 @@ class ChunkedLoss:
             parts = regularizer_parts(
                 part.group, batch.anchor, self._head(batch.anchor.output_head()), batch.joined, places,
                 corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows, corpus_tokens=part.corpus_tokens,
-                config=self._config, own_states=own,
+                corpus_weight=part.corpus_weight, config=self._config, own_states=own,
             )  # fmt: skip
             terms += parts
             owners += [part.group.name] * len(parts)
@@ -102,7 +108,7 @@ class ChunkedLoss:
             regularizer[str(owner)] += value
         kept = zip(values[len(owners) :], batch.preserved, strict=True)
         preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
-        return StepLoss(total, values[0], regularizer, preservation)
+        return StepLoss(total, values[0], regularizer, preservation, router=self._router)
 
     def _head(self, head: OutputHead | None) -> OutputHead:
         assert head is not None
@@ -150,12 +156,15 @@ class ChunkedLoss:
         found: list[Tensor] = []
         states = None
         differences: list[str | None] = []
+        routers: list[Tensor] = []
         where: list[Tensor] = []
         for rows in passes:
             part = batch.joined if len(passes) == 1 else batch.joined.rows(rows)
             part = part.columns(part.longest())
             own = part.input_ids.shape[1]
             mine = chosen[(chosen >= rows[0] * width) & (chosen <= rows[-1] * width + width - 1)]
+            if not len(mine):  # all of its rows are left out of this step
+                continue
             inside = (mine // width - rows[0]) * own + mine % width
             where.append(mine)
             seen: list[tuple[Tensor, Tensor]] = []
@@ -168,11 +177,13 @@ class ChunkedLoss:
 
             handle = self._student.get_output_embeddings().register_forward_pre_hook(take)
             try:
-                logits = model(**made.inputs).logits
+                outputs = model(**made.inputs)
             finally:
                 handle.remove()
             if not self._compared:
-                differences.append(self._difference([hidden for hidden, _ in seen], logits))
+                differences.append(self._difference([hidden for hidden, _ in seen], outputs.logits))
+            if (router := router_loss(self._student, outputs)) is not None:
+                routers.append(router)
             found.append(seen[-1][0])
             if self._is_own_anchor(batch):
                 if states is None:
@@ -185,7 +196,8 @@ class ChunkedLoss:
                 self.supports = False
                 self._refuse(reason)
                 return None
-        if len(passes) == 1:
+        self._router = torch.stack(routers).mean() if routers else None
+        if len(found) == 1:
             return found[0], states
         numbers = torch.full((batch.joined.input_ids.numel(),), -1, device=chosen.device)
         numbers[torch.cat(where)] = torch.arange(len(chosen), device=chosen.device)
@@ -198,11 +210,9 @@ class ChunkedLoss:
         if len(found) != 1:
             return f"its output embeddings were called {len(found)} times in one pass"
         head = self._head(OutputHead.of(self._student))
-        mine, its = head.cast().logits(found[0][:PROBES]), logits[0].float()
-        difference = float((mine - its).abs().max()) if mine.shape == its.shape else float("inf")
-        rounding = torch.finfo(head.compute_dtype()).eps * 4
-        if difference > max(1e-3, rounding) * max(1.0, float(its.abs().max())):
-            return f"its logits are not its output embeddings of the last hidden state (difference {difference:.3g})"
+        off = difference(head.cast().logits(found[0][:PROBES]), logits[0], head.compute_dtype())
+        if off is not None:
+            return f"its logits are not its output embeddings of the last hidden state (difference {off:.3g})"
         return None
 
     def _refuse(self, reason: str) -> None:

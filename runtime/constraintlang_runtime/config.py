@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.settings import ConstraintSettings
@@ -37,6 +38,26 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
         if self.max_steps < 1:
             raise ConfigError(
                 f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used"
+            )
+        if self.num_train_epochs != TrainingArguments.__dataclass_fields__["num_train_epochs"].default:
+            raise ConfigError(
+                f"num_train_epochs: got {self.num_train_epochs}, but a run is as long as max_steps ({self.max_steps})",
+                help="give max_steps: rows times epochs by rows of a step",
+            )
+        if self.label_smoothing_factor != 0:
+            raise ConfigError(
+                f"label_smoothing_factor: got {self.label_smoothing_factor}; the loss is the language model's own",
+                help="leave it out",
+            )
+        if self.train_sampling_strategy == "group_by_length":
+            raise ConfigError(
+                "train_sampling_strategy: `group_by_length` is not supported: rows of a step are drawn at random",
+                help="leave it out; --packing saves what is lost to padding",
+            )
+        if self.eval_strategy != "no":
+            raise ConfigError(
+                f"eval_strategy: got `{IntervalStrategy(self.eval_strategy).value}`; no rows are evaluated in training",
+                help="leave it out: rounds measure the policy, `keep: best` held-out loss, `constraintc eval` the rest",
             )
         for name in ("save_only_model", "ignore_data_skip"):
             if getattr(self, name):

@@ -52,7 +52,7 @@ class ControllerState:
     doublings: int = 0
     kind: Literal["dual", "log_weight"] = "dual"
     start: float = 0.0
-    fixed_dual: float = 0.0  # λ while a moving anchor's weight is what is controlled
+    fixed_dual: float = 0.0  # λ of the projection at the start; that of the clause while log ρ is controlled
 
     @property
     def dual(self) -> float:
@@ -89,7 +89,8 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     f/high and its ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits, unless its sum is so far above the set-point b that
     more samples would not change the direction: above 5 + 2 n b, where b leads one to expect n b. While λ stands at
-    its cap and the rate is still above, ρ is doubled instead (at most 4 times) and the integrator is frozen.
+    its cap and the rate is still above, the integrator is frozen and ρ is doubled instead (at most 4 times), unless the
+    cap is the price of a `prefer`.
     """
     window = (*state.window, (float(total), float(count)))
     samples = sum(n for _, n in window)
@@ -103,7 +104,7 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
         return replace(state, value=value, weight=math.exp(value), window=())
     at_cap = state.value >= state.max_value and error > 0
     if at_cap:
-        if state.doublings < MAX_WEIGHT_DOUBLINGS:
+        if state.doublings < MAX_WEIGHT_DOUBLINGS and state.max_value >= LOG_FLOOR:  # a price is no obstacle
             return replace(state, weight=2 * state.weight, doublings=state.doublings + 1, window=())
         return replace(state, window=())
     value = max(0.0, min(state.max_value, state.value + state.gain * error / scale))

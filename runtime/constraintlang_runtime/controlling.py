@@ -132,7 +132,7 @@ def start_controllers(
         point, dual = float(points[k]), float(duals[k])
         state = control.ControllerState(
             value=dual, weight=weights[k], set_point=point, gain=regularizer.gain, max_value=float(caps[k]),
-            min_samples=int(5 / max(point, 1e-3)), start=dual,
+            min_samples=int(5 / max(point, 1e-3)), start=dual, fixed_dual=float(solved.duals[k]),
         )  # fmt: skip
         if regularizer.adaptive == "prompt":
             value = control.logit(1 - point) + (dual - float(solved.duals[k]))
@@ -140,8 +140,7 @@ def start_controllers(
         if regularizer.is_moving:
             log_weight = float(np.log(weights[k]))
             state = replace(
-                state, kind="log_weight", fixed_dual=float(solved.duals[k]), value=log_weight, start=log_weight,
-                max_value=6.0,
+                state, kind="log_weight", value=log_weight, start=log_weight, max_value=6.0,
             )  # fmt: skip
         states.append(state)
     for group, columns, part in zip(groups, soft.columns, own, strict=True):
@@ -211,8 +210,8 @@ def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> 
         scaled = replace(state, set_point=min(state.set_point / high, 0.999))
         after = control.update(scaled, found.count * found.mean / high, found.count, scale=scale)
         after = replace(after, set_point=state.set_point)
-        if ranks[k] > stuck and after.value > state.value:
-            after = replace(after, value=state.value, weight=state.weight)
+        if ranks[k] > stuck and (after.value > state.value or after.weight > state.weight):
+            after = replace(after, value=state.value, weight=state.weight, doublings=state.doublings)
         if state.kind == "dual" and state.value >= state.max_value and found.mean > state.set_point:
             stuck = min(stuck, float(ranks[k]))
         moved[k] = after

@@ -158,7 +158,7 @@ class ConstraintEngine:
         return step % self.round_length == 0
 
     def is_waiting(self, step: int) -> bool:
-        """Whether nothing would be made of what the round at this step measures: the regularizer has not acted yet.
+        """Whether nothing would be made of samples at the round of this step: the regularizer has not acted yet.
 
         A tuned anchor has samples of its own; before it only the start model is measured, to look ahead.
         """
@@ -195,12 +195,12 @@ class ConstraintEngine:
             self.attach()
 
     def run_round(self, model: Any, step: int) -> None:
-        """The phases of a round one after the other: measure, control, fit; nothing while it is waited for."""
+        """The phases of a round one after the other: measure, control, fit; budgets alone while it is waited for."""
         require_finite(model, step)
-        if self.is_waiting(step):
-            return
         plan = self.plan_round(step)
         self.measure_budgets(model, plan, step)
+        if self.is_waiting(step):
+            return
         if plan.takes_anchor:
             self.take_anchor(model)
         measured = self.measure_groups(model, plan)

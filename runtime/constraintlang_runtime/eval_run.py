@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from constraintlang_runtime.human_labels import People, read_people
 from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.sampling import own_generation
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
 from constraintlang_runtime.scorers.parts import Pool
 from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.train_run import versions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,13 @@ def _evaluated(
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
+    for name, loaded in ((settings.model, model), (settings.base, base)):
+        if own := own_generation(loaded):
+            logger.warning(
+                "the generation_config of `%s` has %s: those settings are not used, verdicts are about sampling at "
+                "temperature %g, top_p %g",
+                name, ", ".join(own), law.temperature, law.top_p,
+            )  # fmt: skip
     seen = read_seen(settings.model)
     prompts: list[TokenRow] = []
     hashes: list[int] = []

@@ -64,6 +64,9 @@ def read_features(
         moved = replace(
             batch, input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
         )
+        if start == 0:
+            few = torch.arange(min(2, len(chosen)), device=device)
+            anchor.check_head(moved.rows(few), sites[: len(few)].to(device))
         features = anchor.features(moved, sites.to(device))
         sequence = torch.nonzero(sites)[:, 0]
         index = torch.arange(len(sequence)) + offset

@@ -18,8 +18,10 @@ def load_tokenizer(name_or_path: str) -> Any:
         raise _missing("tokenizer", name_or_path, error) from error
 
 
-def load_model(name_or_path: str, *, device: str | None = None, tokenizer: Any = None) -> Any:
-    """A causal LM in its stored precision; weights from safetensors, no remote code.
+def load_model(
+    name_or_path: str, *, device: str | None = None, tokenizer: Any = None, dtype: str | None = None
+) -> Any:
+    """A causal LM in its stored precision, or in ``dtype``; weights from safetensors, no remote code.
 
     Raises: ModelError when it cannot be loaded, or when the tokenizer has more tokens than the model.
     """
@@ -30,7 +32,9 @@ def load_model(name_or_path: str, *, device: str | None = None, tokenizer: Any =
     from constraintlang_runtime.mishaps import not_finite
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            name_or_path, use_safetensors=True, dtype="auto" if dtype is None else getattr(torch, dtype)
+        )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _missing("causal language model", name_or_path, error) from error
     broken = not_finite(dict(model.named_parameters()))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +27,8 @@ class LossTrainer(StagedTrainer):
     """A trainer whose loss is the language model's on the rows that are kept, the regularizer's and preservation's.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
-    the whole optimizer step (method.md section 4).
+    the whole optimizer step that are trained on (method.md section 4). Rows that are left out of the loss are still
+    held to the start model where a `preserve` clause covers them.
     """
 
     engine: ConstraintEngine
@@ -41,7 +42,9 @@ class LossTrainer(StagedTrainer):
         self._chunked: ChunkedLoss | None = None
         self._packing_checked = False
         self._rows_weighed = False  # said in the log, once in a run that is resumed, too
-        self._term_sums: dict[str, list[float]] = {}
+        self._term_sums: dict[str, list[float]] = {}  # numerator and denominator since the last log
+        self._trained_share = 1.0
+        self._rows_in_batch = 0
 
     @property
     def groups(self) -> list[Group]:
@@ -55,14 +58,19 @@ class LossTrainer(StagedTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._num_micro_batches = max(1, len(batches))
         self._leave_out(batches)
-        count = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
-        total = torch.tensor(float(max(count, 1)), device=device)
+        counts = torch.zeros(2, device=device)  # tokens that are trained on, tokens before rows were left out
+        for batch in batches:
+            tokens = (batch["labels"][:, 1:] != IGNORED_LABEL).sum(1)
+            kept = batch.get("trained", torch.ones_like(tokens, dtype=torch.bool))
+            counts += torch.stack([tokens[kept].sum(), tokens.sum()]).to(counts)
         if self.args.world_size > 1:
-            total = self.accelerator.gather(total[None]).sum()
+            counts = self.accelerator.gather(counts[None]).sum(0)
+        total, every = counts.clamp_min(1.0)
+        self._trained_share = float(total / every)
         return batches, total
 
     def _leave_out(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        """Take the labels from rows that the projection of the corpus leaves out of this step."""
+        """Mark the rows that the projection of the corpus leaves out of this step: ``trained`` [B] is false."""
         engine, active = self.engine, self.engine.active()
         if self.row_weights is None or not active:
             return
@@ -76,7 +84,7 @@ class LossTrainer(StagedTrainer):
             kept = self.row_weights.kept(
                 batch["number"].tolist(), engine.groups, active, self.state.global_step, engine.score_alone
             )
-            batch["labels"][~kept.to(batch["labels"].device)] = IGNORED_LABEL
+            batch["trained"] = kept.to(batch["labels"].device)
 
     def compute_loss(
         self,
@@ -86,25 +94,33 @@ class LossTrainer(StagedTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """LM loss plus the regularizer and preservation terms, all over one N."""
+        self._rows_in_batch = len(inputs["input_ids"])
+        if not return_outputs:
+            inputs = self._with_part(inputs)
         # every row is seen once in an epoch, so that in the last one none is read again
         again = int(self.state.epoch or 0) + 1 < self.state.num_train_epochs
         corpus = Batch(
             inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs(),
             torch.full_like(inputs["group"], again, dtype=torch.bool),
         )  # fmt: skip
-        own = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
+        trained = inputs["labels"]
+        if "trained" in inputs:
+            trained = trained.masked_fill(~inputs["trained"][:, None], IGNORED_LABEL)
+        own = float((trained[:, 1:] != IGNORED_LABEL).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
-        batch = self._micro_batch(corpus, inputs, usual)
+        batch = self._micro_batch(corpus, trained, inputs, usual)
         found = self._step_loss(model, batch, plain=return_outputs)
         loss = found.total / num_tokens
-        self._note("loss_lm", found.language_model / max(own, 1.0))
-        self._note("tokens_per_micro_batch", float(batch.joined.attention_mask.sum()))
+        if found.router is not None:
+            loss = loss + found.router / (self._num_micro_batches * self.args.world_size)
+        self._note("loss_lm", found.language_model, own)
+        self._note("tokens_per_micro_batch", float(batch.joined.attention_mask.sum()), 1.0)
         for name, value in found.regularizer.items():
-            self._note(f"loss_regularizer/{name}", value / max(own, 1.0))
+            self._note(f"loss_regularizer/{name}", value, usual)
         if found.preservation is not None:
-            self._note("loss_preserve", found.preservation / max(own, 1.0))
+            self._note("loss_preserve", found.preservation, usual)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}",
@@ -114,6 +130,23 @@ class LossTrainer(StagedTrainer):
         loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, N is their sum
         return (loss, found.outputs) if return_outputs else loss
 
+    def _with_part(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The rows on which some term of the loss has a part; one at least, so that every process has a pass.
+
+        A row that is left out has none, unless it is preserved or a prefix on which the regularizer acts.
+        """
+        if "trained" not in inputs or bool(inputs["trained"].all()):
+            return inputs
+        part = inputs["trained"].clone()
+        if self.engine.start_anchor is not None:
+            part |= inputs["preserved"].any(dim=1)
+        if self.constraint.prefixes != "sampled":
+            for number in self.engine.active():
+                part |= inputs["group"] == number
+        if not part.any():
+            part[0] = True
+        return {key: value[part] for key, value in inputs.items()}
+
     def _packs(self) -> bool:
         """`--packing`, compared once with rows that stand alone."""
         if self.constraint.packing and not self._packing_checked:
@@ -121,16 +154,21 @@ class LossTrainer(StagedTrainer):
             self._packing_checked = True
         return self.constraint.packing
 
-    def _micro_batch(self, corpus: Batch, inputs: dict[str, Any], usual: float) -> MicroBatch:
-        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch."""
+    def _micro_batch(
+        self, corpus: Batch, trained: Tensor, inputs: dict[str, Any], usual: float
+    ) -> MicroBatch:
+        """The corpus rows with the sampled rows that go with them; ``usual`` is N of a mean micro-batch.
+
+        ``trained`` [B, T] are the labels without those of rows that are left out.
+        """
         engine = self.engine
         active = engine.active()
-        sampled = {g: self._draw_sampled(g, inputs["group"]) for g in active}
-        batch, slices = joined(corpus, sampled, self.pad_id)
+        sampled = {g: self._draw_sampled(g) for g in active}
+        batch, slices = joined(replace(corpus, labels=trained), sampled, self.pad_id)
         groups = [
             GroupRows(
                 self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
-                self.groups[g].corpus_share * usual,
+                self.groups[g].corpus_share * usual, self._trained_share,
             )
             for g in active
         ]  # fmt: skip
@@ -170,24 +208,26 @@ class LossTrainer(StagedTrainer):
             return torch.bfloat16
         return torch.float16 if self.args.fp16 else None
 
-    def _draw_sampled(self, number: int, row_groups: Tensor) -> list[TokenRow]:
+    def _draw_sampled(self, number: int) -> list[TokenRow]:
         """Sampled rows for this micro-batch; a group without rows of its own has as many as all others together."""
         share, args = self.groups[number].corpus_share, self.args
         count = self.constraint.rows_beside(
-            len(row_groups) * (share if share > 0 else 1.0), steps=args.max_steps,
+            self._rows_in_batch * (share if share > 0 else 1.0), steps=args.max_steps,
             parts=args.gradient_accumulation_steps * args.world_size,
         )  # fmt: skip
         return self.engine.sampled_rows(number, count, self.state.global_step, self._micro_step)
 
-    def _note(self, key: str, value: float) -> None:
-        self._term_sums.setdefault(key, []).append(value)
+    def _note(self, key: str, value: float, count: float) -> None:
+        """Add to the mean of a term since the last log: its sum, and what that is to be divided by."""
+        value_before, count_before = self._term_sums.get(key, (0.0, 0.0))
+        self._term_sums[key] = [value_before + value, count_before + count]
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Add the means of the loss terms since the last log; lists, which no dashboard plots, go to the history."""
         if "loss" in logs:
             logs = {
                 **logs,
-                **{key: float(np.mean(values)) for key, values in self._term_sums.items() if values},
+                **{key: value / max(count, 1.0) for key, (value, count) in self._term_sums.items()},
             }
             self._term_sums = {}
         lists = {key: value for key, value in logs.items() if isinstance(value, list)}

@@ -16,19 +16,21 @@ from constraintlang_runtime.settings import RegularizerConfig
 
 @dataclass(frozen=True)
 class GroupRows:
-    """Where one group's regularizer acts in a micro-batch; ``corpus_tokens`` as in ``weighted_rows``."""
+    """Where one group's regularizer acts in a micro-batch; numbers as in ``weighted_rows``."""
 
     group: Group
     corpus_rows: Tensor
     sampled_rows: Tensor
     corpus_tokens: float
+    corpus_weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class MicroBatch:
     """Corpus rows, sampled rows after them, and what the loss is to say of them.
 
-    ``preserved`` are corpus rows held to the start model, by their weight κ.
+    The language model's loss is on the labels of ``joined``. Those of ``corpus`` are the ones before rows were left
+    out, and say which tokens of the ``preserved`` rows are held to the start model, by their weight κ.
     """
 
     corpus: Batch
@@ -48,4 +50,7 @@ class MicroBatch:
             )
             for rows, _ in weighted:
                 wanted[rows] |= completions[rows]
+        held = prediction_sites(self.corpus.labels != IGNORED_LABEL)
+        for rows, _ in self.preserved:
+            wanted[rows, : held.shape[1]] |= held[rows]
         return wanted

@@ -9,6 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+OWN_PASS = (
+    torch.bfloat16
+)  # a model's own pass may be rounded so, by accelerate, and nothing outside of it says that
+MULTIPLIED = ("hyperclovax",)  # model types whose `logits_scaling` is a factor; elsewhere it divides
+SOFT_CAPS = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)  # Gemma 2, RecurrentGemma, xLSTM
+
 
 def at_least_float32(values: Tensor) -> Tensor:
     """Half precision is raised to float32, float32 and float64 stay."""
@@ -19,8 +29,8 @@ def at_least_float32(values: Tensor) -> Tensor:
 class OutputHead:
     """z = c·tanh(y/c) with y = scale·(h Wᵀ + bias), without the tanh where the model has no soft cap c.
 
-    Shapes: ``weight`` [V, H], ``bias`` [V] or None. Scale and cap are those of the configuration: `logits_scaling`
-    (Granite) divides, `logit_scale` (Cohere) multiplies, `final_logit_softcapping` (Gemma 2) caps. ``precision`` is
+    Shapes: ``weight`` [V, H], ``bias`` [V] or None. Scale and cap are those of the configuration (``scale_and_cap``):
+    `logits_scaling` (Granite) divides, `logit_scale` (Cohere) multiplies, and so on. ``precision`` is
     that of the matrix products where it is not the weight's: a trainer with mixed precision sets it, because accelerate
     has autocast inside the model's own forward alone.
     """
@@ -74,9 +84,19 @@ class OutputHead:
 def scale_and_cap(model: Any) -> tuple[float, float | None]:
     """What a model's configuration does to the product of hidden states and output embeddings."""
     config = model.config.get_text_config()
-    scaling, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
-    scale = (1.0 / scaling if scaling else 1.0) * (factor or 1.0)
-    return scale, getattr(config, "final_logit_softcapping", None)
+    scaling = getattr(config, "logits_scaling", None) or 1.0
+    scale = scaling if config.model_type in MULTIPLIED else 1.0 / scaling
+    for name in ("logit_scale", "lm_head_multiplier"):  # Cohere, FalconH1
+        scale *= getattr(config, name, None) or 1.0
+    caps = (getattr(config, name, None) for name in SOFT_CAPS)
+    return scale, next((cap for cap in caps if cap), None)
+
+
+def difference(mine: Tensor, its: Tensor, dtype: torch.dtype) -> float | None:
+    """How far logits of a head are from the model's own, where that is more than the rounding of a precision."""
+    found = float((mine.float() - its.float()).abs().max()) if mine.shape == its.shape else float("inf")
+    allowed = max(1e-3, 4 * torch.finfo(dtype).eps) * max(1.0, float(its.abs().max()))
+    return found if not found <= allowed else None
 
 
 def final_logits(raw: Tensor, scale: float, cap: float | None) -> Tensor:

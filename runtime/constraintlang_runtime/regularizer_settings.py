@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sampler": ("transformers", "vllm"),
     "proposals": ("auto", "none", "tilted"),
     "auxiliary": ("head", "transformer", "adapter"),
+    "train_dtype": ("auto", "stored", "float32", "bfloat16", "float16"),
 }
 
 

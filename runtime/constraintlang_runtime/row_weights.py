@@ -15,7 +15,8 @@ from constraintlang_runtime.controlling import SoftClauses, dual_cap, group_laws
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.grouping import CORPUS_SCORED, as_sampled, spread
 from constraintlang_runtime.groups import Group
-from constraintlang_runtime.projection import GroupLaw, project_groups
+from constraintlang_runtime.priorities import ranks_of, solve_by_rank
+from constraintlang_runtime.projection import GroupLaw
 from constraintlang_runtime.sampling import derived_seed
 
 Floats = NDArray[np.float64]
@@ -30,6 +31,8 @@ class RowWeights:
     scored rows onto the set-points of their clauses. A row is trained on at a step with probability w_i, so that the
     mean of the loss is the one that w_i weighs, and with λ = 0 nothing changes. The minimiser of that loss is the
     projection of the corpus (method.md, identity 16), where the corpus as given pulls the model back over the bound.
+    The scored rows are one law, not one for each prompt, so that their own λ is too small where the prompt says much of
+    the outcome; λ is therefore at least that of the fitted laws at the prompts (``start_controllers``).
 
     ``rows`` are all training rows, ``groups_of`` their groups; a row is judged as the sampler would have left it, cut
     to ``max_new_tokens``. At most ``CORPUS_SCORED`` rows of a group are scored for the duals, every other one when a
@@ -72,13 +75,17 @@ class RowWeights:
             parts = [_law(group, found) for group, found in zip(chosen, kept.values(), strict=True)]
             solved = np.zeros(0)
             if soft.indexes:
-                solved = project_groups(
+                solved = solve_by_rank(
                     group_laws(chosen, parts, soft),
                     np.array([points[k] for k in range(len(soft.indexes))]),
                     np.array([dual_cap(clause) for clause in soft.clauses]),
-                ).duals
+                    ranks_of(soft.clauses),
+                )[0].duals
             self._duals = {
-                number: solved[list(columns)] for number, columns in zip(kept, soft.columns, strict=True)
+                number: np.maximum(
+                    solved[list(columns)], [one.fixed_dual for one in groups[number].controllers]
+                )
+                for number, columns in zip(kept, soft.columns, strict=True)
             }
         logs = {}
         for number, found in scored.items():

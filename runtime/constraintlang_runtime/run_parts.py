@@ -76,5 +76,7 @@ def load_parts(
             f"the tokenizer of `{settings.model}` has no end-of-sequence token, so no completion would have an end",
             help="name its `eos_token` in tokenizer_config.json",
         )
-    model = with_adapter(load_model(settings.model, tokenizer=tokenizer), config, config.seed)
+    model = with_adapter(
+        load_model(settings.model, tokenizer=tokenizer, dtype=config.held_in), config, config.seed
+    )
     return RunParts(model, tokenizer, rows, bound)

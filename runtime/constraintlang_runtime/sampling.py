@@ -19,6 +19,15 @@ from constraintlang_runtime.seeds import derived_seed as derived_seed
 
 Progress = Callable[[int, int], None]
 
+# Generation settings beside those that a ``SamplingLaw`` has, and where they change nothing.
+OTHER_LAWS: dict[str, Any] = {
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_p": 0.0,
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "num_beams": 1, "min_length": 0, "min_new_tokens": 0,
+    "num_return_sequences": 1, "guidance_scale": 1.0, "penalty_alpha": 0.0, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "bad_words_ids": None, "sequence_bias": None, "forced_bos_token_id": None,
+    "forced_eos_token_id": None, "exponential_decay_length_penalty": None,
+}  # fmt: skip
+
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -30,6 +39,32 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def _only(config: Any, model: Any) -> Iterator[None]:
+    """Generate by ``config`` alone: transformers fills what it leaves out from the model's own generation config.
+
+    A repetition penalty there, or beams, would make another law than the one that is named.
+    """
+    owners = [part for part in model.modules() if "generation_config" in vars(part)]
+    own = [part.generation_config for part in owners]
+    try:
+        for part in owners:
+            part.generation_config = config
+        yield
+    finally:
+        for part, kept in zip(owners, own, strict=True):
+            part.generation_config = kept
+
+
+def own_generation(model: Any) -> list[str]:
+    """Settings of the model's own generation config that make another law than the one of its probabilities."""
+    own = getattr(model, "generation_config", None)
+    found = {name: getattr(own, name, None) for name in OTHER_LAWS}
+    return [
+        f"{name} {value}" for name, value in found.items() if value not in (None, OTHER_LAWS[name], [], {})
+    ]
 
 
 def sample(
@@ -86,7 +121,7 @@ def sample(
                 ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
                 input_ids[row, width - len(ids) :] = ids
                 attention[row, width - len(ids) :] = 1
-            with torch.inference_mode():
+            with torch.inference_mode(), _only(config, model):
                 output = model.generate(
                     input_ids=input_ids.to(device),
                     attention_mask=attention.to(device),

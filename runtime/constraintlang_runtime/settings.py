@@ -261,6 +261,13 @@ class ConstraintSettings:
     judge_timeout: float = field(
         default=60.0, metadata={"help": "seconds that a reply of the judge may take"}
     )
+    train_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "precision that the weights are held in: auto is float32 where all are trained, because small "
+            "updates round away in half precision (--bf16 still computes in it), and as stored with lora_r"
+        },
+    )
     lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter; 0 trains all weights"})
     lora_alpha: float | None = field(
         default=None, metadata={"help": "its scale; twice the rank when not given"}
@@ -274,6 +281,7 @@ class ConstraintSettings:
         """Raise ConfigError for a wrong value."""
         for name in (
             "method", "schedule", "training_rows", "keep", "token_masks", "sampler", "auxiliary", "proposals",
+            "train_dtype",
         ):  # fmt: skip
             if getattr(self, name) not in CHOICES[name]:
                 raise ConfigError(
@@ -387,6 +395,13 @@ class ConstraintSettings:
             alpha=self.alpha,
             loss=self.loss,
         )
+
+    @property
+    def held_in(self) -> str | None:
+        """The precision that the weights of a loaded model are held in; None leaves them as they are stored."""
+        by_rule = "stored" if self.lora_r else "float32"
+        wanted = by_rule if self.train_dtype == "auto" else self.train_dtype
+        return None if wanted == "stored" else wanted
 
     @property
     def delay(self) -> int:

@@ -17,7 +17,7 @@ from constraintlang_runtime.settings import RegularizerConfig
 @dataclass(frozen=True)
 class StepLoss:
     """``total`` is Σ over tokens, to be divided by N; the rest are its detached parts, the preservation term without
-    its weight.
+    its weight. ``router`` is the load-balancing loss of a mixture of experts, a mean, with its coefficient.
     """
 
     total: Tensor
@@ -25,6 +25,14 @@ class StepLoss:
     regularizer: dict[str, float] = field(default_factory=dict)
     preservation: float | None = None
     outputs: Any = None
+    router: Tensor | None = None
+
+
+def router_loss(model: Any, outputs: Any) -> Tensor | None:
+    """What transformers adds to the loss of a mixture of experts with ``output_router_logits``, None elsewhere."""
+    found = getattr(outputs, "aux_loss", None)
+    config = getattr(model, "module", model).config.get_text_config()
+    return None if found is None else getattr(config, "router_aux_loss_coef", 0.0) * found
 
 
 def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> StepLoss:
@@ -33,19 +41,20 @@ def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> Step
     made = layout(joined)
     outputs = model(**made.inputs)
     logits = made.to_rows(outputs.logits)
-    own = language_model_loss(logits[: len(corpus.labels), : corpus.labels.shape[1]], corpus.labels, 1.0)
+    rows, width = corpus.labels.shape
+    own = language_model_loss(logits[:rows, :width], joined.labels[:rows, :width], 1.0)
     total, terms = own, {}
     kept: float | None = None
     for part in batch.groups:
         assert batch.anchor is not None
         term = regularizer_term(
             part.group, batch.anchor, joined, logits, corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows,
-            corpus_tokens=part.corpus_tokens, config=config,
+            corpus_tokens=part.corpus_tokens, corpus_weight=part.corpus_weight, config=config,
         )  # fmt: skip
         total = total + term
         terms[part.group.name] = float(term.detach())
-    for rows, weight in batch.preserved:
+    for held, weight in batch.preserved:
         assert batch.start_anchor is not None
-        term = preservation_term(batch.start_anchor, corpus, logits, rows)
+        term = preservation_term(batch.start_anchor, corpus, logits, held)
         total, kept = total + weight * term, (kept or 0.0) + float(term.detach())
-    return StepLoss(total, float(own.detach()), terms, kept, outputs)
+    return StepLoss(total, float(own.detach()), terms, kept, outputs, router_loss(model, outputs))

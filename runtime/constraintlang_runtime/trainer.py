@@ -92,6 +92,11 @@ class ConstraintTrainer(LossTrainer):
         **trainer_options: Any,
     ) -> None:
         args = arguments(args)
+        if trainer_options.get("eval_dataset") is not None:
+            raise ConfigError(
+                "eval_dataset: there is no evaluation loop on rows in training",
+                help="pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards",
+            )
         policy, measured_by = policy_and_scorers(policy, scorers, model=model, args=args)
         others = {"prompts": prompts, "heldout": heldout, "selection": selection}
         given = RunRows(

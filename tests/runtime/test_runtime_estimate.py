@@ -67,6 +67,9 @@ MACHINE = Machine(
 )
 
 
+STORED = ConstraintSettings(train_dtype="stored")  # the toy has two bytes a weight
+
+
 def ir(text: str = ONE) -> PolicyIR:
     lowered = check_and_lower(SourceFile(text, "my.policy", None)).lowered
     assert lowered is not None
@@ -103,9 +106,13 @@ def training_of(**changes: Any) -> Training:
 def whole(
     shape: ModelShape | None = None, machine: Machine = MACHINE, devices: int = 1, **changes: Any
 ) -> Estimate:
-    own = {"rounds": 2, "max_new_tokens": 5, "anchor_samples": 40, "control_samples": 30} | {
-        key: changes.pop(key) for key in list(changes) if key in light_names() and key not in TRAINING
-    }
+    own = {
+        "train_dtype": "stored",
+        "rounds": 2,
+        "max_new_tokens": 5,
+        "anchor_samples": 40,
+        "control_samples": 30,
+    } | {key: changes.pop(key) for key in list(changes) if key in light_names() and key not in TRAINING}
     config = ConstraintSettings(**own)
     training = training_of(
         **{k: changes.pop(k) for k in ("checkpointing", "half", "optimizer") if k in changes}
@@ -328,7 +335,7 @@ def test_settings_are_checked() -> None:
 # ------------------------------------------------------------------ numbers by hand
 def test_a_forward_pass_by_hand() -> None:
     """10 tokens in a row of 5: 2·136·10 + 4·1·4·5·10; logits at 3: 2·40·3."""
-    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    student = adapters.student_of(toy(), STORED, training_of())
     once = student.forward(10, 5, 3)
     assert once.flops == 2720 + 800 + 240
     assert student.backward(10, 5, 3).flops == 2 * once.flops
@@ -346,7 +353,7 @@ def test_an_adapter_halves_the_backward_pass() -> None:
 
 def test_the_regularizer_by_hand() -> None:
     """34 sites, 2 bins, rank 32, width 128, H = 4: trunk 2(2·8·128 + 128² + 128·33), tokens 2·32·10."""
-    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    student = adapters.student_of(toy(), STORED, training_of())
     found = work.regularizer_step(student, load_of_both(), ConstraintSettings())
     assert found.flops == 34 * (2 * (2 * 8 * 128 + 128 * 128 + 128 * 33) + 2 * 32 * 10)
     assert found.bytes == 34 * 10 * (144 + 9 * 2 + 24 + 36 * 2)
@@ -354,13 +361,13 @@ def test_the_regularizer_by_hand() -> None:
 
 def test_the_anchor_by_hand() -> None:
     """Two corpus rows and two sampled rows of width 20, logits at 34 sites."""
-    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    student = adapters.student_of(toy(), STORED, training_of())
     found = work.anchor_step(student, load_of_both())
     assert found.flops == 80 * (2 * 136 + 4 * 4 * 20) + 34 * 2 * 40
 
 
 def test_a_kept_row_pays_its_output_embeddings_alone() -> None:
-    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    student = adapters.student_of(toy(), STORED, training_of())
     whole, half, none = (work.anchor_step(student, load_of_both(), share) for share in (1.0, 0.5, 0.0))
     assert whole == work.anchor_step(student, load_of_both())
     assert none.flops == 34 * 2 * 40
@@ -381,7 +388,13 @@ def test_first_readings_by_hand() -> None:
 
 
 def shares(load: Workload, **settings: Any) -> anchor_cache.Passes:
-    own = {"rounds": 2, "max_new_tokens": 5, "anchor_samples": 40, "control_samples": 30} | settings
+    own = {
+        "train_dtype": "stored",
+        "rounds": 2,
+        "max_new_tokens": 5,
+        "anchor_samples": 40,
+        "control_samples": 30,
+    } | settings
     return anchor_cache.passes(toy(), load, ConstraintSettings(**own), element=2, devices=1)
 
 
@@ -420,7 +433,7 @@ def test_the_estimate_follows_the_cache() -> None:
 
 def test_sampling_by_hand() -> None:
     """Six completions of 2 tokens after 3 in batches of 4: two batches of 3, prefill and two passes each."""
-    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    student = adapters.student_of(toy(), STORED, training_of())
     found = work.sampling(student, 6, 3, 2, 4, 1)
     prefill = 9 * (272 + 16 * 3) + 3 * 80
     step = 3 * (272 + 16 * 3.5) + 3 * 80
@@ -430,6 +443,14 @@ def test_sampling_by_hand() -> None:
     cache = student.shape.kv_bytes(2)
     assert cache == 2 * 1 * 2 * 2 * 2
     assert found.bytes > 2 * 2 * 3 * 3.5 * 3 * cache
+
+
+def test_weights_that_are_all_trained_are_held_in_float32() -> None:
+    student = adapters.student_of(toy(), ConstraintSettings(), training_of())
+    assert (student.shape.weight_bytes, student.trained_bytes) == (4, 4)
+    assert adapters.student_of(toy(), ConstraintSettings(lora_r=1), training_of()).shape.weight_bytes == 2
+    half = ConstraintSettings(train_dtype="bfloat16")
+    assert adapters.student_of(toy(), half, training_of()).shape.weight_bytes == 2
 
 
 def test_memory_by_hand() -> None:

@@ -153,7 +153,7 @@ def _trainer(case: Case, group, **options) -> ConstraintTrainer:
     trainer.engine.groups, trainer.engine.config = [group], trainer.constraint
     trainer.engine.anchor, trainer.engine.start_anchor = Anchor(TabularLM(case.world, case.world.table)), None
     trainer.accelerator = SimpleNamespace(num_processes=1)
-    trainer._micro_step, trainer._num_micro_batches, trainer._term_sums, trainer._chunked = 0, 1, {}, None
+    trainer.start_losses()
     return trainer
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from enumerable_world import random_world
 from msgspec.structs import replace
 from tiny_models import World
@@ -15,7 +16,7 @@ from tiny_trainer import make, weights
 from world_policy import make_case
 
 from constraintlang_runtime.control import ControllerState
-from constraintlang_runtime.data import IGNORED_LABEL, TokenRow
+from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.row_weights import RowWeights
@@ -148,7 +149,7 @@ def labels_while_acting(world: World, output: Path, **changes: Any) -> tuple[lis
 
     def compute_loss(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if trainer.engine.active():
-            has = (inputs["labels"] != IGNORED_LABEL).any(dim=1).tolist()
+            has = inputs.get("trained", torch.ones(len(inputs["number"]), dtype=torch.bool)).tolist()
             seen.extend((n, kept) for n, kept in zip(inputs["number"].tolist(), has, strict=True))
         return original(model, inputs, *args, **kwargs)
 

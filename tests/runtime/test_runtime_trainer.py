@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,28 @@ def test_a_policy_that_would_never_act_is_refused(
     make(world, tmp_path, **changes, anchor="start")
 
 
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed here")
 def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="transformers refuses"):
-        make(world, tmp_path, eval_strategy="steps")
+        make(world, tmp_path, report_to="wandb")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eval_strategy": "steps"}, {"num_train_epochs": 1}, {"label_smoothing_factor": 0.1},
+        {"train_sampling_strategy": "group_by_length"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_settings_without_a_part_are_refused(world: World, tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
+        make(world, tmp_path, **changes)
+
+
+def test_rows_to_evaluate_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^eval_dataset: "):
+        make(world, tmp_path, eval_dataset=[{"text": "b b"}])
 
 
 def test_resuming_at_the_last_step_takes_no_step(world: World, tmp_path: Path) -> None:

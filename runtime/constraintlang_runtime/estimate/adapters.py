@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.estimate.model_shape import ModelShape
+from constraintlang_runtime.estimate.model_shape import ModelShape, bytes_of
 from constraintlang_runtime.estimate.work import Student
 from constraintlang_runtime.estimate.workload import Training
 from constraintlang_runtime.settings import ConstraintSettings
@@ -47,6 +49,10 @@ def adapter_weights(shape: ModelShape, rank: int, modules: str) -> int:
 
 def student_of(shape: ModelShape, config: ConstraintSettings, training: Training) -> Student:
     """The model as the settings train it."""
+    if config.held_in is not None:
+        shape = replace(
+            shape, weight_bytes=bytes_of(config.held_in, "train_dtype"), weight_type=config.held_in
+        )
     adapter = adapter_weights(shape, config.lora_r, config.lora_target_modules) if config.lora_r else 0
     trained, size = (adapter, ADAPTER_BYTES) if adapter else (shape.parameters, shape.weight_bytes)
     if training.optimizer not in STATES | STATES_FIXED:

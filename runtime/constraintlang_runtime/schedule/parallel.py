@@ -110,8 +110,6 @@ class ParallelSchedule:
         require_finite(model, step)
         number = step // self._engine.round_length
         self._use(number, [pending for pending in self._pending if pending.due <= number], model)
-        if self._engine.is_waiting(step):
-            return
         self._send(model, step)
         self._use(number, [pending for pending in self._pending if pending.due <= number], model)
 
@@ -135,6 +133,8 @@ class ParallelSchedule:
         engine = self._engine
         plan = engine.plan_round(step)
         engine.measure_budgets(model, plan, step)
+        if engine.is_waiting(step):
+            return
         at_once = step >= engine.max_steps or (plan.starts and step == 0)
         due = plan.number + (0 if at_once else self._staleness)
         if plan.refits and due * engine.round_length >= engine.max_steps:

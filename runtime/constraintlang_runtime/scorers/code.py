@@ -12,6 +12,7 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.fences import code_of
 from constraintlang_runtime.scorers.json_text import is_json
 from constraintlang_runtime.scorers.limits import MAX_CHARACTERS, MAX_TOML
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -47,6 +48,8 @@ class CodeScorer:
     An empty text is a Python and a TOML program, and no JSON. None above ``MAX_CHARACTERS``,
     for TOML above ``MAX_TOML``.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, language: str) -> None:
         if language not in PARSERS:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.fences import code_of
 from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 from constraintlang_runtime.scorers.sandbox import Limits, run_limited
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class CodeTestsScorer:
     not do. It can read what you can read, and code that means to cheat or break out may: use a container for a
     model that you do not trust.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, path: Path, *, flag: bool, limits: Limits | None = None) -> None:
         self._checks = _read(path)

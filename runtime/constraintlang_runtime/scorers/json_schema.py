@@ -11,6 +11,7 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.extras import library
 from constraintlang_runtime.scorers.json_text import read_json
 from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -27,6 +28,8 @@ class JsonSchemaScorer:
     `format` is not checked, as the drafts have it. None above ``MAX_CHARACTERS``.
     Raises: ConfigError for a file that is no schema, or one whose references leave it or lead round in circles.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, path: Path) -> None:
         jsonschema = library("jsonschema", backend="json_schema", extra="text")

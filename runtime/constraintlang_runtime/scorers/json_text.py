@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -24,6 +25,8 @@ class JsonScorer:
     NaN, infinities, nesting beyond 200 and integers that Python does not read (over 4300 digits) are no JSON here. None
     above ``MAX_CHARACTERS``.
     """
+
+    terms = TEXT_ALONE
 
     def __call__(
         self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.extras import library
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -23,6 +24,8 @@ class LanguageScorer:
 
     Source: Lui and Baldwin (2012), "langid.py: An Off-the-shelf Language Identification Tool".
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, code: str) -> None:
         self._identifier = _identifier()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraintlang.segments import sentences
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -22,6 +23,8 @@ UNITS: dict[str, Callable[[str], int]] = {
 
 class LengthScorer:
     """Number of words (white-space separated), sentences (those that `over sentences` speaks of) or characters."""
+
+    terms = TEXT_ALONE
 
     def __init__(self, unit: str) -> None:
         if unit not in UNITS:

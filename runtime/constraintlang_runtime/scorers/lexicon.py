@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraintlang_compiler.monitors.lexicons import folded
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -21,6 +22,8 @@ class LexiconScorer:
     The file has one entry a line, ``word`` or ``word<TAB>weight`` (default weight 1); ``#`` starts a comment line.
     An occurrence counts when neither neighbour is a letter, digit or underscore. Overlapping entries all count.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, path: Path, *, ceiling: float = math.inf, flag: bool = False) -> None:
         import ahocorasick

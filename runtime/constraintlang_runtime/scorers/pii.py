@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.extras import library
 from constraintlang_runtime.scorers.limits import MAX_PII
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 from constraintlang_runtime.scorers.regex import utf8
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class PiiScorer:
     No spaCy model is loaded and nothing is fetched: e-mail addresses are checked against the suffix list that comes
     with tldextract.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, entity: str, *, flag: bool) -> None:
         self._flag = flag

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,6 +27,8 @@ from constraintlang_runtime.scorers.fused import FusedScorers, is_quick
 from constraintlang_runtime.scorers.protocol import Scorer, terms_of
 
 Scores = list[float | None]
+Key = tuple[str, str, str, str]  # attribute, prompt, completion, columns
+Memory = dict[Key, float | None]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 MAX_REMEMBERED = 1_000_000  # scores
 SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an error
@@ -33,8 +36,32 @@ SLACK = 1e-6  # rounding of a float32 score at the end of its range is not an er
 logger = logging.getLogger(__name__)
 
 
+class Turns:
+    """A lock that a thread in the middle of much work lends to those that wait for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._waiting = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        self._waiting += 1
+        self._lock.acquire()
+        self._waiting -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def give_way(self) -> None:
+        """Let a thread that waits have its turn first."""
+        if self._waiting:
+            self._lock.release()
+            time.sleep(0.001)  # else this thread would have the lock again before another one wakes
+            self._lock.acquire()
+
+
 class ScoringPool:
     """Scores of every attribute, remembered by (attribute, prompt, completion) for the life of the run.
+
+    For a scorer that reads columns (``Terms.reads_columns``) those of the row are part of the key.
 
     A scorer that raises, exits, returns NaN, a value outside the attribute's declared range, or a list of another
     length ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN. So does one that
@@ -65,8 +92,8 @@ class ScoringPool:
         self._max_remembered = max_remembered
         self._timeout = timeout
         self._fused: dict[tuple[str, ...], FusedScorers] = {}
-        self._memory: dict[tuple[str, str, str], float | None] = {}
-        self._one_at_a_time = threading.Lock()  # lanes share scorers and what is remembered
+        self._memory: Memory = {}
+        self._turns = Turns()  # lanes share scorers
         self._cache = cache
         self._identities: dict[str, str | None] = {}
         self._terms = {name: terms_of(scorer) for name, scorer in scorers.items()}
@@ -96,7 +123,7 @@ class ScoringPool:
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Floats]:
         """Scores [n] per attribute, NaN where unavailable."""
-        with self._one_at_a_time:
+        with self._turns:
             return self._score(prompts, completions, names, columns, progress)
 
     def _score(
@@ -109,10 +136,12 @@ class ScoringPool:
     ) -> dict[str, Floats]:
         wanted = list(self._attributes) if names is None else list(names)
         if len(self._memory) > self._max_remembered:
-            self._memory.clear()
+            self._memory = {}  # another thread that is in the middle of a call keeps its own
+        memory = self._memory
         quick = self._quick([name for name in wanted if is_quick(self._scorers[name])], completions)
         slow = [name for name in wanted if name not in quick]
-        missing = {name: self._missing(name, prompts, completions) for name in slow}
+        keys = self._keys(slow, prompts, completions, columns or {})
+        missing = {name: _missing(memory, keys[name], completions) for name in slow}
         total, done = sum(len(indexes) for indexes in missing.values()), 0
 
         def tick(count: int) -> None:
@@ -122,12 +151,30 @@ class ScoringPool:
                 progress(done, total)
 
         for name, indexes in missing.items():
-            rest = self._without_kept(name, indexes, prompts, completions)
+            rest = self._without_kept(name, indexes, prompts, completions, keys[name], memory)
             tick(len(indexes) - len(rest))
-            self._fill(name, rest, prompts, completions, columns or {}, tick)
+            self._fill(name, rest, prompts, completions, columns or {}, keys[name], memory, tick)
+        return {name: quick[name] if name in quick else _remembered(memory, keys[name]) for name in wanted}
+
+    def _keys(
+        self, names: Sequence[str], prompts: Sequence[str], completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> dict[str, list[Key]]:  # fmt: skip
+        """What the scores of each text are remembered by."""
+        alone = [""] * len(completions)
+        marks = alone
+        if columns and any(self._terms[name].follow_columns for name in names):
+            order = sorted(columns)
+            marks = [repr(row) for row in zip(*(columns[key] for key in order), strict=True)]
+            marks = [f"{order}{mark}" for mark in marks]
         return {
-            name: quick[name] if name in quick else self._remembered(name, prompts, completions)
-            for name in wanted
+            name: [
+                (name, *parts)
+                for parts in zip(
+                    prompts, completions, marks if self._terms[name].follow_columns else alone, strict=True
+                )
+            ]
+            for name in names
         }
 
     def _quick(self, names: Sequence[str], completions: Sequence[str]) -> dict[str, Floats]:
@@ -146,27 +193,10 @@ class ScoringPool:
             np.clip(values, low, high, out=values)
         return found
 
-    def _remembered(self, name: str, prompts: Sequence[str], completions: Sequence[str]) -> Floats:
-        return np.array(
-            [
-                math.nan if (value := self._memory[name, prompt, completion]) is None else value
-                for prompt, completion in zip(prompts, completions, strict=True)
-            ],
-            dtype=np.float64,
-        )
-
-    def _missing(self, name: str, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:
-        """Indexes of the first occurrence of each pair not remembered, shortest first."""
-        first: dict[tuple[str, str, str], int] = {}
-        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            key = (name, prompt, completion)
-            if key not in self._memory:
-                first.setdefault(key, index)
-        return sorted(first.values(), key=lambda index: (len(completions[index]), index))
-
     def _without_kept(
-        self, name: str, indexes: Sequence[int], prompts: Sequence[str], completions: Sequence[str]
-    ) -> Sequence[int]:
+        self, name: str, indexes: Sequence[int], prompts: Sequence[str], completions: Sequence[str],
+        remembered: Sequence[Key], memory: Memory,
+    ) -> Sequence[int]:  # fmt: skip
         """Those of the indexes whose scores are not on disk; the others are remembered from there."""
         identity = self._kept_as(name)
         if self._cache is None or identity is None:
@@ -176,7 +206,7 @@ class ScoringPool:
         for index, key in keys.items():
             if key in kept:
                 text = completions[index]
-                self._memory[name, prompts[index], text] = self._checked(name, text, kept[key])
+                memory[remembered[index]] = self._checked(name, text, kept[key])
         return [index for index in indexes if keys[index] not in kept]
 
     def _kept_as(self, name: str) -> str | None:
@@ -193,6 +223,8 @@ class ScoringPool:
         prompts: Sequence[str],
         completions: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
+        keys: Sequence[Key],
+        memory: Memory,
         tick: Callable[[int], None],
     ) -> None:
         """Remember the scores of the texts, or that they are unavailable."""
@@ -208,8 +240,10 @@ class ScoringPool:
                 reasons.append(result)
                 result = [None] * len(part)
             for index, value in zip(part, result, strict=True):
-                self._memory[name, prompts[index], completions[index]] = value
+                memory[keys[index]] = value
             tick(len(part))
+            if self._terms[name].at_once == 1:
+                self._turns.give_way()  # a step that weighs a few rows need not wait for a round's thousands
 
         calls = [partial(self._call, name, part, prompts, completions, columns) for part in parts]
         self._callers[name].run(calls, done)
@@ -308,6 +342,20 @@ class ScoringPool:
             f"[{attribute.low}, {attribute.high}]",
             help="declare the attribute's true range in the policy, or rescale the scorer",
         )
+
+
+def _missing(memory: Memory, keys: Sequence[Key], completions: Sequence[str]) -> list[int]:
+    """Indexes of the first occurrence of each key not remembered, shortest text first."""
+    first: dict[Key, int] = {}
+    for index, key in enumerate(keys):
+        if key not in memory:
+            first.setdefault(key, index)
+    return sorted(first.values(), key=lambda index: (len(completions[index]), index))
+
+
+def _remembered(memory: Memory, keys: Sequence[Key]) -> Floats:
+    values = (memory[key] for key in keys)
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _excerpt(text: str) -> str:

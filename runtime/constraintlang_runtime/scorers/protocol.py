@@ -17,7 +17,8 @@ class Terms:
     ``is_costly``: its scores are kept on disk unless that is turned off; those of others when a folder is named.
     ``batch_size`` texts make a call, ``at_once`` calls run together, in threads, and ``per_second`` begin in a second.
     A call that raises ``ScorerUnavailable`` is made ``attempts`` times. ``is_bounded``: a call ends by itself in time,
-    so that the pool's time-out is not needed.
+    so that the pool's time-out is not needed. ``reads_columns``: its scores may follow from the other columns of a row,
+    too; those of a scorer with an ``identity`` never do.
     """
 
     identity: str | Callable[[], str | None] | None = None
@@ -27,10 +28,19 @@ class Terms:
     per_second: float | None = None
     attempts: int = 5
     is_bounded: bool = False
+    reads_columns: bool = True
+
+    @property
+    def follow_columns(self) -> bool:
+        """Whether two rows with one prompt and one completion may have two scores."""
+        return self.reads_columns and self.identity is None
 
     def named(self) -> str | None:
         """The identity, found now if need be."""
         return self.identity() if callable(self.identity) else self.identity
+
+
+TEXT_ALONE = Terms(reads_columns=False)  # of a scorer that reads prompts and completions, nothing else
 
 
 class Scorer(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from constraintlang.segments import sentences
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.extras import library
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -64,6 +65,8 @@ class ReadabilityScorer:
     Syllables are one more than the places where pyphen's American English patterns part a word, which is a little
     below a dictionary's count. Nothing is downloaded. None for a text without words.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, formula: str, *, low: float = -math.inf, high: float = math.inf) -> None:
         if formula not in FORMULAS:

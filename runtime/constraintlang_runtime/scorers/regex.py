@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 class RegexScorer:
     """Number of non-overlapping matches; 0 or 1 for an attribute of type flag."""
+
+    terms = TEXT_ALONE
 
     def __init__(self, pattern: str, *, flag: bool) -> None:
         import re2

@@ -9,6 +9,7 @@ import numpy as np
 
 from constraintlang.vocabulary import REPETITION
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -25,6 +26,8 @@ class RepetitionScorer:
     Source: distinct-n of Li et al. (2016), "A Diversity-Promoting Objective Function for Neural Conversation Models";
     repeated-n is seq-rep-n of Welleck et al. (2020), "Neural Text Generation with Unlikelihood Training".
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, measure: str) -> None:
         if measure not in REPETITION:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.scorers.extras import library
 from constraintlang_runtime.scorers.limits import MAX_CHARACTERS
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
     from constraintlang_compiler.ir import AttributeRecord, Backend
@@ -29,6 +30,8 @@ class SecretsScorer:
     (4.5 bits in base64, 3 in hexadecimal). The same text found by two detectors counts once; in a line longer than 4000
     characters a secret longer than 500 may be missed. None above ``MAX_CHARACTERS``.
     """
+
+    terms = TEXT_ALONE
 
     def __init__(self, *, flag: bool) -> None:
         self._flag = flag
