@@ -15,8 +15,11 @@ def tag_text(value: object) -> str | None:
     """A tag of a row as the text that policies compare: ``true``/``false``, canonical numbers, strings as
     they are.
 
-    ``None`` and values of other types (lists, dictionaries) have no text: they equal nothing.
+    A number or a string of numpy is read as Python's. ``None`` and values of other types (lists, dictionaries) have no
+    text: they equal nothing.
     """
+    if type(value).__module__ == "numpy" and (item := getattr(value, "item", None)) is not None:
+        value = item() if getattr(value, "size", 1) == 1 else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -68,6 +68,7 @@ def acceptance(
     accepted: Sequence[bool],
     max_draws: int,
     *,
+    prompts: Sequence[int] | None = None,
     log_weights: Sequence[Sequence[float]] | None = None,
 ) -> Acceptance:
     """The account of rejection from the number of ``rejected`` draws of every wanted reply.
@@ -76,21 +77,28 @@ def acceptance(
     so the mean of these harmonic numbers is an unbiased estimate of E_x[-log AR(x)] without many draws for any prompt;
     cut at ``max_draws`` D its mean is Σ_{k<=D} (1-AR)^k / k, smaller by at most (1-AR)^(D+1) / ((D+1) AR). ``rate``
     is the share of first draws that obey: later draws are mostly of prompts where few do.
+    ``prompts``: the number of each reply's prompt, where some have several; these enter as their mean, and the bounds
+    of ``rate`` are then those of betting in place of the exact ones.
     ``log_weights``: for a guided proposal, log p(y) - log a(y) of the accepted replies, one list for each prompt.
     Raises: ValueError when there is no reply.
     """
     if not rejected:
         raise ValueError("got no reply, expected at least one")
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, max_draws + 1))])
-    costs, top = harmonic[np.asarray(rejected)], float(harmonic[-1])
-    first, n = sum(count == 0 for count in rejected), len(rejected)
+    owners = np.unique(
+        np.arange(len(rejected)) if prompts is None else np.asarray(prompts), return_inverse=True
+    )[1]
+    sizes = np.bincount(owners)
+    top = float(harmonic[-1])
+    costs = np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes
+    rates = np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes
     return Acceptance(
-        replies=n,
+        replies=len(rejected),
         accepted=sum(accepted),
         draws=sum(rejected) + sum(accepted),
-        rate=Bounds(
-            first / n, clopper_pearson_lower(first, n, ALPHA), clopper_pearson_upper(first, n, ALPHA)
-        ),
+        rate=_rate(rates)
+        if (sizes == 1).all()
+        else Bounds(float(rates.mean()), betting_lower(rates, ALPHA), betting_upper(rates, ALPHA)),
         cost=Bounds(
             float(costs.mean()),
             top * betting_lower(costs / top, ALPHA),
@@ -100,6 +108,12 @@ def acceptance(
         is_guided=log_weights is not None,
         gap=None if log_weights is None else filtered_gap(log_weights),
     )
+
+
+def _rate(obeys: NDArray[np.float64]) -> Bounds:
+    """Of one reply to each prompt."""
+    first, n = int(obeys.sum()), len(obeys)
+    return Bounds(first / n, clopper_pearson_lower(first, n, ALPHA), clopper_pearson_upper(first, n, ALPHA))
 
 
 def filtered_gap(log_weights: Sequence[Sequence[float]]) -> Bounds | None:

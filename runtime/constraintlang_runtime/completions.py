@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.readings import Reading
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.degeneracy import degeneracy
@@ -49,16 +48,19 @@ class CompletionSettings(SharedScoringSettings):
 class FileSource:
     """The completions of files by prompt: rows with the same prompt answer one prompt, in any order.
 
-    Tags tell prompts apart only where a clause does, by its domain or `per`: a column with a number for each row must
-    not make every row evidence of its own. A row without a prompt (``text``) is a prompt of its own. ``base`` are
-    completions of the start model; they belong to the prompts that they share with the others.
+    Tags tell prompts apart only where a clause does (``Reading``): a column with a number for each row must not make
+    every row evidence of its own. With ``by_tags``, because a scorer reads them, all do. A row without a prompt
+    (``text``) is a prompt of its own. ``base`` are completions of the start model; they belong to the prompts that they
+    share with the others.
     Raises: DataError for a row of another shape, files without rows, or base completions that share no prompt.
     """
 
     def __init__(
-        self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = ()
-    ) -> None:
-        self._clauses = clauses
+        self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = (), *,
+        by_tags: bool = False,
+    ) -> None:  # fmt: skip
+        self._reading = Reading(clauses)
+        self._by_tags = by_tags
         self._prompts: list[str] = []
         self._rows: list[list[tuple[int, str]]] = []  # of each prompt: row and completion
         self.tags: list[Mapping[str, Any]] = []
@@ -103,9 +105,8 @@ class FileSource:
         """Rows with equal keys answer one prompt."""
         if not prompt:
             return f"row {row}"
-        inside = [matches(clause.domain, tags) for clause in self._clauses]
-        strata = [str(tags.get(key)) for clause in self._clauses for key in clause.per]
-        return json.dumps([prompt, inside, strata])
+        read = sorted(tags.items()) if self._by_tags else self._reading(tags)
+        return repr((prompt, read))
 
     def _of(self, rows: Sequence[Sequence[tuple[int, str]]], chosen: Sequence[int]) -> Responses:
         found = [(i, row, completion) for i in chosen for row, completion in rows[i]]
@@ -129,8 +130,10 @@ def evaluate_completions(
     started = time.perf_counter()
     people = read_people(settings.human, settings.identity_terms)
     policy, left = decided_by_texts(policy)
-    source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
     with settings.shared_pool(policy, folder=folder) as pool:
+        source = FileSource(
+            settings.completions, settings.base_completions, policy.ir.clauses, by_tags=pool.follow_columns
+        )
         found = _judged(policy, settings, source, pool, folder=folder, progress=progress, started=started)
     found = people.beside(found, len(found.clauses))
     return replace(
@@ -174,7 +177,7 @@ def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any
     for spec in specs:
         stream = RowStream(spec, flag)
         for batch in stream.batches(_BATCH, Position()):
-            for number, row in enumerate(batch.rows, start=batch.first):
+            for number, row in zip(batch.numbers, batch.rows, strict=True):
                 if row.keys() >= _OF_AN_EVALUATION:
                     raise DataError(
                         f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",

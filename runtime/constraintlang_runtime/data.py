@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,11 +165,19 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def prompt_rows(rows: Sequence[TokenRow], limit: int | None = None) -> list[TokenRow]:
-    """Distinct prompts of rows, in order of first appearance, completions dropped."""
+def prompt_rows(
+    rows: Sequence[TokenRow], limit: int | None = None,
+    reading: Callable[[Mapping[str, Any]], tuple[object, ...]] | None = None,
+) -> list[TokenRow]:  # fmt: skip
+    """Distinct prompts of rows, in order of first appearance, completions dropped.
+
+    Rows of one prompt stay apart by what ``reading`` makes of their tags; by all tags without it.
+    """
     seen: dict[tuple[Any, ...], TokenRow] = {}
     for row in rows:
-        key = (row.prompt, tuple(sorted((k, str(v)) for k, v in row.tags.items())))
+        tags = row.tags
+        read = tuple(sorted((k, str(v)) for k, v in tags.items())) if reading is None else reading(tags)
+        key = (row.prompt, read)
         seen.setdefault(key, TokenRow(row.prompt, (), row.tags, row.train_prompt))
     return list(seen.values())[:limit]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.benchmark_results import accuracies, figures
 from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import Row, split_domain
@@ -116,13 +117,15 @@ def _evaluated(
                 name, ", ".join(own), law.temperature, law.top_p,
             )  # fmt: skip
     seen = read_seen(settings.model)
+    # an id of each row must not make every row evidence of its own, unless a scorer reads it
+    reading = None if pool.follow_columns else Reading(policy.ir.clauses)
     prompts: list[TokenRow] = []
     hashes: list[int] = []
     for part in raw_prompts:
         encoded = encode_rows(
             part, tokenizer, max_length=settings.max_length, need_completion=False, chat=settings.chat
         )
-        kept = prompt_rows(encoded, settings.num_prompts)
+        kept = prompt_rows(encoded, settings.num_prompts, reading)
         prompts += kept
         if seen is not None:
             of_prompt = {row.prompt: prompt_hash(raw) for row, raw in zip(encoded, part, strict=True)}

@@ -263,11 +263,18 @@ class Generator:
                 [draws[i] - ok for i, ok in zip(counted, accepted, strict=True)],
                 accepted,
                 settings.max_draws,
+                prompts=self._numbered([judged[i].row.prompt for i in counted]),
                 log_weights=self._log_weights(
                     [judged[i].row for i, ok in zip(counted, accepted, strict=True) if ok]
                 ),
             ),
         )
+
+    @staticmethod
+    def _numbered(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+        """Equal prompts by equal numbers."""
+        numbers: dict[tuple[int, ...], int] = {}
+        return [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
 
     def _log_weights(self, rows: Sequence[TokenRow]) -> list[list[float]] | None:
         """log p(y) - log a(y) of accepted replies, for each prompt; None when the model itself proposed them."""

@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper, corrected_alpha
+from constraintlang_compiler.bounds import (
+    Bounds,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    corrected_alpha,
+)
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.deciding import decide
 from constraintlang_runtime.errors import ConfigError, DataError
@@ -182,10 +187,17 @@ def _beside(
     terms: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     alpha = corrected_alpha(float(clause.confidence), num_clauses)
-    rates = _by_prompt([(record, record["statistic"]) for record in own])
     judged = [(record, label) for record, label in pairs if record["statistic"] is not None]
-    rectifier = _by_prompt([(record, float(label) - record["statistic"]) for record, label in judged])
-    bounds = prediction_powered_bounds(rates, rectifier, alpha)
+    rectifier = _by_prompt([(record, float(label) - _score(record, 0.0)) for record, label in pairs])
+
+    def at(unknown: float) -> Bounds:
+        """The bounds with every missing score as ``unknown``: labels rectify those, too."""
+        rates = _by_prompt([(record, _score(record, unknown)) for record in own])
+        differences = [(record, float(label) - _score(record, unknown)) for record, label in pairs]
+        return prediction_powered_bounds(rates, _by_prompt(differences), alpha)
+
+    clean, worst = at(0.0), at(1.0)
+    bounds = Bounds(clean.estimate, clean.lower, worst.upper)
     decided = decide(
         bounds.lower, bounds.upper, float(clause.bound), strict=clause.strict, direction="at_most"
     )
@@ -213,11 +225,16 @@ def _beside(
     return result
 
 
-def _by_prompt(values: Sequence[tuple[Record, float | None]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Means over the responses of each prompt [prompts], nan where one is unknown."""
+def _score(record: Record, unknown: float) -> float:
+    """What the scorer says of a response."""
+    return unknown if record["statistic"] is None else float(record["statistic"])
+
+
+def _by_prompt(values: Sequence[tuple[Record, float]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Means over the responses of each prompt [prompts]."""
     prompts: dict[int, list[float]] = {}
     for record, value in values:
-        prompts.setdefault(record["prompt_number"], []).append(np.nan if value is None else value)
+        prompts.setdefault(record["prompt_number"], []).append(value)
     return np.array([np.mean(group) for group in prompts.values()], dtype=np.float64)
 
 

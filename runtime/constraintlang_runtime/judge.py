@@ -181,6 +181,11 @@ class PoolView:
         """The attributes that the clauses read."""
         return self._names
 
+    @property
+    def follow_columns(self) -> bool:
+        """As of the pools behind."""
+        return self._pool.follow_columns or (self._replaced is not None and self._replaced.follow_columns)
+
     def score(
         self,
         prompts: Sequence[str],

@@ -60,7 +60,11 @@ def _load_source(spec: str, source: str, role: str) -> list[Row]:
         )
     if path.stat().st_size == 0:
         return []
-    if path.suffix in (".jsonl", ".parquet"):
+    if path.suffix in (
+        ".jsonl",
+        ".csv",
+        ".parquet",
+    ):  # CSV as text: a region `NA` is one, and `007` no number
         batches = RowStream(spec, role).batches(BATCH, Position())
         return [row for batch in batches for row in batch.rows]
     import datasets

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from constraintlang_compiler import ir
-from constraintlang_compiler.bounds import Bounds, ratio_bounds
+from constraintlang_compiler.bounds import Bounds, betting_lower, betting_upper, ratio_bounds
 
 from .deciding import after_gaps, decide, make_verdict
 from .verdicts import Direction, Verdict
+
+Floats = NDArray[np.float64]
+ASYMPTOTIC = "paired ratio estimator (asymptotic)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +39,26 @@ def verify_utility(
     perplexities). So the interval holds what the comparison is uncertain about, not the difficulty of the
     rows, which both share.
     Shapes: [rows] each. Units: nats per row; tokens per row. Asymptotic in the number of rows; rows are
-    clusters.
-    Raises: ValueError for another kind of clause, unequal shapes, entries not finite, or a bound that is not
-    > 0.
+    clusters. A row whose sum is not finite is unavailable: then no bound is known.
+    Raises: ValueError for another kind of clause, unequal shapes, or a bound that is not > 0.
     """
     _expect_rows(clause, "perplexity")
     factor, offset = float(clause.base_factor or 0), float(clause.bound)
-    n, mean_model, mean_base = _row_means(nll_model, nll_base, token_counts)
+    own, theirs, counts, unavailable = _known_rows(nll_model, nll_base, token_counts)
+    n, mean_model, mean_base = _row_means(own, theirs, counts)
     base = factor * math.exp(mean_base) if n else math.nan
     if n and base + offset <= 0:
         raise ValueError(
             f"got the bound {base + offset:g} for a perplexity, which is at least 1; loosen the clause"
         )
     weight = base / (base + offset) if n else 1.0
-    paired = ratio_bounds(nll_model, token_counts, alpha, base_sums=nll_base, base_weight=weight)
+    paired = ratio_bounds(own, counts, alpha, base_sums=theirs, base_weight=weight)
     half_width = paired.upper - paired.estimate if n > 1 else math.inf
     shown = Bounds(math.exp(mean_model), math.exp(mean_model - half_width), _exp(mean_model + half_width))
-    return _verify_rows(clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity")
+    return _verify_rows(
+        clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity", method=ASYMPTOTIC,
+        unavailable=unavailable,
+    )  # fmt: skip
 
 
 def verify_accuracy(
@@ -65,19 +71,36 @@ def verify_accuracy(
 ) -> Verdict:
     """Verdict of ``accuracy >= factor * base + offset`` from paired counts of right answers per row.
 
-    Equation: ``estimate = A``, ``bound = factor * B + offset`` and the interval ``A -+ h``, h the half-width
-    of the paired ratio estimator of ``A - factor * B``, with A, B the shares of right answers.
-    Shapes: [rows] each; a row is one question, or several that belong together. Asymptotic in the number of
-    rows.
-    Raises: ValueError for another kind of clause, unequal shapes, or entries not finite.
+    Equation: with A, B the shares of right answers, ``estimate = A``, ``bound = factor * B + offset``, and
+    ``lower, upper`` are A moved by what ``A - factor * B`` is uncertain about: its betting bounds over the
+    rows' differences in [-factor, 1] where every row has as many questions, valid for any number of rows;
+    else A -+ the half-width of the paired ratio estimator, infinite while all rows say the same.
+    Shapes: [rows] each; a row is one question, or several that belong together.
+    Raises: ValueError for another kind of clause or unequal shapes.
     """
     _expect_rows(clause, "accuracy")
     factor, offset = float(clause.base_factor or 0), float(clause.bound)
-    n, mean_model, mean_base = _row_means(right_model, right_base, question_counts)
-    paired = ratio_bounds(right_model, question_counts, alpha, base_sums=right_base, base_weight=factor)
-    half_width = paired.upper - paired.estimate if n > 1 else math.inf
-    shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
-    return _verify_rows(clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy")
+    own, base, counts, unavailable = _known_rows(right_model, right_base, question_counts)
+    n, mean_model, mean_base = _row_means(own, base, counts)
+    method = "betting on differences"
+    if n and (counts == counts[0]).all():
+        between = (own - factor * base) / counts
+        order = np.random.default_rng(0).permutation(n)  # rows may come sorted; bets need exchangeable ones
+        high = 1.0 + factor
+        scaled = np.clip((between[order] + factor) / high, 0.0, 1.0)
+        low, top = (high * bound(scaled, alpha) - factor for bound in (betting_lower, betting_upper))
+        moved = mean_model - float(between.mean())
+        shown = Bounds(mean_model, moved + low, moved + top)
+    else:
+        method = ASYMPTOTIC
+        paired = ratio_bounds(own, counts, alpha, base_sums=base, base_weight=factor)
+        half_width = paired.upper - paired.estimate if n > 1 else math.inf
+        half_width = half_width or math.inf
+        shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
+    return _verify_rows(
+        clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy", method=method,
+        unavailable=unavailable,
+    )  # fmt: skip
 
 
 def _expect_rows(clause: ir.Clause, quantity: str) -> None:
@@ -85,6 +108,17 @@ def _expect_rows(clause: ir.Clause, quantity: str) -> None:
     found = statistic.quantity if isinstance(statistic, ir.RowsLoss) else "single responses"
     if found != quantity:
         raise ValueError(f"clause `{clause.name}` is about {found}; expected {quantity}")
+
+
+def _known_rows(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[Floats, Floats, Floats, int]:
+    """The rows whose sums are finite, and how many are not."""
+    arrays = [np.asarray(values, dtype=np.float64) for values in (model, base, counts)]
+    if len({values.shape for values in arrays}) > 1 or arrays[0].ndim != 1:
+        shapes = ", ".join(str(values.shape) for values in arrays)
+        raise ValueError(f"got shapes {shapes}; expected three equal shapes [rows]")
+    usable = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
+    own, theirs, number = (values[usable] for values in arrays)
+    return own, theirs, number, int((~usable).sum())
 
 
 def _row_means(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[int, float, float]:
@@ -105,21 +139,25 @@ def _verify_rows(
     n: int,
     alpha: float,
     quantity: Literal["perplexity", "accuracy"],
+    method: str,
+    unavailable: int,
 ) -> Verdict:
     direction: Direction = "at_least" if clause.at_least else "at_most"
     decided = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
-    verdict, note = after_gaps(decided, n, 0)
+    if unavailable:  # a loss without an end may be anything, so that the other rows bound nothing
+        shown, decided = Bounds(shown.estimate, -math.inf, math.inf), "inconclusive"
+    verdict, note = after_gaps(decided, n + unavailable, unavailable)
     return make_verdict(
         clause,
         shown,
         bound=bound,
-        n=n,
+        n=n + unavailable,
         verdict=verdict,
         direction=direction,
         alpha=alpha,
-        method="paired ratio estimator (asymptotic)",
+        method=method,
         quantity=quantity,
         samples=None,
-        unavailable=0,
+        unavailable=unavailable,
         note=note,
     )

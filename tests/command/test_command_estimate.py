@@ -95,7 +95,8 @@ def test_settings_are_those_of_train(policy: str, tmp_path: Path, capsys: Captur
     assert found(capsys, *base, "--passes", "2", "--rounds", "4")["run"]["steps"] == 250
     plain = found(capsys, *base, "--max_steps", "40", "--method", "plain", "--logging_steps", "5")
     assert plain["run"]["active_steps"] == 0
-    assert found(capsys, *base, "--bf16")["model"]["weights"] == "bfloat16"
+    assert found(capsys, *base, "--bf16")["model"]["weights"] == "float32"
+    assert found(capsys, *base, "--bf16", "--train_dtype", "stored")["model"]["weights"] == "bfloat16"
 
 
 def test_a_classifier_is_counted(policy: str, classifier: Path, capsys: Captured) -> None:
@@ -105,7 +106,7 @@ def test_a_classifier_is_counted(policy: str, classifier: Path, capsys: Captured
     given = found(capsys, *base, "--scorer_parameters", "125m")["phases"][5]
     assert none["seconds"] == [0, 0]
     assert 0 < local["flops"] < given["flops"]
-    texts = 16 * 512 + 4096 + 1000 + 1000
+    texts = 9 * 512 + 4096 + 1000 + 1000  # the first round, and those after the anchor's
     assert given["flops"] == 2 * 125e6 * 64 * texts
 
 

@@ -200,9 +200,13 @@ def test_rows_have_their_own_tags_and_other_rows_begin_anew() -> None:
     ]  # a new call: the prompt does not count
     # what follows an end fills the batch up
     end = tokenizer.eos_token_id
-    assert stops([[good, good, good, end], [good, good, good, good]]) == [False, False]
-    assert stops([[good, good, good, end, bad], [good, good, good, good, bad]]) == [False, False]
-    assert stops([[good, good, good, end, bad, good]] * 2) == [False, False]
+    assert stops([[bad, good, good, end], [good, good, good, good]]) == [False, False]
+    assert stops([[bad, good, good, end, bad], [good, good, good, good, bad]]) == [False, False]
+    changed = [good, good, good, end, bad, good]
+    assert stops([[bad, *changed[1:]], changed]) == [False, False]
     assert stopping.monitors[0].text == "good"
+    # the next call's prompt may be as long as the last one's whole text: its tokens are not read as a reply
+    assert stops([[bad] * 7, [bad] * 7]) == [False, False]
+    assert [m.text for m in stopping.monitors] == ["bad"] * 2
     with pytest.raises(ConfigError, match="nothing is known of `short`"):
         own.stopping_criteria(tokenizer, clauses=["short"])

@@ -33,9 +33,9 @@ class _Row:
 class StopWhenViolated(StoppingCriteria):
     """Stops rows whose clauses are already violated; ``violated`` says which, row by row.
 
-    The columns before the first new token are the prompt; a call with one column more goes on with the same rows, any
-    other begins anew, and a row whose tokens changed (beams) is read again from its beginning. Every token is
-    decoded once, with those back to the last whole character.
+    The columns before the first new token are the prompt; a call with one column more and the same prompts goes on with
+    the same rows, any other begins anew, and a row whose tokens changed (beams) is read again from its beginning. Every
+    token is decoded once, with those back to the last whole character.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class StopWhenViolated(StoppingCriteria):
         self._rows: list[_Row] = []
         self._start = 0
         self._width = -1
+        self._prompt = torch.zeros(0, 0, dtype=torch.long)
 
     @property
     def monitors(self) -> tuple[PolicyMonitor, ...]:
@@ -60,7 +61,13 @@ class StopWhenViolated(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Which rows are to stop [B]."""
-        if input_ids.shape[1] != self._width + 1 or len(input_ids) != len(self._rows):
+        prompt = input_ids[:, : max(0, self._start)]
+        if (
+            input_ids.shape[1] != self._width + 1
+            or len(input_ids) != len(self._rows)
+            or not torch.equal(prompt, self._prompt)
+        ):
+            self._prompt = input_ids[:, :-1].clone()
             self._start = input_ids.shape[1] - 1
             self._rows = [_Row(self._monitors(number)) for number in range(len(input_ids))]
         self._width = input_ids.shape[1]

@@ -110,10 +110,10 @@ class Audit:
         self.undecided += n - int(speaks.sum())
         if not self.records:
             return b""
-        return self._lines(batch.stream, batch.rows.first, scored[0], speaks, breaks, violated)
+        return self._lines(batch.stream, batch.rows.numbers, scored[0], speaks, breaks, violated)
 
     def _lines(
-        self, stream: RowStream, first: int, scores: Mapping[str, Any], speaks: Any, breaks: Any,
+        self, stream: RowStream, numbers: Sequence[int], scores: Mapping[str, Any], speaks: Any, breaks: Any,
         violated: Mapping[int, list[str]],
     ) -> bytes:  # fmt: skip
         columns = {name: [None if v != v else v for v in values.tolist()] for name, values in scores.items()}
@@ -122,7 +122,7 @@ class Audit:
             self._encode(
                 {
                     "source": stream.source,
-                    "row": first + index,
+                    "row": numbers[index],
                     "satisfied": satisfied,
                     "violated": violated.get(index, []),
                     "scores": {name: values[index] for name, values in columns.items()},
@@ -198,7 +198,7 @@ def _texts(number: int, stream: RowStream, batch: RowBatch) -> TextBatch:
         try:
             prompt, completion, own = row_texts(row)
         except DataError as error:
-            raise DataError(f"--data: row {batch.first + place} of `{stream.source}`: {error.message}",
+            raise DataError(f"--data: row {batch.numbers[place]} of `{stream.source}`: {error.message}",
                             help=error.help) from None  # fmt: skip
         prompts.append(prompt)
         completions.append(completion)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,10 +30,13 @@ class Position:
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Some rows of a source, the position behind them, and the part of the source that lies before it, if known."""
+    """Some rows of a source, the position behind them, and the part of the source that lies before it, if known.
+
+    ``numbers`` are those of the rows in the source from 0, where empty lines count: as an editor counts from 1.
+    """
 
     rows: list[Row]
-    first: int
+    numbers: Sequence[int]
     end: Position
     done: float | None
 
@@ -105,18 +108,20 @@ class RowStream:
             number, offset = start.row, start.offset
             while lines := list(islice(file, size)):
                 rows: list[Row] = []
+                numbers: list[int] = []
                 for line in lines:
                     number += 1
                     if number == 1:
                         line = line.removeprefix(b"\xef\xbb\xbf")
                     if not line.strip():
                         continue
+                    numbers.append(number - 1)
                     rows.append(
                         {"text": self._text(line, number)} if is_text else self._object(decode, line, number)
                     )
                 offset += sum(map(len, lines))
                 done = None if total is None else offset / max(1, total)
-                yield RowBatch(rows, number - len(lines), Position(number, offset), done)
+                yield RowBatch(rows, numbers, Position(number, offset), done)
 
     def _object(self, decode: Any, line: bytes, number: int) -> Row:
         try:
@@ -164,7 +169,7 @@ class RowStream:
                     number += len(rows)
                     for row in rows:
                         row.pop(None, None)  # cells beyond the header
-                    yield RowBatch(rows, number - len(rows), Position(number), None)
+                    yield RowBatch(rows, range(number - len(rows), number), Position(number), None)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
                 f"{self.role}: cannot read `{self.source}`: {error}",
@@ -196,7 +201,8 @@ class RowStream:
                     ahead = max(0, ahead - part.num_rows)
                     if rows:
                         number += len(rows)
-                        yield RowBatch(rows, number - len(rows), Position(number), number / max(1, total))
+                        own = range(number - len(rows), number)
+                        yield RowBatch(rows, own, Position(number), number / max(1, total))
         except pyarrow.ArrowException as error:
             raise DataError(
                 f"{self.role}: cannot read `{self.source}`: {error}", help="check that the file is whole"
@@ -216,7 +222,7 @@ class RowStream:
             number = start.row
             while part := [dict(row) for row in islice(rows, size)]:
                 number += len(part)
-                yield RowBatch(part, number - len(part), Position(number), None)
+                yield RowBatch(part, range(number - len(part), number), Position(number), None)
         except Exception as error:  # every reader raises its own kind
             raise DataError(
                 f"{self.role}: `{self.source}` is neither a file here nor a data set that can be loaded "

@@ -56,6 +56,11 @@ class Chosen:
         """Names of the attributes."""
         return [name for name in self.pool.names if name in self.chosen]
 
+    @property
+    def follow_columns(self) -> bool:
+        """As of the pool."""
+        return self.pool.follow_columns
+
     def score(
         self,
         prompts: Sequence[str],

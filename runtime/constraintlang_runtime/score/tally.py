@@ -91,4 +91,7 @@ class Tally:
             file.write(content)
 
     def _files(self, kind: str) -> list[Path]:
-        return sorted(self._folder.glob(f"{self._number}.*.{kind}"))
+        """Of each measurement, in their order: ten comes after nine."""
+        return sorted(
+            self._folder.glob(f"{self._number}.*.{kind}"), key=lambda path: int(path.name.split(".")[1])
+        )

@@ -99,7 +99,7 @@ def _is_boundary(text: str, index: int) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(
             f"lexicon: cannot read `{path}`: {error.strerror}", help="check the path"

@@ -29,6 +29,11 @@ class Pool(Protocol):
         """The attributes that it scores."""
         ...
 
+    @property
+    def follow_columns(self) -> bool:
+        """Whether some scorer may read other columns of a row than prompt and completion."""
+        ...
+
     def score(
         self,
         prompts: Sequence[str],

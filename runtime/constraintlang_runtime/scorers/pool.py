@@ -110,6 +110,11 @@ class ScoringPool:
         """Names of the attributes."""
         return list(self._attributes)
 
+    @property
+    def follow_columns(self) -> bool:
+        """Whether some scorer may read other columns of a row than prompt and completion."""
+        return any(terms.follow_columns for terms in self._terms.values())
+
     def scorer(self, name: str) -> Scorer | None:
         """What measures an attribute."""
         return self._scorers.get(name)

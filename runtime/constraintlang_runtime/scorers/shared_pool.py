@@ -125,6 +125,11 @@ class SharedPool:
         """Names of the attributes."""
         return list(self._names)
 
+    @property
+    def follow_columns(self) -> bool:
+        """Whether some scorer may read other columns; the workers are given none."""
+        return self._ours is not None and self._ours.follow_columns
+
     def score(
         self,
         prompts: Sequence[str],
