@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from msgspec import Meta
 from msgspec.structs import asdict
 
 from constraintlang.version import VERSION as TOOL_VERSION
+from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.canonical import NAMES, Json, record_json
 from constraintlang_compiler.ir import (
     END,
@@ -110,7 +112,8 @@ def semantics_json(ir: PolicyIR) -> Json:
 def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
     """The IR from the two files.
 
-    Raises: ValueError when the map lists other clauses than the semantics, or a source with folders.
+    Raises: ValueError when the map lists other clauses than the semantics, or a source with folders, and for clauses or
+    attributes that no policy compiles to.
     """
     if [clause.id for clause in semantics.clauses] != [clause.id for clause in map_file.clauses]:
         raise ValueError("the map lists other clauses than the semantics")
@@ -125,4 +128,27 @@ def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
         )
         for clause, names in zip(semantics.clauses, map_file.clauses, strict=True)
     )
-    return PolicyIR(edition=semantics.edition, attributes=semantics.attributes, clauses=clauses)
+    ir = PolicyIR(edition=semantics.edition, attributes=semantics.attributes, clauses=clauses)
+    for problem in _contradictions(ir):
+        raise ValueError(problem)
+    return ir
+
+
+def _contradictions(ir: PolicyIR) -> Iterator[str]:
+    if not ir.clauses:
+        yield "it has no clauses"
+    names = [attribute.name for attribute in ir.attributes]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"the attribute `{name}` is declared twice"
+    needed = {
+        *attributes_needed(ir.clauses),
+        *(k for keys in parts_needed(ir.clauses).values() for k in keys),
+    }
+    for missing in sorted({key.removesuffix("@base") for key in needed} - set(names)):
+        yield f"the attribute `{missing}` is read and not declared"
+    for attribute in ir.attributes:
+        if attribute.low and attribute.high and float(attribute.low) >= float(attribute.high):
+            yield f"the range of `{attribute.name}` is [{attribute.low}, {attribute.high}]"
+    for clause in ir.clauses:
+        if not 0 < float(clause.confidence) < 1:
+            yield f"the confidence of `{clause.name}` is {clause.confidence}"

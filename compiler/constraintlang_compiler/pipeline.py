@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from constraintlang_compiler.artifact_format import Position
 from constraintlang_compiler.errors import ArtifactError
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.sources import read_source
+
+IMPORT = re.compile(r"^\s*import\b", re.MULTILINE)  # other files, which are not in the directory
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,30 @@ def compile_path(path: str | os.PathLike[str], *, allow_path: bool = False) -> C
                 f"the directory `{place}` holds no compiled policy (no `{IR_NAME}`)",
                 help="name a `.policy` file, or compile one with `constraintc compile my.policy -o DIR`",
             )
-        return CompiledPolicy.load(place)
+        return load_compiled(place)
     return compile_source(read_source(place), allow_path=allow_path)
+
+
+def load_compiled(directory: str | os.PathLike[str]) -> CompiledPolicy:
+    """``CompiledPolicy.load``, and compile the source in it again, where it stands alone: hashes can be made to fit.
+
+    Raises: ArtifactError when what is loaded is not what the source says.
+    """
+    policy = CompiledPolicy.load(directory)
+    if IMPORT.search(policy.source.text):
+        return policy
+    again = compile_with_diagnostics(policy.source).policy
+    if again is not None and _said(again) != _said(policy):
+        raise ArtifactError(
+            f"`{directory}` was altered, or compiled by another release: its clauses are not those of its source",
+            help="compile the policy again with `constraintc compile`",
+        )
+    return policy
+
+
+def _said(policy: CompiledPolicy) -> tuple[object, ...]:
+    """What a policy means, and what its verdicts are called."""
+    return (policy.semantic_hash, *((clause.label, clause.text) for clause in policy.ir.clauses))
 
 
 def _position(statement: CheckedStatement, source: SourceFile) -> Position:

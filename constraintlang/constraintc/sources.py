@@ -112,9 +112,9 @@ def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFi
 
     files: Mapping[str, Path] = {}
     if name != "-" and Path(name).is_dir():
-        from constraintlang_compiler.artifact import CompiledPolicy
+        from constraintlang_compiler.pipeline import load_compiled
 
-        policy = CompiledPolicy.load(name)
+        policy = load_compiled(name)
         source, files = policy.source, policy.files
     else:
         source = read_argument(name)

@@ -350,3 +350,62 @@ def test_scopes_index_the_sample_clauses() -> None:
     labels = [{(clauses[i].label or "").split("[")[0] for i in indexes} for indexes in scopes_of(ir, rows)]
     everywhere = {"band", "wish", "often"}
     assert labels == [everywhere | {"cap", "every", "rare"}, everywhere | {"cap"}, everywhere, everywhere]
+
+
+# ------------------------------------------------------------------ hashes that were made to fit
+def altered(folder: Path, change: object, *, in_map: object = lambda document: None) -> None:
+    """Change an artifact and make all of its hashes fit."""
+    compiled().save(folder)
+    edit(folder, IR_NAME, change)
+    document = json.loads((folder / IR_NAME).read_text(encoding="utf-8"))
+    ids = []
+    for clause in document["semantics"]["clauses"]:
+        clause["id"] = sha256_of({key: value for key, value in clause.items() if key != "id"})
+        ids.append(clause["id"])
+    whole = document["semantic_hash"] = sha256_of(document["semantics"])
+    (folder / IR_NAME).write_text(json.dumps(document), encoding="utf-8")
+
+    def fit(found: dict) -> None:
+        found["semantic_hash"] = whole
+        for clause, name in zip(found["clauses"], ids, strict=False):
+            clause["id"] = name
+        in_map(found)  # type: ignore[operator]
+
+    edit(folder, MAP_NAME, fit)
+
+
+def first_clause(**changes: object) -> object:
+    return lambda document: document["semantics"]["clauses"][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (first_clause(confidence="0"), "the confidence of"),
+        (first_clause(confidence="1.5"), "the confidence of"),
+        (lambda d: d["semantics"].update(attributes=[]), "is read and not declared"),
+        (lambda d: d["semantics"]["attributes"].append(d["semantics"]["attributes"][0]), "declared twice"),
+        (lambda d: d["semantics"]["attributes"][0].update(low="2", high="1"), r"the range of .* is \[2, 1\]"),
+    ],
+)
+def test_what_no_policy_compiles_to_is_rejected(tmp_path: Path, change: object, message: str) -> None:
+    altered(tmp_path, change)
+    with pytest.raises(ArtifactError, match=message):
+        CompiledPolicy.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "in_map"),
+    [
+        (first_clause(bound="0.77"), lambda found: None),
+        (first_clause(priority=7), lambda found: None),
+        (lambda document: None, lambda found: found["clauses"][0].update(text="always toxicity < 0.0001")),
+    ],
+)
+def test_a_path_to_an_artifact_that_its_source_does_not_say_is_rejected(
+    tmp_path: Path, change: object, in_map: object
+) -> None:
+    altered(tmp_path, change, in_map=in_map)
+    CompiledPolicy.load(tmp_path)  # each file by itself is whole
+    with pytest.raises(ArtifactError, match="not those of its source"):
+        compile_path(tmp_path)

@@ -100,3 +100,18 @@ def test_the_true_potential_is_that_of_the_statistics() -> None:
     found = np.array([[guide.true_log_potential(f) for f in rows] for rows in case.f])
     np.testing.assert_allclose(found, exact, atol=1e-9)
     assert guide.true_log_potential(np.full(3, np.nan)) == -12.0
+
+
+def test_replies_of_one_prompt_are_one_piece_of_evidence() -> None:
+    """20 prompts that obey always or hardly ever, 50 replies each: the interval is about prompts."""
+    missed, cost_missed, runs = 0, 0, 60
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        rates = np.where(rng.random(20) < 0.5, 0.1, 0.9).repeat(50)
+        rejected, accepted = drawn(rates, 50, seed)
+        found = acceptance(rejected, accepted, 50, prompts=np.arange(20).repeat(50).tolist())
+        assert found.replies == 1000
+        missed += not found.rate.lower <= 0.5 <= found.rate.upper
+        truth = -0.5 * (np.log(0.1) + np.log(0.9))
+        cost_missed += not found.cost.lower <= truth <= found.cost.upper
+    assert max(missed, cost_missed) <= 8  # 5% of the runs, with room

@@ -11,9 +11,12 @@ from scipy.stats import binom
 from constraintlang import SourceFile
 from constraintlang_compiler.bounds import betting_upper
 from constraintlang_compiler.front import check_and_lower
+from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.collapse import LEVEL, Replies, warnings_of
+from constraintlang_runtime.human_labels import Label, judge_by_people
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.refusals import is_refusal
+from constraintlang_runtime.verification import verify_clause
 from constraintlang_runtime.worst_prompts import worst_prompts
 
 
@@ -157,3 +160,21 @@ def test_the_worst_tenth_of_equal_prompts_looks_no_worse_than_the_rest() -> None
     gaps[0]["statistic"] = None
     (found,) = worst_prompts(front.lowered.ir.clauses, gaps, 0)
     assert found["of"] == 3
+
+
+def test_labels_of_replies_without_a_score_count() -> None:
+    """People call 40% violations, all of them replies that the scorer left out."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.3\n")).ir.clauses[0]
+    records, labels = [], []
+    for number in range(500):
+        left_out = number % 5 < 2
+        records.append(
+            {"clause": clause.name, "prompt": f"p{number}", "completion": f"c{number}", "prompt_number": number,
+             "row": number, "statistic": None if left_out else 0.0}
+        )  # fmt: skip
+        labels.append(Label(number, number, None, left_out))
+    verdict = verify_clause(clause, np.zeros(300), alpha=0.05, single_sample=True, unavailable=200)
+    (found,) = judge_by_people([clause], [verdict], records, labels, num_clauses=1)["clauses"]
+    assert found["estimate"] == pytest.approx(0.4)
+    assert found["lower"] < 0.4 < found["upper"]
+    assert found["verdict"] == "violated"

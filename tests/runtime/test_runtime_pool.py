@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_compiler.pipeline import compile_with_diagnostics
 from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.scorers.pool import ScoringPool
+from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 from constraintlang_runtime.settings import check_timeout
 
 TEXTS = ["a", "bb", "a", "", "ccc", "bb", "a"]
@@ -208,3 +210,48 @@ def test_what_a_scorer_raises_is_the_same_with_a_limit(timeout: float | None) ->
 def test_a_time_out_that_no_call_can_keep(seconds: float) -> None:
     with pytest.raises(ConfigError, match="scorer_timeout"):
         check_timeout(seconds)
+
+
+def test_a_scorer_that_may_read_columns_is_asked_again_for_other_ones() -> None:
+    """The same reply to the same prompt, with another answer beside it."""
+
+    def right(*, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
+        return [float(text == answer) for text, answer in zip(completions, columns["answer"], strict=True)]
+
+    made = pool(right)
+    columns = {"answer": ["4", "5", "4"]}
+    assert made.score(["p"] * 3, ["4"] * 3, ["tone"], columns)["tone"].tolist() == [1.0, 0.0, 1.0]
+    assert made.score(["p"], ["4"], ["tone"], {"answer": ["5"]})["tone"].tolist() == [0.0]
+    assert made.follow_columns
+
+
+def test_a_scorer_of_texts_alone_is_asked_once_whatever_the_columns() -> None:
+    scorer = Recorder()
+    scorer.terms = TEXT_ALONE  # type: ignore[attr-defined]
+    made = pool(scorer)
+    made.score(["p"] * 3, ["a"] * 3, ["tone"], {"id": [1, 2, 3]})
+    assert scorer.seen == [("p", "a")]
+
+
+def test_a_few_texts_do_not_wait_for_thousands_of_another_thread() -> None:
+    """Between two calls of a long round the pool serves who waits."""
+    begun, order = threading.Event(), []
+
+    def slow(*, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
+        begun.set()
+        time.sleep(0.02)
+        return [0.5] * len(completions)
+
+    made = pool(slow, batch_size=1)
+
+    def long_round() -> None:
+        made.score(["p"] * 50, [f"text {i}" for i in range(50)], ["tone"])
+        order.append("round")
+
+    thread = threading.Thread(target=long_round)
+    thread.start()
+    begun.wait(10)
+    made.score(["p"], ["mine"], ["tone"])
+    order.append("step")
+    thread.join()
+    assert order == ["step", "round"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_llama, word_tokenizer
 from torch import Tensor
+from transformers import GenerationConfig
 
 from constraintlang_runtime import decode_loop, token_draws
 from constraintlang_runtime.anchor import Anchor
@@ -19,7 +20,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.errors import TrainingError
-from constraintlang_runtime.sampling import length_batches, sample
+from constraintlang_runtime.sampling import length_batches, own_generation, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.token_draws import draw_tokens
@@ -289,3 +290,26 @@ def test_a_loop_draws_the_same_again_and_pads_behind_the_end(stays: bool) -> Non
     ended = (twice[0] == 1).cumsum(1) - (twice[0] == 1).int() > 0
     assert bool(ended.any())
     assert not bool(twice[0][ended].any())
+
+
+# ------------------------------------------------------------ the model's own generation config
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"repetition_penalty": 50.0}, {"no_repeat_ngram_size": 1}, {"suppress_tokens": [4, 5]}, {"num_beams": 2},
+        {"num_return_sequences": 2, "do_sample": True}, {"min_length": 9},
+    ],
+    ids=lambda own: next(iter(own)),
+)  # fmt: skip
+def test_samples_are_of_the_law_that_is_named_whatever_the_model_says(own: dict[str, Any]) -> None:
+    """transformers fills what a generation config leaves out from the model's."""
+    tokenizer = word_tokenizer(WORDS)
+    model = tiny_llama(len(tokenizer), seed=0)
+    prompts = [TokenRow((3 + i % 5,), (), {}, False) for i in range(24)]
+    law = SamplingLaw(6)
+    expected = sample(model, tokenizer, prompts, law, seed=1)
+    assert own_generation(model) == []
+    model.generation_config = GenerationConfig(**own)
+    assert sample(model, tokenizer, prompts, law, seed=1) == expected
+    assert model.generation_config.to_dict() == GenerationConfig(**own).to_dict()  # it is the model's again
+    assert [said.split()[0] for said in own_generation(model)] == [next(iter(own))]
