@@ -40,16 +40,16 @@ class Explanation:
     num_samples: int | None
 
 
-def explain_clause(clause: Clause) -> Explanation:
-    """One clause in words."""
-    num_samples = samples_needed(clause)
+def explain_clause(clause: Clause, num_clauses: int = 1) -> Explanation:
+    """One clause in words, as one of so many that are verified together."""
+    num_samples = samples_needed(clause, num_clauses)
     return Explanation(
         name=clause.name,
         text=clause.text,
         reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
         demand=_demand(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
-        evidence=_evidence(clause, num_samples),
+        evidence=_evidence(clause, num_samples, num_clauses),
         num_samples=num_samples,
     )
 
@@ -183,7 +183,7 @@ def _falsified_by(clause: Clause) -> str:
     return f"It is broken when the measured value is {side} {_bound(clause)} at {level} confidence."
 
 
-def _evidence(clause: Clause, num_samples: int | None) -> str:
+def _evidence(clause: Clause, num_samples: int | None, num_clauses: int) -> str:
     level = number_text(Fraction(clause.confidence), percent=True)
     if clause.kind == "utility":
         return "It is measured on the rows themselves, against the reference model on the same rows."
@@ -204,7 +204,8 @@ def _evidence(clause: Clause, num_samples: int | None) -> str:
             if isinstance(clause.statistic, Indicator)
             else "all are the best possible"
         )
-        return f"At least {num_samples} prompts are needed at {level} confidence, when {best}."
+        together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
+        return f"At least {num_samples} prompts are needed at {level} confidence{together}, when {best}."
     bound = Fraction(clause.bound)
     if bound < 0 or (bound == 0 and clause.strict):
         return "It cannot hold: the bound lies outside the range of what is measured."

@@ -24,9 +24,9 @@ def clean_samples_needed(bound: float, confidence: float) -> int:
     return max(1, ceil(ratio - 1e-9 * ratio))
 
 
-def samples_needed(clause: Clause) -> int | None:
+def samples_needed(clause: Clause, num_statements: int = 1) -> int | None:
     """The least number of prompts after which the clause can be said to hold, every response being the best
-    possible.
+    possible; as one of so many statements, which share the error.
 
     ``None`` when no number is enough (hard clauses, bound 0 or below, open range) or none is needed in this
     sense (utility clauses, bounds that no response can break).
@@ -46,4 +46,4 @@ def samples_needed(clause: Clause) -> int | None:
             share = bound / float(high) if high is not None and float(high) > 0 else 0.0
     if clause.base_factor is not None or not 0.0 < share < 1.0:
         return None
-    return clean_samples_needed(share, float(clause.confidence))
+    return clean_samples_needed(share, 1.0 - (1.0 - float(clause.confidence)) / num_statements)

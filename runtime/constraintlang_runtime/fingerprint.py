@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.config import ConstraintConfig, own_settings
@@ -32,11 +34,11 @@ HARMLESS = frozenset(
 CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint
 
 
-def fingerprint_of(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> str:
+def inputs_of(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> dict[str, Any]:
     """What must be equal for a resumed run to be the same run."""
     standard = defaults(ConstraintConfig)
     harmless = HARMLESS - CHOOSING if config.keep == "best" else HARMLESS
-    content = {
+    found = {
         "policy": policy.semantic_hash,
         "model": settings.model,
         "data": list(settings.data),
@@ -66,7 +68,35 @@ def fingerprint_of(policy: CompiledPolicy, settings: RunSettings, config: Constr
         },
         "start model": _model_digests(Path(settings.model)),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    plain: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
+    return plain
+
+
+def fingerprint_of(inputs: Mapping[str, Any]) -> str:
+    """The inputs of a run as one hash."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between the inputs of two runs, such as ``learning_rate: 0.0001 there, 0.0003 here``."""
+    found: dict[str, str] = {}
+    for name in sorted(there.keys() | here.keys()):
+        one, other = there.get(name), here.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            for key in sorted(one.keys() | other.keys()):
+                if one.get(key) != other.get(key):
+                    label = key if name in ("settings", "changed") else f"{name} {key}"
+                    found.setdefault(
+                        label, f"{label}: {_short(one.get(key))} there, {_short(other.get(key))} here"
+                    )
+        elif one != other:
+            found.setdefault(name, f"{name}: {_short(one)} there, {_short(other)} here")
+    return list(found.values())
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _model_digests(folder: Path) -> dict[str, str]:

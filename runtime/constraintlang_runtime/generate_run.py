@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -103,7 +104,7 @@ def _guide(
     decoding = settings.decoding.decoding
     if decoding in ("plain", "masked") or (decoding == "rejection" and place is None):
         return None
-    semantic_hash = policy.compiled.semantic_hash
+    semantic_hash = _known_as(policy.compiled)
     if place is not None and (place / STATE_FILE).exists():
         return load_guide(place, model=model, semantic_hash=semantic_hash)
     if place is not None and place.is_dir() and any(place.iterdir()):
@@ -120,6 +121,14 @@ def _guide(
         save_guide(guide, place, model=model, semantic_hash=semantic_hash)
         tell(f"wrote the guide to {place}")
     return guide
+
+
+def _known_as(policy: CompiledPolicy) -> str:
+    """The policy with its word lists, which a guide was fitted for."""
+    found = hashlib.sha256()
+    for name, content in sorted(policy.contents.items()):
+        found.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return f"{policy.semantic_hash} {found.hexdigest()[:16]}" if policy.contents else policy.semantic_hash
 
 
 def _check_guide_settings(settings: GenerateSettings) -> None:

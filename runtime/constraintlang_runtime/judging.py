@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.sampling import completion_texts, prompt_texts
 from constraintlang_runtime.scorers.parts import score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from constraintlang_runtime.integrations.guide import Guide
@@ -82,6 +85,13 @@ class Judge:
                 f"no prompt lies in a domain of the policy ({domains})",
                 help="add --domain NAME, write --prompts DOMAIN=FILE, or give the rows a `domain` column",
             )
+        named = [clause for clause in self.clauses if clause.domain is not None]
+        if named and not any(matches(clause.domain, row.tags) for clause in named for row in prompts):
+            logger.warning(
+                "no prompt lies in a domain that a clause names (%s), so that %s not judged",
+                ", ".join(dict.fromkeys(str(domain_name(clause.domain)) for clause in named)),
+                ", ".join(f"`{clause.name}`" for clause in named) + (" are" if len(named) > 1 else " is"),
+            )  # fmt: skip
 
     def __call__(self, rows: Sequence[TokenRow]) -> list[Judged]:
         """Judge rows."""

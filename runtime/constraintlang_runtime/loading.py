@@ -23,13 +23,14 @@ def load_model(
 ) -> Any:
     """A causal LM in its stored precision, or in ``dtype``; weights from safetensors, no remote code.
 
-    Raises: ModelError when it cannot be loaded, or when the tokenizer has more tokens than the model.
+    Raises: ModelError when it cannot be loaded, is not causal, or has fewer tokens than the tokenizer.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     from constraintlang_runtime.mishaps import not_finite
+    from constraintlang_runtime.model_checks import require_causal
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -49,6 +50,7 @@ def load_model(
             f"the tokenizer of `{name_or_path}` has {len(tokenizer)} tokens, its model {vocab}",
             help="use the tokenizer that belongs to the model, or resize its embeddings",
         )
+    require_causal(model)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

@@ -123,12 +123,19 @@ def require_finite(model: Any, step: int) -> None:
 
 
 @contextlib.contextmanager
-def explained(step: Callable[[], int], tell: Callable[[str], None]) -> Iterator[None]:
-    """Say how a run goes on that is interrupted or has no memory left."""
+def explained(
+    step: Callable[[], int], tell: Callable[[str], None], kept: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Say how a run goes on that is interrupted or has no memory left; ``kept``: whether there is a checkpoint."""
     try:
         yield
     except KeyboardInterrupt:
-        tell(f"interrupted at step {step()}; the same command with --resume goes on from the last checkpoint")
+        how = (
+            "the same command with --resume goes on from the last checkpoint"
+            if kept()
+            else "there is no checkpoint yet (--save_steps), so that --resume starts from the beginning"
+        )
+        tell(f"interrupted at step {step()}; {how}")
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrainingError(

@@ -9,10 +9,13 @@ from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 
 def eval_command(policy: str, ir: PolicyIR, given: RunSettings) -> str:
     """``constraintc eval`` for the run: prompts and rows of each domain that the run's files name, and the start model.
+
+    By the law that the run sampled by, and with what it was allowed.
 
     A domain that stands in a column of the files, and not before ``=``, is not written.
     """
@@ -30,4 +33,15 @@ def eval_command(policy: str, ir: PolicyIR, given: RunSettings) -> str:
         words += ["--base", given.model]
     for option in given.scorer:
         words += ["--scorer", option]
+    law = SamplingLaw()
+    for name in ("max_new_tokens", "temperature", "top_p"):  # what was trained is what is verified
+        value = given.config.get(name, getattr(law, name))
+        if value != getattr(law, name):
+            words += [f"--{name}", f"{value:g}"]
+    words += ["--chat"] * bool(given.config.get("chat"))
+    words += [
+        f"--{name.replace('_', '-')}"
+        for name in ("allow_path", "allow_code", "allow_plugins")
+        if getattr(given, name)
+    ]
     return shlex.join([*words, "--output", f"{given.output}-eval"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate
+from constraintlang_runtime.model_checks import require_positions
 from constraintlang_runtime.ranks import gathered, interleaved, rank_and_size
 
 Floats = NDArray[np.float64]
@@ -74,6 +75,8 @@ def _predictions(
     pad = pad_token(tokenizer)
     device = next(model.parameters()).device
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    longest = max((len(row.ids) for row in rows), default=0)
+    require_positions(model, longest, "rows have up to", "lower --max_length, which cuts them")
     was_training = model.training
     model.eval()
     try:

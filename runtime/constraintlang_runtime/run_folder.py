@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from constraintlang_runtime.card import NAME as CARD
 from constraintlang_runtime.card import user_text
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.fingerprint import differences, fingerprint_of
 from constraintlang_runtime.run_settings import RunSettings
 
 
@@ -17,7 +21,7 @@ def check_output(output: Path, settings: RunSettings) -> None:
     for path in (output, *output.parents):
         if path.exists() and not path.is_dir():
             raise ConfigError(f"--output: `{path}` is a file", help="name a folder")
-    occupied = output.is_dir() and any(output.iterdir())
+    occupied = output.is_dir() and any(not path.is_dir() for path in output.rglob("*"))
     if occupied and not (settings.resume or settings.overwrite):
         raise ConfigError(
             f"--output: `{output}` is not empty",
@@ -49,20 +53,28 @@ def _is_run(output: Path) -> bool:
     ]
 
 
-def claim(output: Path, fingerprint: str, settings: RunSettings) -> None:
+def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> None:
     """A folder belongs to one run: refuse to resume another, clear it only when told to."""
+    fingerprint = fingerprint_of(inputs)
     marker = output / "constraint" / "fingerprint.txt"
+    record = output / "constraint" / "inputs.json"
     kept = None
     if settings.overwrite and not settings.resume:
         kept = user_text(output)
         shutil.rmtree(output, ignore_errors=True)
     elif marker.exists() and marker.read_text().strip() != fingerprint:
+        try:
+            differ = differences(json.loads(record.read_text(encoding="utf-8")), inputs)
+        except (OSError, ValueError):
+            differ = []
+        what = f": {'; '.join(differ[:5])}" if differ else ""
         raise ConfigError(
-            f"--resume: `{output}` belongs to a run with another policy, word list, model, data or settings",
+            f"--resume: `{output}` belongs to a run with another policy, word list, model, data or settings{what}",
             help="resume with the same command, or name another --output",
         )
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, json.dumps(inputs, indent=1) + "\n")
         write_atomic(marker, fingerprint + "\n")
         if kept is not None:
             (output / CARD).write_bytes(kept)

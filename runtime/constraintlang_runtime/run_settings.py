@@ -14,6 +14,15 @@ from constraintlang_runtime.errors import ConfigError
 
 LISTS = ("data", "prompts", "heldout", "selection", "scorer")
 MAY_BE_EMPTY = ("save_total_limit", "scorer_timeout")  # numbers by default for which nothing is a value too
+USUAL_NAMES = {  # what other trainers call a setting of ours
+    "lr": "learning_rate", "epochs": "max_steps", "num_epochs": "max_steps", "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
+    "grad_accum": "gradient_accumulation_steps", "output_dir": "output", "max_seq_length": "max_length",
+    "seq_length": "max_length", "block_size": "max_length", "max_completion_length": "max_new_tokens",
+    "model_name_or_path": "model", "dataset": "data", "train_file": "data", "beta": "regularizer_weight",
+    "kl_coef": "regularizer_weight", "num_generations": "control_samples", "torch_dtype": "train_dtype",
+    "dtype": "train_dtype",
+}  # fmt: skip
 SWITCHES = ("resume", "overwrite", "allow_path", "allow_code", "allow_plugins")
 OWN = ("model", "output", *SWITCHES, *LISTS)
 
@@ -95,7 +104,8 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
     allowed = [*OWN, *(name for name in known if name != "output_dir")]
     for key in merged:
         if key not in allowed:
-            close = difflib.get_close_matches(key, allowed, n=1)
+            usual = USUAL_NAMES.get(key.replace("-", "_"))
+            close = [usual] if usual else difflib.get_close_matches(key, allowed, n=1)
             raise ConfigError(
                 f"unknown setting `{key}`",
                 help=f"a similar setting exists: `{close[0]}`" if close else "see `constraintc train --help`",

@@ -13,6 +13,7 @@ from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.mishaps import Finite
+from constraintlang_runtime.model_checks import require_positions
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.seeds import derived_seed as derived_seed
@@ -99,6 +100,11 @@ def sample(
         bos_token_id=tokenizer.bos_token_id,
         **({} if greedy else {"temperature": law.temperature, "top_p": law.top_p, "top_k": law.top_k}),
     )
+    longest = max((len(row.prompt) for row in prompts), default=0)
+    require_positions(
+        model, longest + law.max_new_tokens, "prompts with their completions have up to",
+        "lower --max_new_tokens, or give shorter prompts",
+    )  # fmt: skip
     batches = length_batches(prompts, batch_size)
     wanted = range(len(batches)) if numbers is None else numbers
     total = sum(len(batches[number]) for number in wanted)

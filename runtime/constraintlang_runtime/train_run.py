@@ -12,7 +12,7 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.card import write_card
 from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, write_atomic
 from constraintlang_runtime.config import ConstraintConfig, own_settings
-from constraintlang_runtime.fingerprint import fingerprint_of
+from constraintlang_runtime.fingerprint import fingerprint_of, inputs_of
 from constraintlang_runtime.mishaps import explained, require_whole, writing
 from constraintlang_runtime.progress import Progress, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
@@ -77,7 +77,8 @@ def _train(
     if is_main():
         check_output(output, settings)
     barrier()
-    fingerprint = fingerprint_of(policy, settings, config)
+    inputs = inputs_of(policy, settings, config)
+    fingerprint = fingerprint_of(inputs)
     record_path = output / "constraint" / RECORD
     if settings.resume and record_path.exists():
         record = json.loads(record_path.read_text())
@@ -95,7 +96,7 @@ def _train(
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
-        claim(output, fingerprint, settings)
+        claim(output, inputs, settings)
     barrier()
     if settings.resume:
         tell(
@@ -104,7 +105,8 @@ def _train(
     started = time.perf_counter()
     if checkpoint is not None:
         require_whole(checkpoint, process=trainer.args.process_index, num_processes=trainer.args.world_size)
-    with explained(lambda: trainer.state.global_step, tell):
+    kept = lambda: newest_checkpoint(Path(config.output_dir)) is not None  # noqa: E731
+    with explained(lambda: trainer.state.global_step, tell, kept):
         _run(trainer, checkpoint)
     seconds = time.perf_counter() - started
     record = {

@@ -23,6 +23,7 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.integrations.policy import ScorerLike
 from constraintlang_runtime.loss_trainer import LossTrainer
+from constraintlang_runtime.model_checks import require_positions
 from constraintlang_runtime.ranks import from_main
 from constraintlang_runtime.row_weights import RowWeights
 from constraintlang_runtime.run_rows import RunRows
@@ -109,6 +110,8 @@ class ConstraintTrainer(LossTrainer):
         self.seen_prompts = prompt_hashes(given.with_prompts())
         parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
         rows = parts.rows
+        longest = max((len(row.ids) for row in rows), default=0)
+        require_positions(model, longest, "rows have up to", "lower --max_length, which cuts them")
         self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None
         pool = ScoringPool(
             policy.ir.attributes, measured_by, timeout=args.scorer_timeout, cache=open_cache(args.score_cache),

@@ -15,9 +15,10 @@ from constraintlang_compiler.pipeline import compile_path
 from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.errors import ConfigError, DataError, ModelError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import Policy, ScorerLike
 from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.model_checks import require_causal
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
 
@@ -74,7 +75,8 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
     if isinstance(model, str | os.PathLike):
         loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in)
         model = with_adapter(loaded, args, args.seed)
-    require_causal(model)
+    else:
+        require_causal(model)
     half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
     if half and args.train_dtype == "auto":
         logger.warning(
@@ -83,26 +85,6 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
             ", ".join(str(one).removeprefix("torch.") for one in half),
         )  # fmt: skip
     return model, tokenizer
-
-
-@torch.no_grad()
-def require_causal(model: Any) -> None:
-    """Raise ModelError when what a model says of a token depends on those that follow it."""
-    name = type(model).__name__
-    help = "use a decoder, such as those that AutoModelForCausalLM loads with is_decoder=True"
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} has an encoder, which reads its own answer", help=help)
-    vocab = model.get_input_embeddings().weight.shape[0]
-    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=next(model.parameters()).device) % vocab
-    was_training = model.training
-    model.eval()
-    try:
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, :3]
-    finally:
-        model.train(was_training)
-    rounding = 16 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
-    if float((logits[0] - logits[1]).abs().max()) > rounding:
-        raise ModelError(f"{name} is not causal: its logits change with the tokens that follow", help=help)
 
 
 def policy_and_scorers(

@@ -31,7 +31,8 @@ def judge(copied_world: World, capsys: Captured, tmp_path: Path) -> Any:
         capsys.readouterr()
         code = main(
             ["eval", str(copied_world.policy), "--model", str(copied_world.model), "--prompts",
-             prompts or str(copied_world.prompts), "--max_new_tokens", "10", "--output", str(tmp_path / "ev"), *flags]
+             prompts or str(copied_world.prompts), "--max_new_tokens", "10", "--output", str(tmp_path / "ev"),
+             "--overwrite", *flags]
         )  # fmt: skip
         folder = tmp_path / "ev"
         return (
@@ -299,3 +300,24 @@ def test_wrong_flags(world: World, capsys: Captured, flags: list[str]) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert "expected" in err
+
+
+def test_an_evaluation_is_not_replaced_unless_asked_for(
+    copied_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", str(copied_world.policy), "--model", str(copied_world.model), "--prompts",
+             str(copied_world.prompts), "--max_new_tokens", "4", "--num_prompts", "4", "--quiet"]  # fmt: skip
+    output = ["--output", str(tmp_path / "ev")]
+    main([*words, *output])
+    before = (tmp_path / "ev" / "verdict.json").read_bytes()
+    capsys.readouterr()
+    assert main([*words, *output, "--seed", "1"]) == 2
+    assert "holds an evaluation" in capsys.readouterr().err
+    assert (tmp_path / "ev" / "verdict.json").read_bytes() == before
+    other = tmp_path / "other.policy"
+    other.write_text(copied_world.policy.read_text().replace("0.1", "0.2"))
+    assert (
+        main(["report", str(other), "--system", f"A={tmp_path / 'ev'}", "--output", str(tmp_path / "p.html")])
+        == 2
+    )
+    assert "was judged under another policy" in capsys.readouterr().err

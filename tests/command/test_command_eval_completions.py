@@ -38,7 +38,7 @@ def judge(capsys: Captured, tmp_path: Path) -> Any:
         capsys.readouterr()
         folder = tmp_path / "ev"
         words = ["eval", str(tmp_path / "my.policy"), "--completions", f"chat={tmp_path / 'rows.jsonl'}"]
-        code = main([*words, "--output", str(folder), *flags])
+        code = main([*words, "--output", str(folder), "--overwrite", *flags])
         out, err = capsys.readouterr()
         if not (folder / "verdict.json").exists():
             return int(code), {}, [], out, err

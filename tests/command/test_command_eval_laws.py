@@ -28,7 +28,7 @@ def judge(copied_world: World, capsys: Captured, tmp_path: Path) -> Any:
         capsys.readouterr()
         code = main(
             ["eval", str(copied_world.policy), "--model", str(copied_world.model), "--prompts", str(prompts),
-             "--max_new_tokens", "10", "--output", str(tmp_path / "ev"), *flags]
+             "--max_new_tokens", "10", "--output", str(tmp_path / "ev"), "--overwrite", *flags]
         )  # fmt: skip
         err = capsys.readouterr().err
         folder = tmp_path / "ev"

@@ -91,6 +91,7 @@ def words_of(world: World, tmp_path: Path, *flags: str, policy: Path | None = No
         "4",
         "--num_prompts",
         "4",
+        "--overwrite",
         "--output",
         str(tmp_path / "ev"),
         *flags,

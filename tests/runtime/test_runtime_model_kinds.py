@@ -14,8 +14,10 @@ from tiny_trainer import make, weights
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
-from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.loading import load_tokenizer
+from constraintlang_runtime.sampling import sample
+from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.trainer_inputs import model_and_tokenizer
 
@@ -152,3 +154,25 @@ def test_a_ready_model_in_half_precision_is_warned_of(
     model_and_tokenizer(made, tokenizer, config)
     assert not caplog.text
     assert ConstraintSettings(lora_r=1).held_in is None
+
+
+# ------------------------------------------------------------ positions
+def gpt2(world: World, positions: int) -> Any:
+    made = transformers.GPT2Config(
+        vocab_size=size(world), n_embd=16, n_layer=1, n_head=2, n_positions=positions
+    )
+    return transformers.GPT2LMHeadModel(made)
+
+
+def test_texts_beyond_learned_positions_are_named_and_not_an_index_error(
+    world: World, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(str(world.model))
+    prompts = [TokenRow((3, 4), (), {}, False)]
+    assert sample(gpt2(world, 12), tokenizer, prompts, SamplingLaw(10), seed=0)
+    with pytest.raises(ConfigError, match="up to 13 tokens, and GPT2LMHeadModel has 12 positions"):
+        sample(gpt2(world, 12), tokenizer, prompts, SamplingLaw(11), seed=0)
+    with pytest.raises(ConfigError, match=r"rows have up to .* tokens, and GPT2LMHeadModel has 5 positions"):
+        make(world, tmp_path, model=gpt2(world, 5))
+    llama = transformers.LlamaConfig(**LLAMA | {"vocab_size": size(world)}, max_position_embeddings=4)
+    assert sample(transformers.LlamaForCausalLM(llama), tokenizer, prompts, SamplingLaw(11), seed=0)  # rotary

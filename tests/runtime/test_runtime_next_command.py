@@ -35,3 +35,15 @@ def test_files_with_their_own_domains_are_named_plainly() -> None:
     )
     relative = ir("edition 1\ntame: mean(toxicity) <= 0.5 * base\n")
     assert "--base gpt2" in eval_command("my.policy", relative, given)
+
+
+def test_what_was_trained_is_what_is_verified() -> None:
+    """The law of the samples, the template and what the run was allowed come along."""
+    given = RunSettings(
+        "gpt2", ("a.jsonl",), "runs/x", allow_path=True,
+        config={"max_new_tokens": 24, "temperature": 0.7, "top_p": 1.0, "chat": True},
+    )  # fmt: skip
+    assert eval_command("my.policy", ir(KIND), given) == (
+        "constraintc eval my.policy --model runs/x --prompts HELD_OUT.jsonl --max_new_tokens 24 --temperature 0.7 "
+        "--chat --allow-path --output runs/x-eval"
+    )

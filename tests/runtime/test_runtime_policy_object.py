@@ -265,3 +265,22 @@ def test_a_prompt_outside_every_domain_is_an_error(world: World) -> None:
 
 def test_a_reward_is_a_policy_reward() -> None:
     assert isinstance(Policy.from_text("words <= 2").reward_func(), PolicyReward)
+
+
+def test_a_filter_that_judges_nothing_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    keep = Policy.from_text("words <= 2 for domain=chat").filter()
+    rows = {"prompt": ["p"] * 20, "completion": ["one two three"] * 20, "domain": ["Chat"] * 20}
+    for _ in range(5):
+        assert keep(rows) == [True] * 20
+    assert caplog.text.count("lies in a domain of the policy (chat)") == 1
+    caplog.clear()
+    other = Policy.from_text("words <= 2 for domain=chat").filter()
+    other({**rows, "domain": ["chat"] + ["Chat"] * 19})
+    for _ in range(5):
+        other(rows)
+    assert not caplog.text
+
+
+def test_one_text_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(DataError, match="expected a list"):
+        Policy.from_text("words <= 2").satisfied("one two three")

@@ -328,3 +328,19 @@ def test_overwriting_a_run_starts_over(noisy: World, finished: Path, whole: Call
     (finished / "model.safetensors").write_bytes(b"old")
     assert main(["train", *noisy.flags(finished, **LONGER), "--overwrite"]) == 0
     assert_same_result(finished, whole("tuned"))
+
+
+def test_another_run_is_told_by_what_differs(
+    noisy: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    assert main(["train", *noisy.flags(output, max_steps=4, rounds=2)]) == 0
+    (output / "constraint" / "run.json").unlink()
+    capsys.readouterr()
+    flags = noisy.flags(output, max_steps=4, rounds=2, learning_rate=0.007, control_samples=9)
+    assert main(["train", *flags, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "belongs to a run with another" in error
+    assert "learning_rate: " in error
+    assert "0.007 here" in error
+    assert "9 here" in error

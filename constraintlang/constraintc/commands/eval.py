@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring(parser)
     add_score_workers(parser)
     parser.add_argument("--output", metavar="DIR", help="where verdict.json and samples.jsonl go")
+    parser.add_argument("--overwrite", action="store_true", help="in place of an evaluation that lies there")
     parser.add_argument(
         "--rows",
         metavar="[DOMAIN=]FILE",
@@ -170,9 +171,14 @@ def run(args: argparse.Namespace) -> int:
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     if args.locked:
         require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
+    from constraintlang_runtime.errors import ConfigError
     from constraintlang_runtime.verdicts import exit_code
 
     _check_together(args)
+    if args.output is not None and not args.overwrite and (Path(args.output) / "verdict.json").exists():
+        raise ConfigError(
+            f"--output: `{args.output}` holds an evaluation", help="add --overwrite, or name another folder"
+        )
     found = _of_model(args, policy) if args.model is not None else _of_texts(args, policy)
     for left in found.extra.get("not_judged", ()):
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_compiler.explain import explain_clause
 
     policy, _ = compile_argument(args.subject, allow_path=args.allow_path)
-    explanations = [explain_clause(clause) for clause in policy.clauses_as_written]
+    clauses = policy.clauses_as_written
+    explanations = [explain_clause(clause, len(clauses)) for clause in clauses]
     if args.format == "json":
         print_json([asdict(explanation) for explanation in explanations])
         return ExitCode.OK

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if curves is not None:
         compared.setdefault(curves.resolve(), (curves.name, curves))
     data = assemble(
-        title=args.title, policy_text=policy.source.text,
+        title=args.title, policy_text=policy.source.text, policy_hash=policy.semantic_hash,
         systems=[(one.label, one.label, one.evaluation) for one in found],
         run=curves, other_runs=[(label, folder) for label, folder in trained if folder != curves],
         compared_runs=list(compared.values()) if len(compared) > 1 else (),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
+from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.ranks import is_main
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import CHOICES, ConstraintSettings
+
+if TYPE_CHECKING:
+    from constraintlang_compiler.artifact import CompiledPolicy
 
 TAKES_SETTINGS = True
 
@@ -155,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from constraintlang_runtime.next_command import eval_command
 
-        _print_result(found, given, eval_command(args.policy, policy.ir, given))
+        _print_result(found, policy, given, eval_command(args.policy, policy.ir, given))
     return ExitCode.OK
 
 
@@ -197,15 +201,28 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     return settings(merged, defaults(ConstraintConfig))
 
 
-def _print_result(found: dict[str, object], given: RunSettings, verify: str) -> None:
+def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSettings, verify: str) -> None:
     rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
     print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
-    for key in dict.fromkeys(key for record in rounds for key in record if key.endswith("/value")):
-        name = key.removeprefix("constraint/").removesuffix("/value")
+    print("on training prompts, first and last round:")
+    for clause in policy.clauses_as_written:
+        key = f"constraint/{clause.name}/value"
         values = [record[key] for record in rounds if key in record]
-        print(f"  {name}: {values[0]:.4f} -> {values[-1]:.4f} on training prompts")
+        if values:
+            print(f"  {_course(clause, values[0], values[-1])}")
     print(f"saved {given.output}")
     print(f"next: {verify}")
+
+
+def _course(clause: Clause, first: float, last: float) -> str:
+    """A clause from the first round to the last, in the numbers of its bound."""
+    bound = float(clause.bound)
+    if isinstance(clause.statistic, Indicator):
+        asked = "none may" if clause.hard else f"at most {100 * bound:.3g}% may"
+        return f"{clause.name}: {100 * first:.3g}% -> {100 * last:.3g}% of the responses break it ({asked})"
+    offset, scale = float(clause.shown.offset), clause.shown.scale
+    first, last, bound = (offset + scale * value for value in (first, last, bound))
+    return f"{clause.name}: {first:.4g} -> {last:.4g} (at {'most' if scale == 1 else 'least'} {bound:.4g})"
 
 
 def _print_dry_run(found: dict[str, object]) -> None:

@@ -126,6 +126,8 @@ class Policy:
         """
         from constraintlang_compiler.checkers import statistics
 
+        if isinstance(completions, str):
+            raise DataError("got one text, expected a list of completions", help="write [text]")
         count, tags = len(completions), self._tags(completions, tags)
         scores, parts = self.scored(self.clauses, completions, prompts, tags)
         values = statistics(self.clauses, scores, parts) if count else np.empty((0, len(self.clauses)))
@@ -197,9 +199,9 @@ class Policy:
         >>> keep({"prompt": "Count.", "completion": "one two"})
         True
         """
-        from constraintlang_runtime.integrations.rows import satisfied_rows
+        from constraintlang_runtime.integrations.rows import RowFilter
 
-        return lambda rows: satisfied_rows(self, rows)
+        return RowFilter(self)
 
     def reward_func(
         self, clause: str | None = None, *, weights: Mapping[str, float] | None = None, adaptive: bool = False

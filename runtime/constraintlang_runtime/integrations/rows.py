@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_runtime.columns import CONTENT_COLUMNS
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.integrations.texts import USUAL_SHAPES, row_texts
 
+logger = logging.getLogger(__name__)
+MANY = 32  # rows without one that is judged, after which that is said
+
 if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
+
+
+class RowFilter:
+    """``satisfied_rows`` of a policy, which says once when none of many rows lies in a domain of the policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._unjudged = 0
+        self._judges_all = any(clause.domain is None for clause in policy.clauses)
+
+    def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
+        """Whether a row satisfies the policy; for a batch of columns, one answer per row."""
+        found = satisfied_rows(self._policy, rows)
+        if not self._judges_all:
+            own = _rows_of(rows) if isinstance(found, list) else [rows]
+            clauses = self._policy.clauses
+            self._judges_all = any(matches(clause.domain, row) for row in own for clause in clauses)
+            before, self._unjudged = self._unjudged, self._unjudged + len(own)
+            if before < MANY <= self._unjudged and not self._judges_all:
+                domains = dict.fromkeys(str(domain_name(clause.domain)) for clause in clauses)
+                logger.warning(
+                    "none of the first %d rows lies in a domain of the policy (%s), so that all of them are kept",
+                    self._unjudged, ", ".join(domains),
+                )  # fmt: skip
+        return found
 
 
 def satisfied_rows(policy: Policy, rows: Mapping[str, Any]) -> bool | list[bool]:

@@ -24,6 +24,7 @@ def assemble(
     *,
     title: str,
     policy_text: str,
+    policy_hash: str | None = None,
     systems: Sequence[tuple[str, str, Path]],
     run: Path | None = None,
     other_runs: Sequence[tuple[str, Path]] = (),
@@ -40,12 +41,18 @@ def assemble(
     checkpoints are; of ``compared_runs``, where there are several, the curves on the same axes. ``thresholds`` are
     those of the policy, for histograms of scores. ``utility`` and ``compliant`` name the ``--rows`` sets whose losses
     fill those columns; without a name the utility is the set `utility`, or the only one that was measured.
-    Raises: DataError for a folder without its files.
+    Raises: DataError for a folder without its files, or one that was judged under another policy than ``policy_hash``.
     """
     reports, said = [], list(notes)
     provenance: dict[str, Any] = {}
     files, losses = [], []
     verdicts = [read_verdict(folder) for _, _, folder in systems]
+    for (_, _, folder), verdict in zip(systems, verdicts, strict=True):
+        if policy_hash is not None and verdict.get("policy") not in (None, policy_hash):
+            raise DataError(
+                f"`{folder}` was judged under another policy ({verdict['policy']}) than this one ({policy_hash})",
+                help="judge it under this policy with `constraintc eval`, or report on each policy by itself",
+            )
     utility = utility or _only_measured(verdicts, besides=compliant)
     if utility != "utility" and any(utility in verdict["losses"] for verdict in verdicts):
         said.append(f"The utility loss is the loss on the rows `{utility}`.")
@@ -62,6 +69,7 @@ def assemble(
                 "degeneracy": verdict["degeneracy"],
                 "doubts": doubts_of(verdict),
                 "tasks": verdict.get("tasks", []),
+                "num_prompts": verdict.get("num_prompts"),
                 "num_samples": files[-1].num_rows,
                 "num_violations": files[-1].num_violations,
             }

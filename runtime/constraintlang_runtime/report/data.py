@@ -43,6 +43,7 @@ class SystemReport(Record, frozen=True, kw_only=True):
     tasks: tuple[TaskFigure, ...] = ()
     compared: tuple[SampleText, ...] = ()
     num_samples: int | None = None
+    num_prompts: int | None = None
     num_violations: int | None = None
     doubts: Doubts = Doubts()
 

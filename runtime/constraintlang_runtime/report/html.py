@@ -228,7 +228,7 @@ def _facts(baseline: SystemReport, system: SystemReport) -> list[dict[str, str]]
         if clause.kind != "utility":
             prompts[clause.domain] = max(prompts.get(clause.domain, 0), clause.n)
     if prompts:
-        value = f"{sum(prompts.values()):,}"
+        value = f"{system.num_prompts or sum(prompts.values()):,}"
         facts.append({"label": "Evidence", "value": value, "detail": "held-out prompts judged"})
     return facts[:4]
 

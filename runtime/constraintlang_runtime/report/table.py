@@ -6,7 +6,7 @@ cursor is shown as a sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import ROUNDED
@@ -19,6 +19,8 @@ from constraintlang_runtime.verdicts import Verdict, VerdictName
 from .data import ClauseResult, SystemReport, clause_result
 from .words import SYMBOLS, amount, duration, interval, is_soft, limit, measured_loss, percent
 
+Shown = Callable[[SystemReport], Any]
+WIDEST = 4  # clauses that stand side by side in a terminal of 80 columns
 MAX_NAME = 2000  # characters of a name, which a statement without a label gives with its text
 STYLES: dict[VerdictName, str] = {
     "holds": "bold green",
@@ -64,7 +66,8 @@ def verdict_table(
 def comparison_table(systems: Sequence[SystemReport], *, title: str | None = None) -> Table:
     """One row per system: for each clause the estimate, the deciding bound and the verdict; then the losses.
 
-    Columns follow the order in which clauses first appear; a system that lacks a clause shows a dash.
+    Columns follow the order in which clauses first appear; a system that lacks a clause shows a dash. With more than
+    ``WIDEST`` clauses there is one row per clause, and a column for each system.
     """
     table = Table(
         title=_plain(title), box=ROUNDED, title_justify="left", header_style="bold", show_lines=True
@@ -74,6 +77,15 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
         table.caption = (
             f"upper, lower: one-sided bounds at {' or '.join(map(percent, sorted(levels)))} confidence"
         )
+    compliant = any(system.compliant_loss is not None for system in systems)  # the optional one
+    timed = any(system.seconds is not None for system in systems)
+    losses: list[tuple[str, Shown]] = [("utility loss", lambda system: measured_loss(system.utility_loss))]
+    if compliant:
+        losses.append(("compliant loss", lambda system: measured_loss(system.compliant_loss)))
+    if timed:
+        losses.append(("time", lambda system: duration(system.seconds)))
+    if len(clause_names(systems)) > WIDEST:
+        return _by_clause(table, systems, losses)
     table.add_column("system", overflow="fold", min_width=11)
     soft = {clause.clause for system in systems for clause in system.clauses if is_soft(clause)}
     for clause_name in clause_names(systems):
@@ -82,22 +94,30 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
             justify="right",
             no_wrap=True,
         )
-    table.add_column("utility loss", justify="right")
-    compliant = any(system.compliant_loss is not None for system in systems)
-    if compliant:  # the optional one
-        table.add_column("compliant loss", justify="right")
-    timed = any(system.seconds is not None for system in systems)
-    if timed:
-        table.add_column("time", justify="right")
+    for name, _ in losses:
+        table.add_column(name, justify="right")
     for system in systems:
         found = {clause.clause: clause for clause in system.clauses}
         table.add_row(
             Text(_name(system.label), style="bold"),
             *(_cell(found.get(clause_name)) for clause_name in clause_names(systems)),
-            measured_loss(system.utility_loss),
-            *((measured_loss(system.compliant_loss),) if compliant else ()),
-            *((duration(system.seconds),) if timed else ()),
+            *(shown(system) for _, shown in losses),
         )
+    return table
+
+
+def _by_clause(table: Table, systems: Sequence[SystemReport], losses: Sequence[tuple[str, Shown]]) -> Table:
+    table.add_column("clause", overflow="fold", min_width=8)
+    for system in systems:
+        table.add_column(Text(_name(system.label)), justify="right", overflow="fold")
+    found = [{clause.clause: clause for clause in system.clauses} for system in systems]
+    for name in clause_names(systems):
+        soft = any(name in own and is_soft(own[name]) for own in found)
+        table.add_row(
+            Text(_name(name) + (" (prefer)" if soft else "")), *(_cell(own.get(name)) for own in found)
+        )
+    for name, shown in losses:
+        table.add_row(name, *(shown(system) for system in systems))
     return table
 
 

@@ -26,6 +26,7 @@ from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.verdicts import Verdict
 
 BATCH = 4096
+ENDS = 1 << 20  # bytes at either end of a data file by which it is known again
 WORKERS_BATCH = 512  # of several workers, so that a file of some thousand rows is shared among them
 
 
@@ -167,14 +168,27 @@ def _workplace(settings: ScoreSettings) -> Iterator[Path]:
         ) from error
 
 
+def _digest(path: Path) -> str:
+    """A file by its size and its ends: what is appended or changed there is seen, and no long file is read whole."""
+    size = path.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        found.update(file.read(ENDS))
+        file.seek(max(0, size - ENDS))
+        found.update(file.read(ENDS))
+    return found.hexdigest()
+
+
 def _fingerprint(policy: CompiledPolicy, settings: ScoreSettings) -> str:
     content = {
         "policy": policy.semantic_hash,
         "clauses": [clause.id for clause in policy.ir.clauses],
         "data": list(settings.data),
         "scorer": list(settings.scorer),
-        "sizes": [
-            path.stat().st_size for spec in settings.data if (path := Path(split_domain(spec)[1])).is_file()
-        ],
+        "files": [_digest(path) for spec in settings.data if (path := Path(split_domain(spec)[1])).is_file()],
+        "word lists": {
+            name: hashlib.sha256(content).hexdigest() for name, content in sorted(policy.contents.items())
+        },
+        "judge": [settings.judge.url, settings.judge.model],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

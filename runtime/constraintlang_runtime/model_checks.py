@@ -1,0 +1,49 @@
+"""What a model must be to be trained or sampled: causal, with as many positions as its texts have tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from constraintlang_runtime.errors import ConfigError, ModelError
+
+
+@torch.no_grad()
+def require_causal(model: Any) -> None:
+    """Raise ModelError when what a model says of a token depends on those that follow it."""
+    name = type(model).__name__
+    help = "use a decoder, such as those that AutoModelForCausalLM loads with is_decoder=True"
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{name} has an encoder, which reads its own answer", help=help)
+    vocab = model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=next(model.parameters()).device) % vocab
+    was_training = model.training
+    model.eval()
+    try:
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, :3]
+    finally:
+        model.train(was_training)
+    rounding = 16 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
+    if float((logits[0] - logits[1]).abs().max()) > rounding:
+        raise ModelError(f"{name} is not causal: its logits change with the tokens that follow", help=help)
+
+
+def learned_positions(model: Any) -> int | None:
+    """How many positions a model has whose position embeddings are a table; None where it has no such table."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tokens = model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
+    if limit is None or not any(limit <= table.num_embeddings <= limit + 2 for table in tables):
+        return None
+    return int(limit)
+
+
+def require_positions(model: Any, count: int, what: str, help: str) -> None:
+    """Raise ConfigError when texts of ``count`` tokens are longer than a model with learned positions can read."""
+    limit = learned_positions(model)
+    if limit is not None and count > limit:
+        raise ConfigError(
+            f"{what} {count} tokens, and {type(model).__name__} has {limit} positions", help=help
+        )
