@@ -21,6 +21,7 @@ import pytest
 import torch
 from rank_process import ranks, run_rank
 from tiny_models import World
+from tiny_trainer import make
 
 from constraintc.main import main
 from constraintlang_runtime import fit_once, rounds
@@ -30,8 +31,10 @@ from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.guide import fit_guide
+from constraintlang_runtime.loading import load_model
 from constraintlang_runtime.sampling import seeded
 from constraintlang_runtime.schedule.lanes import Dropped, Lane, wait_for
+from constraintlang_runtime.schedule.work import Workbench
 from constraintlang_runtime.settings import ConstraintSettings, delay_factor
 from constraintlang_runtime.trainer import ConstraintTrainer
 
@@ -434,3 +437,38 @@ def test_a_rank_that_is_killed_or_hangs_ends_the_run(
     assert "Traceback" not in logs[codes.index(4)]
     assert main(["train", *flags, "--resume"]) == 0
     assert_same_result(output, whole("tuned", 1))
+
+
+# ------------------------------------------------------------ precision
+def test_a_lane_fits_in_float32_and_passes_in_the_precision_of_training(world: World, tmp_path: Path) -> None:
+    """Under --bf16 a fit learns what it learns in the sequential schedule; autocast is inside the model alone."""
+    trainer = make(world, tmp_path, bf16=True, use_cpu=True)
+    seen = []
+
+    class Probe(Workbench):
+        def probe(self) -> None:
+            weights = {name: p.detach() for name, p in self._model.named_parameters()}
+            with self._at_work(weights, lambda: None):
+                ids = torch.ones(1, 3, dtype=torch.long)
+                layer = self._model.model.layers[0].mlp
+                handle = layer.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+                logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+                handle.remove()
+                seen.extend([logits.dtype, torch.is_autocast_enabled("cpu")])
+
+    model = load_model(str(world.model))
+    before = model.forward
+    Probe(trainer.engine, model).probe()
+    assert seen == [torch.bfloat16, torch.float32, False]
+    assert model.forward == before
+
+
+def test_a_fit_in_a_lane_is_that_of_the_sequential_schedule(noisy: World, tmp_path: Path) -> None:
+    def explained(name: str, **flags: Any) -> float:
+        output = tmp_path / name
+        words = noisy.flags(output, anchor="start", bf16=True, use_cpu=True, anchor_samples=64, auxiliary_steps=60, **flags)
+        assert main(["train", *words]) == 0
+        first = json.loads((output / "constraint" / "run.json").read_text())["history"]
+        return next(record["chat/auxiliary/heldout_loss"] for record in first if "round" in record)
+
+    assert explained("lanes", schedule="parallel") == pytest.approx(explained("alone"), rel=1e-3)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.operations import convert_outputs_to_fp32
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -108,7 +109,11 @@ class Workbench:
 
     @contextlib.contextmanager
     def _at_work(self, weights: Weights, beat: Beat) -> Iterator[ConstraintEngine]:
-        """The engine of a job, the weights in the model; in the precision of training, on a stream of its own."""
+        """The engine of a job, the weights in the model; on a stream of its own.
+
+        The model's own passes are in the precision of training, as accelerate has them, and nothing else is: a fit
+        under autocast would round away most of what it learns.
+        """
         engine = copy.copy(self._engine)
         engine.progress = lambda what, done, total: beat()
         parameters = dict(self._model.named_parameters())
@@ -119,8 +124,22 @@ class Workbench:
         config: Any = engine.config
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = next((d for name, d in low.items() if getattr(config, name, False)), None)
-        with own_stream(device), torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with own_stream(device), in_precision(self._model, device, dtype):
             yield engine
+
+
+@contextlib.contextmanager
+def in_precision(model: Any, device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Passes of a model under autocast, its outputs in float32, for the block; unchanged without a precision."""
+    if dtype is None:
+        yield
+        return
+    own = model.forward
+    model.forward = convert_outputs_to_fp32(torch.autocast(device.type, dtype)(own))
+    try:
+        yield
+    finally:
+        model.forward = own
 
 
 @contextlib.contextmanager
