@@ -466,7 +466,8 @@ def test_a_lane_fits_in_float32_and_passes_in_the_precision_of_training(world: W
 def test_a_fit_in_a_lane_is_that_of_the_sequential_schedule(noisy: World, tmp_path: Path) -> None:
     def explained(name: str, **flags: Any) -> float:
         output = tmp_path / name
-        words = noisy.flags(output, anchor="start", bf16=True, use_cpu=True, anchor_samples=64, auxiliary_steps=60, **flags)
+        own = {"anchor": "start", "bf16": True, "use_cpu": True, "anchor_samples": 64, "auxiliary_steps": 60}
+        words = noisy.flags(output, **own, **flags)
         assert main(["train", *words]) == 0
         first = json.loads((output / "constraint" / "run.json").read_text())["history"]
         return next(record["chat/auxiliary/heldout_loss"] for record in first if "round" in record)
