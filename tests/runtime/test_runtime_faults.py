@@ -83,7 +83,8 @@ class Case:
         flags = {
             "model": self.world.model, "prompts": self.world.prompts, "output": old, "max_new_tokens": 10, **changes,
         }  # fmt: skip
-        return ["eval", str(self.world.policy), *(str(w) for k, v in flags.items() for w in (f"--{k}", v))]
+        words = (str(word) for key, value in flags.items() for word in (f"--{key}", value))
+        return ["eval", str(self.world.policy), "--overwrite", *words]
 
     def report(self) -> list[str]:
         """A page over an evaluation."""
