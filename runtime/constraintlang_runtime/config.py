@@ -40,8 +40,8 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
             raise ConfigError(
                 f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used"
             )
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate: got {self.learning_rate}, expected a positive number")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate: got {self.learning_rate}, expected 0 or more")
         if self.num_train_epochs != TrainingArguments.__dataclass_fields__["num_train_epochs"].default:
             raise ConfigError(
                 f"num_train_epochs: got {self.num_train_epochs}, but a run is as long as max_steps ({self.max_steps})",

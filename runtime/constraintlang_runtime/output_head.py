@@ -85,7 +85,7 @@ def scale_and_cap(model: Any) -> tuple[float, float | None]:
     """What a model's configuration does to the product of hidden states and output embeddings."""
     config = model.config.get_text_config()
     scaling = getattr(config, "logits_scaling", None) or 1.0
-    scale = scaling if config.model_type in MULTIPLIED else 1.0 / scaling
+    scale = scaling if getattr(config, "model_type", None) in MULTIPLIED else 1.0 / scaling
     for name in ("logit_scale", "lm_head_multiplier"):  # Cohere, FalconH1
         scale *= getattr(config, name, None) or 1.0
     caps = (getattr(config, name, None) for name in SOFT_CAPS)

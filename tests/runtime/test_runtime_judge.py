@@ -353,7 +353,7 @@ def test_unavailable_scores_are_in_the_verdict(
     rows += [{"prompt": f"q{i}", "completion": f"lost {i}"} for i in range(3)]
     data = write_jsonl(tmp_path / "rows.jsonl", rows)
     command = ["eval", str(tmp_path / "p.policy"), "--completions", str(data), "--judge_url", server.url,
-               "--judge_model", "m", "--output", str(tmp_path / "out"), "--quiet"]  # fmt: skip
+               "--judge_model", "m", "--output", str(tmp_path / "out"), "--overwrite", "--quiet"]  # fmt: skip
     server.fault = lambda server, text, attempt, handler: (
         text.startswith("lost") and fails(server, text, attempt, handler)
     )
