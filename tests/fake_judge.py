@@ -84,6 +84,13 @@ def serving(server: FakeServer) -> Iterator[FakeServer]:
                 attempt = server.asked[text]
                 server.at_once += 1
                 server.most_at_once = max(server.most_at_once, server.at_once)
+            inside = [True]
+
+            def leave() -> None:
+                """Before the reply is sent: a client that has it may ask again at once."""
+                with server.lock:
+                    server.at_once -= inside.pop() if inside else 0
+
             try:
                 if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
                     given = self.headers.get("Authorization")
@@ -94,10 +101,10 @@ def serving(server: FakeServer) -> Iterator[FakeServer]:
                 reply = server.answer(text, body)
                 chat = self.path.endswith("chat/completions")
                 said = {"message": {"role": "assistant", "content": reply}} if chat else {"text": reply}
+                leave()
                 return send(self, 200, {"choices": [{"index": 0, "finish_reason": "stop", **said}]})
             finally:
-                with server.lock:
-                    server.at_once -= 1
+                leave()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
