@@ -60,7 +60,6 @@ class ChunkedLoss:
     def __init__(self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None) -> None:
         self._student, self._config, self._precision = student, config, precision
         self._compared = False
-        self._router: Tensor | None = None  # of the newest passes
         self._is_repeatable = not has_dropout(student)
         self.supports = OutputHead.of(student) is not None
         if not self.supports:
@@ -77,7 +76,7 @@ class ChunkedLoss:
         read = self._hidden(model, batch, chosen)
         if read is None:
             return None
-        hidden, states = read
+        hidden, states, router = read
         head = self._head(OutputHead.of(self._student))
         places = torch.full_like(sites, -1, dtype=torch.long)
         places.view(-1)[chosen] = torch.arange(len(chosen), device=chosen.device)
@@ -108,7 +107,7 @@ class ChunkedLoss:
             regularizer[str(owner)] += value
         kept = zip(values[len(owners) :], batch.preserved, strict=True)
         preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
-        return StepLoss(total, values[0], regularizer, preservation, router=self._router)
+        return StepLoss(total, values[0], regularizer, preservation, router=router)
 
     def _head(self, head: OutputHead | None) -> OutputHead:
         assert head is not None
@@ -147,9 +146,12 @@ class ChunkedLoss:
                 owner[rows] = completions[rows] * number
         return flat[owner.view(-1)[flat].argsort(stable=True)]
 
-    def _hidden(self, model: Any, batch: MicroBatch, chosen: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    def _hidden(
+        self, model: Any, batch: MicroBatch, chosen: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None] | None:
         """Last hidden states [S, H] at the chosen places; of all places [B, T, H], detached, for a student that is its
-        own anchor. The model itself forms logits at ``PROBES`` places of a pass only.
+        own anchor; the loss of its router, if it has one. The model itself forms logits at ``PROBES`` places of a pass
+        only.
         """
         width = batch.joined.input_ids.shape[1]
         passes = student_passes(batch, apart=model is self._student)
@@ -196,13 +198,13 @@ class ChunkedLoss:
                 self.supports = False
                 self._refuse(reason)
                 return None
-        self._router = torch.stack(routers).mean() if routers else None
+        mean = torch.stack(routers).mean() if routers else None
         if len(found) == 1:
-            return found[0], states
+            return found[0], states, mean
         numbers = torch.full((batch.joined.input_ids.numel(),), -1, device=chosen.device)
         numbers[torch.cat(where)] = torch.arange(len(chosen), device=chosen.device)
         order = numbers[chosen]
-        return torch.cat(found)[order], states
+        return torch.cat(found)[order], states, mean
 
     @torch.no_grad()
     def _difference(self, found: list[Tensor], logits: Tensor) -> str | None:

@@ -163,9 +163,7 @@ class ConstraintEngine:
         A tuned anchor has samples of its own; before it only the start model is measured, to look ahead.
         """
         start = self.activation_step
-        acts = (
-            start + self.config.delay * self.round_length
-        )  # of a model that the regularizer has not moved yet
+        acts = start + self.config.delay * self.round_length  # before it the regularizer has moved nothing
         return self.config.method == "constraint" and 0 < start != step and 0 < step <= acts
 
     def active(self) -> list[int]:

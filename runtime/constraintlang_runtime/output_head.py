@@ -9,15 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-OWN_PASS = (
-    torch.bfloat16
-)  # a model's own pass may be rounded so, by accelerate, and nothing outside of it says that
+# A model's own pass may be rounded so, by accelerate, and nothing outside of it says that.
+OWN_PASS = torch.bfloat16
 MULTIPLIED = ("hyperclovax",)  # model types whose `logits_scaling` is a factor; elsewhere it divides
-SOFT_CAPS = (
-    "final_logit_softcapping",
-    "logits_soft_cap",
-    "output_logit_soft_cap",
-)  # Gemma 2, RecurrentGemma, xLSTM
+# Gemma 2, RecurrentGemma, xLSTM
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 def at_least_float32(values: Tensor) -> Tensor:
