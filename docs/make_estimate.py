@@ -19,7 +19,7 @@ MEASURED = PAGE.parents[1] / "benchmarks" / "estimate" / "results" / "estimate.j
 POLICY = "edition 1\nkind: toxicity < 0.1 for domain=chat\n"
 SEVEN = "--parameters 7b --hidden 4096 --layers 32 --vocab 128000 --kv_heads 8"
 SEVENTY = "--parameters 70b --hidden 8192 --layers 80 --vocab 128000 --kv_heads 8"
-ROWS = "--rows 100000 --tokens_per_row 512 --passes 1 --scorer_parameters 125m"
+ROWS = "--rows 100000 --tokens_per_row 512 --num_train_epochs 1 --scorer_parameters 125m"
 LORA = "--lora_r 16 --per_device_train_batch_size 1 --gradient_accumulation_steps 8"
 PLAN = (
     (SEVEN, f"--gpu rtx4090 {LORA} --gradient_checkpointing true --sampling_batch_size 64"),
@@ -45,12 +45,12 @@ by `constraintc train ... --dry-run`.
 constraintc estimate my.policy --model gpt2 --rows 20000 --tokens_per_row 256
 constraintc estimate my.policy --model runs/first --rows 20000 --tokens_per_row 256 --config run.yaml --gpu a100
 constraintc estimate my.policy --parameters 7b --hidden 4096 --layers 32 --vocab 128000 --kv_heads 8 \\
-    --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --passes 1 --scorer_parameters 125m
+    --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --num_train_epochs 1 --scorer_parameters 125m
 ```
 
 - **The model**: a folder or a hub id, of which `config.json` is read (of local weights also the header, so that they are
   counted), or its sizes.
-- **The run**: the settings of `train`, from `--config` and as flags, and the number and length of the rows. `--passes 1` sets
+- **The run**: the settings of `train`, from `--config` and as flags, and the number and length of the rows. `--num_train_epochs 1` sets
   the steps so that every row is seen once; without it `max_steps` counts.
 - **The machine**: `--gpu` and `--gpus`. Without `--gpu` it is this one: its GPUs as the driver names them, or else its
   processor, whose matrix product and copy are measured for half a second.

@@ -129,7 +129,7 @@ def estimated(folder: Path, method: str, machine: Any) -> dict[str, Any]:
     config, training, _ = read_settings(flags, light_names())
     load = workload(
         compile_path(folder / "my.policy").ir, config, training, rows=ROWS, tokens_per_row=PROMPT + COMPLETION,
-        prompt_tokens=PROMPT, constrained=None, devices=1, passes=None,
+        prompt_tokens=PROMPT, constrained=None, devices=1,
     )  # fmt: skip
     student = student_of(read_shape(str(folder / "model")), config, training)
     found = made.estimate(student, load, machine, config)

@@ -131,7 +131,10 @@ def runs(
     work: Workload, folder: Path, script: Path, *, tokens: float, scale: float, repeats: int, threads: int,
     schedules: tuple[str, ...] = ("sequential", "parallel"),
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """A row of each system: seconds of training (rounds included) and their ratio to plain fine-tuning, in turns."""
+    """A row of each system: seconds of training (rounds included) and their ratio to plain fine-tuning, in turns.
+
+    Each run is kept in ``folder`` when it ends, so that a call that was interrupted goes on.
+    """
     given = prepare(work, folder)
     row_tokens = given.pop("tokens")
     steps = max(16, round(tokens * scale / (row_tokens * work.batch)))
@@ -142,35 +145,19 @@ def runs(
             systems[f"{name}, {schedule}"] = own | (
                 {"schedule": "parallel"} if schedule == "parallel" else {}
             )
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (PLAIN, *systems)}
-    for _ in range(repeats):
-        plain = {
-            **given,
-            "settings": settings_of(work, "default", steps, scale),
-            "output": str(folder / "plain"),
-        }
-        plain_file = folder / "plain.json"
-        plain_file.write_text(json.dumps(plain))
-        wall, processor = call([str(script), "--plain-run", str(plain_file)], threads)
-        seconds = float((folder / "plain.seconds").read_text())
-        found[PLAIN].append({"seconds": seconds, "wall": wall, "processor": processor, "stages": {}})
-        for name, setting in systems.items():
-            output = folder / "model-out"
-            shutil.rmtree(output, ignore_errors=True)
-            (folder / "run.yaml").write_text(json.dumps({**given, **setting, "output": str(output)}))
-            lanes = 1 if setting.get("schedule") == "parallel" else threads
-            wall, processor = call(
-                ["-m", "constraintc", "train", str(folder / "speed.policy"), "--config", str(folder / "run.yaml"), "--quiet",
-                 *(["--allow_path"] if work.shape == "testbed" else [])],
-                lanes,
-            )  # fmt: skip
-            record = json.loads((output / "constraint" / "run.json").read_text())
-            found[name].append(
-                {"seconds": record["seconds"], "wall": wall, "processor": processor, "stages": _stages(record["history"])}
-            )  # fmt: skip
-            print(
-                f"  {name}: {record['seconds']:.1f} s, plain {found[PLAIN][-1]['seconds']:.1f} s", flush=True
-            )
+    name_of = setting_hash({**settings_of(work, "default", steps, scale), "scale": scale, "threads": threads})
+    kept = folder / f"runs-{name_of}.json"
+    found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text()) if kept.exists() else {}
+    found = {name: found.get(name, []) for name in (PLAIN, *systems)} | found
+    for turn in range(repeats):
+        for name in (PLAIN, *systems):
+            if len(found[name]) > turn:
+                continue
+            setting = systems.get(name) or settings_of(work, "default", steps, scale)
+            found[name].append(one_run(name, {**given, **setting}, work, folder, script, threads))
+            kept.write_text(json.dumps(found))
+            print(f"  {name}: {found[name][-1]['seconds']:.1f} s", flush=True)
+    found = {name: found[name][:repeats] for name in (PLAIN, *systems)}
     base = [one["seconds"] for one in found[PLAIN]]
     return [
         {
@@ -183,6 +170,34 @@ def runs(
         }
         for name, own in found.items()
     ]  # fmt: skip
+
+
+def one_run(
+    name: str, setting: dict[str, Any], work: Workload, folder: Path, script: Path, threads: int
+) -> dict[str, Any]:
+    """Seconds of one run of a system in a process of its own, and those of its stages."""
+    if name == PLAIN:
+        files = ("model", "data", "scorer")
+        plain = {key: setting[key] for key in files if key in setting} | {
+            "settings": {key: value for key, value in setting.items() if key not in files},
+            "output": str(folder / "plain"),
+        }
+        file = folder / "plain.json"
+        file.write_text(json.dumps(plain))
+        wall, processor = call([str(script), "--plain-run", str(file)], threads)
+        seconds = float(file.with_suffix(".seconds").read_text())
+        return {"seconds": seconds, "wall": wall, "processor": processor, "stages": {}}
+    output = folder / "model-out"
+    shutil.rmtree(output, ignore_errors=True)
+    (folder / "run.yaml").write_text(json.dumps({**setting, "output": str(output)}))
+    words = ["train", str(folder / "speed.policy"), "--config", str(folder / "run.yaml"), "--quiet"]
+    allowed = ["--allow_path"] if work.shape == "testbed" else []
+    lanes = 1 if setting.get("schedule") == "parallel" else threads
+    wall, processor = call(["-m", "constraintc", *words, *allowed], lanes)
+    record = json.loads((output / "constraint" / "run.json").read_text())
+    return {
+        "seconds": record["seconds"], "wall": wall, "processor": processor, "stages": _stages(record["history"]),
+    }  # fmt: skip
 
 
 def _stages(history: list[dict[str, Any]]) -> dict[str, float]:

@@ -77,6 +77,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="rounds of A B C for steps and parts")
     parser.add_argument("--runs", type=int, default=1, help="rounds of A B C for whole runs")
     parser.add_argument("--scale", type=float, help="share of the fixed workload of whole runs")
+    parser.add_argument(
+        "--schedules", nargs="+", choices=("sequential", "parallel"), default=["sequential", "parallel"],
+        help="schedules of whole runs",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -201,7 +205,7 @@ def planned(
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),
         Part("length", 2, lambda: as_part("length", each(lambda one: steps.step_times(one, main, few), many))),
         Part("run", 9, lambda: rounds.runs(work, folder, script, tokens=tokens, scale=scale, repeats=args.runs,
-                                           threads=args.threads)),
+                                           threads=args.threads, schedules=tuple(args.schedules))),
         Part("decode", 1, lambda: decoding.decoding(replace(work, new_tokens=max(64, work.new_tokens)), few)),
     ] if has_model else []  # fmt: skip
     small = args.small

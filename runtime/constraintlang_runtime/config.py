@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -10,6 +11,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.run_length import MAX_STEPS, check_length, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.sharding import require_whole_weights
 
@@ -18,12 +20,16 @@ from constraintlang_runtime.sharding import require_whole_weights
 class ConstraintConfig(ConstraintSettings, TrainingArguments):
     """``TrainingArguments`` with the constraint's settings.
 
-    Changed defaults of transformers: ``max_steps`` 1000, ``learning_rate`` 1e-4, ``logging_steps`` 10,
-    ``save_steps`` 200, ``save_total_limit`` 2, ``report_to`` none, ``remove_unused_columns`` False.
+    Changed defaults of transformers: ``max_steps`` 1000 (``num_train_epochs`` in its place, where given),
+    ``learning_rate`` 1e-4, ``logging_steps`` 10, ``save_steps`` 200, ``save_total_limit`` 2, ``report_to`` none,
+    ``remove_unused_columns`` False.
     Raises: ConfigError for a wrong value of ours, ValueError for one of transformers'.
     """
 
-    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
+    max_steps: int = field(default=MAX_STEPS, metadata={"help": "optimizer steps"})
+    num_train_epochs: float = field(
+        default=0.0, metadata={"help": "passes over the training rows, in place of max_steps; 0 for none"}
+    )
     learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate"})
     logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
     save_steps: float = field(default=200, metadata={"help": "write a checkpoint every so many steps"})
@@ -36,17 +42,9 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     def __post_init__(self) -> None:
         require_whole_weights(self)
         super().__post_init__()
-        if self.max_steps < 1:
-            raise ConfigError(
-                f"max_steps: got {self.max_steps}, expected at least 1", help="epochs are not used"
-            )
+        check_length(self.max_steps, self.num_train_epochs)
         if not 0 <= self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate: got {self.learning_rate}, expected 0 or more")
-        if self.num_train_epochs != TrainingArguments.__dataclass_fields__["num_train_epochs"].default:
-            raise ConfigError(
-                f"num_train_epochs: got {self.num_train_epochs}, but a run is as long as max_steps ({self.max_steps})",
-                help="give max_steps: rows times epochs by rows of a step",
-            )
         if self.label_smoothing_factor != 0:
             raise ConfigError(
                 f"label_smoothing_factor: got {self.label_smoothing_factor}; the loss is the language model's own",
@@ -73,6 +71,20 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                 "keep: `best` chooses among checkpoints, and save_strategy `no` writes none",
                 help="leave `save_strategy` out, or use --keep last",
             )
+
+    def over(self, rows: int, *, processes: int | None = None) -> ConstraintConfig:
+        """These settings with the steps that ``num_train_epochs`` passes over ``rows`` take; unchanged without epochs.
+
+        ``processes`` are those that train, this one's world when not given.
+        """
+        if not self.num_train_epochs:
+            return self
+        found = copy.copy(self)
+        found.max_steps = steps_of(
+            self.num_train_epochs, rows, batch=self.train_batch_size, processes=processes or self.world_size,
+            accumulation=self.gradient_accumulation_steps, drop_last=self.dataloader_drop_last,
+        )  # fmt: skip
+        return found
 
 
 def own_settings(config: ConstraintConfig) -> dict[str, Any]:

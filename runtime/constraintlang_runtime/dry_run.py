@@ -42,7 +42,7 @@ def dry_run(
     _check_selection(policy, settings, wanted)
     with tempfile.TemporaryDirectory() as scratch:
         small = {
-            "max_steps": 1, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
+            "max_steps": 1, "num_train_epochs": 0.0, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
             "auxiliary_steps": 5, "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
             "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
             "staleness": 1, "lane_ranks": 1, "vargrad_weight": 0.0,
@@ -57,6 +57,7 @@ def dry_run(
             scorers=scorers,
             progress=progress,
         )
+        wanted = wanted.over(len(trainer.train_dataset) + trainer.rows_dropped)
         _check_plan(trainer, wanted)
         started = time.perf_counter()
         trainer.train()

@@ -15,7 +15,7 @@ from constraintlang_runtime.errors import ConfigError
 LISTS = ("data", "prompts", "heldout", "selection", "scorer")
 MAY_BE_EMPTY = ("save_total_limit", "scorer_timeout")  # numbers by default for which nothing is a value too
 USUAL_NAMES = {  # what other trainers call a setting of ours
-    "lr": "learning_rate", "epochs": "max_steps", "num_epochs": "max_steps", "steps": "max_steps",
+    "lr": "learning_rate", "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "steps": "max_steps",
     "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
     "grad_accum": "gradient_accumulation_steps", "output_dir": "output", "max_seq_length": "max_length",
     "seq_length": "max_length", "block_size": "max_length", "max_completion_length": "max_new_tokens",

@@ -14,7 +14,7 @@ from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, wr
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.fingerprint import fingerprint_of, inputs_of
 from constraintlang_runtime.mishaps import explained, require_whole, writing
-from constraintlang_runtime.progress import Progress, StepProgress
+from constraintlang_runtime.progress import Progress, RoundLines, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
 from constraintlang_runtime.report.provenance import train_command
 from constraintlang_runtime.run_folder import check_output, claim
@@ -170,9 +170,11 @@ def build(
     trainer = ConstraintTrainer(
         parts.model, config, policy=policy, train_dataset=parts.rows.rows, processing_class=parts.tokenizer,
         scorers=parts.scorers, prompts=parts.rows.prompts, heldout=parts.rows.heldout, selection=parts.rows.selection,
-        callbacks=[] if progress is None else [StepProgress(progress)], progress=progress, tell=tell,
-        lane_world=world,
+        progress=progress, tell=tell, lane_world=world,
     )  # fmt: skip
+    if progress is not None:
+        trainer.add_callback(StepProgress(progress))
+        trainer.add_callback(RoundLines(tell, lambda: trainer.engine.clauses))
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)  # it prints to standard output, which belongs to the command

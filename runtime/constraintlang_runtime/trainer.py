@@ -105,11 +105,11 @@ class ConstraintTrainer(LossTrainer):
             *(None if part is None else listed_rows(part, name) for name, part in others.items()),
         )
         model, processing_class = model_and_tokenizer(model, processing_class, args)
-        self.constraint = args
         self.pad_id = pad_token(processing_class)
         self.seen_prompts = prompt_hashes(given.with_prompts())
         parts, self.rows_held_out = given.split(policy.ir, processing_class, args)
         rows = parts.rows
+        self.constraint = args = args.over(len(rows))
         longest = max((len(row.ids) for row in rows), default=0)
         require_positions(model, longest, "rows have up to", "lower --max_length, which cuts them")
         self.selection = Selection(parts.selection, parts.heldout) if args.keep == "best" else None

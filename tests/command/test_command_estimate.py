@@ -92,7 +92,7 @@ def test_settings_are_those_of_train(policy: str, tmp_path: Path, capsys: Captur
         found(capsys, *base, "--config", str(tmp_path / "run.yaml"), "--max_steps", "80")["run"]["steps"]
         == 80
     )
-    assert found(capsys, *base, "--passes", "2", "--rounds", "4")["run"]["steps"] == 250
+    assert found(capsys, *base, "--num_train_epochs", "2", "--rounds", "4")["run"]["steps"] == 250
     plain = found(capsys, *base, "--max_steps", "40", "--method", "plain", "--logging_steps", "5")
     assert plain["run"]["active_steps"] == 0
     assert found(capsys, *base, "--bf16")["model"]["weights"] == "float32"

@@ -83,10 +83,10 @@ def toy() -> ModelShape:
 
 def load(config: ConstraintSettings | None = None, text: str = ONE, **changes: Any) -> Workload:
     options: dict[str, Any] = {
-        "rows": 100, "tokens_per_row": 20, "prompt_tokens": 8, "constrained": None, "devices": 1, "passes": None,
+        "rows": 100, "tokens_per_row": 20, "prompt_tokens": 8, "constrained": None, "devices": 1,
     }  # fmt: skip
     training = replace(training_of(), max_steps=changes.pop("max_steps", 10), batch=changes.pop("batch", 2))
-    training = replace(training, save_steps=changes.pop("save_steps", 200))
+    training = replace(training, save_steps=changes.pop("save_steps", 200), epochs=changes.pop("epochs", 0))
     own = config or ConstraintSettings(rounds=2, max_new_tokens=5, anchor_samples=40, control_samples=30)
     return workload(ir(text), own, training, **options | changes)
 
@@ -283,7 +283,7 @@ def test_counts_agree_with_the_engine(world: World, tmp_path: Path) -> None:
         )
         counted = workload(
             ir(), config, training_of(max_steps=6, batch=4), rows=rows, tokens_per_row=20, prompt_tokens=5,
-            constrained=None, devices=1, passes=None,
+            constrained=None, devices=1,
         )  # fmt: skip
         assert counted.samples == sum(one["constraint/kind/samples"] for one in rounds)
         assert len(counted.fits) == sum("chat/auxiliary/heldout_loss" in one for one in rounds)
@@ -518,8 +518,8 @@ def test_more_devices_take_less_time_and_divided_less_memory() -> None:
     big = given_shape(10**9, 2048, 16, 32000, heads=16, kv_heads=4, tied=False, weight_type="bfloat16")
     options = {"sampling_batch_size": 4, "tokens_per_row": 400, "batch": 8, "regularizer_rows": 8}
     h100 = named_gpu("h100", 1, bf16=True)
-    one, four = whole(big, h100, **options, passes=30.0), whole(big, h100, 4, **options, passes=30.0)
-    assert four.load.steps == -(-one.load.steps // 4)
+    one, four = whole(big, h100, **options, epochs=30.0), whole(big, h100, 4, **options, epochs=30.0)
+    assert (one.load.steps, four.load.steps) == (30 * 13, 30 * 4)  # 13 batches, 4 in each process
     assert four.total.best < one.total.best
     assert four.memory.peak > one.memory.peak > four.memory.sharded_peak(4)
     tight = replace(h100, memory=one.memory.peak - 1)

@@ -126,8 +126,8 @@ def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"eval_strategy": "steps"}, {"num_train_epochs": 1}, {"label_smoothing_factor": 0.1},
-        {"train_sampling_strategy": "group_by_length"},
+        {"eval_strategy": "steps"}, {"num_train_epochs": -1}, {"num_train_epochs": 2, "max_steps": 7},
+        {"label_smoothing_factor": 0.1}, {"train_sampling_strategy": "group_by_length"},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip

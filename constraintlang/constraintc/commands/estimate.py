@@ -27,7 +27,7 @@ EPILOG = """examples:
   constraintc estimate my.policy --model gpt2 --rows 20000 --tokens_per_row 256
   constraintc estimate my.policy --model runs/first --rows 20000 --tokens_per_row 256 --config run.yaml --gpu a100
   constraintc estimate my.policy --parameters 7b --hidden 4096 --layers 32 --vocab 128000 \\
-      --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --passes 1 --lora_r 16
+      --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --num_train_epochs 1 --lora_r 16
 
 the settings of `train` are taken as there, from --config and as flags (--max_steps 500, --anchor_samples 1024, ...).
 
@@ -41,9 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens_per_row", type=int, metavar="T", required=True, help="tokens of a row")
     parser.add_argument(
         "--prompt_tokens", type=int, metavar="P", help="tokens of its prompt (default: half of the row's)"
-    )
-    parser.add_argument(
-        "--passes", type=float, metavar="X", help="passes over the rows, in place of --max_steps"
     )
     parser.add_argument(
         "--constrained_share", type=float, metavar="S",
@@ -104,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     load = workload(
         policy.ir, config, training, rows=args.rows, tokens_per_row=args.tokens_per_row,
         prompt_tokens=length // 2 if args.prompt_tokens is None else args.prompt_tokens,
-        constrained=args.constrained_share, devices=machine.devices, passes=args.passes,
+        constrained=args.constrained_share, devices=machine.devices,
     )  # fmt: skip
     classifiers, notes = scorer_shapes(policy.ir, scorers, args.scorer_parameters)
     plans = plan(policy.clauses_as_written)

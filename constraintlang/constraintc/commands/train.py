@@ -13,6 +13,7 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.ranks import is_main
+from constraintlang_runtime.round_words import demanded, in_words
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import CHOICES, ConstraintSettings
 
@@ -45,6 +46,7 @@ USAGE = "%(prog)s POLICY --model DIR_OR_ID --data [DOMAIN=]FILE --output DIR [op
 # Of transformers, and listed because every run has them: default and meaning.
 THEIRS = {
     "max_steps": (1000, "optimizer steps"),
+    "num_train_epochs": (0, "passes over the rows, in place of max_steps"),
     "learning_rate": (1e-4, "peak learning rate"),
     "per_device_train_batch_size": (8, "training rows of a micro-batch on each device"),
     "seed": (42, "of everything that is drawn"),
@@ -216,13 +218,9 @@ def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSe
 
 def _course(clause: Clause, first: float, last: float) -> str:
     """A clause from the first round to the last, in the numbers of its bound."""
-    bound = float(clause.bound)
-    if isinstance(clause.statistic, Indicator):
-        asked = "none may" if clause.hard else f"at most {100 * bound:.3g}% may"
-        return f"{clause.name}: {100 * first:.3g}% -> {100 * last:.3g}% of the responses break it ({asked})"
-    offset, scale = float(clause.shown.offset), clause.shown.scale
-    first, last, bound = (offset + scale * value for value in (first, last, bound))
-    return f"{clause.name}: {first:.4g} -> {last:.4g} (at {'most' if scale == 1 else 'least'} {bound:.4g})"
+    rates = " of the responses break it" if isinstance(clause.statistic, Indicator) else ""
+    asked = demanded(clause, float(clause.bound))
+    return f"{clause.name}: {in_words(clause, first)} -> {in_words(clause, last)}{rates} ({asked})"
 
 
 def _print_dry_run(found: dict[str, object]) -> None:

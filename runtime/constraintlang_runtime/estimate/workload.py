@@ -26,12 +26,14 @@ from constraintlang_compiler.scopes import sample_clauses, scopes_of, utility_cl
 from constraintlang_compiler.targets import build_target
 from constraintlang_runtime.balance import most_refit_steps
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.run_length import MAX_STEPS, check_length, steps_of
 from constraintlang_runtime.run_settings import settings as checked
 from constraintlang_runtime.settings import ConstraintSettings
 
 # What the estimate reads of transformers' arguments, with the defaults that `train` has.
 TRAINING: dict[str, Any] = {
-    "max_steps": 1000,
+    "max_steps": MAX_STEPS,
+    "num_train_epochs": 0.0,
     "learning_rate": 1e-4,
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 1,
@@ -57,6 +59,7 @@ class Training:
     half: bool
     optimizer: str
     save_steps: float = 200.0
+    epochs: float = 0.0
 
 
 def light_names() -> dict[str, Any]:
@@ -77,13 +80,14 @@ def read_settings(
     constraint = ConstraintSettings(**{key: value for key, value in given.config.items() if key in own})
     constraint.check()
     theirs = TRAINING | {key: value for key, value in given.config.items() if key in TRAINING}
-    for key in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
+    check_length(theirs["max_steps"], theirs["num_train_epochs"])
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
         if theirs[key] < 1:
             raise ConfigError(f"{key}: got {theirs[key]}, expected at least 1")
     training = Training(
         theirs["max_steps"], theirs["per_device_train_batch_size"], theirs["gradient_accumulation_steps"],
         theirs["gradient_checkpointing"], theirs["bf16"] or theirs["fp16"], str(theirs["optim"]),
-        theirs["save_steps"],
+        theirs["save_steps"], theirs["num_train_epochs"],
     )  # fmt: skip
     return constraint, training, given.scorer
 
@@ -187,7 +191,6 @@ def workload(
     prompt_tokens: int,
     constrained: float | None,
     devices: int,
-    passes: float | None,
 ) -> Workload:
     """Count what ``train`` does with these settings (``engine.py``, ``rounds.py``, ``trainer.py``).
 
@@ -206,8 +209,11 @@ def workload(
         constrained = 0.5 if preserves and bins else 1.0 if bins else 0.0
     if not 0 <= constrained <= 1:
         raise ConfigError(f"--constrained_share: got {constrained:g}, expected a share between 0 and 1")
-    per_step = training.batch * training.accumulation * devices
-    steps = training.max_steps if passes is None else max(1, math.ceil(rows * passes / per_step))
+    steps = training.max_steps
+    if training.epochs:
+        steps = steps_of(
+            training.epochs, rows, batch=training.batch, processes=devices, accumulation=training.accumulation
+        )
     length_of_round = max(1, -(-steps // config.rounds))
     rounds = -(-steps // length_of_round)
     is_method = config.method == "constraint"

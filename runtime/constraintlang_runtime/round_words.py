@@ -1,0 +1,43 @@
+"""How a clause stands, in the numbers of its author: for lines on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from constraintlang_compiler.ir import Clause, Indicator
+
+MOST_SHOWN = 3
+
+
+def in_words(clause: Clause, value: float) -> str:
+    """The mean of a statistic as the author wrote the quantity; the rate of an event in percent."""
+    if isinstance(clause.statistic, Indicator):
+        return f"{100 * value:.3g}%"
+    return f"{float(clause.shown.offset) + clause.shown.scale * value:.4g}"
+
+
+def demanded(clause: Clause, bound: float) -> str:
+    """What is asked of it, such as ``at most 5%``."""
+    if clause.hard:
+        return "none may"
+    most = isinstance(clause.statistic, Indicator) or clause.shown.scale == 1
+    return f"at {'most' if most else 'least'} {in_words(clause, bound)}"
+
+
+def round_line(clauses: Sequence[Clause], record: Mapping[str, Any]) -> str:
+    """The clauses of which a round's record has ``value`` and ``bound``, those farthest above their bounds first."""
+    found = []
+    for clause in clauses:
+        value = record.get(f"constraint/{clause.name}/value")
+        if value is not None:
+            bound = float(record[f"constraint/{clause.name}/bound"])
+            found.append(
+                (value - bound, f"{clause.name} {in_words(clause, value)} ({demanded(clause, bound)})")
+            )
+    found.sort(key=lambda one: -one[0])
+    line = ", ".join(words for _, words in found[:MOST_SHOWN])
+    if len(found) > MOST_SHOWN:
+        within = sum(above <= 0 for above, _ in found)
+        line = f"{within} of {len(found)} within their bounds; {line}, ..."
+    return line

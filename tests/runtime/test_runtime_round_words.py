@@ -1,0 +1,51 @@
+"""Rounds as lines: the author's numbers, the worst clauses first, one line for all groups of a round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiny_models import POLICY, World
+from tiny_trainer import compiled, make
+
+from constraintlang_runtime.progress import RoundLines
+from constraintlang_runtime.round_words import round_line
+
+TEXT = """\
+edition 1
+attribute helpful: score in [0, 1]
+rude: toxicity < 0.5 under tolerance=5%
+kind: mean(helpful) >= 0.7
+short: words <= 40 under tolerance=10%
+never: always toxicity < 0.9
+"""
+
+
+def test_a_line_speaks_in_the_authors_numbers() -> None:
+    clauses = compiled(TEXT).ir.clauses
+    values = {"rude": (0.25, 0.05), "kind": (0.4, 0.3), "short": (0.02, 0.1), "never": (0.001, 0.0)}
+    record = {
+        f"constraint/{name}/{key}": number
+        for name, pair in values.items()
+        for key, number in zip(("value", "bound"), pair, strict=True)
+    }
+    (rude,) = (clause for clause in clauses if clause.name == "rude")
+    assert round_line([rude], record) == "rude 25% (at most 5%)"
+    assert round_line(clauses, {"loss": 1.0}) == ""
+    line = round_line(clauses, record)
+    assert line.startswith("1 of 4 within their bounds; rude 25% (at most 5%), kind 0.6 (at least 0.7), ")
+    assert line.endswith("never 0.1% (none may), ...")
+
+
+def test_rounds_are_told_as_they_end(world: World, tmp_path: Path) -> None:
+    both = POLICY + "calm: mean(toxicity) < 0.9 for domain in {chat, kitchen}\n"
+    told: list[str] = []
+    trainer = make(world, tmp_path, policy=both, logging_steps=1)
+    trainer.add_callback(RoundLines(told.append, lambda: trainer.engine.clauses))
+    trainer.train()
+    rounds = {record["step"] for record in trainer.state.log_history if "round" in record}
+    assert [line.split(",")[0].split(":")[0] for line in told] == [
+        f"step {step} of 6" for step in sorted(rounds)
+    ]
+    assert all("calm " in line and "kind " in line for line in told)
+    assert "language-model loss" not in told[0]
+    assert "language-model loss" in told[-1]
