@@ -25,12 +25,15 @@ PLAN = (
     (SEVEN, f"--gpu rtx4090 {LORA} --gradient_checkpointing true --sampling_batch_size 64"),
     (SEVEN, "--gpu a100 --lora_r 16 --per_device_train_batch_size 4 --gradient_accumulation_steps 2"),
     (SEVEN, "--gpu h200 --lora_r 16"),
-    (SEVEN, "--gpu h200 --per_device_train_batch_size 4 --gradient_accumulation_steps 2"),
+    (SEVEN, "--gpu h200 --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --bf16 true"),
     (SEVEN, "--gpu h100 --gpus 8 --lora_r 16 --per_device_train_batch_size 4"),
-    (SEVEN, "--gpu h200 --gpus 8 --per_device_train_batch_size 4"),
-    (SEVEN, "--gpu h200 --gpus 64 --per_device_train_batch_size 4"),
+    (SEVEN, "--gpu h200 --gpus 8 --per_device_train_batch_size 4 --bf16 true"),
+    (SEVEN, "--gpu h200 --gpus 64 --per_device_train_batch_size 4 --bf16 true"),
     (SEVENTY, f"--gpu h200 --gpus 8 {LORA} --gradient_checkpointing true"),
-    (SEVENTY, "--gpu h200 --gpus 64 --per_device_train_batch_size 1 --gradient_checkpointing true"),
+    (
+        SEVENTY,
+        "--gpu h200 --gpus 64 --per_device_train_batch_size 1 --gradient_checkpointing true --bf16 true",
+    ),
 )
 
 HEAD = """# What a run costs, before it is started
@@ -81,8 +84,8 @@ worst they follow one another at the lower share. On GPUs these are 25-50% of th
 (large training runs report 44-52%: arXiv 2104.04473, 2204.02311), on a processor 40-90% of what was measured. A layer costs
 0.25-1.5 ms a pass on a GPU whatever its size, which is what small models and small batches pay.
 
-Memory: weights in their stored type, which is the type that `train` trains in; gradients and optimizer states of what is
-trained (with LoRA the float32 adapters); one snapshot of what is trained for the anchor, one more for `preserve`;
+Memory: weights in the type that `train` holds them in (`train_dtype`: float32 where all are trained, as stored with LoRA);
+gradients and optimizer states of what is trained (with LoRA the float32 adapters); one snapshot of what is trained for the anchor, one more for `preserve`;
 activations by counting what each layer keeps (after arXiv 2205.05198, attention without its matrix); logits and their
 gradient; one chunk of the auxiliary model; while sampling the KV cache instead. Each part is printed with its formula.
 
@@ -98,8 +101,9 @@ weights. Estimates made by the command with `{rows}` and the flags shown; nothin
 BETWEEN = """
 What the numbers say:
 
-- **One GPU.** An adapter on a 7B model asks little but its logits and activations. All weights of it are trained on one
-  H200 with a micro-batch of 4; on cards of 80 GB weights, gradients, optimizer and snapshot alone nearly fill the memory.
+- **One GPU.** An adapter on a 7B model asks little but its logits and activations. Training all of its weights does not fit
+  one H200: held in float32, the default (`train_dtype: auto`), weights, gradients, optimizer and snapshot alone take 130 GiB.
+  `--train_dtype stored` keeps bfloat16 weights and takes less, at the price of small updates that round away.
 - **One machine.** Rows and samples are divided, so the time falls nearly by the number of GPUs, with the batch growing in
   proportion. Every GPU holds a whole copy (DDP).
 - **Many machines.** Two things do not become shorter: the auxiliary fit, which one process makes, and the rounds, which

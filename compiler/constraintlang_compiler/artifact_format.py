@@ -135,8 +135,6 @@ def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
 
 
 def _contradictions(ir: PolicyIR) -> Iterator[str]:
-    if not ir.clauses:
-        yield "it has no clauses"
     names = [attribute.name for attribute in ir.attributes]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"the attribute `{name}` is declared twice"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from constraintlang.diagnostics import Diagnostic, render_all, visible
 from constraintlang.json_text import json_text
@@ -55,6 +55,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     for line in [list(columns), *cells]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_reasons(verdicts: Iterable[Any]) -> None:
+    """Below a table of verdicts: why a clause could not be judged."""
+    for one in verdicts:
+        if one.verdict == "error" and one.note:
+            print(visible_text(f"{one.clause}: {one.note}"))
 
 
 def uses_colour(stream: TextIO) -> bool:

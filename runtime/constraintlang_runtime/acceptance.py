@@ -90,8 +90,11 @@ def acceptance(
     )[1]
     sizes = np.bincount(owners)
     top = float(harmonic[-1])
-    costs = np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes
-    rates = np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes
+    order = np.random.default_rng(0).permutation(
+        len(sizes)
+    )  # prompts may come sorted; bets want them in any order
+    costs = (np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes)[order]
+    rates = (np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes)[order]
     return Acceptance(
         replies=len(rejected),
         accepted=sum(accepted),

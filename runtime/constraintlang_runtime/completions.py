@@ -45,26 +45,33 @@ class CompletionSettings(SharedScoringSettings):
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class _Reply:
+    """A completion, the number of its row, and the tags there."""
+
+    row: int
+    completion: str
+    tags: Mapping[str, Any]
+
+
 class FileSource:
     """The completions of files by prompt: rows with the same prompt answer one prompt, in any order.
 
     Tags tell prompts apart only where a clause does (``Reading``): a column with a number for each row must not make
-    every row evidence of its own. With ``by_tags``, because a scorer reads them, all do. A row without a prompt
-    (``text``) is a prompt of its own. ``base`` are completions of the start model; they belong to the prompts that they
-    share with the others.
+    every row evidence of its own. Each completion keeps the tags of its row, which scorers may read. A row without a
+    prompt (``text``) is a prompt of its own. ``base`` are completions of the start model; they belong to the prompts
+    that they share with the others.
     Raises: DataError for a row of another shape, files without rows, or base completions that share no prompt.
     """
 
     def __init__(
-        self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = (), *,
-        by_tags: bool = False,
-    ) -> None:  # fmt: skip
+        self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = ()
+    ) -> None:
         self._reading = Reading(clauses)
-        self._by_tags = by_tags
         self._prompts: list[str] = []
-        self._rows: list[list[tuple[int, str]]] = []  # of each prompt: row and completion
+        self._rows: list[list[_Reply]] = []  # of each prompt
         self.tags: list[Mapping[str, Any]] = []
-        self._base: list[list[tuple[int, str]]] = []
+        self._base: list[list[_Reply]] = []
         numbers: dict[str, int] = {}
         for row, (prompt, completion, tags) in enumerate(_read(specs, "--completions")):
             key = self._key(prompt, tags, row)
@@ -73,7 +80,7 @@ class FileSource:
                 self._prompts.append(prompt)
                 self._rows.append([])
                 self.tags.append(tags)
-            self._rows[numbers[key]].append((row, completion))
+            self._rows[numbers[key]].append(_Reply(row, completion, tags))
         self.num_rows = sum(map(len, self._rows))
         if not self.num_rows:
             raise DataError("--completions: there are no rows", help="give a file with at least one row")
@@ -81,7 +88,7 @@ class FileSource:
         for row, (prompt, completion, tags) in enumerate(_read(base, "--base_completions")):
             number = numbers.get(self._key(prompt, tags, row))
             if number is not None and prompt:
-                self._base[number].append((row, completion))
+                self._base[number].append(_Reply(row, completion, tags))
         if base and not any(self._base):
             raise DataError(
                 "--base_completions: none of its prompts is one of --completions",
@@ -105,18 +112,17 @@ class FileSource:
         """Rows with equal keys answer one prompt."""
         if not prompt:
             return f"row {row}"
-        read = sorted(tags.items()) if self._by_tags else self._reading(tags)
-        return repr((prompt, read))
+        return repr((prompt, self._reading(tags)))
 
-    def _of(self, rows: Sequence[Sequence[tuple[int, str]]], chosen: Sequence[int]) -> Responses:
-        found = [(i, row, completion) for i in chosen for row, completion in rows[i]]
+    def _of(self, rows: Sequence[Sequence[_Reply]], chosen: Sequence[int]) -> Responses:
+        found = [(i, reply) for i in chosen for reply in rows[i]]
         return Responses(
-            numbers=[i for i, _, _ in found],
+            numbers=[i for i, _ in found],
             sizes=[len(rows[i]) for i in chosen],
-            prompts=[self._prompts[i] for i, _, _ in found],
-            completions=[completion for _, _, completion in found],
-            tags=[self.tags[i] for i, _, _ in found],
-            ids=[row for _, row, _ in found],
+            prompts=[self._prompts[i] for i, _ in found],
+            completions=[reply.completion for _, reply in found],
+            tags=[reply.tags for _, reply in found],
+            ids=[reply.row for _, reply in found],
         )
 
 
@@ -131,9 +137,7 @@ def evaluate_completions(
     people = read_people(settings.human, settings.identity_terms)
     policy, left = decided_by_texts(policy)
     with settings.shared_pool(policy, folder=folder) as pool:
-        source = FileSource(
-            settings.completions, settings.base_completions, policy.ir.clauses, by_tags=pool.follow_columns
-        )
+        source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
         found = _judged(policy, settings, source, pool, folder=folder, progress=progress, started=started)
     found = people.beside(found, len(found.clauses))
     return replace(

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.run_length import MAX_STEPS, check_length, steps_of
+from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.sharding import require_whole_weights
 
@@ -42,7 +42,7 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     def __post_init__(self) -> None:
         require_whole_weights(self)
         super().__post_init__()
-        check_length(self.max_steps, self.num_train_epochs)
+        self.max_steps = checked_steps(self.max_steps, self.num_train_epochs)
         if not 0 <= self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate: got {self.learning_rate}, expected 0 or more")
         if self.label_smoothing_factor != 0:
@@ -75,13 +75,14 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     def over(self, rows: int, *, processes: int | None = None) -> ConstraintConfig:
         """These settings with the steps that ``num_train_epochs`` passes over ``rows`` take; unchanged without epochs.
 
-        ``processes`` are those that train, this one's world when not given.
+        ``processes`` are those that train, each with one device; this one's world and devices when not given.
         """
         if not self.num_train_epochs:
             return self
         found = copy.copy(self)
         found.max_steps = steps_of(
-            self.num_train_epochs, rows, batch=self.train_batch_size, processes=processes or self.world_size,
+            self.num_train_epochs, rows, processes=processes or self.world_size,
+            batch=self.train_batch_size if processes is None else self.per_device_train_batch_size,
             accumulation=self.gradient_accumulation_steps, drop_last=self.dataloader_drop_last,
         )  # fmt: skip
         return found
@@ -91,7 +92,7 @@ def own_settings(config: ConstraintConfig) -> dict[str, Any]:
     """The constraint's own settings and the few of transformers that shape a result, for provenance."""
     own = {f.name: getattr(config, f.name) for f in fields(ConstraintSettings)}
     shared = (
-        "max_steps", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps",
+        "max_steps", "num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps",
         "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "bf16",
     )  # fmt: skip
     return own | {

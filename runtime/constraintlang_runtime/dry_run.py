@@ -58,7 +58,7 @@ def dry_run(
             progress=progress,
         )
         wanted = wanted.over(len(trainer.train_dataset) + trainer.rows_dropped)
-        _check_plan(trainer, wanted)
+        planned = _planned(trainer, wanted)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
@@ -79,17 +79,27 @@ def dry_run(
         "peak_memory_gib": round(peak_memory_gib(), 3),
         "one_round_and_step_seconds": round(seconds, 2),
         "planned_steps": wanted.max_steps,
-        "planned_samples": wanted.anchor_samples + wanted.rounds * wanted.control_samples,
+        "planned_samples": planned,
     }
 
 
-def _check_plan(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> None:
-    """Raise ConfigError for what the run as asked for would refuse, and the one step does not meet."""
-    engine = trainer.engine
-    ConstraintEngine(
-        engine.policy, wanted, engine.pool, engine.tokenizer, engine.groups, wanted.max_steps, wanted.seed
+def _planned(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> int:
+    """Completions that each group draws in the run as asked for.
+
+    Raises: ConfigError for what that run would refuse, and the one step does not meet.
+    """
+    own = trainer.engine
+    engine = ConstraintEngine(
+        own.policy, wanted, own.pool, own.tokenizer, own.groups, wanted.max_steps, wanted.seed
     )
     check_paths(engine.groups, wanted)
+    starts = engine.activation_step if wanted.method == "constraint" else -1
+    rounds = range(0, engine.last_round_step + 1, engine.round_length)
+    return sum(
+        wanted.anchor_samples if step == starts else wanted.control_samples
+        for step in rounds
+        if not engine.is_waiting(step)
+    )
 
 
 def _check_selection(policy: CompiledPolicy, settings: RunSettings, wanted: ConstraintConfig) -> None:

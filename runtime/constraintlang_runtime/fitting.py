@@ -61,9 +61,7 @@ def read_features(
         chosen = kept[start : start + batch_size]
         batch = collate([rows[i] for i in chosen], pad_id)
         sites = prediction_sites(batch.region)
-        moved = replace(
-            batch, input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-        )
+        moved = batch.to(device)
         if start == 0:
             few = torch.arange(min(2, len(chosen)), device=device)
             anchor.check_head(moved.rows(few), sites[: len(few)].to(device))

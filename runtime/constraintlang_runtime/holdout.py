@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from constraintlang_compiler.domains import domain_name, matches
-from constraintlang_compiler.ir import PolicyIR
+from constraintlang_compiler.ir import PolicyIR, RowsLoss
 from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.data import TokenRow, prompt_rows
 from constraintlang_runtime.errors import ConfigError, DataError
@@ -73,6 +73,11 @@ def split(
         rows = [row for row in rows if row.ids not in kept] if kept else rows
     else:
         for clause in utility:
+            assert isinstance(clause.statistic, RowsLoss)
+            if (
+                clause.statistic.quantity == "accuracy"
+            ):  # of questions, which may be a task's and none of the rows
+                continue
             if not clause.per and not any(matches(clause.domain, row.tags) for row in heldout):
                 raise DataError(
                     f"--heldout: no row lies in the domain of `{clause.name}` ({domain_name(clause.domain)})",

@@ -50,8 +50,9 @@ def load_model(
             f"the tokenizer of `{name_or_path}` has {len(tokenizer)} tokens, its model {vocab}",
             help="use the tokenizer that belongs to the model, or resize its embeddings",
         )
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     require_causal(model)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model
 
 
 def _missing(what: str, name_or_path: str, error: Exception) -> ModelError:

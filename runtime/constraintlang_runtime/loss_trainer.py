@@ -180,7 +180,8 @@ class LossTrainer(StagedTrainer):
         """Rows under `preserve` clauses by their weight, the largest κ of their budgets."""
         if self.engine.start_anchor is None or not bool(covered.any()):
             return []
-        weights = self.engine.budgets.row_weights(covered)
+        # N counts the rows that are kept, and all preserved rows have a part
+        weights = self.engine.budgets.row_weights(covered) * self._trained_share
         found = sorted(set(weights[covered.any(dim=1)].tolist()) - {0.0})
         return [(torch.nonzero(weights == weight).squeeze(1), weight) for weight in found]
 

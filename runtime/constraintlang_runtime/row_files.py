@@ -66,7 +66,10 @@ def _load_source(spec: str, source: str, role: str) -> list[Row]:
         ".parquet",
     ):  # CSV as text: a region `NA` is one, and `007` no number
         batches = RowStream(spec, role).batches(BATCH, Position())
-        return [row for batch in batches for row in batch.rows]
+        rows = [row for batch in batches for row in batch.rows]
+        if path.suffix == ".csv":  # where rows are learned from or asked, an empty cell is no value
+            rows = [{key: None if value == "" else value for key, value in row.items()} for row in rows]
+        return rows
     import datasets
 
     try:

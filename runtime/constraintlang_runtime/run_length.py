@@ -9,8 +9,13 @@ from constraintlang_runtime.errors import ConfigError
 MAX_STEPS = 1000  # of a run that says neither
 
 
-def check_length(max_steps: int, epochs: float) -> None:
-    """Raise ConfigError for a length that cannot be, or that is given twice."""
+def checked_steps(max_steps: int, epochs: float) -> int:
+    """``max_steps``, or its default where epochs are given beside transformers' -1 for "not given".
+
+    Raises: ConfigError for a length that cannot be, or that is given twice.
+    """
+    if max_steps == -1 and epochs:
+        max_steps = MAX_STEPS
     if max_steps < 1:
         raise ConfigError(
             f"max_steps: got {max_steps}, expected at least 1",
@@ -24,8 +29,9 @@ def check_length(max_steps: int, epochs: float) -> None:
     if epochs and max_steps != MAX_STEPS:
         raise ConfigError(
             f"num_train_epochs: got {epochs:g}, and max_steps {max_steps}, which says another length",
-            help="give one of the two",
+            help="give one of the two: max_steps -1 or num_train_epochs 0 takes the other back",
         )
+    return max_steps
 
 
 def steps_of(

@@ -93,7 +93,9 @@ class ConstraintSettings:
     )
     regularizer_weight: float | None = field(
         default=None,
-        metadata={"help": "weight rho of the regularizer; by rule from the rates when not given"},
+        metadata={
+            "help": "weight rho of the regularizer; by rule when not given: 1 (js: 4) with projected rows, else by rate"
+        },
     )
     regularizer_rows: int | None = field(
         default=None,

@@ -115,7 +115,7 @@ def _train(
         "model": settings.model,
         "command": train_command(policy.source.name, settings),
         "method": config.method,
-        "settings": own_settings(config),
+        "settings": own_settings(trainer.constraint),
         "steps": trainer.state.global_step,
         "rows": len(trainer.train_dataset),
         "rows_dropped": trainer.rows_dropped,

@@ -15,6 +15,8 @@ from scipy.stats import beta
 from tiny_models import read_jsonl, write_jsonl
 
 from constraintc.main import main
+from constraintlang_runtime.completions import FileSource
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 Captured = pytest.CaptureFixture[str]
 POLICY = """edition 1
@@ -342,3 +344,23 @@ def test_wrong_combinations(judge: Any, capsys: Captured) -> None:
         assert judge(rows, *flags)[0] == 2
     capsys.readouterr()
     assert main(["eval", "x.policy", "--prompts", "p.jsonl"]) == 2
+
+
+def test_replies_keep_their_own_columns_and_stay_one_prompts_evidence(tmp_path: Path) -> None:
+    """A scorer may read `sample`; five prompts with four replies each are five prompts all the same."""
+    rows = [
+        {"prompt": f"p {i}", "completion": f"c {i} {k}", "domain": "chat", "sample": k}
+        for i in range(5)
+        for k in range(4)
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    write_jsonl(tmp_path / "base.jsonl", [{**row, "sample": "start"} for row in rows])
+    source = FileSource(
+        [str(tmp_path / "rows.jsonl")], [str(tmp_path / "base.jsonl")], only("P(bad) <= 20% for domain=chat")
+    )
+    found = source.responses(range(5), SamplingLaw(), 1, 0)
+    assert found.sizes == [4] * 5
+    assert [tags["sample"] for tags in found.tags] == [0, 1, 2, 3] * 5
+    based = source.base_responses(range(5), SamplingLaw(), 1, 0)
+    assert based.sizes == [4] * 5
+    assert {tags["sample"] for tags in based.tags} == {"start"}

@@ -95,7 +95,8 @@ def test_a_dry_run_writes_nothing(world: World, tmp_path: Path, capsys: Captured
     assert 0.3 < found["groups"][0]["corpus_means"][0] <= 1
     assert found["peak_memory_gib"] > 0
     assert found["planned_steps"] == 6
-    assert found["planned_samples"] == 48 + 3 * 24
+    drawn = {"start": 48 + 3 * 24, "tuned": 24 + 48 + 24, "previous": 48 + 3 * 24}
+    assert found["planned_samples"] == drawn[anchor]
     assert (set(tmp_path.rglob("*")), {p: p.stat().st_mtime_ns for p in world.root.rglob("*")}) == before
     code, out, _ = run(capsys, "train", *world.flags(output, anchor=anchor), "--dry-run")
     assert code == 0

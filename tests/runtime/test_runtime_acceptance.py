@@ -115,3 +115,11 @@ def test_replies_of_one_prompt_are_one_piece_of_evidence() -> None:
         truth = -0.5 * (np.log(0.1) + np.log(0.9))
         cost_missed += not found.cost.lower <= truth <= found.cost.upper
     assert max(missed, cost_missed) <= 8  # 5% of the runs, with room
+
+
+def test_the_order_of_prompts_does_not_decide() -> None:
+    """Bets are on prompts in any order: those of an easy domain may stand first in the file."""
+    rejected, accepted = [0] * 400 + [9] * 400, [True] * 800
+    found = acceptance(rejected, accepted, 50, prompts=np.arange(400).repeat(2).tolist())
+    assert found.rate.lower < 0.5 < found.rate.upper
+    assert found.cost.lower < found.cost.estimate < found.cost.upper

@@ -250,3 +250,15 @@ def test_what_a_batch_trains_is_what_the_rows_hold(rows: list[TokenRow], pad: in
         batch.input_ids[batch.attention_mask == 0],
         torch.full_like(batch.input_ids[batch.attention_mask == 0], pad),
     )
+
+
+def test_an_empty_cell_of_a_csv_is_no_value(tmp_path: Path) -> None:
+    """A row with a text is one, and nobody learns to answer nothing; a region `NA` stays a word."""
+    path = tmp_path / "r.csv"
+    path.write_text("text,prompt,completion,region\nhello there,,,NA\n,say hi,hi,\n")
+    one, other = load_rows([str(path)], role="--data")
+    assert one == {"text": "hello there", "prompt": None, "completion": None, "region": "NA"}
+    assert other == {"text": None, "prompt": "say hi", "completion": "hi", "region": None}
+    path.write_text("prompt,completion\n,\n")
+    with pytest.raises(DataError, match="has no value in"):
+        load_rows([str(path)], role="--data")

@@ -67,6 +67,26 @@ def test_corpus_prefixes_weigh_the_same_with_few_rows_kept(
     assert min(shares) < 0.9 < max(shares)
 
 
+def test_preserved_rows_weigh_the_same_with_few_rows_kept(world: World, tmp_path: Path) -> None:
+    """N counts the rows that are kept, preserved ones are all: κ is taken times N / N of all rows."""
+    trainer = make(world, tmp_path, policy=PRESERVED, preserve_weight=5.0, **ACTS)
+    original, shares = trainer._micro_batch, []
+
+    def micro_batch(corpus: Any, trained: torch.Tensor, inputs: Any, *rest: Any) -> Any:
+        found = original(corpus, trained, inputs, *rest)
+        kept, every = ((some[:, 1:] != IGNORED_LABEL).sum() for some in (trained, corpus.labels))
+        if found.preserved:
+            ((_, weight),) = found.preserved
+            shares.append(float(kept.clamp_min(1) / every))
+            (budget,) = trainer.engine.budgets.budgets
+            assert weight == pytest.approx(budget.weight * shares[-1])
+        return found
+
+    trainer._micro_batch = micro_batch
+    trainer.train()
+    assert min(shares) < 0.9 < max(shares)
+
+
 def test_logged_losses_do_not_depend_on_how_a_step_is_divided(world: World, tmp_path: Path) -> None:
     def logged(size: int, parts: int) -> dict[str, Any]:
         trainer = make(

@@ -14,7 +14,7 @@ from tiny_trainer import make
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.run_length import check_length, steps_of
+from constraintlang_runtime.run_length import checked_steps, steps_of
 
 
 @given(
@@ -34,11 +34,11 @@ def test_steps_are_those_of_the_loaders(
 
 
 def test_a_length_is_given_once() -> None:
-    check_length(7, 0)
-    check_length(1000, 2.5)
-    for steps, epochs in ((0, 0), (7, 2), (1000, -1), (1000, math.inf), (1000, math.nan)):
+    assert checked_steps(7, 0) == 7
+    assert checked_steps(1000, 2.5) == checked_steps(-1, 2.5) == 1000
+    for steps, epochs in ((0, 0), (-1, 0), (7, 2), (1000, -1), (1000, math.inf), (1000, math.nan)):
         with pytest.raises(ConfigError, match=r"^(max_steps|num_train_epochs): got"):
-            check_length(steps, epochs)
+            checked_steps(steps, epochs)
 
 
 @pytest.mark.parametrize(("epochs", "accumulation"), [(2.0, 1), (1.5, 1), (3.0, 2)])

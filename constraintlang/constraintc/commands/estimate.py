@@ -96,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     merged = _merged(args)
     config, training, scorers = read_settings(merged, _known(merged))
     shape = _shape(args, merged.get("model"))
-    machine = _machine(args, half=training.half or shape.weight_bytes == 2)
+    student = student_of(shape, config, training)
+    machine = _machine(args, half=student.element == 2)
     length = min(args.tokens_per_row, config.max_length)
     load = workload(
         policy.ir, config, training, rows=args.rows, tokens_per_row=args.tokens_per_row,
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     plans = plan(policy.clauses_as_written)
     domains = domains_of(plans)
     found = estimate(
-        student_of(shape, config, training), load, machine, config, classifiers,
+        student, load, machine, config, classifiers,
         verified_prompts=sum(domains.values()), notes=notes,
     )  # fmt: skip
     if args.format == "json":

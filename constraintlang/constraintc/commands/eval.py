@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constraintc.locks import add_locked_argument, require_locked
-from constraintc.output import print_diagnostics, print_json, print_message
+from constraintc.output import print_diagnostics, print_json, print_message, print_reasons
 from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
     add_chat,
@@ -215,6 +215,7 @@ def run(args: argparse.Namespace) -> int:
 
         console = Console()
         console.print(verdict_table(found.verdicts))
+        print_reasons(found.verdicts)
         print_beside(console, found)
         for name, loss in found.losses.items():
             print(f"loss on {name}: {loss:.4f} nats per token")

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from constraintc.locks import add_locked_argument, require_locked
-from constraintc.output import print_diagnostics, print_json, print_message
+from constraintc.output import print_diagnostics, print_json, print_message, print_reasons
 from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
     compile_argument,
@@ -101,8 +101,10 @@ def run(args: argparse.Namespace) -> int:
         from constraintlang_runtime.report.table import verdict_table
 
         Console().print(verdict_table(found.verdicts))
+        print_reasons(found.verdicts)
         judged = found.satisfied + found.violating
-        print(f"{found.satisfied:,} of {judged:,} rows satisfy every statement about single responses")
-        if found.undecided:
-            print(f"{found.undecided:,} more fall under no such statement")
+        if judged:
+            print(f"{found.satisfied:,} of {judged:,} rows satisfy every statement about single responses")
+            if found.undecided:
+                print(f"{found.undecided:,} more fall under no such statement")
     return exit_code(found.verdicts, require_holds=args.require_holds)

@@ -62,6 +62,7 @@ HEADINGS = {
     "preserve_weight": "budgets and the kept checkpoint",
     "chunk_sites": "time and memory",
     "scorer_timeout": "scorers and judges",
+    "train_dtype": "precision",
     "lora_r": "LoRA",
 }
 
@@ -206,21 +207,27 @@ def _settings(args: argparse.Namespace) -> RunSettings:
 def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSettings, verify: str) -> None:
     rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
     print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
-    print("on training prompts, first and last round:")
+    courses: dict[str, list[float]] = {}
+    for record in rounds:
+        for key, value in record.items():
+            if key.startswith("constraint/") and key.endswith("/value"):
+                courses.setdefault(key[len("constraint/") : -len("/value")], []).append(value)
+    if courses:
+        print("on training prompts, first and last round:")
     for clause in policy.clauses_as_written:
-        key = f"constraint/{clause.name}/value"
-        values = [record[key] for record in rounds if key in record]
-        if values:
-            print(f"  {_course(clause, values[0], values[-1])}")
+        for name, values in courses.items():
+            rest = name.removeprefix(clause.name)
+            if not rest or (rest != name and clause.per and rest.lstrip().startswith("[")):
+                print(f"  {_course(clause, name, values[0], values[-1])}")
     print(f"saved {given.output}")
     print(f"next: {verify}")
 
 
-def _course(clause: Clause, first: float, last: float) -> str:
-    """A clause from the first round to the last, in the numbers of its bound."""
+def _course(clause: Clause, name: str, first: float, last: float) -> str:
+    """A clause, or a stratum of it, from the first round to the last, in the numbers of its bound."""
     rates = " of the responses break it" if isinstance(clause.statistic, Indicator) else ""
     asked = demanded(clause, float(clause.bound))
-    return f"{clause.name}: {in_words(clause, first)} -> {in_words(clause, last)}{rates} ({asked})"
+    return f"{name}: {in_words(clause, first)} -> {in_words(clause, last)}{rates} ({asked})"
 
 
 def _print_dry_run(found: dict[str, object]) -> None:

@@ -26,7 +26,7 @@ from constraintlang_compiler.scopes import sample_clauses, scopes_of, utility_cl
 from constraintlang_compiler.targets import build_target
 from constraintlang_runtime.balance import most_refit_steps
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.run_length import MAX_STEPS, check_length, steps_of
+from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.run_settings import settings as checked
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -80,7 +80,7 @@ def read_settings(
     constraint = ConstraintSettings(**{key: value for key, value in given.config.items() if key in own})
     constraint.check()
     theirs = TRAINING | {key: value for key, value in given.config.items() if key in TRAINING}
-    check_length(theirs["max_steps"], theirs["num_train_epochs"])
+    theirs["max_steps"] = checked_steps(theirs["max_steps"], theirs["num_train_epochs"])
     for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
         if theirs[key] < 1:
             raise ConfigError(f"{key}: got {theirs[key]}, expected at least 1")

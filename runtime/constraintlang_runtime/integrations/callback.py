@@ -12,6 +12,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.checkpoint import STATE_FILE
@@ -30,6 +31,7 @@ REFUSED = (
     "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "training_rows", "adaptive",
     "preserve_weight", "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout",
     "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+    "train_dtype",
 )  # fmt: skip
 
 
@@ -69,6 +71,11 @@ class ConstraintCallback(TrainerCallback):
         self.config = ConstraintSettings(**settings, prefixes="sampled", training_rows="given")
         self.config.check()
         self._policy = policy
+        if kept := utility_clauses(policy.compiled.ir):
+            logger.warning(
+                "the callback does not act on %s: verify with `constraintc eval --base`, or use ConstraintTrainer",
+                ", ".join(f"`{clause.name}`" for clause in kept),
+            )
         self._prompts = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
         self._rows = None if rows is None else [dict(row) for row in rows]
         self.engine: ConstraintEngine | None = None

@@ -42,7 +42,8 @@ def serve_lanes(
                 policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout,
                 cache=open_cache(config.score_cache), seed=config.seed,
             )  # fmt: skip
-            steps = config.over(len(split.rows), processes=world.num_training).max_steps
+            several = world.num_training if world.num_training > 1 else None
+            steps = config.over(len(split.rows), processes=several).max_steps
             engine, _ = ConstraintEngine.prepare(
                 policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=steps,
                 seed=config.seed, heldout=split.heldout, scores_corpus=False,

@@ -54,8 +54,10 @@ class Turns:
         """Let a thread that waits have its turn first."""
         if self._waiting:
             self._lock.release()
-            time.sleep(0.001)  # else this thread would have the lock again before another one wakes
-            self._lock.acquire()
+            try:
+                time.sleep(0.001)  # else this thread would have the lock again before another one wakes
+            finally:
+                self._lock.acquire()
 
 
 class ScoringPool:
@@ -247,7 +249,7 @@ class ScoringPool:
             for index, value in zip(part, result, strict=True):
                 memory[keys[index]] = value
             tick(len(part))
-            if self._terms[name].at_once == 1:
+            if self._terms[name].at_once == 1 and number + 1 < len(parts):
                 self._turns.give_way()  # a step that weighs a few rows need not wait for a round's thousands
 
         calls = [partial(self._call, name, part, prompts, completions, columns) for part in parts]
