@@ -71,7 +71,7 @@ def settings_of(work: Workload, name: str, steps: int, scale: float) -> dict[str
     return {
         **one, "max_steps": steps, "per_device_train_batch_size": work.batch, "max_length": max(96, work.length),
         "max_new_tokens": work.new_tokens, "bf16": work.bf16 or work.half, "use_cpu": work.device == "cpu",
-        "seed": work.seed, "lora_r": work.lora_r,
+        "train_dtype": "stored" if work.half else "float32", "seed": work.seed, "lora_r": work.lora_r,
     }  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def plain_run(given: dict[str, Any]) -> float:
 
     setting = given["settings"]
     tokenizer = AutoTokenizer.from_pretrained(given["model"])
-    model = AutoModelForCausalLM.from_pretrained(given["model"])
+    dtype = "auto" if setting["train_dtype"] == "stored" else torch.float32  # the same for all systems
+    model = AutoModelForCausalLM.from_pretrained(given["model"], dtype=dtype)
     if setting["lora_r"]:
         config = ConstraintConfig(
             output_dir=given["output"], lora_r=setting["lora_r"], use_cpu=setting["use_cpu"]

@@ -13,6 +13,7 @@ other, keeps each as soon as it is done (a second call goes on with the next), a
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -193,7 +194,11 @@ def planned(
     folder = args.work.resolve() / f"run-{work.shape}-{work.vocab}"
 
     def each(call: Callable[[Any], list[dict[str, Any]]], works: list[Any]) -> list[dict[str, Any]]:
-        return [row for one in works for row in call(one)]
+        found = []
+        for one in works:
+            found += call(one)
+            freed()  # trainers are held by cycles, and the next model may need the room
+        return found
 
     many = [replace(line, length=size) for size in lengths]
     adapted = [replace(one, lora_r=16) for one in every]
@@ -242,6 +247,7 @@ def kept_or_run(part: Part, args: argparse.Namespace, work: Any, vocab: list[int
         return list(json.loads(path.read_text()))
     began = time.perf_counter()
     rows = part.run()
+    freed()
     print(f"{part.name}: {time.perf_counter() - began:.0f} s")
     for row in rows:
         print("  " + told(row), flush=True)
@@ -249,6 +255,15 @@ def kept_or_run(part: Part, args: argparse.Namespace, work: Any, vocab: list[int
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows))
     return rows
+
+
+def freed() -> None:
+    """Give back what the last models held, of the GPU too, where processes of their own may come next."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def told(row: dict[str, Any]) -> str:

@@ -205,7 +205,8 @@ class Bench:
 
 def one_step(trainer: Any, batch: dict[str, Any], optimizer: Any) -> None:
     """What a trainer does for one optimizer step: loss, gradients, clipping, update."""
-    batches, count = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
+    # a copy, because what is left out of a step is noted in its batch, which trainers share
+    batches, count = trainer.get_batch_samples(iter([dict(batch)]), 1, trainer.args.device)
     trainer.training_step(trainer.model, batches[0], count)
     trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
     optimizer.step()

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
@@ -59,6 +60,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
             raise ConfigError(
                 f"eval_strategy: got `{IntervalStrategy(self.eval_strategy).value}`; no rows are evaluated in training",
                 help="leave it out: rounds measure the policy, `keep: best` held-out loss, `constraintc eval` the rest",
+            )
+        if self.full_determinism and not self.use_cpu and torch.cuda.is_available():
+            raise ConfigError(
+                "full_determinism: cumulative sums, which we take, have no deterministic form on a GPU",
+                help="leave it out: runs of one seed draw alike, and differ by the rounding of sums",
             )
         for name in ("save_only_model", "ignore_data_skip"):
             if getattr(self, name):

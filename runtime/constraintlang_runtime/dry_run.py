@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 import time
@@ -76,7 +77,7 @@ def dry_run(
             for group in trainer.groups
         ],
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "peak_memory_gib": round(peak_memory_gib(trainer.args.device) + _lane_copies_gib(trainer, wanted), 3),
         "one_round_and_step_seconds": round(seconds, 2),
         "planned_steps": wanted.max_steps,
         "planned_samples": planned,
@@ -109,11 +110,18 @@ def _check_selection(policy: CompiledPolicy, settings: RunSettings, wanted: Cons
     load_rows_of(settings).split(policy.ir, load_tokenizer(settings.model), wanted)
 
 
-def peak_memory_gib() -> float:
-    """Peak memory of the device when there is one, else of this process, in GiB."""
+def _lane_copies_gib(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> float:
+    """The two copies of the weights with which lanes sample and fit in this process; the one step has none."""
+    if wanted.schedule != "parallel" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return 0.0
+    return 2 * sum(p.numel() * p.element_size() for p in trainer.model.parameters()) / 2**30
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Peak memory of a GPU, or of this process, in GiB."""
     import resource
 
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if platform.system() == "Darwin" else 2**20)

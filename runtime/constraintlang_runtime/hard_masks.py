@@ -65,14 +65,21 @@ class SiteMasks:
     masks: HardMasks
     states: tuple[TextState, ...]
 
-    def forbidden(self, window: slice, vocab_size: int) -> Bool[Tensor, "m V"]:
-        """Which of ``vocab_size`` ids may not come next at the sites of a window; each state is looked up once."""
+    def forbidden(
+        self, window: slice, vocab_size: int, device: torch.device | str = "cpu"
+    ) -> Bool[Tensor, "m V"]:
+        """Which of ``vocab_size`` ids may not come next at the sites of a window; each state is looked up once.
+
+        Only the rows of states that differ go to the device.
+        """
         states = self.states[window]
         numbers = {state: number for number, state in enumerate(dict.fromkeys(states))}
-        rows = torch.stack([self.masks.forbidden(state) for state in numbers])
-        found = torch.zeros(len(states), vocab_size, dtype=torch.bool)
-        width = min(vocab_size, rows.shape[1])
-        found[:, :width] = rows[torch.tensor([numbers[state] for state in states])][:, :width]
+        rows = torch.stack([self.masks.forbidden(state) for state in numbers]).to(device)
+        at = torch.tensor([numbers[state] for state in states], device=device)
+        if rows.shape[1] >= vocab_size:
+            return rows[:, :vocab_size][at]
+        found = torch.zeros(len(states), vocab_size, dtype=torch.bool, device=device)
+        found[:, : rows.shape[1]] = rows[at]
         return found
 
 

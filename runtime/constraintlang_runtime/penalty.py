@@ -44,7 +44,7 @@ class SiteTargets:
         """γ log V [m, V]; no more than -Λ at tokens that a hard clause forbids, whatever was learned of them."""
         value = self.group.exponent * self._log_value(window)
         if self.masks is not None:
-            forbidden = self.masks.forbidden(window, value.shape[1]).to(value.device)
+            forbidden = self.masks.forbidden(window, value.shape[1], value.device)
             value = torch.where(forbidden, value.clamp_max(-LOG_FLOOR), value)
         return value
 

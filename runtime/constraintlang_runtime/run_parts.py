@@ -77,6 +77,13 @@ def load_parts(
             help="name its `eos_token` in tokenizer_config.json",
         )
     model = with_adapter(
-        load_model(settings.model, tokenizer=tokenizer, dtype=config.held_in), config, config.seed
+        load_model(
+            settings.model,
+            tokenizer=tokenizer,
+            dtype=config.held_in,
+            device="cpu" if config.use_cpu else None,
+        ),
+        config,
+        config.seed,
     )
     return RunParts(model, tokenizer, rows, bound)

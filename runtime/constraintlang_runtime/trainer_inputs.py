@@ -73,7 +73,8 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
             )
         tokenizer = load_tokenizer(name)
     if isinstance(model, str | os.PathLike):
-        loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in)
+        device = "cpu" if args.use_cpu else None
+        loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in, device=device)
         model = with_adapter(loaded, args, args.seed)
     else:
         require_causal(model)

@@ -18,10 +18,12 @@ from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import (
     AuxiliaryData,
+    AuxiliaryHead,
     AuxiliaryModel,
     fit,
     from_record,
     heldout_sequences,
+    paths,
 )
 from constraintlang_runtime.auxiliary.ensemble import Ensemble
 from constraintlang_runtime.auxiliary.fit_members import fit_members
@@ -32,6 +34,7 @@ from constraintlang_runtime.auxiliary.protocol import Step
 from constraintlang_runtime.auxiliary.samples import Reader
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
 from constraintlang_runtime.decoding import Guidance
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.fitting import check_paths, good_bin, read_features
 from constraintlang_runtime.groups import Group
@@ -417,6 +420,33 @@ def test_paths_of_any_law_leave_no_variance_under_the_exact_law(kinds: tuple[str
         assert abs(loss.item()) < 1e-6
     exact.table = torch.log_softmax(exact.table.clamp_min(-5.0) * 0.5, -1)
     assert path_variance(reader, 40, anchor.logits_from, torch.Generator().manual_seed(0)).item() > 1e-3
+
+
+def test_path_variance_drops_the_same_units_going_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes that are repeated for the gradient have the dropout of the first ones, so that it is the loss's."""
+    torch.manual_seed(0)
+    head = AuxiliaryHead(16, 32, 2, rank=4, width=8, dropout=0.3)
+    for layer in (head.query, head.state):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    rows, length = 8, 5
+    sites = torch.arange(rows * length)
+    data = AuxiliaryData(
+        torch.randn(len(sites), 16), torch.randint(32, (len(sites),)), (sites // length).remainder(2), sites // length,
+        torch.where(sites % length == 0, -1, sites - 1),
+        [TokenRow((1,), tuple(range(2, 2 + length)), {}, train_prompt=False)] * rows,
+    )  # fmt: skip
+    reader, weight = PathReader(head, data, sites), torch.randn(16, 32)
+
+    def gradient() -> torch.Tensor:
+        head.zero_grad()
+        with own_draws(3):
+            head.train()
+            path_variance(reader, 4, lambda x: x @ weight, torch.Generator().manual_seed(1)).backward()
+        return torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
+
+    repeated = gradient()
+    monkeypatch.setattr(paths, "checkpoint", lambda step, *parts, use_reentrant: step(*parts))
+    torch.testing.assert_close(repeated, gradient())
 
 
 def test_path_variance_teaches_the_projection_from_stale_samples() -> None:

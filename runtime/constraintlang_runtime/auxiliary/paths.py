@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
 from constraintlang_runtime.auxiliary.samples import AuxiliaryData, Draw, Reader
+from constraintlang_runtime.draws import own_draws
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.regularizer import log_values
 
@@ -72,15 +73,19 @@ def path_variance(
     log_potential = -TILT * torch.rand(model.num_bins, generator=generator)
     bins = torch.zeros(len(prompt), dtype=torch.long).scatter(0, path, data.bins[drawn.sites])
 
-    def step(inputs: Tensor, features: Tensor, tokens: Tensor) -> Tensor:
-        value = log_values(model.all_tokens(inputs), log_potential.to(device))
+    def step(inputs: Tensor, features: Tensor, tokens: Tensor, seed: int) -> Tensor:
+        with own_draws(seed):  # the backward pass comes here again, and drops the same units
+            value = log_values(model.all_tokens(inputs), log_potential.to(device))
         mean = torch.logsumexp(torch.log_softmax(anchor_logits(features).float(), dim=-1) + value, dim=-1)
         return value.gather(1, tokens[:, None]).squeeze(1) - mean
 
     size = max(1, CHUNK // int(anchor_logits(drawn.features[:1]).shape[-1]))
     tokens = data.tokens[drawn.sites].to(device)
-    parts = zip(drawn.inputs.split(size), drawn.features.split(size), tokens.split(size), strict=True)
-    steps = torch.cat([checkpoint(step, *part, use_reentrant=False) for part in parts])
+    parts = list(zip(drawn.inputs.split(size), drawn.features.split(size), tokens.split(size), strict=True))
+    seeds = torch.randint(1 << 62, (len(parts),), generator=generator).tolist()
+    steps = torch.cat(
+        [checkpoint(step, *part, seed, use_reentrant=False) for part, seed in zip(parts, seeds, strict=True)]
+    )
     residual = log_potential[bins].to(device).index_add(0, path.to(device), -steps)
     where = prompt.to(device)
     sums = residual.new_zeros(int(prompt.max()) + 1).index_add(0, where, residual)

@@ -86,6 +86,7 @@ class Reader:
 
     def __init__(self, model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " N"]) -> None:
         self.model, self.data, self.sites = model, data, sites
+        self._features = beside(data.features, model.device)
         _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
         self.spans = sites.split(counts.tolist())  # the sites of each sequence
         if model.reads_rows:
@@ -97,7 +98,7 @@ class Reader:
         """About ``batch_size`` sites, with replacement. Gradient: to the model's parameters."""
         if not self.model.reads_rows:
             picked = self.sites[torch.randint(len(self.sites), (batch_size,), generator=generator)]
-            features = self.data.features[picked].to(self.model.device)
+            features = self._features[picked].to(self.model.device)
             return Draw(features, picked, features)
         count = max(1, round(batch_size / self._mean))
         return self.read(torch.randint(len(self.spans), (count,), generator=generator))
@@ -116,7 +117,7 @@ class Reader:
         """All sites of some sequences, by their place in ``spans``. Gradient: to the model's parameters."""
         device = self.model.device
         picked = torch.cat([self.spans[i] for i in chosen.tolist()])
-        features = self.data.features[picked].to(device)
+        features = self._features[picked].to(device)
         if not self.model.reads_rows:
             return Draw(features, picked, features)
         rows = self._rows
@@ -127,6 +128,13 @@ class Reader:
         return Draw(
             self.model.inputs(batch, prediction_sites(batch.region), features), picked, features, batch
         )
+
+
+def beside(features: Float[Tensor, "N F"], device: torch.device) -> Float[Tensor, "N F"]:
+    """Features on a GPU where they take at most a quarter of its free memory, so that no step waits for them."""
+    if device.type != "cuda" or features.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
+        return features
+    return features.to(device)
 
 
 def site_inputs(model: AuxiliaryModel, data: AuxiliaryData, batch_size: int = 2048) -> Float[Tensor, "N I"]:

@@ -42,6 +42,16 @@ LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"
 GONE = "--resume goes on from the last checkpoint; the launcher's log says what ended the process"
 
 
+def see_one_gpu(number: int) -> None:
+    """Hide all GPUs but one from a process that trains alone: transformers puts a replica on each, the lanes' too."""
+    if torch.cuda.is_initialized():
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(n) for n in range(torch.cuda.device_count())] if visible is None else visible.split(",")
+    if len(names) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
+
+
 class LaneWorld:
     """This process's place among the ranks of a parallel run.
 
@@ -137,6 +147,8 @@ class LaneWorld:
         for name in (*LAUNCHER, *(name for name in os.environ if name.startswith("TORCHELASTIC_"))):
             os.environ.pop(name, None)
         os.environ |= kept
+        if self.num_training == 1 and not self.is_lane:
+            see_one_gpu(self.local_rank)
 
     # ------------------------------------------------------------ signs of life
     def _keep_beating(self) -> None:

@@ -35,6 +35,8 @@ def serve_lanes(
         device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
 
     def workbench(lane: str) -> Workbench:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread, for the model and the scorers that it loads
         with one_at_a_time:
             parts = load_parts(policy, settings, config, folder, scorers)
             split, _ = parts.rows.split(policy.ir, parts.tokenizer, config)
@@ -42,8 +44,7 @@ def serve_lanes(
                 policy.ir.attributes, parts.scorers, timeout=config.scorer_timeout,
                 cache=open_cache(config.score_cache), seed=config.seed,
             )  # fmt: skip
-            several = world.num_training if world.num_training > 1 else None
-            steps = config.over(len(split.rows), processes=several).max_steps
+            steps = config.over(len(split.rows), processes=world.num_training).max_steps
             engine, _ = ConstraintEngine.prepare(
                 policy, split.rows, split.prompts, config, pool, parts.tokenizer, max_steps=steps,
                 seed=config.seed, heldout=split.heldout, scores_corpus=False,

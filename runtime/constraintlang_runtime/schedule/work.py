@@ -66,6 +66,7 @@ class Workbench:
 
     def __init__(self, engine: ConstraintEngine, model: Any) -> None:
         self._engine, self._model = engine, model
+        self._stream: Any = None  # one for all jobs: memory and workspaces are kept for each stream
 
     def measure(
         self, plan: RoundPlan, terms: Sequence[Terms], weights: Weights, beat: Beat
@@ -124,7 +125,9 @@ class Workbench:
         config: Any = engine.config
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = next((d for name, d in low.items() if getattr(config, name, False)), None)
-        with own_stream(device), in_precision(self._model, device, dtype):
+        if device.type == "cuda" and self._stream is None:
+            self._stream = torch.cuda.Stream(device)
+        with on_stream(self._stream), in_precision(self._model, device, dtype):
             yield engine
 
 
@@ -143,13 +146,12 @@ def in_precision(model: Any, device: torch.device, dtype: torch.dtype | None) ->
 
 
 @contextlib.contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """A CUDA stream for the block, finished at its end; nothing on other devices."""
-    if device.type != "cuda":
+def on_stream(stream: Any) -> Iterator[None]:
+    """Work of the block goes to a CUDA stream, finished at its end; nothing without one."""
+    if stream is None:
         yield
         return
-    with torch.cuda.device(device):
-        stream = torch.cuda.Stream(device)
+    with torch.cuda.device(stream.device):
         with torch.cuda.stream(stream):
             yield
         stream.synchronize()

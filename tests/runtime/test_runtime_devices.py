@@ -1,0 +1,39 @@
+"""No tensor of the host meets one of a GPU: tiny runs on a device that refuses what CUDA would refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils import backend_registration
+
+TESTS = Path(__file__).parents[1]
+RUNS: dict[str, list[dict[str, Any]]] = {
+    "losses": [{}, {"loss": "plain", "anchor": "start", "prefixes": "mixed"}, {"divergence": "js"}],
+    "forms": [{"auxiliary": "adapter", "anchor": "previous"}, {"auxiliary": "transformer"}],
+    "rows": [
+        {"adaptive": "prompt", "packing": True},
+        {"anchor_cache_gib": 0.0, "chunk_sites": 3, "lora_r": 2},
+    ],
+}
+
+
+@pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch makes no devices in Python",
+)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_on_a_device_of_its_own(tmp_path: Path, name: str) -> None:
+    words = [json.dumps(changes) for changes in RUNS[name]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "pretend_gpu_run.py"), str(tmp_path), *words],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("done") == len(words)
