@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.utils import backend_registration
+
+from constraintlang_runtime.schedule.remote import see_one_gpu
 
 TESTS = Path(__file__).parents[1]
 RUNS: dict[str, list[dict[str, Any]]] = {
@@ -37,3 +40,16 @@ def test_a_run_on_a_device_of_its_own(tmp_path: Path, name: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("done") == len(words)
+
+
+@pytest.mark.parametrize(("visible", "left"), [(None, "1"), ("4,6,7", "6"), ("5", "5")])
+def test_a_process_that_trains_beside_lanes_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, left: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    see_one_gpu(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
