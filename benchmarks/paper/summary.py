@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 LEVEL = 0.95
 ENDS = ("mean", "low", "high")
+SHARE = "clopper-pearson"  # the interval of a share, which lies between 0 and 1
 
 
 def over_seeds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def joined(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Equation: on each side, half-width² = (mean half-width of the seeds' own intervals)² + (t s / √n)², s the standard
     deviation of the n means, t of n-1 degrees of freedom. The seeds share their prompts, so that the first part does not
     shrink with n; s holds part of it too, which makes the interval too wide rather than too narrow. A single seed has
-    its own interval. low and high are None where nothing is known of the spread.
+    its own interval, and that of a share ends at 0 and 1. low and high are None where nothing is known of the spread.
     """
     means = [float(figure["mean"]) for figure in figures if figure["mean"] is not None]
     if not means:
@@ -68,4 +69,6 @@ def joined(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         within = sum(own) / len(own) if own else 0.0
         found[end] = mean + sign * math.hypot(within, between)
+        if all(figure.get("interval") == SHARE for figure in figures):
+            found[end] = min(1.0, max(0.0, found[end]))
     return found | {"seeds": means}
