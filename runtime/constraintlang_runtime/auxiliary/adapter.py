@@ -175,7 +175,9 @@ class AdapterAuxiliary(AuxiliaryModel):
         parts = list(zip(states.split(size), base.split(size), tokens.split(size), strict=True))
         if not torch.is_grad_enabled() or len(parts) == 1:
             return torch.cat([of_chunk(*part) for part in parts])
-        return torch.cat([checkpoint(of_chunk, *part, use_reentrant=False) for part in parts])
+        return torch.cat(
+            [checkpoint(of_chunk, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        )
 
     def _law(self, log_r: Float[Tensor, "*S"]) -> Float[Tensor, "*S M"]:
         """Both bins' log-probabilities from log R; the bad bin's gradient also reaches R where the cap holds."""

@@ -106,9 +106,10 @@ def fit(
     whole = max(steps, of_steps or steps, 1)
     skipped = whole - steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - 0.9 * (skipped + step) / whole)
-    train, test = Reader(model, data, train_sites), Reader(model, data, test_sites)
+    train = Reader(model, data, train_sites)
+    test = Reader(model, data, test_sites, like=train)
     beside = None if corpus is None else Reader(model, corpus, torch.arange(len(corpus.bins)))
-    paths = PathReader(model, data, train_sites) if vargrad_weight > 0 else None
+    paths = PathReader(model, data, train_sites, like=train) if vargrad_weight > 0 else None
     num_paths = max(2, round(batch_size * len(train.spans) / len(train_sites)))
     with model.fitting(), own_draws(derived_seed(*own, "dropout")):  # the draws of dropout are this fit's own
         model.eval()

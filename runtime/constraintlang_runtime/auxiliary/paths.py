@@ -25,8 +25,15 @@ CHUNK = 1 << 22  # values of V(s·v) held at once
 class PathReader(Reader):
     """Draws whole sequences, several of one prompt together, for every form."""
 
-    def __init__(self, model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " N"]) -> None:
-        super().__init__(model, data, sites)
+    def __init__(
+        self,
+        model: AuxiliaryModel,
+        data: AuxiliaryData,
+        sites: Int[Tensor, " N"],
+        *,
+        like: Reader | None = None,
+    ) -> None:
+        super().__init__(model, data, sites, like=like)
         by_prompt: dict[tuple[int, ...], list[int]] = {}
         for number, span in enumerate(self.spans):
             by_prompt.setdefault(data.rows[int(data.sequence[span[0]])].prompt, []).append(number)
@@ -84,7 +91,10 @@ def path_variance(
     parts = list(zip(drawn.inputs.split(size), drawn.features.split(size), tokens.split(size), strict=True))
     seeds = torch.randint(1 << 62, (len(parts),), generator=generator).tolist()
     steps = torch.cat(
-        [checkpoint(step, *part, seed, use_reentrant=False) for part, seed in zip(parts, seeds, strict=True)]
+        [
+            checkpoint(step, *part, seed, use_reentrant=False, preserve_rng_state=False)
+            for part, seed in zip(parts, seeds, strict=True)
+        ]
     )
     residual = log_potential[bins].to(device).index_add(0, path.to(device), -steps)
     where = prompt.to(device)

@@ -84,9 +84,16 @@ class Reader:
     number of sites, because its inputs at one site cost the whole row before it.
     """
 
-    def __init__(self, model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " N"]) -> None:
+    def __init__(
+        self,
+        model: AuxiliaryModel,
+        data: AuxiliaryData,
+        sites: Int[Tensor, " N"],
+        *,
+        like: Reader | None = None,
+    ) -> None:
         self.model, self.data, self.sites = model, data, sites
-        self._features = beside(data.features, model.device)
+        self._features: Tensor = beside(data.features, model.device) if like is None else like._features
         _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
         self.spans = sites.split(counts.tolist())  # the sites of each sequence
         if model.reads_rows:

@@ -154,7 +154,7 @@ def head_on_states(scoring: ScoringModel) -> OutputHead | None:
     """
     import torch
 
-    from constraintlang_runtime.output_head import OutputHead
+    from constraintlang_runtime.output_head import OutputHead, difference
 
     model, head = scoring.model, OutputHead.of(scoring.model)
     if head is None or model.base_model is model:
@@ -166,7 +166,7 @@ def head_on_states(scoring: ScoringModel) -> OutputHead | None:
         if states is None or states.shape[-1] != head.weight.shape[1]:
             return None
         found = head.logits(states[0])
-    return head if torch.allclose(found, expected, rtol=1e-3, atol=1e-3) else None
+    return head if difference(found, expected, head.compute_dtype()) is None else None
 
 
 def _perplexity(mean: float) -> float:
