@@ -71,6 +71,8 @@ def main() -> int:
         "--list", action="store_true", help="print the plan and what is finished, run nothing"
     )
     args = parser.parse_args()
+    if args.table == "winrate":  # judged are the completions of ToxiGen prompts alone
+        args.later = list(dict.fromkeys([*args.later, "rtp", "choices"]))
     try:
         context = Context.of(args.scale, args.shared, args.work)
         rows = rows_of(
