@@ -196,7 +196,8 @@ def test_what_stays_is_unavailable_and_counted(
     """Two texts of seven fail for good; the others are not lost, and the two are asked for by the next run."""
     bad = {"no", "{braces}"}
     server.fault = on(bad, PASSING[name])
-    made = pool(server, ScoreCache(tmp_path), timeout=0.1)
+    patience = 0.2 if name in ("hangs", "drips") else 10.0  # a busy machine may take long to answer at all
+    made = pool(server, ScoreCache(tmp_path), timeout=patience)
     with caplog.at_level(logging.WARNING):
         found = scores(made, TEXTS)
     assert found == [None if text in bad else value for text, value in zip(TEXTS, EXPECTED, strict=True)]
