@@ -80,9 +80,12 @@ def random_rows(work: Workload, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def alternating(*, prompts: Any, completions: Any, **_: Any) -> list[float]:
-    """A scorer that costs nothing: by a hash of the completion half of the texts violate."""
-    return [float(hashlib.sha256(text.encode()).digest()[0] % 2) for text in completions]
+def by_hash(*, prompts: Any, completions: Any, **_: Any) -> list[float]:
+    """A scorer that costs nothing: by a hash of the completion 22% violate, as of the ToxiGen statements of the testbed.
+
+    How many do decides how many rows a step leaves out, and so what it costs.
+    """
+    return [float(hashlib.sha256(text.encode()).digest()[0] < 56) for text in completions]
 
 
 def sampled_rows(work: Workload) -> int:
@@ -154,7 +157,7 @@ class Bench:
 
     def scorers(self) -> dict[str, Any]:
         """The scorer of the policy's attribute."""
-        return {"toxicity": alternating}
+        return {"toxicity": by_hash}
 
     def trainer(self, changes: dict[str, Any]) -> Any:
         """A trainer after its first fit, with the regularizer in force."""

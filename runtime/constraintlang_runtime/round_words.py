@@ -32,9 +32,9 @@ def round_line(clauses: Sequence[Clause], record: Mapping[str, Any]) -> str:
         value = record.get(f"constraint/{clause.name}/value")
         if value is not None:
             bound = float(record[f"constraint/{clause.name}/bound"])
-            found.append(
-                (value - bound, f"{clause.name} {in_words(clause, value)} ({demanded(clause, bound)})")
-            )
+            verb = "broken by " if isinstance(clause.statistic, Indicator) else ""
+            words = f"{clause.name} {verb}{in_words(clause, value)} ({demanded(clause, bound)})"
+            found.append((value - bound, words))
     found.sort(key=lambda one: -one[0])
     line = ", ".join(words for _, words in found[:MOST_SHOWN])
     if len(found) > MOST_SHOWN:

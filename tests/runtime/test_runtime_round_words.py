@@ -29,11 +29,13 @@ def test_a_line_speaks_in_the_authors_numbers() -> None:
         for key, number in zip(("value", "bound"), pair, strict=True)
     }
     (rude,) = (clause for clause in clauses if clause.name == "rude")
-    assert round_line([rude], record) == "rude 25% (at most 5%)"
+    assert round_line([rude], record) == "rude broken by 25% (at most 5%)"
     assert round_line(clauses, {"loss": 1.0}) == ""
     line = round_line(clauses, record)
-    assert line.startswith("1 of 4 within their bounds; rude 25% (at most 5%), kind 0.6 (at least 0.7), ")
-    assert line.endswith("never 0.1% (none may), ...")
+    assert line.startswith(
+        "1 of 4 within their bounds; rude broken by 25% (at most 5%), kind 0.6 (at least 0.7), "
+    )
+    assert line.endswith("never broken by 0.1% (none may), ...")
 
 
 def test_rounds_are_told_as_they_end(world: World, tmp_path: Path) -> None:
