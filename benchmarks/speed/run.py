@@ -204,7 +204,7 @@ def planned(
     adapted = [replace(one, lora_r=16) for one in every]
     found = [
         Part("step", 4, lambda: each(lambda one: steps.step_times(one, wanted, repeats), every)),
-        Part("lora", 1.5, lambda: each(lambda one: steps.step_times(one, main, repeats), adapted)),
+        Part("lora", 1.5, lambda: as_part("lora", each(lambda one: steps.step_times(one, main, repeats), adapted))),
         Part("memory", 2.5, lambda: each(lambda one: steps.step_memory(one, main, script), [*every, *adapted])),
         Part("parts", 1, lambda: parts.round_parts(work, few)),
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),

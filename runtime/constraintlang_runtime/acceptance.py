@@ -90,9 +90,8 @@ def acceptance(
     )[1]
     sizes = np.bincount(owners)
     top = float(harmonic[-1])
-    order = np.random.default_rng(0).permutation(
-        len(sizes)
-    )  # prompts may come sorted; bets want them in any order
+    # prompts may come sorted, and bets want them in any order
+    order = np.random.default_rng(0).permutation(len(sizes))
     costs = (np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes)[order]
     rates = (np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes)[order]
     return Acceptance(

@@ -74,10 +74,8 @@ def split(
     else:
         for clause in utility:
             assert isinstance(clause.statistic, RowsLoss)
-            if (
-                clause.statistic.quantity == "accuracy"
-            ):  # of questions, which may be a task's and none of the rows
-                continue
+            if clause.statistic.quantity == "accuracy":
+                continue  # of questions, which may be a task's and none of the rows
             if not clause.per and not any(matches(clause.domain, row.tags) for row in heldout):
                 raise DataError(
                     f"--heldout: no row lies in the domain of `{clause.name}` ({domain_name(clause.domain)})",
