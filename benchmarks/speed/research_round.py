@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, help="of their second network; a quarter of the base's when not given"
     )
-    parser.add_argument("--auxiliary_steps", type=int, default=400, help="of our fit; the command's default")
+    parser.add_argument("--auxiliary_steps", type=int, default=800, help="of our fit; the command's default")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each system")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -155,7 +155,7 @@ def our_round(
         "model": model, "data": [str(files["rows.jsonl"])], "prompts": [str(files["prompts.jsonl"])],
         "scorer": [f"toxicity={classifier}"], "output": str(files["run"]), **changes,
     }  # fmt: skip
-    if changes["prefixes"] == "corpus":
+    if changes.get("prefixes") == "corpus":
         del given["regularizer_rows"]
     policy = compile_path(files["one.policy"])
     run = settings(given, defaults(ConstraintConfig))
