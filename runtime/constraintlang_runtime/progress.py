@@ -41,11 +41,14 @@ class RoundLines(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """All groups of a round have logged when the next step begins."""
+        self._end_round(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """No step begins after the last round."""
+        self._end_round(state)
+
+    def _end_round(self, state: Any) -> None:
         line = round_line(self._clauses(), self._found)
         if line:
             self._tell(f"step {state.global_step} of {state.max_steps}{self._loss}: {line}")
         self._found = {}
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """No step begins after the last round."""
-        self.on_step_begin(args, state, control)

@@ -207,11 +207,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
 def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSettings, verify: str) -> None:
     rounds = [record for record in found["history"] if "round" in record]  # type: ignore[attr-defined]
     print(f"trained {found['steps']} steps on {found['rows']:,} rows in {found['seconds']} s")
-    courses: dict[str, list[float]] = {}
-    for record in rounds:
-        for key, value in record.items():
-            if key.startswith("constraint/") and key.endswith("/value"):
-                courses.setdefault(key[len("constraint/") : -len("/value")], []).append(value)
+    courses = _courses(rounds)
     if courses:
         print("on training prompts, first and last round:")
     for clause in policy.clauses_as_written:
@@ -221,6 +217,16 @@ def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSe
                 print(f"  {_course(clause, name, values[0], values[-1])}")
     print(f"saved {given.output}")
     print(f"next: {verify}")
+
+
+def _courses(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The values of every clause, and of every stratum, from round to round."""
+    found: dict[str, list[float]] = {}
+    for record in rounds:
+        for key, value in record.items():
+            if key.startswith("constraint/") and key.endswith("/value"):
+                found.setdefault(key[len("constraint/") : -len("/value")], []).append(value)
+    return found
 
 
 def _course(clause: Clause, name: str, first: float, last: float) -> str:
