@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -147,6 +148,11 @@ def test_wrong_settings_name_themselves(world: World, tmp_path: Path) -> None:
         policy.callback(["hello"]).on_train_begin(
             type("Args", (), {"fp16": True}), None, None, model=None, processing_class=None
         )
+    with pytest.raises(ConfigError, match="full_determinism: cumulative sums"):
+        policy.callback(["hello"]).on_train_begin(
+            SimpleNamespace(fp16=False, full_determinism=True, device=torch.device("cuda")), None, None,
+            model=None, processing_class=None,
+        )  # fmt: skip
     with pytest.raises(DataError, match="no prompt lies in the domain"):
         trainer(world, tmp_path, policy.callback(["hello"], **SMALL)).train()
     with pytest.raises(TrainingError, match="was not told that training begins"):

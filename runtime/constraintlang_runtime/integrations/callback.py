@@ -205,4 +205,9 @@ def _accumulate(model: Any, loss: torch.Tensor) -> None:
 def _check(args: Any) -> None:
     if args.fp16:
         raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
+    if args.full_determinism and args.device.type == "cuda":
+        raise ConfigError(
+            "full_determinism: cumulative sums, which we take, have no deterministic form on a GPU",
+            help="leave it out: runs of one seed draw alike, and differ by the rounding of sums",
+        )
     require_whole_weights(args)
