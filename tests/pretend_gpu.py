@@ -6,6 +6,7 @@ For a process of its own: it replaces a few functions of torch for good. Nothing
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any
 
 import torch
@@ -51,6 +52,23 @@ backend_registration._setup_privateuseone_for_python_backend(rename="gpu", backe
 DEVICE = torch.device("gpu:0")
 
 
+def is_ours(place: Any) -> bool:
+    """Whether a name of a device means the pretended one, which who asks for `cuda` gets."""
+    return torch.device(place).type in (DEVICE.type, "cuda")
+
+
+class Generator(torch.Generator):
+    """A generator that draws on the host and knows of which device it is."""
+
+    of_device: dict[int, Generator] = {}  # by what all Python objects of one generator share
+
+    def __new__(cls, device: Any = "cpu") -> Generator:
+        made = super().__new__(cls, "cpu")
+        if is_ours(device):
+            cls.of_device[made._cdata] = made
+        return made
+
+
 class OnDevice(torch.Tensor):
     """A tensor of the device; ``held`` has its numbers."""
 
@@ -59,15 +77,27 @@ class OnDevice(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> OnDevice:
-        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            layout=held.layout, device=DEVICE, requires_grad=False,
-        )  # fmt: skip
+        with torch.inference_mode(False):  # under it, a wrapper could be no view of a tensor from before
+            made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
+                layout=held.layout, device=DEVICE, requires_grad=False,
+            )  # fmt: skip
         made.held = held
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnDevice({self.held})"
+
+    @property
+    def data(self) -> torch.Tensor:  # type: ignore[override]
+        """The numbers without a history; setting it exchanges them, as snapshots of a model do."""
+        return OnDevice(self.held)
+
+    @data.setter
+    def data(self, other: torch.Tensor) -> None:
+        if not isinstance(other, OnDevice):
+            raise MixedDevices("a tensor of the device was given the numbers of one of the host")
+        self.held = other.held
 
     def tolist(self) -> Any:
         return self.held.tolist()
@@ -79,6 +109,19 @@ class OnDevice(torch.Tensor):
 
     def data_ptr(self) -> int:
         return self.held.data_ptr()
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.held.untyped_storage()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            copied: Any = OnDevice(self.held.detach().clone())
+            is_parameter = isinstance(self, torch.nn.Parameter)
+            memo[id(self)] = torch.nn.Parameter(copied, self.requires_grad) if is_parameter else copied
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.held.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -92,12 +135,22 @@ class Watch(TorchDispatchMode):
         return computed(func, args, kwargs or {})
 
 
+def on_host(value: Any) -> Any:
+    """What stands for a value on the host: a tensor of the device or its name, else the value itself."""
+    if isinstance(value, OnDevice):
+        return value.held
+    return torch.device("cpu") if isinstance(value, torch.device) and is_ours(value) else value
+
+
 def computed(func: Any, args: Any, kwargs: Any) -> Any:
     """The result of an operation, on the device where its arguments are; MixedDevices where they are on two."""
     given = tree_leaves((args, kwargs))
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     named = next((value for value in given if isinstance(value, torch.device)), None)
     ours = any(isinstance(tensor, OnDevice) for tensor in tensors)
+    for generator in (value for value in given if isinstance(value, torch._C.Generator)):
+        if (generator._cdata in Generator.of_device) != (ours if named is None else is_ours(named)):
+            raise MixedDevices(f"{func} with a generator of another device")
     if ours and func not in COPYING:
         of_host = [t for t in tensors if not isinstance(t, OnDevice)]
         # a number without dimensions goes anywhere, and indices of the host go into tensors of a device
@@ -106,18 +159,13 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
         written = func._schema.is_mutable and tensors and not isinstance(tensors[0], OnDevice)
         if written or (any(t.dim() for t in of_host) and not may):
             raise MixedDevices(f"{func} of {[(type(t).__name__, tuple(t.shape)) for t in tensors]}")
-    host = torch.device("cpu")
-    plain = lambda x: x.held if isinstance(x, OnDevice) else host if isinstance(x, torch.device) else x  # noqa: E731
-    own_kwargs = tree_map(plain, kwargs)
-    if own_kwargs.get("device") is not None:
-        own_kwargs["device"] = host
-    found = func(*tree_map(plain, args), **own_kwargs)
+    found = func(*tree_map(on_host, args), **tree_map(on_host, kwargs))
     if func is aten._local_scalar_dense.default:
         return found
     if func in (aten.copy_.default, aten.set_.source_Tensor):
         to_device = isinstance(args[0], OnDevice)
     else:
-        to_device = ours if named is None else named.type == DEVICE.type
+        to_device = ours if named is None else is_ours(named)
     if not to_device:
         return found
     wrapped = tree_map(
@@ -138,7 +186,7 @@ def moved(module: torch.nn.Module, to_device: bool) -> torch.nn.Module:
 
     for part in module.modules():
         for name, one in part._parameters.items():
-            if one is not None:
+            if one is not None and isinstance(one, OnDevice) != to_device:
                 if id(one) not in done:
                     done[id(one)] = one, torch.nn.Parameter(of(one.data), requires_grad=one.requires_grad)
                 part._parameters[name] = done[id(one)][1]
@@ -150,14 +198,15 @@ def moved(module: torch.nn.Module, to_device: bool) -> torch.nn.Module:
 
 @contextlib.contextmanager
 def pretended() -> Any:
-    """Within the block `gpu:0` is a device."""
-    own_tensor, own_to, own_generator = torch.tensor, torch.nn.Module.to, torch.Generator
+    """Within the block `gpu:0` is a device, in all threads that start there; torch says that it has CUDA."""
+    torch.utils._device._device_constructors()  # remembers torch's own functions, so before they are changed
+    own_tensor, own_to, own_run = torch.tensor, torch.nn.Module.to, threading.Thread.run
 
     def tensor(data: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> torch.Tensor:
         if isinstance(data, OnDevice):
             return data.clone() if dtype is None else data.to(dtype)
         made = own_tensor(data, dtype=dtype)
-        return OnDevice(made) if device is not None and torch.device(device).type == DEVICE.type else made
+        return OnDevice(made) if device is not None and is_ours(device) else made
 
     def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
         if isinstance(data, torch.Tensor):
@@ -166,19 +215,26 @@ def pretended() -> Any:
 
     def to(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
         places = [x for x in (*args, *kwargs.values()) if isinstance(x, str | torch.device)]
-        return (
-            moved(self, torch.device(places[0]).type == DEVICE.type)
-            if places
-            else own_to(self, *args, **kwargs)
-        )
+        return moved(self, is_ours(places[0])) if places else own_to(self, *args, **kwargs)
+
+    def run(self: threading.Thread) -> None:
+        with Watch():  # a mode is of one thread
+            own_run(self)
 
     changed: Any = torch
     changed.tensor, changed.as_tensor = tensor, as_tensor
     changed.Tensor.new_tensor = lambda self, data, dtype=None, device=None, requires_grad=False: tensor(
         data, dtype=dtype or self.dtype, device=device or self.device
     )
-    changed.Generator = lambda device="cpu": own_generator("cpu")
+    changed.Generator = Generator
     changed.nn.Module.to = to
     changed.nn.Module.cpu = lambda self: to(self, "cpu")
-    with Watch():
-        yield
+    changed.cuda.random.get_rng_state = Backend().get_rng_state
+    changed.cuda.random.set_rng_state = Backend().set_rng_state
+    threading.Thread.run = run  # type: ignore[method-assign]
+    changed.cuda.is_available = lambda: True
+    try:
+        with Watch():
+            yield
+    finally:
+        threading.Thread.run, changed.cuda.is_available = own_run, lambda: False  # type: ignore[method-assign]
