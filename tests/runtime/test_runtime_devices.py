@@ -24,22 +24,37 @@ RUNS: dict[str, list[dict[str, Any]]] = {
         {"anchor_cache_gib": 0.0, "chunk_sites": 3, "lora_r": 2},
     ],
 }
-
-
-@pytest.mark.skipif(
+FLOWS = {
+    "decoding": ["decoding", "library", "evaluation"],
+    "training": ["lanes", "preserving", "callback"],
+}
+with_devices = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch makes no devices in Python",
 )
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_on_a_device_of_its_own(tmp_path: Path, name: str) -> None:
-    words = [json.dumps(changes) for changes in RUNS[name]]
+
+
+def go_through(script: str, folder: Path, words: list[str]) -> None:
+    """Run a script on the pretended GPU, and expect a line that says `done` for each word."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
-        [sys.executable, str(TESTS / "pretend_gpu_run.py"), str(tmp_path), *words],
+        [sys.executable, str(TESTS / script), str(folder), *words],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("done") == len(words)
+    assert sum(line.startswith("done ") for line in done.stdout.splitlines()) == len(words)
+
+
+@with_devices
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_on_a_device_of_its_own(tmp_path: Path, name: str) -> None:
+    go_through("pretend_gpu_run.py", tmp_path, [json.dumps(changes) for changes in RUNS[name]])
+
+
+@with_devices
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_device_and_the_host_give_the_same(tmp_path: Path, name: str) -> None:
+    go_through("pretend_gpu_flows.py", tmp_path, FLOWS[name])
 
 
 @pytest.mark.parametrize(("visible", "left"), [(None, "1"), ("4,6,7", "6"), ("5", "5")])
