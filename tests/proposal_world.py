@@ -13,6 +13,7 @@ from tabular_model import PROMPTS, all_rows, token_row
 from world_policy import rarely
 
 from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.auxiliary import site_inputs
 from constraintlang_runtime.clock import Clock
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.fitting import fit_auxiliary, read_features
@@ -88,7 +89,8 @@ class RareWorld:
         rows = [token_row(self.world, x, n) for x, n in pairs]
         data = read_features(anchor, rows, np.zeros(len(rows), dtype=np.int64), END, 512)
         with torch.no_grad():
-            law = group.head.eval().one_token(data.features, data.tokens).exp().double().numpy()
+            inputs = site_inputs(group.head.eval(), data, torch.arange(len(data.tokens)))
+            law = group.head.one_token(inputs, data.tokens).exp().double().numpy()
         node = [
             (x, self.world.node[self.world.sequences[n][: t + 1]])
             for x, n in pairs

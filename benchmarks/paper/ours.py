@@ -21,7 +21,6 @@ from constraintlang_runtime.train_run import train as run_train
 
 SETTING: dict[str, Any] = {
     "rounds": 15, "warmup_fraction": 0.4, "verify_prompts": 896, "anchor_samples": 4096, "control_samples": 256,
-    "auxiliary_steps": 400, "auxiliary_weight_decay": 1.0, "auxiliary_dropout": 0.3, "auxiliary_learning_rate": 2e-3,
 }  # fmt: skip
 UNCONTROLLED = {
     "rounds": 1,

@@ -6,7 +6,8 @@
 
 Prints what every row may cost, then trains and measures the rows that are missing, each in a process of its own with its
 log in its folder; what is finished stays, so that a killed run goes on where it was. A row that fails is reported and
-the others go on. Writes results/TABLE-SCALE.json, every sample beside it, and a page.
+the others go on. Writes results/TABLE-SCALE.json, every sample beside it, and a page; rows of an earlier run of the same
+data that this one does not have stay in the file, with the run that made them.
 
 Needs the corpora and models beside the checkout (--shared).
 """
@@ -20,10 +21,12 @@ import os
 import shlex
 import signal
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from context import Context
+from earlier import in_order, rows_left, samples_left
 from job import Job, config_of
 from measures import PROTOCOLS
 from page import write_page
@@ -176,12 +179,18 @@ def write_results(
         "scale": _scale(context), "files": context.files.hashes, "start_models": made, "versions": versions(),
         "device": _device(context.setting.scale.device), "jobs": args.jobs,
     }  # fmt: skip
-    if args.table == "winrate":
-        result["judges"] = judge(args, context, wanted, result["rows"])
     path = result_path(args.table, context)
     path.parent.mkdir(exist_ok=True)
+    left = []
+    if args.table == "winrate":  # every row is judged against every other
+        result["judges"] = judge(args, context, wanted, result["rows"])
+    else:
+        left = rows_left(path, result)
+        named = [config_of(system).get("name", system) for system in systems_of(args.table)]
+        result["rows"] = in_order([*result["rows"], *left], list(context.setting.scale.models), named)
     samples = path.with_suffix(".samples.jsonl.zst")
-    result["samples"] = {"file": samples.name, "count": write_samples(samples, samples_of(context, wanted))}
+    every = chain(samples_of(context, wanted), samples_left(samples, left))
+    result["samples"] = {"file": samples.name, "count": write_samples(samples, every)}
     text = json.dumps(result, indent=1)
     for folder, name in (
         (context.work, "WORK"),
@@ -190,6 +199,8 @@ def write_results(
         text = text.replace(str(folder), name)
     path.write_text(text + "\n")
     page = write_page(path.with_suffix(".html"), args.table, json.loads(text))
+    if left:
+        print(f"{len(left)} rows of an earlier run stay as they were")
     print(f"wrote {path}, {samples.name} ({result['samples']['count']:,} samples) and {page.name}")
 
 

@@ -23,7 +23,6 @@ TRAIN: dict[str, dict[str, Any]] = {
         "warmup_steps": 50,
         "anchor_samples": 16_384,
         "control_samples": 1_024,
-        "auxiliary_steps": 2_000,
         "sampling_batch_size": 64,
         "save_strategy": "steps",
         "save_steps": 100,

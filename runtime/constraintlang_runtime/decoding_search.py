@@ -228,7 +228,7 @@ def _expand(
     sites = prediction_sites(padded.region).to(device)
     padded = padded.to(device)
     logits, inputs = anchor.read_last(padded, sites)
-    if head.reads_rows:
+    if head.reads_rows or head.reads_tokens:
         row = torch.nonzero(sites)[:, 0]
         ends = torch.nonzero(torch.diff(row, append=row.new_tensor([len(rows)]))).squeeze(1)
         inputs = head.inputs(padded, sites, anchor.features(padded, sites))[ends]

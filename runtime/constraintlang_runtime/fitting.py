@@ -7,16 +7,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from constraintlang_runtime.anchor import Anchor
-from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryModel, FitReport, fit, heldout_sequences
+from constraintlang_runtime.auxiliary import (
+    AuxiliaryData,
+    AuxiliaryHead,
+    AuxiliaryModel,
+    FitReport,
+    fit,
+    heldout_sequences,
+)
 from constraintlang_runtime.auxiliary.ensemble import Ensemble
 from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.samples import site_inputs
+from constraintlang_runtime.auxiliary.token_odds import fit_token_odds, odds_before
 from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.bin_laws import law_of_group, places_of, set_bin_values
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
@@ -124,7 +132,7 @@ def fit_auxiliary(
     assert group.target is not None
     data = read_features(anchor, rows, bins, pad_id, config.sampling_batch_size)
     num_own = len(data.rows)
-    beside = None
+    beside, more = None, None
     seen = np.bincount(bins, minlength=group.target.num_bins) > 0
     if proposals is not None and proposals.rows:
         labels = group.target.bin_index(proposals.statistics)
@@ -133,16 +141,21 @@ def fit_auxiliary(
         data = data.followed_by(
             replace(drawn, weights=PROPOSAL_WEIGHT * torch.from_numpy(proposals.weights).float())
         )
-    if corpus is not None and corpus.rows:
-        labels = group.target.bin_index(corpus.statistics)
-        seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
-        beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     last = group.balance
     if group.head is None:
         with own_draws(derived_seed(seed, "auxiliary")):
             group.head = make_auxiliary(
                 anchor, config, group.target.num_bins, good_bin=good_bin(group, config)
             )
+    if corpus is not None and corpus.rows:
+        labels = group.target.bin_index(corpus.statistics)
+        seen |= np.bincount(labels, minlength=group.target.num_bins) > 0
+        if group.head.reads_tokens:  # there they say more, and what they go on with does not mislead
+            more = corpus.rows, torch.from_numpy(labels)
+        else:
+            beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
+    if last is None:
+        give_odds(group.head, data, more, heldout_sequences(data, derived_seed(seed, "fit")))
     lm_device = next(anchor.model.parameters()).device
     head = group.head.to(lm_device).requires_grad_(True)
     head.attach(anchor)
@@ -152,7 +165,7 @@ def fit_auxiliary(
         steps=config.auxiliary_steps if last is None else last.steps, of_steps=config.auxiliary_steps,
         learning_rate=config.auxiliary_learning_rate,
         batch_size=config.auxiliary_batch_size, consistency_weight=config.consistency_weight,
-        vargrad_weight=config.vargrad_weight,
+        vargrad_weight=config.vargrad_weight, hard_bins=torch.from_numpy(group.target.hard_bins),
         weight_decay=config.auxiliary_weight_decay, seed=derived_seed(seed, "fit"),
         corpus=beside, corpus_weight=config.auxiliary_corpus_weight,
         progress=None if progress is None else lambda done, total: progress("auxiliary", done, total),
@@ -162,7 +175,7 @@ def fit_auxiliary(
     group.balance = Balance.of_first(report, total) if last is None else last.after(report, total)
     first = data.follows < 0
     laws = []
-    inputs = site_inputs(head, data, config.auxiliary_batch_size)[first]
+    inputs = site_inputs(head, data, torch.nonzero(first).squeeze(1), config.auxiliary_batch_size)
     with torch.no_grad():
         for features, part in zip(data.features[first].split(256), inputs.split(256), strict=True):
             logits = anchor.logits_from(features.to(lm_device))
@@ -174,6 +187,32 @@ def fit_auxiliary(
     if group.controllers:
         set_bin_values(group, law_of_group(group, law, statistics, places_of(rows, len(statistics), law)))
     return Fitted(report, law, heldout, seen)
+
+
+def give_odds(
+    head: AuxiliaryModel,
+    data: AuxiliaryData,
+    more: tuple[Sequence[TokenRow], Tensor] | None,
+    heldout: Bool[Tensor, " Q"],
+) -> None:
+    """Weights of single tokens for a new head that reads them, from every labelled text but the held-out ones.
+
+    ``more`` are rows and bins beside the data's.
+    """
+    members = head.each() if isinstance(head, Ensemble) else [head]
+    readers = [one for one in members if isinstance(one, AuxiliaryHead) and one.reads_tokens]
+    if not readers:
+        return
+    kept = heldout.logical_not() if not heldout.all() else heldout
+    first = torch.nonzero(data.follows < 0).squeeze(1)
+    first = first[kept[data.sequence[first]]]
+    rows, bins = [data.rows[i] for i in data.sequence[first].tolist()], data.bins[first]
+    if more is not None:
+        rows, bins = [*rows, *more[0]], torch.cat([bins, more[1]])
+    found = fit_token_odds(rows, bins, vocab_size=readers[0].vocab_size, num_bins=head.num_bins)
+    before = odds_before(found, data.tokens, data.sequence) + found[data.tokens]
+    for one in readers:
+        one.take_odds(found, before[kept[data.sequence]].mean(0))
 
 
 def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:
@@ -229,7 +268,7 @@ def explained_share(
     numbers, index = data.sequence[kept].unique(return_inverse=True)
     features, tokens, bins = data.features[kept], data.tokens[kept], data.bins[kept]
     means, chosen = [], []
-    inputs = site_inputs(head, data)[kept]
+    inputs = site_inputs(head, data, torch.nonzero(kept).squeeze(1))
     for start in range(0, len(features), 256):
         part = features[start : start + 256].to(device)
         laws = head.all_tokens(inputs[start : start + 256].to(device)).exp()

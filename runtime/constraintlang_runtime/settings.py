@@ -166,21 +166,26 @@ class ConstraintSettings:
         default=32, metadata={"help": "rank of the auxiliary model's token factors, or of its adapter"}
     )
     auxiliary_width: int = field(default=128, metadata={"help": "width of the auxiliary model"})
+    auxiliary_token_odds: bool = field(
+        default=True,
+        metadata={
+            "help": "give a `head` what each token so far says of the verdict, by a regression fitted first"
+        },
+    )
     auxiliary_steps: int = field(
-        default=800,
+        default=400,
         metadata={"help": "steps of the auxiliary fit; a refit of a moving anchor has at most a quarter"},
     )
     auxiliary_learning_rate: float = field(default=3e-3, metadata={"help": "its peak learning rate"})
-    auxiliary_weight_decay: float = field(
-        default=0.1, metadata={"help": "its decoupled weight decay; 1 for few samples of a noisy scorer"}
-    )
-    auxiliary_dropout: float = field(
-        default=0.1, metadata={"help": "its dropout; 0.3 for few samples of a noisy scorer"}
-    )
-    auxiliary_batch_size: int = field(default=2048, metadata={"help": "its sites per step"})
+    auxiliary_weight_decay: float = field(default=0.1, metadata={"help": "its decoupled weight decay"})
+    auxiliary_dropout: float = field(default=0.1, metadata={"help": "its dropout"})
+    auxiliary_batch_size: int = field(default=1024, metadata={"help": "its sites per step"})
     auxiliary_corpus_weight: float = field(
         default=1.0,
-        metadata={"help": "weight of scored training rows beside samples in its fit; 0: samples alone"},
+        metadata={
+            "help": "weight of scored training rows beside samples in its fit (in a `head` with token odds they are "
+            "counted there, alike); 0: samples alone"
+        },
     )
     potential_exponent: float | None = field(
         default=None,

@@ -319,6 +319,42 @@ def test_a_bar_lies_inside_its_column() -> None:
     assert "cx='20.8'" in drawn
 
 
+def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path) -> None:
+    """Not where this run has the row, nor where the data are others; in the table's order, with their samples."""
+    pytest.importorskip("zstandard")
+    import earlier
+    import table
+
+    def entry(system: str, architecture: str = "llama", **more: object) -> dict[str, object]:
+        return {"system": system, "architecture": architecture, **more}
+
+    path = tmp_path / "t.json"
+    new = {"rows": [entry("ours", seeds=[0, 1])], "files": {"rows": "a"}}
+    assert earlier.rows_left(path, new) == []
+    old = {
+        "rows": [entry("ours", seeds=[0]), entry("plain"), entry("ours", "gpt2"), entry("odd")],
+        "files": {"rows": "a"}, "command": "python run.py", "versions": {"torch": "2"},
+    }  # fmt: skip
+    path.write_text(json.dumps(old))
+    left = earlier.rows_left(path, new)
+    made = {"command": "python run.py", "versions": {"torch": "2"}}
+    assert left == [entry("plain", made=made), entry("ours", "gpt2", made=made), entry("odd", made=made)]
+    path.write_text(json.dumps({**old, "rows": left}))
+    again = earlier.rows_left(path, new)
+    assert again == left  # the run that made them, not the one that left them standing
+    path.write_text(json.dumps({**old, "files": {"rows": "b"}}))
+    assert earlier.rows_left(path, new) == []
+
+    ordered = earlier.in_order([*new["rows"], *left], ["llama", "gpt2"], ["base", "plain", "ours"])
+    assert [(one["system"], one["architecture"]) for one in ordered] == [
+        ("plain", "llama"), ("ours", "llama"), ("odd", "llama"), ("ours", "gpt2"),
+    ]  # fmt: skip
+    samples = tmp_path / "t.samples.jsonl.zst"
+    table.write_samples(samples, [entry(name, completion=name) for name in ("ours", "plain", "odd")])
+    assert [one["system"] for one in earlier.samples_left(samples, left)] == ["plain", "odd"]
+    assert list(earlier.samples_left(samples, [])) == []
+
+
 def test_samples_are_packed_and_read_back(tmp_path: Path) -> None:
     pytest.importorskip("zstandard")
     import table

@@ -24,10 +24,11 @@ from constraintlang_runtime.auxiliary import (
     from_record,
     heldout_sequences,
     paths,
+    site_inputs,
 )
 from constraintlang_runtime.auxiliary.ensemble import Ensemble
 from constraintlang_runtime.auxiliary.fit_members import fit_members
-from constraintlang_runtime.auxiliary.losses import consistency
+from constraintlang_runtime.auxiliary.losses import consistency, label_loss, observed_loss
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.paths import PathReader, path_variance
 from constraintlang_runtime.auxiliary.protocol import Step
@@ -164,11 +165,16 @@ def world_kl(case: Case) -> float:
 
 
 @pytest.mark.parametrize(
-    ("form", "kinds"),
-    [("head", ("never", "rarely")), ("transformer", ("rarely",)), ("adapter", ("rarely",))],
-)
-def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tuple[str, ...]) -> None:
-    """From Monte-Carlo labels: total variation under 0.02, KL(q̂‖q*) under 0.01 nats; the model is not touched."""
+    ("form", "kinds", "nats"),
+    [
+        ("head", ("rarely",), 0.01), ("head", ("never", "rarely"), 0.02),  # of 23 nats that the hard clause asks for
+        ("transformer", ("rarely",), 0.01), ("adapter", ("rarely",), 0.01),
+    ],
+)  # fmt: skip
+def test_every_form_converges_to_the_exact_law_and_target(
+    form: str, kinds: tuple[str, ...], nats: float
+) -> None:
+    """From Monte-Carlo labels: total variation under 0.02, KL(q̂‖q*) under ``nats``; the model is not touched."""
     case, lm = setting(form, kinds)
     before = [p.detach().clone() for p in lm.parameters()]
     anchor = Anchor.snapshot(lm)
@@ -176,8 +182,9 @@ def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tupl
     data = many_samples(case, anchor, 8_000, 6)
     start = distances(case, anchor, model)
     report = fit(
-        model, data, anchor.logits_from, consistency_weight=0.0, weight_decay=0.0, seed=0, **FITS[form]
-    )
+        model, data, anchor.logits_from, consistency_weight=0.0, weight_decay=0.0, seed=0,
+        hard_bins=torch.from_numpy(case.target.hard_bins), **FITS[form],
+    )  # fmt: skip
     assert sum(cell.count for cell in report.curve) == len(
         data.bins[heldout_sequences(data, 0)[data.sequence]]
     )
@@ -185,7 +192,7 @@ def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tupl
     model.requires_grad_(False)
     variation, divergence, asked = distances(case, anchor, model)
     assert variation < 0.02 < start[0]
-    assert 0 <= divergence < 0.01
+    assert 0 <= divergence < nats
     assert start[1] == pytest.approx(world_kl(case), abs=1e-4)
     assert asked > 0.05
     for parameter, kept in zip(lm.parameters(), before, strict=True):
@@ -194,14 +201,19 @@ def test_every_form_converges_to_the_exact_law_and_target(form: str, kinds: tupl
         assert parameter.requires_grad
 
 
-def shaken(form: str, kinds: tuple[str, ...] = ("rarely",)) -> tuple[Case, Any, Anchor, AuxiliaryModel]:
-    """A form with every parameter away from its start, frozen as after a fit."""
+def shaken(
+    form: str, kinds: tuple[str, ...] = ("rarely",), *, beside: Any = None
+) -> tuple[Case, Any, Anchor, AuxiliaryModel]:
+    """A form with every parameter away from its start, frozen as after a fit, ``beside`` the model of its setting."""
     case, lm = setting(form, kinds)
-    anchor = Anchor.snapshot(lm)
+    anchor = Anchor.snapshot(beside or lm)
     model = new_model(form, case, anchor)
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    for name, buffer in model.named_buffers():
+        if "odds" in name:
+            buffer += torch.randn(buffer.shape, generator=generator)
     return case, lm, anchor, model.eval().requires_grad_(False)
 
 
@@ -250,11 +262,11 @@ def test_inputs_depend_on_their_own_prefix_alone(form: str) -> None:
         torch.testing.assert_close(found[:1], read([cut], 1, None)[0], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["transformer", "adapter"])
+@pytest.mark.parametrize("form", FORMS)
 def test_decoding_step_by_step_reads_what_whole_rows_give(form: str) -> None:
     """With left padding, a cache, and a second call of generate: the same tilt as from the rows in one pass."""
-    case, _, _, model = shaken(form)
     lm = tiny_gpt(4)
+    case, _, _, model = shaken(form, beside=lm)
     anchor = Anchor(lm)
     model.attach(anchor)
     potential = torch.from_numpy(case.log_potential(np.array([1.5]))).float()
@@ -473,6 +485,54 @@ def test_path_variance_needs_a_prompt_that_was_sampled_twice() -> None:
         PathReader(new_model("head", case, anchor), data, torch.arange(len(data.tokens)))
 
 
+# ------------------------------------------------------------ learning from the guess of the prefix after
+class Known(AuxiliaryModel):
+    """The exact laws of a world, at features that tell its prefixes apart; π(s·v) may be moved by ``offset``."""
+
+    reads_tokens = True
+
+    def __init__(self, case: Case, anchor: Anchor) -> None:
+        super().__init__()
+        world, self.num_bins = case.world, case.target.num_bins
+        exact = torch.from_numpy(world.bin_law(world.law, case.bins, self.num_bins))
+        self.laws = exact[:, torch.from_numpy(world.child)].flatten(0, 1).float()  # [X P, V, M]
+        mean = torch.from_numpy(world.table).flatten(0, 1)[:, :, None] * self.laws
+        self.values = mean.sum(1).float()
+        self.offset = torch.nn.Parameter(torch.zeros_like(self.laws))
+        _, self.features = at_every_prefix(world, anchor, AuxiliaryModel())
+
+    def place(self, inputs: torch.Tensor) -> torch.Tensor:
+        distance = torch.cdist(inputs, self.features)
+        assert (distance.amin(1) < 1e-4).all()
+        return distance.argmin(1)
+
+    def value_law(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.values[self.place(inputs)].clamp_min(1e-12).log()
+
+    def one_token(self, inputs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        place = self.place(inputs)
+        logits = self.laws[place, tokens].clamp_min(1e-12).log() + self.offset[place, tokens]
+        return torch.log_softmax(logits, dim=-1)
+
+
+@pytest.mark.parametrize("kinds", [("rarely",), ("never", "rarely")])
+def test_the_exact_law_is_where_learning_from_the_next_guess_rests(kinds: tuple[str, ...]) -> None:
+    """At exact laws the gradient of π is 0 over all sequences by their law, that of labels with more noise."""
+    case, lm = setting("head", kinds)
+    anchor = Anchor(lm)
+    model = Known(case, anchor)
+    data = many_samples(case, anchor, 4_000, 8)
+    reader = Reader(model, data, torch.arange(len(data.tokens)))
+    drawn = reader.at(reader.sites)
+    hard = torch.from_numpy(case.target.hard_bins)
+    (found,) = torch.autograd.grad(observed_loss(reader, drawn, hard), model.offset)
+    law = model.one_token(drawn.inputs, data.tokens)
+    (of_labels,) = torch.autograd.grad(label_loss(law, data, reader.sites), model.offset)
+    assert max(found.abs().max(), of_labels.abs().max()) < 0.01  # 4,000 draws
+    if not hard.any():
+        assert found.abs().max() < 1e-6 < of_labels.abs().max()  # what follows is known, and the label is not
+
+
 # ------------------------------------------------------------ ensembles
 @pytest.mark.parametrize("form", FORMS)
 def test_an_ensemble_means_its_laws_and_takes_the_smallest_value(form: str) -> None:
@@ -484,6 +544,10 @@ def test_an_ensemble_means_its_laws_and_takes_the_smallest_value(form: str) -> N
     generator = torch.Generator().manual_seed(1)
     for parameter in ensemble.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    if form == "head":
+        odds = torch.randn(3, 1, generator=generator)
+        for member in ensemble.each():
+            member.take_odds(odds, torch.tensor([0.3]))
     ensemble.eval().requires_grad_(False)
     batch = collate(ROWS, END)
     sites = prediction_sites(batch.region)
@@ -508,11 +572,11 @@ def test_an_ensemble_means_its_laws_and_takes_the_smallest_value(form: str) -> N
     if form != "adapter":  # the table has no cache to continue from
         ids = torch.tensor([[1, 2]])
         now = Step(ids, torch.ones_like(ids), features[:1], None)
-        stepped, _ = ensemble.step(now)
-        expected = (
-            torch.cat([m.step(now)[0] for m in ensemble.each()], 1) if form == "transformer" else features[:1]
-        )
-        assert torch.equal(stepped, expected)
+        stepped, memory = ensemble.step(now)
+        each_step = [member.step(now)[0] for member in ensemble.each()]
+        assert torch.equal(stepped, torch.cat(each_step, 1) if form == "transformer" else each_step[0])
+        if form == "head":
+            assert torch.equal(ensemble.select(memory, torch.tensor([0, 0])), memory.repeat(2, 1))
 
 
 def test_members_differ_and_hold_out_the_same_sequences() -> None:
@@ -536,7 +600,8 @@ def test_members_differ_and_hold_out_the_same_sequences() -> None:
     assert not torch.equal(first.token_bias, second.token_bias)
     assert told[-1] == (60, 60)
     held_out = heldout_sequences(data, 5)[data.sequence]
-    law = ensemble.one_token(data.features[held_out], data.tokens[held_out])
+    inputs = site_inputs(ensemble, data, torch.nonzero(held_out).squeeze(1))
+    law = ensemble.one_token(inputs, data.tokens[held_out])
     expected = torch.nn.functional.nll_loss(law, data.bins[held_out]).item()
     assert report.heldout_loss == pytest.approx(expected, rel=1e-5)
     assert sum(cell.count for cell in report.curve) == int(held_out.sum())

@@ -248,7 +248,7 @@ def test_counts_of_a_run() -> None:
     found = load()
     assert (found.steps, found.active_steps, found.bins, found.snapshots) == (10, 5, (2,), 1)
     assert (found.control_rounds, found.start_rounds, found.samples) == (2, 1, 2 * 30 + 40)
-    assert found.corpus_fits() == [(40, 800)]
+    assert found.corpus_fits() == [(40, 400)]
     assert (
         found.scored_corpus == 100 + 40 + 5 * 2
     )  # before the run, beside the fit, in the steps of the regularizer

@@ -32,6 +32,7 @@ class Ensemble(AuxiliaryModel):
         self.members = nn.ModuleList(members)
         self.num_bins = members[0].num_bins
         self.shares_inputs = not members[0].reads_rows
+        self.reads_tokens = members[0].reads_tokens
 
     @property
     def reads_rows(self) -> bool:  # type: ignore[override]
@@ -57,13 +58,19 @@ class Ensemble(AuxiliaryModel):
     ) -> Float[Tensor, "S I"]:
         """The members' inputs side by side; the features once, where those are what they read."""
         if self.shares_inputs:
-            return features
+            return self.each()[0].inputs(batch, sites, features)
         return torch.cat([member.inputs(batch, sites, features) for member in self.each()], dim=1)
+
+    def read_before(
+        self, tokens: Int[Tensor, " N"], sequence: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N K"] | None:
+        """As every member, whose token odds are the same."""
+        return self.each()[0].read_before(tokens, sequence)
 
     def step(self, now: Step) -> tuple[Float[Tensor, "B I"], Any]:
         """The same while decoding, each member with a memory of its own."""
         if self.shares_inputs:
-            return now.features, None
+            return self.each()[0].step(now)
         memories = now.memory or [None] * len(self.members)
         found = [
             member.step(Step(now.input_ids, now.attention_mask, now.features, memory))
@@ -73,6 +80,8 @@ class Ensemble(AuxiliaryModel):
 
     def select(self, memory: Any, rows: Tensor) -> Any:
         """The members' memories of some rows."""
+        if self.shares_inputs:
+            return self.each()[0].select(memory, rows)
         return [
             None if own is None else member.select(own, rows)
             for member, own in zip(self.each(), memory, strict=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from constraintlang_runtime.auxiliary.calibration import Cell, expected_error, reliability
-from constraintlang_runtime.auxiliary.losses import consistency
+from constraintlang_runtime.auxiliary.losses import consistency, observed_loss
 from constraintlang_runtime.auxiliary.paths import PathReader, path_variance
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
 from constraintlang_runtime.auxiliary.samples import AuxiliaryData, Reader, heldout_sequences
@@ -67,6 +67,7 @@ def fit(
     corpus: AuxiliaryData | None = None,
     corpus_weight: float = 0.0,
     vargrad_weight: float = 0.0,
+    hard_bins: Bool[Tensor, " M"] | None = None,
     member: int = 0,
     of_steps: int | None = None,
     ema_decay: float = 0.98,
@@ -84,7 +85,6 @@ def fit(
     fitted before is not shaken by the rate of a first step.
     Source: method.md section 3, targets 1 and 2.
     """
-    device = model.device  # the data stay where they are; batches go to the model
     own = (seed,) if member == 0 else (seed, member)
     generator = torch.Generator().manual_seed(derived_seed(*own, "sites"))
     is_heldout = heldout_sequences(data, seed)[data.sequence]
@@ -120,13 +120,10 @@ def fit(
         for step in range(steps):
             model.train()
             drawn = train.draw(batch_size, generator)
-            log_law = model.one_token(drawn.inputs, data.tokens[drawn.sites].to(device))
-            loss = _cross_entropy(log_law, data, drawn.sites)
-            if corpus is not None and beside is not None and corpus_weight > 0:
-                others = beside.draw(batch_size, generator)
-                log_law = model.one_token(others.inputs, corpus.tokens[others.sites].to(device))
-                loss = loss + corpus_weight * functional.nll_loss(
-                    log_law, corpus.bins[others.sites].to(device)
+            loss = observed_loss(train, drawn, hard_bins)
+            if beside is not None and corpus_weight > 0:
+                loss = loss + corpus_weight * observed_loss(
+                    beside, beside.draw(batch_size, generator), hard_bins
                 )
             if consistency_weight > 0:
                 loss = loss + consistency_weight * consistency(train, slow, drawn, anchor_logits)
@@ -163,18 +160,6 @@ def fit(
         steps, train_loss, start_loss, half_loss, best_loss, _error(start - constant, test),
         _error(ending - constant, test), best_loss, _mean(constant, test), expected_error(curve), curve,
     )  # fmt: skip
-
-
-def _cross_entropy(log_law: Tensor, data: AuxiliaryData, sites: Tensor) -> Tensor:
-    """Mean over sites of weight times cross-entropy; unbiased, as E[weight | s] = 1 at every prefix.
-
-    Gradient: to the law.
-    """
-    labels = data.bins[sites].to(log_law.device)
-    if data.weights is None:
-        return functional.nll_loss(log_law, labels)
-    weights = data.weights[sites].to(log_law.device)
-    return (weights * functional.nll_loss(log_law, labels, reduction="none")).mean()
 
 
 @torch.no_grad()

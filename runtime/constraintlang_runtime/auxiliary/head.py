@@ -3,7 +3,7 @@
 π(s·v) for every next token v comes from one pass. It starts without any dependence on v, so that q̂ = p_ref before
 training.
 
-Axes: ``S`` sites, ``V`` vocabulary, ``M`` bins, ``F`` features (the anchor's two halves), ``R`` rank.
+Axes: ``S`` or ``N`` sites, ``V`` vocabulary, ``M`` bins, ``K`` = M-1, ``F`` features (two halves), ``R`` rank.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
+from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel, Step
+from constraintlang_runtime.auxiliary.token_odds import odds_before
+from constraintlang_runtime.data import Batch, next_tokens
 from constraintlang_runtime.sampling import derived_seed
 
 
 class AuxiliaryHead(AuxiliaryModel):
-    """Bin logits of every one-token continuation: z_m(s·v) = c_m(s) + u_m(s)·e_v + b_m(v), bin 0 fixed at 0.
+    """Bin logits of every one-token continuation: z_m(s·v) = c_m(s) + u_m(s)·e_v + b_m(v) + E_m(s·v), bin 0 fixed at 0.
 
     c, u are linear maps of a residual MLP of the features, with dropout; e_v are the leading singular directions of
     the anchor's output embeddings and stay fixed, so that what is learned of one token reaches its neighbours (free
     factors overfit: held-out loss 0.622 against 0.586 on 4,096 samples of the testbed model). u and b start at 0.
+    E is a fixed sum over the tokens of the completion, v among them, of what each says of the bin, its log-odds
+    (``token_odds.py``); 0 without them. Inputs are then the features and E so far. What a token says stays said, where
+    without E the next state has to read it off the anchor's hidden state.
+    ``value_law`` is the law at the prefix itself by a layer of its own, which the fit bootstraps from.
     """
+
+    token_odds: Tensor
+    mean_odds: Tensor
 
     def __init__(
         self,
@@ -36,11 +45,13 @@ class AuxiliaryHead(AuxiliaryModel):
         rank: int,
         width: int,
         dropout: float = 0.0,
+        token_odds: bool = False,
         embeddings: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.num_bins = num_bins
         self.dropout = dropout
+        self.features = features
         # the state and its running mean, each by itself; without a scale of its own, which the layers after it have,
         # so that no gradient has to come down to the features
         self.norm = nn.GroupNorm(2, features, affine=False)
@@ -54,6 +65,13 @@ class AuxiliaryHead(AuxiliaryModel):
         self.token_factors: Tensor
         self.register_buffer("token_factors", torch.randn(vocab_size, rank) / rank**0.5)
         self.token_bias = nn.Parameter(torch.zeros(vocab_size, num_bins - 1))
+        self.reads_tokens = token_odds
+        if token_odds:
+            self.value = nn.Linear(width, num_bins - 1)
+            nn.init.zeros_(self.value.weight)
+            nn.init.zeros_(self.value.bias)
+            self.register_buffer("token_odds", torch.zeros(vocab_size, num_bins - 1))
+            self.register_buffer("mean_odds", torch.zeros(num_bins - 1))
         nn.init.zeros_(self.query.weight)
         nn.init.zeros_(self.query.bias)
         nn.init.zeros_(self.state.weight)
@@ -61,16 +79,70 @@ class AuxiliaryHead(AuxiliaryModel):
         if embeddings is not None:
             self.token_factors.copy_(token_factors(embeddings, rank))
 
-    def _trunk(self, features: Float[Tensor, "S F"]) -> tuple[Tensor, Tensor]:
-        normed = self.norm(features.float())
+    def inputs(
+        self, batch: Batch, sites: Bool[Tensor, "B T"], features: Float[Tensor, "S F"]
+    ) -> Float[Tensor, "S I"]:
+        """The features, and the sum of the token odds so far where they are read."""
+        before = self.read_before(next_tokens(batch.input_ids, sites), torch.nonzero(sites)[:, 0])
+        return features if before is None else torch.cat([features, before], dim=1)
+
+    def read_before(
+        self, tokens: Int[Tensor, " N"], sequence: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N K"] | None:
+        """The sum of the token odds so far, where they are read."""
+        if not self.reads_tokens:
+            return None
+        return odds_before(self.token_odds, tokens.to(self.device), sequence.to(self.device))
+
+    def step(self, now: Step) -> tuple[Float[Tensor, "B I"], Any]:
+        """The same while decoding; the memory is the sum so far [B, K]."""
+        if not self.reads_tokens:
+            return now.features, None
+        so_far = (
+            now.features.new_zeros(len(now.features), self.num_bins - 1)
+            if now.memory is None
+            else now.memory + self.token_odds[now.input_ids[:, -1]]
+        )
+        return torch.cat([now.features, so_far], dim=1), so_far
+
+    def select(self, memory: Any, rows: Tensor) -> Any:
+        """The sums so far of some rows."""
+        return memory[rows] if self.reads_tokens else memory
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.token_factors.shape[0]
+
+    def take_odds(self, token_odds: Float[Tensor, "V K"], mean: Float[Tensor, " K"]) -> None:
+        """Weights of the tokens, and the mean over sites of what they sum to, which the constant law holds already."""
+        self.token_odds.copy_(token_odds)
+        self.mean_odds.copy_(mean)
+
+    def _trunk(self, inputs: Float[Tensor, "S I"]) -> tuple[Tensor, Tensor]:
+        hidden, so_far = self._hidden(inputs)
+        query = self.query(hidden).view(len(inputs), self.num_bins - 1, -1)
+        return self.state(hidden) + so_far, query  # [S, M-1], [S, M-1, R]
+
+    def _hidden(self, inputs: Float[Tensor, "S I"]) -> tuple[Tensor, Tensor | float]:
+        """The trunk's output and the sum of the token odds so far, centred."""
+        normed = self.norm(inputs[:, : self.features].float())
         hidden = self.trunk(normed) + self.skip(normed)
-        query = self.query(hidden).view(len(features), self.num_bins - 1, -1)
-        return self.state(hidden), query  # [S, M-1], [S, M-1, R]
+        return hidden, inputs[:, self.features :].float() - self.mean_odds if self.reads_tokens else 0.0
+
+    def _bias(self) -> Float[Tensor, "V K"]:
+        """What a next token adds wherever it stands."""
+        return self.token_bias + self.token_odds if self.reads_tokens else self.token_bias
+
+    def value_law(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S M"]:
+        """Bin log-probabilities at the prefixes themselves. Gradient: to the parameters."""
+        hidden, so_far = self._hidden(inputs)
+        return _with_first_bin(self.value(hidden) + so_far)
 
     def all_tokens(self, features: Float[Tensor, "S F"]) -> Float[Tensor, "S V M"]:
         """Bin log-probabilities after every next token. Gradient: to the parameters; features are detached."""
         state, query = self._trunk(features)
-        logits = torch.einsum("smr,vr->svm", query, self.token_factors) + state[:, None, :] + self.token_bias
+        logits = torch.einsum("smr,vr->svm", query, self.token_factors) + state[:, None, :] + self._bias()
         return _with_first_bin(logits)
 
     def log_values(
@@ -87,13 +159,13 @@ class AuxiliaryHead(AuxiliaryModel):
             return super().log_values(inputs, log_potential)
         state, query = self._trunk(inputs)
         potential = log_potential.to(state).exp()
-        factors = self.token_factors.T
+        factors, bias = self.token_factors.T, self._bias()
         if self.num_bins > 2 or potential.dim() > 1:
             logits = torch.zeros(
                 self.num_bins, len(state), factors.shape[1], dtype=state.dtype, device=state.device
             )
             for m in range(1, self.num_bins):
-                torch.addmm(self.token_bias[:, m - 1], query[:, m - 1], factors, out=logits[m])
+                torch.addmm(bias[:, m - 1], query[:, m - 1], factors, out=logits[m])
                 logits[m] += state[:, m - 1, None]
             law = torch.softmax(logits, dim=0, out=logits)
             each = potential.unbind(-1)
@@ -103,7 +175,7 @@ class AuxiliaryHead(AuxiliaryModel):
             return value.log_()
         low, high = potential.amin(), potential.amax()
         sign = torch.where(potential[1] > potential[0], 1.0, -1.0).to(state)  # of the logit of bin 1 in σ
-        value = torch.addmm(self.token_bias[:, 0] * sign, query[:, 0] * sign, factors)
+        value = torch.addmm(bias[:, 0] * sign, query[:, 0] * sign, factors)
         value.add_(state * sign).sigmoid_()
         return value.mul_(high - low).add_(low).log_()
 
@@ -111,7 +183,7 @@ class AuxiliaryHead(AuxiliaryModel):
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         state, query = self._trunk(features)
         factors = self.token_factors[tokens]  # [S, R]; elementwise, as a batch of tiny products is slow
-        logits = (query * factors[:, None, :]).sum(-1) + state + self.token_bias[tokens]
+        logits = (query * factors[:, None, :]).sum(-1) + state + self._bias()[tokens]
         return _with_first_bin(logits)
 
     @torch.no_grad()
@@ -119,17 +191,20 @@ class AuxiliaryHead(AuxiliaryModel):
         """Put the constant law into the bias, which is the fitted value when nothing can be learned."""
         if not bool(self.state.bias.abs().max() > 0):
             self.state.bias.add_((log_law[1:] - log_law[0]).to(self.state.bias))
+            if self.reads_tokens:
+                self.value.bias.copy_(self.state.bias)
 
     def record(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             "form": "head",
-            "features": self.norm.num_channels,
+            "features": self.features,
             "vocab_size": self.token_factors.shape[0],
             "num_bins": self.num_bins,
             "rank": self.token_factors.shape[1],
             "width": self.skip.out_features,
             "dropout": self.dropout,
+            "token_odds": self.reads_tokens,
         }
 
 

@@ -1,4 +1,4 @@
-"""Losses of the auxiliary model beside the cross-entropy to observed bins."""
+"""Losses of the auxiliary model: what labelled sites say of its law, and what its law says of itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,56 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
-from constraintlang_runtime.auxiliary.samples import Draw, Reader
+from constraintlang_runtime.auxiliary.samples import AuxiliaryData, Draw, Reader
 from constraintlang_runtime.data import prediction_sites
+
+
+def label_loss(log_law: Tensor, data: AuxiliaryData, sites: Tensor) -> Tensor:
+    """Mean over sites of weight times cross-entropy; unbiased, as E[weight | s] = 1 at every prefix.
+
+    Gradient: to the law.
+    """
+    labels = data.bins[sites].to(log_law.device)
+    if data.weights is None:
+        return functional.nll_loss(log_law, labels)
+    weights = data.weights[sites].to(log_law.device)
+    return (weights * functional.nll_loss(log_law, labels, reduction="none")).mean()
+
+
+def observed_loss(reader: Reader, draw: Draw, hard_bins: Tensor | None = None) -> Tensor:
+    """What a draw of labelled sites says of the law π(s·y) after the realised tokens. Gradient: to the model.
+
+    Of a form with a law ω(s) of the prefix itself (``value_law``): that law's ``label_loss``, and the cross-entropy of
+    π(s·y) to sg ω(s·y), or to the label where the response ends. ω has seen y, so it knows most of what y did, and its
+    guess varies much less than the label, which the rest of the response decides; no importance weight is needed, for
+    the target does not depend on what follows. Whether the bin is one of ``hard_bins`` [M] is always the label's, since
+    a guess is never as certain as log V has to be there. Of the other forms: the ``label_loss`` of π itself.
+    Source: temporal differences, Sutton 1988 (Machine Learning 3); method.md section 3.
+    """
+    model, data, device = reader.model, reader.data, reader.model.device
+    log_law = model.one_token(draw.inputs, data.tokens[draw.sites].to(device))
+    if not model.reads_tokens:
+        return label_loss(log_law, data, draw.sites)
+    after = reader.after[draw.sites]
+    was_training = model.training
+    model.eval()  # the target is a mean, without dropout
+    with torch.no_grad():
+        later = model.value_law(reader.at(after.clamp_min(0)).inputs).exp()
+    model.train(was_training)
+    label = functional.one_hot(data.bins[draw.sites], model.num_bins).to(later)
+    target = torch.where((after >= 0).to(device)[:, None], later, label)
+    if hard_bins is not None and bool(hard_bins.any()):
+        hard = hard_bins.to(device)
+        soft = later.masked_fill(hard, 0.0)
+        soft = soft / soft.sum(1, keepdim=True).clamp_min(1e-30)
+        target = torch.where(
+            label[:, hard].any(1, keepdim=True) | (after < 0).to(device)[:, None], label, soft
+        )
+    own = label_loss(model.value_law(draw.inputs), data, draw.sites)
+    return own - (target * log_law).sum(-1).mean()
 
 
 def consistency(
@@ -34,12 +80,13 @@ def consistency(
     with torch.no_grad():
         own = {f"model.{n}": p for (n, _), p in zip(model.named_parameters(), slow, strict=True)}
         features = data.features[later].to(device)
+        read = features if model.reads_rows else reader.at(later).inputs
         slow_log_law = torch.func.functional_call(
-            _PrefixLaw(model, draw, place), own, (features, anchor_logits(features))
+            _PrefixLaw(model, draw, place), own, (read, anchor_logits(features))
         )
     model.train(was_training)
     # a form that reads rows has all sites of a row side by side
-    before = draw.inputs[place - 1] if model.reads_rows else data.features[earlier].to(device)
+    before = draw.inputs[place - 1] if model.reads_rows else reader.at(earlier).inputs
     log_law = model.one_token(before, data.tokens[earlier].to(device))
     return -(slow_log_law.exp() * log_law).sum(-1).mean()
 

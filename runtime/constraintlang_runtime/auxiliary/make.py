@@ -39,7 +39,7 @@ def _one(anchor: Anchor, config: ConstraintSettings, num_bins: int, good_bin: in
         return AdapterAuxiliary(anchor.feature_size // 2, changes, good_bin=good_bin)
     return AuxiliaryHead(
         anchor.feature_size, anchor.vocab_size, num_bins, rank=config.auxiliary_rank, width=config.auxiliary_width,
-        dropout=config.auxiliary_dropout, embeddings=embeddings,
+        dropout=config.auxiliary_dropout, token_odds=config.auxiliary_token_odds, embeddings=embeddings,
     )  # fmt: skip
 
 

@@ -44,6 +44,9 @@ class AuxiliaryModel(nn.Module):
 
     num_bins: int
     reads_rows: ClassVar[bool] = False  # whether ``inputs`` needs whole rows, or the features alone
+    reads_tokens: bool = (
+        False  # whether something of the tokens so far stands beside the features (``read_before``)
+    )
     max_grad_norm: ClassVar[float | None] = None
 
     def attach(self, anchor: Anchor) -> None:
@@ -63,6 +66,15 @@ class AuxiliaryModel(nn.Module):
         """
         return features
 
+    def read_before(
+        self, tokens: Int[Tensor, " N"], sequence: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N K"] | None:
+        """What ``inputs`` has beside the features, at all sites of some sequences; None where that is nothing.
+
+        ``tokens`` are those after the sites. Not asked of a form that reads rows.
+        """
+        return None
+
     def step(self, now: Step) -> tuple[Float[Tensor, "B I"], Any]:
         """``inputs`` at the last position while decoding, and what to keep for the next step."""
         return now.features, None
@@ -70,6 +82,10 @@ class AuxiliaryModel(nn.Module):
     def select(self, memory: Any, rows: Tensor) -> Any:
         """What was kept of a step, for some rows of its batch, in any order and number."""
         return memory
+
+    def value_law(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S M"]:
+        """The law at the prefix itself, by a guess of its own and not by p_ref; of a form that ``reads_tokens``."""
+        raise NotImplementedError
 
     def all_tokens(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S V M"]:
         """Bin log-probabilities after every next token. Gradient: to the parameters."""

@@ -94,6 +94,13 @@ class Reader:
     ) -> None:
         self.model, self.data, self.sites = model, data, sites
         self._features: Tensor = beside(data.features, model.device) if like is None else like._features
+        self._before: Tensor | None = None  # what the form reads beside them
+        if not model.reads_rows:
+            found = model.read_before(data.tokens, data.sequence) if like is None else like._before
+            self._before = found if found is None else found.to(self._features.device)
+        self.after = torch.full_like(data.follows, -1)  # the site that follows each, -1 at a last one
+        follows = torch.nonzero(data.follows >= 0).squeeze(1)
+        self.after[data.follows[follows]] = follows
         _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
         self.spans = sites.split(counts.tolist())  # the sites of each sequence
         if model.reads_rows:
@@ -105,16 +112,26 @@ class Reader:
         """About ``batch_size`` sites, with replacement. Gradient: to the model's parameters."""
         if not self.model.reads_rows:
             picked = self.sites[torch.randint(len(self.sites), (batch_size,), generator=generator)]
-            features = self._features[picked].to(self.model.device)
-            return Draw(features, picked, features)
+            return self.at(picked)
         count = max(1, round(batch_size / self._mean))
         return self.read(torch.randint(len(self.spans), (count,), generator=generator))
+
+    def at(self, sites: Int[Tensor, " S"]) -> Draw:
+        """The sites as a form that does not read rows has them."""
+        device = self.model.device
+        features = self._features[sites].to(device)
+        if self._before is None:
+            return Draw(features, sites, features)
+        return Draw(torch.cat([features, self._before[sites].to(device)], dim=1), sites, features)
 
     @torch.no_grad()
     def every(self, batch_size: int) -> Float[Tensor, "S I"]:
         """Inputs of all sites in order, on the CPU."""
         if not self.model.reads_rows:
-            return self.data.features[self.sites]
+            features = self.data.features[self.sites]
+            return (
+                features if self._before is None else torch.cat([features, self._before[self.sites].cpu()], 1)
+            )
         count = max(1, round(batch_size / self._mean))
         return torch.cat(
             [self.read(chosen).inputs.cpu() for chosen in torch.arange(len(self.spans)).split(count)]
@@ -124,9 +141,9 @@ class Reader:
         """All sites of some sequences, by their place in ``spans``. Gradient: to the model's parameters."""
         device = self.model.device
         picked = torch.cat([self.spans[i] for i in chosen.tolist()])
-        features = self._features[picked].to(device)
         if not self.model.reads_rows:
-            return Draw(features, picked, features)
+            return self.at(picked)
+        features = self._features[picked].to(device)
         rows = self._rows
         cut = (chosen, slice(int(self._widths[chosen].max())))
         batch = Batch(rows.input_ids[cut], rows.attention_mask[cut], rows.labels[cut], rows.region[cut]).to(
@@ -144,8 +161,10 @@ def beside(features: Float[Tensor, "N F"], device: torch.device) -> Float[Tensor
     return features.to(device)
 
 
-def site_inputs(model: AuxiliaryModel, data: AuxiliaryData, batch_size: int = 2048) -> Float[Tensor, "N I"]:
-    """A form's inputs at all sites of the data, without gradients, on the CPU."""
+def site_inputs(
+    model: AuxiliaryModel, data: AuxiliaryData, sites: Int[Tensor, " S"], batch_size: int = 2048
+) -> Float[Tensor, "S I"]:
+    """A form's inputs at some sites of the data, without gradients, on the CPU."""
     if not model.reads_rows:
-        return data.features
-    return Reader(model, data, torch.arange(len(data.tokens))).every(batch_size)
+        return Reader(model, data, torch.arange(len(data.tokens))).at(sites).inputs.cpu()
+    return Reader(model, data, torch.arange(len(data.tokens))).every(batch_size)[sites]

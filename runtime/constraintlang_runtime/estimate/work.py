@@ -238,7 +238,9 @@ def scoring(classifier: ModelShape, texts: float, tokens: int, devices: int) -> 
 def fitting(student: Student, load: Workload, config: ConstraintSettings) -> Work:
     """The auxiliary fits: features by p_ref, training beside it, the law at prompts, what it explains."""
     work = Work()
+    has_odds = config.auxiliary == "head" and config.auxiliary_token_odds
     for number, (rows, steps) in enumerate(load.corpus_fits()):
+        rows = 0 if has_odds else rows  # counted by their tokens, without a pass of p_ref
         bins = load.bins[number // max(1, len(load.fits))]
         samples = load.fits[number % len(load.fits)][0]
         tokens = samples * load.sample_tokens + rows * (
@@ -251,7 +253,8 @@ def fitting(student: Student, load: Workload, config: ConstraintSettings) -> Wor
         weights = student.shape.blocks * student.shape.weight_bytes
         read += Work(bytes=weights * max(0, passes - 1), launches=(passes - 1) * student.shape.layers)
         sides = 2 if rows else 1
-        sites = steps * config.auxiliary_batch_size * sides * 3.0  # forward and backward
+        passes_of_site = 4.0 if has_odds else 3.0  # forward and backward, and the guess at the site after
+        sites = steps * config.auxiliary_batch_size * sides * passes_of_site
         checks = 20 * HELDOUT_SHARE * samples * load.new_tokens
         trained = head_flops(student.shape, config, bins, sites + checks, every_token=False)
         full = samples + min(EXPLAINED_SEQUENCES, HELDOUT_SHARE * samples) * load.new_tokens
