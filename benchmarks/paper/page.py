@@ -118,6 +118,8 @@ def page(table: str, result: Mapping[str, Any]) -> str:
     for name, says in dict.fromkeys((row["system"], row["says"]) for row in rows):
         parts.append(f"<dt>{_e(name)}</dt><dd>{_e(says)}</dd>")
     parts += ["</dl>", "<h2>How it was made</h2>", f"<pre>{_e(result['command'])}</pre>"]
+    for command, names in earlier_runs(result["rows"]).items():
+        parts += [f"<p>By an earlier run: {_e(', '.join(names))}</p>", f"<pre>{_e(command)}</pre>"]
     for key in ("device", "versions", "scale", "start_models", "files", "samples"):
         if result.get(key):
             parts.append(
@@ -256,3 +258,12 @@ def _chance(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
 
 def _e(text: object) -> str:
     return html.escape(str(text), quote=True)
+
+
+def earlier_runs(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The rows that an earlier run made, by its command."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if "made" in row:
+            found.setdefault(row["made"]["command"], []).append(f"{row['system']} ({row['architecture']})")
+    return found
