@@ -2,13 +2,13 @@
 
 import doctest
 import math
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
+from work_count import counted
 
 import constraintlang_compiler.bounds as bounds_module
 from constraintlang_compiler.bounds import (
@@ -127,11 +127,10 @@ def test_more_confidence_never_narrows_a_bound(values: list[float], levels: tupl
     assert student_t_bounds(values, strict).upper >= student_t_bounds(values, lax).upper
 
 
-def test_betting_is_fast() -> None:
+def test_betting_does_not_call_python_for_each_value() -> None:
     x = np.random.default_rng(0).random(20_000)
-    begin = time.perf_counter()
-    betting_upper(x, 0.05)
-    assert time.perf_counter() - begin < 0.3
+    with counted(at_most=1_500):  # 488
+        betting_upper(x, 0.05)
 
 
 @pytest.mark.parametrize("bad", [[1.2], [-0.1], [math.nan], [[0.1, 0.2]]])

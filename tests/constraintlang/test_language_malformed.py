@@ -4,11 +4,11 @@ import json
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from policy_oracle import well_formed
+from work_count import counted
 
 from constraintc.main import main
 from constraintlang import PolicyError, SourceFile, format_policy, parse
@@ -242,6 +242,10 @@ def test_the_table_and_the_folder_name_the_same_files():
     assert len(EXPECTED) >= 60
 
 
+MAX_CALLS = 12_000_000
+"""About three times those of `values_all_wrong`; seconds are in benchmarks/language/README.md."""
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_malformed_file(name, capsys):
     path = FOLDER / f"{name}.policy"
@@ -251,23 +255,26 @@ def test_malformed_file(name, capsys):
     for diagnostic in errors:
         well_formed(diagnostic, source)
         assert diagnostic.help
-    assert main(["check", str(path)]) == 3
+    with counted(at_most=MAX_CALLS):
+        assert main(["check", str(path)]) == 3
     shown = capsys.readouterr()
     assert "Traceback" not in shown.out + shown.err
     assert all(f"[{d.code}]" in shown.out for d in errors)
 
 
-MAX_SECONDS = (
-    5  # against hangs, on a busy machine; how long they take alone is in benchmarks/language/README.md
-)
+def written(name, folder):
+    """The file of a generated text."""
+    content, path = GENERATED[name][0], folder / f"{name}.policy"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+    return str(path)
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_malformed_without_a_file(name):
+def test_malformed_without_a_file(name, tmp_path):
     content, code, underlined = GENERATED[name]
-    start = time.process_time()
+    with counted(at_most=MAX_CALLS):
+        main(["check", written(name, tmp_path)])
     source, errors = findings(content)
-    assert time.process_time() - start < MAX_SECONDS
     assert errors[0].code == code
     assert underlined is None or source.extract(errors[0].span) == underlined
     for diagnostic in errors[:50]:
@@ -316,28 +323,21 @@ def test_one_unreadable_file_among_others(tmp_path, capsys):
 
 # ---------------------------------------------------------------- the command, under limits of the system
 PROGRAM = """
-import contextlib, io, resource, sys, time
+import contextlib, io, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (500 * 1024**2, 500 * 1024**2))
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 from constraintc.main import main
 for path in sys.argv[1:]:
-    start, out = time.process_time(), io.StringIO()
+    out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = main(["check", path])
-    seconds = time.process_time() - start
-    if code != 3 or seconds >= 5 or "Traceback" in out.getvalue() or "error[PC" not in out.getvalue():
-        print(path, code, round(seconds, 2), out.getvalue()[-300:])
+    if code != 3 or "Traceback" in out.getvalue() or "error[PC" not in out.getvalue():
+        print(path, code, out.getvalue()[-300:])
 """
 
 
-def test_every_check_ends_in_a_second_and_500_megabytes(tmp_path):
+def test_every_check_ends_in_500_megabytes(tmp_path):
     paths = [str(FOLDER / f"{name}.policy") for name in EXPECTED]
-    for name, (content, _, _) in GENERATED.items():
-        path = tmp_path / f"{name}.policy"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        if name != "half_a_surrogate_pair":  # no file holds one: its bytes are not UTF-8
-            paths.append(str(path))
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, timeout=120
-    )
+    # No file holds half a pair: its bytes are not UTF-8.
+    paths += [written(name, tmp_path) for name in GENERATED if name != "half_a_surrogate_pair"]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
