@@ -172,9 +172,10 @@ class World:
 def worth(head: AuxiliaryHead, data: AuxiliaryData, anchor: Anchor) -> dict[str, float]:
     """Squared correlation of f and Σ_t A_t over responses, and cross-entropies at their sites."""
     advantages, losses = [], []
+    every = site_inputs(head, data, torch.arange(len(data.tokens)))
     for sites in torch.arange(len(data.tokens)).split(512):
         law = torch.softmax(anchor.logits_from(data.features[sites]).float(), dim=-1)
-        value = head.all_tokens(site_inputs(head, data, sites)).exp()[..., 1]
+        value = head.all_tokens(every[sites]).exp()[..., 1]
         own = value.gather(1, data.tokens[sites, None]).squeeze(1)
         advantages.append(own - (law * value).sum(-1))
         label = data.bins[sites].float()

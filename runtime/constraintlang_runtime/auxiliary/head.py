@@ -130,9 +130,10 @@ class AuxiliaryHead(AuxiliaryModel):
         hidden = self.trunk(normed) + self.skip(normed)
         return hidden, inputs[:, self.features :].float() - self.mean_odds if self.reads_tokens else 0.0
 
-    def _bias(self) -> Float[Tensor, "V K"]:
-        """What a next token adds wherever it stands."""
-        return self.token_bias + self.token_odds if self.reads_tokens else self.token_bias
+    def _bias(self, tokens: Tensor | slice = slice(None)) -> Float[Tensor, "V K"]:
+        """What a next token adds wherever it stands, for all tokens or some."""
+        own = self.token_bias[tokens]
+        return own + self.token_odds[tokens] if self.reads_tokens else own
 
     def value_law(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S M"]:
         """Bin log-probabilities at the prefixes themselves. Gradient: to the parameters."""
@@ -183,7 +184,7 @@ class AuxiliaryHead(AuxiliaryModel):
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         state, query = self._trunk(features)
         factors = self.token_factors[tokens]  # [S, R]; elementwise, as a batch of tiny products is slow
-        logits = (query * factors[:, None, :]).sum(-1) + state + self._bias()[tokens]
+        logits = (query * factors[:, None, :]).sum(-1) + state + self._bias(tokens)
         return _with_first_bin(logits)
 
     @torch.no_grad()

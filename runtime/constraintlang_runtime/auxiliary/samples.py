@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,15 +99,20 @@ class Reader:
         if not model.reads_rows:
             found = model.read_before(data.tokens, data.sequence) if like is None else like._before
             self._before = found if found is None else found.to(self._features.device)
-        self.after = torch.full_like(data.follows, -1)  # the site that follows each, -1 at a last one
-        follows = torch.nonzero(data.follows >= 0).squeeze(1)
-        self.after[data.follows[follows]] = follows
         _, counts = data.sequence[sites].unique_consecutive(return_counts=True)
         self.spans = sites.split(counts.tolist())  # the sites of each sequence
         if model.reads_rows:
             self._mean = len(sites) / len(self.spans)
             self._rows = collate([data.rows[int(data.sequence[span[0]])] for span in self.spans], pad_id=0)
             self._widths = self._rows.attention_mask.sum(1)
+
+    @cached_property
+    def after(self) -> Int[Tensor, " N"]:
+        """The site that follows each site of the data, -1 at a last one."""
+        found = torch.full_like(self.data.follows, -1)
+        later = torch.nonzero(self.data.follows >= 0).squeeze(1)
+        found[self.data.follows[later]] = later
+        return found
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Draw:
         """About ``batch_size`` sites, with replacement. Gradient: to the model's parameters."""
@@ -166,5 +172,7 @@ def site_inputs(
 ) -> Float[Tensor, "S I"]:
     """A form's inputs at some sites of the data, without gradients, on the CPU."""
     if not model.reads_rows:
-        return Reader(model, data, torch.arange(len(data.tokens))).at(sites).inputs.cpu()
+        before = model.read_before(data.tokens, data.sequence)
+        features = data.features[sites]
+        return features if before is None else torch.cat([features, before.cpu()[sites]], dim=1)
     return Reader(model, data, torch.arange(len(data.tokens))).every(batch_size)[sites]
