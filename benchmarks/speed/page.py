@@ -44,7 +44,7 @@ TABLES: tuple[tuple[str, str, str, tuple[tuple[str, str], ...]], ...] = (
     ("vocabulary", "The loss over the vocabulary", "Forward and backward with the output embeddings' gradient, against the floor of its matrix products.",
      (("vocab", "V"), ("sites", "sites"), ("seconds", "s"), ("ratio", "ratio to torch's"), ("measured_over_floor", "measured / floor"))),
     ("run", "Whole runs", "Sampling, scoring, fits and rounds included; seconds of training by the public command, plain fine-tuning by transformers' trainer.",
-     (("ratio", "ratio to plain"), ("seconds", "s"), ("steps", "steps"), ("tokens", "tokens"), ("scale", "scale"), ("stages", "s in rounds"),
+     (("ratio", "ratio to plain"), ("seconds", "s"), ("steps", "steps"), ("tokens", "tokens"), ("scale", "scale"), ("epochs", "epochs"), ("stages", "s in rounds"),
       ("setting_hash", "setting"))),
     ("decode", "Decoding", "All completions of one length.", (("ratio", "ratio to plain"), ("spread", "quartiles"), ("seconds", "s"), ("tokens_per_second", "tokens/s"))),
     ("masks", "Token masks", "Three clauses about wording.", (("us", "us a step"), ("us_q3", "third quartile"), ("vocab", "V"), ("seconds", "s to build"))),

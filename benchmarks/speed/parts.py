@@ -41,7 +41,7 @@ def round_parts(work: Workload, repeats: int) -> list[dict[str, Any]]:
         scorer = "testbed classifier"
     bins = group.target.bin_index(score_rows(engine.pool, group.clauses, rows, bench.tokenizer))
     data = read_features(engine.anchor, rows, bins, trainer.pad_id, 256)
-    batch_size, steps = 2048, 4
+    batch_size, steps = trainer.constraint.auxiliary_batch_size, 4
 
     def fit_once(number: int) -> None:
         group.head.requires_grad_(True)

@@ -3,8 +3,9 @@
 What was described: samples of one prompt at a time, scored; a second network with a full vocabulary head whose
 log-sigmoid stands for log V(s·v), fitted by binary cross-entropy of the sampled token's value to the sequence's label;
 a student, started anew, that is trained on the samples by the cross-entropy to softmax(base + second network), with a
-forward pass of both in every step and padding inside the loss. Left out is what only slows it down or is a defect: the
-base's graph is not kept, the sigmoid is applied once, every sample is used. One pass over the samples in both phases.
+forward pass of both in every step, neither under ``no_grad``, and padding inside the loss. Mended are the defects: the
+sigmoid is applied once, every sample is used, and the base's graph need not be kept (``keeps_graph``). One pass over the
+samples in both phases.
 """
 
 from __future__ import annotations
@@ -105,16 +106,20 @@ def fit_second_network(
 
 def tune_student(
     student: Any, base: Any, network: SecondNetwork, rows: Sequence[TokenRow], pad: int, batch_size: int,
-    autocast: torch.autocast, learning_rate: float = 1e-5,
+    autocast: torch.autocast, learning_rate: float = 1e-5, keeps_graph: bool = False,
 ) -> int:  # fmt: skip
-    """One pass of cross-entropy to softmax(base + log V) at all positions after the prompt; the number of steps."""
+    """One pass of cross-entropy to softmax(base + log V) at all positions after the prompt; the number of steps.
+
+    ``keeps_graph`` goes back through base and network, too, as was described; their gradients are thrown away.
+    """
     optimizer = torch.optim.AdamW(student.parameters(), lr=learning_rate)
     student.train()
     base.eval()
     network.eval()
     steps = 0
+    base.requires_grad_(keeps_graph)
     for _, ids, mask, inside in batches(rows, pad, batch_size, next(student.parameters()).device):
-        with torch.no_grad(), autocast:
+        with torch.set_grad_enabled(keeps_graph), autocast:
             guided = base(input_ids=ids, attention_mask=mask, use_cache=False).logits.float() + network(
                 ids, mask
             )
@@ -127,6 +132,8 @@ def tune_student(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        for thrown in (base, network):
+            thrown.zero_grad()
         steps += 1
     return steps
 

@@ -2,8 +2,10 @@
 
 Same model, prompts, samples per prompt, new tokens, classifier, optimizer steps and rows per step. Theirs is
 ``research_procedure.py``; ours is one run of `constraintc train` with one round (`--anchor start`), by default and in
-its cheap form (`--anchor current --prefixes corpus --training_rows given`, all rows under the policy). Ours trains on corpus rows with a
-language-model loss as well, which theirs does not; that is in its seconds. Repeats take turns.
+its cheap form (`--anchor current --prefixes corpus --training_rows given`, all rows under the policy). Ours trains on corpus
+rows with a language-model loss as well, which theirs does not: `ratio` has that in our seconds, `ratio_beyond_plain` takes
+plain fine-tuning on the same rows out of them. Theirs is timed as it was described, with the graph of base and second
+network kept, and without. Repeats take turns.
 
     python benchmarks/speed/research_round.py --shared ../shared
 """
@@ -43,11 +45,13 @@ from constraintlang_runtime.versions import versions
 HERE = Path(__file__).parent
 PHASES = ("sampling", "scoring", "fitting", "training")
 POLICY = "toxicity < 0.5 for domain=toxigen under tolerance=10%\n"
+PLAIN = "plain fine-tuning on our rows"
 OURS: dict[str, dict[str, Any]] = {
+    PLAIN: {"method": "plain"},
     "ours": {"anchor": "start"},
     "ours, cheap": {"anchor": "current", "prefixes": "corpus", "training_rows": "given"},
 }
-THEIRS = "research code's procedure"
+THEIRS = {"research code's procedure": True, "research code's procedure, graph not kept": False}
 
 
 def main() -> None:
@@ -67,7 +71,12 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, help="of their second network; a quarter of the base's when not given"
     )
-    parser.add_argument("--auxiliary_steps", type=int, default=800, help="of our fit; the command's default")
+    parser.add_argument(
+        "--auxiliary_steps",
+        type=int,
+        default=defaults(ConstraintConfig)["auxiliary_steps"],
+        help="of our fit; the command's default",
+    )
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each system")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -96,20 +105,21 @@ def read_statements(shared: Path) -> list[str]:
 
 def measure(model: str, classifier: str, statements: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of every phase and system: medians over the repeats, and the ratio of the rounds."""
-    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in (THEIRS, *OURS)}
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in (*THEIRS, *OURS)}
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), statements, args)
         for number in range(args.repeats + 1):  # the first warms up and is not kept
             for name in seconds:
                 started = time.perf_counter()
-                if name == THEIRS:
-                    found = their_round(model, classifier, files, args)
+                if name in THEIRS:
+                    found = their_round(model, classifier, files, args, THEIRS[name])
                 else:
                     found = our_round(model, classifier, files, args, OURS[name])
                 print(f"{name}: {time.perf_counter() - started:.1f} s, {_rounded(found)}", file=sys.stderr)
                 if number:
                     seconds[name].append(found)
     systems = {name: summary(rounds) for name, rounds in seconds.items()}
+    theirs = next(iter(THEIRS))
     return {
         "command": "python benchmarks/speed/research_round.py", "model": model, "device": str(args.device),
         "sizes": {
@@ -119,7 +129,11 @@ def measure(model: str, classifier: str, statements: list[str], args: argparse.N
             "second_network_layers": args.layers or "a quarter of the base's",
         },
         "repeats": args.repeats, "threads": args.threads, "systems": systems,
-        "ratio": {name: systems[THEIRS]["round"] / systems[name]["round"] for name in OURS},
+        "ratio": {name: systems[theirs]["round"] / systems[name]["round"] for name in OURS if name != PLAIN},
+        "ratio_beyond_plain": {
+            name: systems[theirs]["round"] / (systems[name]["round"] - systems[PLAIN]["round"])
+            for name in OURS if name != PLAIN
+        },
         "versions": versions(), "cores": os.cpu_count(),
     }  # fmt: skip
 
@@ -170,7 +184,7 @@ def our_round(
 
 
 def their_round(
-    model: str, classifier: str, files: dict[str, Path], args: argparse.Namespace
+    model: str, classifier: str, files: dict[str, Path], args: argparse.Namespace, keeps_graph: bool
 ) -> dict[str, float]:
     """Sample, score, fit, train by their procedure; loading is not counted, as it is not in ours."""
     tokenizer = load_tokenizer(model)
@@ -194,7 +208,9 @@ def their_round(
     clock.lap("scoring")
     fit_second_network(network, rows, labels, pad_token(tokenizer), args.batch, autocast)
     clock.lap("fitting")
-    tune_student(student, base, network, rows, pad_token(tokenizer), args.batch, autocast)
+    tune_student(
+        student, base, network, rows, pad_token(tokenizer), args.batch, autocast, keeps_graph=keeps_graph
+    )
     clock.lap("training")
     return clock.seconds
 

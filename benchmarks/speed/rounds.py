@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import resource
@@ -15,7 +16,7 @@ from typing import Any
 
 from shapes import make_model, make_tokenizer
 from timing import summary
-from workload import COMMON, POLICY, SETTINGS, Workload, setting_hash, testbed_rows
+from workload import COMMON, POLICY, SETTINGS, Workload, control_samples_of, setting_hash, testbed_rows
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -25,8 +26,11 @@ LISTED = 'attribute toxicity: score in [0, 1] lower_is_better { backend = lexico
 RANDOM_POLICY = f"edition 1\n{LISTED}toxicity < 0.1 for domain=toxigen under tolerance=10%\n"
 
 
-def prepare(work: Workload, folder: Path) -> dict[str, Any]:
-    """Model, rows and policy of a workload as files; what a run's configuration says of them, and tokens of a row."""
+def prepare(work: Workload, folder: Path, epoch_tokens: float) -> dict[str, Any]:
+    """Model, rows and policy of a workload as files; what a run's configuration says of them, and tokens of a row.
+
+    The testbed has its own rows; of random ones there are as many as an epoch of ``epoch_tokens`` has.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shared = Path(work.shared)
     if work.shape == "testbed":
@@ -48,7 +52,7 @@ def prepare(work: Workload, folder: Path) -> dict[str, Any]:
         )
         made.save_pretrained(model_folder)
         make_tokenizer(work.shape, work.vocab, shared).save_pretrained(model_folder)
-    rows = random_rows(work, 512)
+    rows = random_rows(work, max(64, math.ceil(epoch_tokens / work.length)))
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = random.Random(0).sample(range(3, work.vocab), (work.vocab - 3) // 2)
     weight = 0.2 / work.new_tokens  # half of the words are listed, so that half of the samples violate
@@ -57,15 +61,19 @@ def prepare(work: Workload, folder: Path) -> dict[str, Any]:
     return {"model": str(model_folder), "data": [str(folder / "train.jsonl")], "tokens": float(work.length)}
 
 
-def settings_of(work: Workload, name: str, steps: int, scale: float) -> dict[str, Any]:
-    """The settings of a run: the workload's, those of a named setting, all counts of samples and fits by ``scale``."""
+def settings_of(work: Workload, name: str, steps: int, scale: float, epochs: int) -> dict[str, Any]:
+    """The settings of a run: the workload's, those of a named setting, all counts of samples and fits by ``scale``.
+
+    Each epoch has the workload's number of rounds.
+    """
     from constraintlang_runtime.config import ConstraintConfig
 
     standard = {
         field: ConstraintConfig.__dataclass_fields__[field].default
         for field in ("anchor_samples", "auxiliary_steps")
     }
-    one = {**COMMON, **standard, **SETTINGS[name]}
+    one = {**COMMON, **standard, **control_samples_of(work.device), **SETTINGS[name]}
+    one["rounds"] *= epochs
     for key in ("control_samples", "anchor_samples", "auxiliary_steps"):
         one[key] = max(32, round(one[key] * scale))
     return {
@@ -130,23 +138,25 @@ def plain_run(given: dict[str, Any]) -> float:
 
 def runs(
     work: Workload, folder: Path, script: Path, *, tokens: float, scale: float, repeats: int, threads: int,
-    schedules: tuple[str, ...] = ("sequential", "parallel"),
+    schedules: tuple[str, ...] = ("sequential", "parallel"), epochs: int = 1,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row of each system: seconds of training (rounds included) and their ratio to plain fine-tuning, in turns.
 
     Each run is kept in ``folder`` when it ends, so that a call that was interrupted goes on.
     """
-    given = prepare(work, folder)
+    given = prepare(work, folder, tokens * scale)
     row_tokens = given.pop("tokens")
-    steps = max(16, round(tokens * scale / (row_tokens * work.batch)))
+    steps = max(16, round(tokens * scale * epochs / (row_tokens * work.batch)))
     systems: dict[str, dict[str, Any]] = {}
     for schedule in schedules:
         for name in SETTINGS:
-            own = settings_of(work, name, steps, scale)
+            own = settings_of(work, name, steps, scale, epochs)
             systems[f"{name}, {schedule}"] = own | (
                 {"schedule": "parallel"} if schedule == "parallel" else {}
             )
-    name_of = setting_hash({**settings_of(work, "default", steps, scale), "scale": scale, "threads": threads})
+    name_of = setting_hash(
+        {**settings_of(work, "default", steps, scale, epochs), "scale": scale, "threads": threads}
+    )
     kept = folder / f"runs-{name_of}.json"
     found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text()) if kept.exists() else {}
     found = {name: found.get(name, []) for name in (PLAIN, *systems)} | found
@@ -154,7 +164,7 @@ def runs(
         for name in (PLAIN, *systems):
             if len(found[name]) > turn:
                 continue
-            setting = systems.get(name) or settings_of(work, "default", steps, scale)
+            setting = systems.get(name) or settings_of(work, "default", steps, scale, epochs)
             found[name].append(one_run(name, {**given, **setting}, work, folder, script, threads))
             kept.write_text(json.dumps(found))
             print(f"  {name}: {found[name][-1]['seconds']:.1f} s", flush=True)
@@ -166,7 +176,7 @@ def runs(
             "command_seconds": [round(one["wall"], 2) for one in own],
             "processor_seconds": [round(one["processor"], 2) for one in own],
             "stage_seconds": own[-1]["stages"], "steps": steps, "tokens": round(steps * work.batch * row_tokens),
-            "scale": scale, "threads": threads, "workload": work.to_json(),
+            "scale": scale, "epochs": epochs, "threads": threads, "workload": work.to_json(),
             **({"settings": systems[name], "setting_hash": setting_hash(systems[name])} if name in systems else {}),
         }
         for name, own in found.items()

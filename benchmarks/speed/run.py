@@ -78,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="rounds of A B C for steps and parts")
     parser.add_argument("--runs", type=int, default=1, help="rounds of A B C for whole runs")
     parser.add_argument("--scale", type=float, help="share of the fixed workload of whole runs")
+    parser.add_argument("--epochs", type=int, nargs="+", help="of whole runs; 1, and on a GPU 1 and 3")
     parser.add_argument(
         "--schedules", nargs="+", choices=("sequential", "parallel"), default=["sequential", "parallel"],
         help="schedules of whole runs",
@@ -105,7 +106,7 @@ def main() -> None:
     from about import about
     from page import write_page
     from shapes import has_testbed
-    from workload import COMMON, SETTINGS, Workload, setting_hash
+    from workload import COMMON, SETTINGS, Workload, control_samples_of, setting_hash
 
     from constraintlang_runtime.versions import versions
 
@@ -127,7 +128,8 @@ def main() -> None:
         16 if args.small else 64 if on_gpu else 24, 0.5, args.seed, str(args.shared.resolve()),
     )  # fmt: skip
     parts = planned(args, work, vocab, on_gpu, shape != "testbed" or has_testbed(args.shared))
-    hashes = {name: setting_hash({**COMMON, **setting}) for name, setting in SETTINGS.items()}
+    common = COMMON | control_samples_of(args.device)
+    hashes = {name: setting_hash({**common, **setting}) for name, setting in SETTINGS.items()}
     print(f"settings: {', '.join(f'{name} {found}' for name, found in hashes.items())}")
     print("Ratios hold for a quiet machine; other work on it makes them loose.")
     total = sum(part.minutes for part in parts)
@@ -143,10 +145,10 @@ def main() -> None:
         return None
     stored = HERE / "results" / f"{kind}.json"
     if args.only and stored.exists():  # the other parts stand as they were
-        measured = {row["part"] for row in rows}
+        measured = {measurement(row) for row in rows}
         before = json.loads(stored.read_text())
         commands = before.get("commands", {})
-        rows = [row for row in before["rows"] if row["part"] not in measured] + rows
+        rows = [row for row in before["rows"] if measurement(row) not in measured] + rows
     origin = about("speed/run.py", [], args.seed)
     words = shlex.join(
         word for word in sys.argv[1:] if "/" not in word and word not in ("--shared", "--work")
@@ -165,6 +167,14 @@ def main() -> None:
     write_page(record, stored.with_suffix(".html"))
     print(f"headlines: {record['headline_ratios']}; {stored} and {stored.with_suffix('.html').name}")
     return None
+
+
+def measurement(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What is measured anew as a whole: a part; of whole runs those of one size and schedule."""
+    if row["part"] != "run":
+        return (row["part"],)
+    kind = "parallel" if "parallel" in row["system"] else "sequential"
+    return "run", kind, row["scale"], row.get("epochs", 1)
 
 
 def planned(
@@ -191,6 +201,7 @@ def planned(
     hidden = 4096 if on_gpu else 256
     sizes = vocab if args.small or args.vocab else [32_000, 128_000, 152_000]
     tokens = 3_000_000 if on_gpu else 2_000_000
+    epochs = args.epochs or ([1, 3] if on_gpu and not args.small else [1])
     folder = args.work.resolve() / f"run-{work.shape}-{work.vocab}"
 
     def each(call: Callable[[Any], list[dict[str, Any]]], works: list[Any]) -> list[dict[str, Any]]:
@@ -209,8 +220,9 @@ def planned(
         Part("parts", 1, lambda: parts.round_parts(work, few)),
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),
         Part("length", 2, lambda: as_part("length", each(lambda one: steps.step_times(one, main, few), many))),
-        Part("run", 9, lambda: rounds.runs(work, folder, script, tokens=tokens, scale=scale, repeats=args.runs,
-                                           threads=args.threads, schedules=tuple(args.schedules))),
+        Part("run", 90 * scale, lambda: [row for count in epochs for row in rounds.runs(
+            work, folder, script, tokens=tokens, scale=scale, repeats=args.runs, threads=args.threads,
+            schedules=tuple(args.schedules), epochs=count)]),
         Part("decode", 1, lambda: decoding.decoding(replace(work, new_tokens=max(64, work.new_tokens)), few)),
     ] if has_model else []  # fmt: skip
     small = args.small
@@ -231,8 +243,10 @@ def as_part(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def gpu_rows() -> list[dict[str, Any]]:
     """What only a GPU can measure, as rows that say so."""
-    systems = [f"7b shape, V = {size}, {what}" for size in ("32k", "128k")
-               for what in ("4,096-token rows: step and memory", "3M tokens, 8 rounds of 1,024 samples: whole run")]  # fmt: skip
+    measures = ("4,096-token rows: step and memory, beside Liger's fused loss", "loss over the vocabulary against its floor",
+                "3M tokens, 8 rounds of 1,024 samples: whole run, default and cheap",
+                "three epochs of 3M tokens: whole run, default and cheap")  # fmt: skip
+    systems = [f"7b shape, V = {size}, {what}" for size in ("32k", "128k") for what in measures]
     reason = f"no GPU in this machine; {GPU_COMMAND}"
     return [{"part": "gpu", "system": name, "not_measured": reason} for name in systems]
 
@@ -282,6 +296,9 @@ def headlines(rows: list[dict[str, Any]]) -> dict[str, float | None]:
         found = [row[key] for row in rows if row["part"] == part and row["system"] == system and key in row]
         if not found:
             return None
+        if part == "run":  # the largest share of the fixed workload, one epoch of it
+            own = [row for row in rows if row["part"] == part and row["system"] == system]
+            return float(max(own, key=lambda row: (row["scale"], -row.get("epochs", 1)))[key])
         # the largest vocabulary of the steps comes last, full fine-tuning of the memory comes before LoRA
         return found[0] if part == "memory" else found[-1]
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 POLICY = "edition 1\nattribute toxicity: score in [0, 1] lower_is_better\ntoxicity < 0.5 for domain=toxigen under tolerance=10%\n"
 CHEAP = {"anchor": "current", "prefixes": "corpus", "training_rows": "given"}
 COMMON: dict[str, Any] = {  # what the workload is; all else stands at the defaults of `constraintc train`
-    "rounds": 8, "control_samples": 512, "learning_rate": 5e-4, "lr_scheduler_type": "cosine", "warmup_steps": 10,
+    "rounds": 8, "learning_rate": 5e-4, "lr_scheduler_type": "cosine", "warmup_steps": 10,
     "verify_prompts": 896, "save_strategy": "no",
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {"default": {}, "cheap": {**CHEAP, "anchor_samples": 512}}
@@ -88,6 +88,11 @@ def by_hash(*, prompts: Any, completions: Any, **_: Any) -> list[float]:
     return [float(hashlib.sha256(text.encode()).digest()[0] < 56) for text in completions]
 
 
+def control_samples_of(device: str) -> dict[str, int]:
+    """Samples of a round of the fixed workload, as a setting."""
+    return {"control_samples": 512 if device == "cpu" else 1024}
+
+
 def sampled_rows(work: Workload) -> int:
     """Sampled rows beside the rows of a step, by the default's rule, in a run of the fixed workload."""
     from constraintlang_runtime.settings import ConstraintSettings
@@ -96,7 +101,7 @@ def sampled_rows(work: Workload) -> int:
     tokens, row = (
         (2_000_000, 30) if on_cpu else (3_000_000, work.length)
     )  # rows of the testbed have 30 on average
-    run = ConstraintSettings(rounds=8, control_samples=512 if on_cpu else 1024)
+    run = ConstraintSettings(rounds=8, **control_samples_of(work.device))
     return run.rows_beside(work.batch / 2, steps=max(1, tokens // (row * work.batch)), parts=1)
 
 

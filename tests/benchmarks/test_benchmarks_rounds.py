@@ -62,6 +62,32 @@ def test_the_second_network_learns_a_rate_above_a_half_and_the_student_follows_i
     assert float(after[bad] / after[good]) < 0.9 * float(before[bad] / before[good])
 
 
+def test_a_kept_graph_costs_time_and_changes_nothing(world: World) -> None:
+    """The described procedure goes back through base and network, too; the student ends at the same weights."""
+    procedure = importlib.import_module("research_procedure")
+    base = load_model(str(world.model))
+    torch.manual_seed(0)
+    network = procedure.SecondNetwork(base, 1)
+    rows = [TokenRow((3,), (5 + i % 3, 1), {}, False) for i in range(16)]
+    before = [p.detach().clone() for p in (*base.parameters(), *network.parameters())]
+    ends = []
+    for keeps in (True, False):
+        student = load_model(str(world.model))
+        procedure.tune_student(student, base, network, rows, 0, 8, OFF, 1e-2, keeps_graph=keeps)
+        ends.append([p.detach() for p in student.parameters()])
+    torch.testing.assert_close(*ends)
+    torch.testing.assert_close([p.detach() for p in (*base.parameters(), *network.parameters())], before)
+
+
+def test_runs_of_another_size_or_schedule_stand_beside_each_other() -> None:
+    run = importlib.import_module("run")
+    kept = [{"part": "run", "system": f"default, {kind}", "scale": scale, "ratio": scale}
+            for kind in ("sequential", "parallel") for scale in (0.1, 1.0)]  # fmt: skip
+    assert len({run.measurement(row) for row in kept}) == 4
+    assert run.measurement(kept[0]) == run.measurement({**kept[0], "system": "plain (transformers)"})
+    assert run.headlines(kept)["run"] == 1.0
+
+
 def test_samples_of_a_prompt_are_cut_at_their_end(world: World) -> None:
     procedure = importlib.import_module("research_procedure")
     model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))

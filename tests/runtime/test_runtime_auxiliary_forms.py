@@ -236,6 +236,9 @@ def test_laws_are_laws_and_the_two_ways_of_asking_agree(form: str) -> None:
     for chosen in (tokens, (tokens + 1) % 3):
         at = every[torch.arange(len(chosen)), chosen]
         torch.testing.assert_close(model.one_token(inputs, chosen), at, atol=1e-4, rtol=1e-4)
+        if model.reads_tokens:
+            both = model.observed_laws(inputs, chosen)
+            torch.testing.assert_close(both, (model.one_token(inputs, chosen), model.value_law(inputs)))
     if form == "adapter":  # no cap, so that the mean is that of the construction
         inputs[:, -3] -= 8.0
         every = model.all_tokens(inputs)

@@ -182,9 +182,21 @@ class AuxiliaryHead(AuxiliaryModel):
 
     def one_token(self, features: Float[Tensor, "S F"], tokens: Int[Tensor, " S"]) -> Float[Tensor, "S M"]:
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
-        state, query = self._trunk(features)
+        return self._after(*self._hidden(features), tokens)
+
+    def observed_laws(
+        self, inputs: Float[Tensor, "S I"], tokens: Int[Tensor, " S"]
+    ) -> tuple[Float[Tensor, "S M"], Float[Tensor, "S M"]]:
+        """``one_token`` and ``value_law`` from one pass of the trunk, under the same dropout."""
+        hidden, so_far = self._hidden(inputs)
+        return self._after(hidden, so_far, tokens), _with_first_bin(self.value(hidden) + so_far)
+
+    def _after(
+        self, hidden: Float[Tensor, "S W"], so_far: Tensor | float, tokens: Int[Tensor, " S"]
+    ) -> Float[Tensor, "S M"]:
+        query = self.query(hidden).view(len(hidden), self.num_bins - 1, -1)
         factors = self.token_factors[tokens]  # [S, R]; elementwise, as a batch of tiny products is slow
-        logits = (query * factors[:, None, :]).sum(-1) + state + self._bias(tokens)
+        logits = (query * factors[:, None, :]).sum(-1) + self.state(hidden) + so_far + self._bias(tokens)
         return _with_first_bin(logits)
 
     @torch.no_grad()

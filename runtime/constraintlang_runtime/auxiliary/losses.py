@@ -36,9 +36,10 @@ def observed_loss(reader: Reader, draw: Draw, hard_bins: Tensor | None = None) -
     Source: temporal differences, Sutton 1988 (Machine Learning 3); method.md section 3.
     """
     model, data, device = reader.model, reader.data, reader.model.device
-    log_law = model.one_token(draw.inputs, data.tokens[draw.sites].to(device))
+    tokens = data.tokens[draw.sites].to(device)
     if not model.reads_tokens:
-        return label_loss(log_law, data, draw.sites)
+        return label_loss(model.one_token(draw.inputs, tokens), data, draw.sites)
+    log_law, own_law = model.observed_laws(draw.inputs, tokens)
     after = reader.after[draw.sites]
     was_training = model.training
     model.eval()  # the target is a mean, without dropout
@@ -54,7 +55,7 @@ def observed_loss(reader: Reader, draw: Draw, hard_bins: Tensor | None = None) -
         target = torch.where(
             label[:, hard].any(1, keepdim=True) | (after < 0).to(device)[:, None], label, soft
         )
-    own = label_loss(model.value_law(draw.inputs), data, draw.sites)
+    own = label_loss(own_law, data, draw.sites)
     return own - (target * log_law).sum(-1).mean()
 
 

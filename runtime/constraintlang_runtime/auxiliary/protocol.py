@@ -95,6 +95,12 @@ class AuxiliaryModel(nn.Module):
         """Bin log-probabilities after the given next token of each site; equals ``all_tokens`` at those tokens."""
         raise NotImplementedError
 
+    def observed_laws(
+        self, inputs: Float[Tensor, "S I"], tokens: Int[Tensor, " S"]
+    ) -> tuple[Float[Tensor, "S M"], Float[Tensor, "S M"]]:
+        """``one_token`` and ``value_law``, which a form may find in one pass."""
+        return self.one_token(inputs, tokens), self.value_law(inputs)
+
     def prefix_law(
         self, inputs: Float[Tensor, "S I"], anchor_logits: Float[Tensor, "S V"]
     ) -> Float[Tensor, "S M"]:
