@@ -77,7 +77,7 @@ padded length of a row, M the bins and R the rank of the auxiliary model, e the 
 | auxiliary and divergence | 2·(M-1)·R·V per site, and a small trunk | 144 + 9e + 24·(M-1) + 36·M bytes per site and vocabulary entry |
 | sampling | prompts as a forward pass; then one token per row and pass | per pass: the weights, three times the KV cache, 36 + e bytes per row and vocabulary entry |
 | scoring | 2·B + 4·L·A·W per token of every classifier whose size is known | its weights, each 64 texts |
-| auxiliary fits | features: a forward pass over samples and as many rows; 3 times the trunk per site and step; the law at prompts | |
+| auxiliary fits | features: a forward pass over samples (and as many rows, without token odds); 4 times the trunk per site and step (3 without token odds); the law at prompts | |
 
 Time is a range. At best arithmetic, memory and kernel launches hide each other and reach the higher share of their peaks; at
 worst they follow one another at the lower share. On GPUs these are 25-50% of the dense peak and 40-80% of the bandwidth

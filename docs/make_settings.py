@@ -15,9 +15,9 @@ HEAD = """# Settings of a training run
 
 <!-- Written by docs/make_settings.py; edit the fields, not this page. -->
 
-Every setting has one name: a key of the YAML file (`--config run.yaml`), a flag of `constraintc train`, and
-an argument of `ConstraintConfig` in Python. Flags win over the file. An unknown key is an error that names a
-similar one.
+Every setting has one name: a key of the YAML file (`--config run.yaml`) and a flag of `constraintc train`, with
+dashes or underscores; those of the last two tables are arguments of `ConstraintConfig` in Python, too. Flags win over
+the file. An unknown key is an error that names a similar one.
 
 ## Where a run reads and writes
 
@@ -60,7 +60,7 @@ def render() -> str:
         "The fields of `transformers.TrainingArguments` are settings too, except those that would have no part or end",
         "a resumed run in other weights, which are refused: `eval_strategy`, `label_smoothing_factor`,",
         "`train_sampling_strategy: group_by_length`, `save_only_model`, `ignore_data_skip`, `fsdp`, `deepspeed`,",
-        "`parallelism_config`. These have another default here:",
+        "`parallelism_config`, and on a GPU `full_determinism`. These have another default here:",
         "",
         "| setting | default here | meaning |",
         "|---|---|---|",

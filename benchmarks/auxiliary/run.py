@@ -27,10 +27,11 @@ import torch
 from constraintlang_compiler.pipeline import compile_path
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryData, AuxiliaryHead, fit, heldout_sequences, site_inputs
+from constraintlang_runtime.auxiliary.token_odds import give_token_odds
 from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.data import encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.draws import own_draws
-from constraintlang_runtime.fitting import give_odds, read_features
+from constraintlang_runtime.fitting import read_features
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.rounds import draw_prompts, score_alone
 from constraintlang_runtime.sampling import derived_seed, sample
@@ -156,9 +157,9 @@ class World:
                 width=SETTINGS.auxiliary_width, dropout=SETTINGS.auxiliary_dropout, token_odds=options["odds"],
                 embeddings=self.anchor.head.weight.detach(),
             )  # fmt: skip
-        if options["odds"]:
-            beside = None if corpus is None else (corpus.rows, corpus.bins[corpus.follows < 0])
-            give_odds(head, data, beside, heldout_sequences(data, seed))
+        beside = None if corpus is None else (corpus.rows, corpus.bins[corpus.follows < 0])
+        kept_out = heldout_sequences(data, seed)
+        give_token_odds(head, data, kept_out, beside, vocab_size=self.anchor.vocab_size)
         fit(
             head, data, self.anchor.logits_from, steps=options["steps"], batch_size=options["batch_size"], seed=seed,
             learning_rate=SETTINGS.auxiliary_learning_rate, weight_decay=SETTINGS.auxiliary_weight_decay,

@@ -218,7 +218,7 @@ def set_point(
     Units: a rate, below ``bound``. Training to the bound itself would be certified with probability about
     alpha.
     Raises: ValueError when no outcome of ``n`` prompts could certify ``bound``, with the n that could.
-    Source: ``design/method.md`` section 4.
+    Source: docs/method.md, "Control".
 
     >>> f"{set_point(0.05, 500):.3f} {set_point(0.05, 2000):.3f} {set_point(0.01, 2000):.4f}"
     '0.024 0.036 0.0043'

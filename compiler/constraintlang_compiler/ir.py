@@ -3,7 +3,7 @@
 Numbers are decimal strings in plain notation without trailing zeros ("0.1", "1", "-3"), so that the canonical
 JSON of equal policies is byte-equal. A *clause* is the unit that the runtime trains on and verifies: an
 expectation ``E[f] <= bound`` of a statistic ``f >= 0`` of one sequence, "small is good", over the prompts of
-its domain (``design/method.md``, section 1). One statement lowers to one or more clauses.
+its domain (docs/method.md, "The target"). One statement lowers to one or more clauses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the auxiliary model predicts for one group of prompts: the joint bin of the statistics of its clauses.
 
-Layout of the bins (method.md, section 3): bin 0 is "a hard clause is violated" and exists only when the group
+Layout of the bins (docs/method.md): bin 0 is "a hard clause is violated" and exists only when the group
 has hard clauses; then comes the product of the axes of the soft clauses, row-major (the last axis runs
 fastest). Clauses with the same statistic share an axis. An indicator has the bins {0} and {1}; a value in
 ``[0, high]`` has geometric edges ``0, high/64, high/32, ..., high``: the tilt ``exp(-λ f)`` concentrates mass

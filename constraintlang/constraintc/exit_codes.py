@@ -1,4 +1,4 @@
-"""The exit codes of every command (language.md, G7)."""
+"""The exit codes of every command (docs/how-to.md, "Gate a CI job")."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ With a guided proposal g' is not g, and
 
     KL(g‖a) = KL(g‖g') - log AR(x):
 
-what g' still lacks, and what filtering took. Source: method.md section 6; Kim et al. 2025, arXiv 2410.06716.
+what g' still lacks, and what filtering took. Source: docs/method.md, "At decoding time"; Kim et al. 2025
+(arXiv 2410.06716).
 """
 
 from __future__ import annotations

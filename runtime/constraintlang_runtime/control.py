@@ -1,7 +1,6 @@
 """Controllers that drive a clause's measured rate to its set-point by moving its dual (or log-weight).
 
-State is one small record per clause; the update is a pure function. Source: method.md section 4,
-"What is controlled".
+State is one small record per clause; the update is a pure function. Source: docs/method.md, "Control".
 """
 
 from __future__ import annotations

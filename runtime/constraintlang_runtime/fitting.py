@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import (
     AuxiliaryData,
-    AuxiliaryHead,
     AuxiliaryModel,
     FitReport,
     fit,
@@ -24,7 +23,7 @@ from constraintlang_runtime.auxiliary.ensemble import Ensemble
 from constraintlang_runtime.auxiliary.fit_members import fit_members
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.auxiliary.samples import site_inputs
-from constraintlang_runtime.auxiliary.token_odds import fit_token_odds, odds_before
+from constraintlang_runtime.auxiliary.token_odds import give_token_odds
 from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.bin_laws import law_of_group, places_of, set_bin_values
 from constraintlang_runtime.data import TokenRow, collate, next_tokens, prediction_sites
@@ -155,7 +154,8 @@ def fit_auxiliary(
         else:
             beside = read_features(anchor, corpus.rows, labels, pad_id, config.sampling_batch_size)
     if last is None:
-        give_odds(group.head, data, more, heldout_sequences(data, derived_seed(seed, "fit")))
+        kept = heldout_sequences(data, derived_seed(seed, "fit"))
+        give_token_odds(group.head, data, kept, more, vocab_size=anchor.vocab_size)
     lm_device = next(anchor.model.parameters()).device
     head = group.head.to(lm_device).requires_grad_(True)
     head.attach(anchor)
@@ -187,32 +187,6 @@ def fit_auxiliary(
     if group.controllers:
         set_bin_values(group, law_of_group(group, law, statistics, places_of(rows, len(statistics), law)))
     return Fitted(report, law, heldout, seen)
-
-
-def give_odds(
-    head: AuxiliaryModel,
-    data: AuxiliaryData,
-    more: tuple[Sequence[TokenRow], Tensor] | None,
-    heldout: Bool[Tensor, " Q"],
-) -> None:
-    """Weights of single tokens for a new head that reads them, from every labelled text but the held-out ones.
-
-    ``more`` are rows and bins beside the data's.
-    """
-    members = head.each() if isinstance(head, Ensemble) else [head]
-    readers = [one for one in members if isinstance(one, AuxiliaryHead) and one.reads_tokens]
-    if not readers:
-        return
-    kept = heldout.logical_not() if not heldout.all() else heldout
-    first = torch.nonzero(data.follows < 0).squeeze(1)
-    first = first[kept[data.sequence[first]]]
-    rows, bins = [data.rows[i] for i in data.sequence[first].tolist()], data.bins[first]
-    if more is not None:
-        rows, bins = [*rows, *more[0]], torch.cat([bins, more[1]])
-    found = fit_token_odds(rows, bins, vocab_size=readers[0].vocab_size, num_bins=head.num_bins)
-    before = odds_before(found, data.tokens, data.sequence) + found[data.tokens]
-    for one in readers:
-        one.take_odds(found, before[kept[data.sequence]].mean(0))
 
 
 def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:

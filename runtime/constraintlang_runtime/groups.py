@@ -172,7 +172,7 @@ def attach_target(group: Group, statistics: Floats) -> NDArray[np.int64]:
 def prompt_log_potential(group: Group, success: Tensor) -> Tensor:
     """log ψ per row [B, M] for ``--adaptive prompt``: λ(x) = clip(c - logit R(x), 0, Λ) with c the controlled value.
 
-    Source: method.md section 2, `each prompt`; c starts at logit(1 - set-point) and is controlled like λ.
+    Source: docs/method.md, "The target"; c starts at logit(1 - set-point) and is controlled like λ.
     """
     assert group.target is not None
     level = group.controllers[0].value

@@ -27,8 +27,8 @@ class LossTrainer(StagedTrainer):
     """A trainer whose loss is the language model's on the rows that are kept, the regularizer's and preservation's.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
-    the whole optimizer step that are trained on (method.md section 4). Rows that are left out of the loss are still
-    held to the start model where a `preserve` clause covers them.
+    the whole optimizer step that are trained on (docs/method.md, "The regularizer"). Rows that are left out of the
+    loss are still held to the start model where a `preserve` clause covers them.
     """
 
     engine: ConstraintEngine

@@ -1,7 +1,7 @@
 """The projection of a law onto a policy: duals and projected means, as pure functions of the binned law.
 
 Axes: ``P`` prompts of one group, ``M`` bins, ``S`` soft clauses of all groups. No model, no tokens, no state.
-Source: method.md section 2.
+Source: docs/method.md, "The target".
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def draw_proposals(
 ) -> Proposals:  # fmt: skip
     """Complete the prompts of some batches from tilted laws, guided by a head that is fitted on the first samples.
 
-    Source: method.md section 3. The group is left as it is.
+    Source: docs/method.md, "The auxiliary model". The group is left as it is.
     """
     anchor = Anchor(model)
     sketch = replace(group, target=None, head=None, controllers=[], stamps={})
@@ -201,7 +201,7 @@ def suffix_weights(
 
     Equation: w_t = min(10, Π_{j>=t} p_ref(y_j|s_j) / a(y_j|s_j)), a ∝ p_ref V. Given s_t the label's law depends on the
     continuation, so E_a[w_t g | s_t] = E_pref[g | s_t]; the product over all tokens would weigh prefixes and add its
-    variance to no use. Source: method.md section 7, identity 13.
+    variance to no use.
     """
     device = next(anchor.model.parameters()).device
     potential = log_potential.to(device)

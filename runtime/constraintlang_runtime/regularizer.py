@@ -26,7 +26,7 @@ def log_values(
     Equation: log V(s·v) = log Σ_m π_m(s·v) ψ_m, with π = exp(bin_log_probs), ψ = exp(log_potential).
     Shapes: ``log_potential`` is [M] (one for all sites) or [S, M] (one per site, `--adaptive prompt`).
     Gradient: through both arguments; callers detach.
-    Source: method.md section 3.
+    Source: docs/method.md, "The auxiliary model".
     """
     potential = log_potential if log_potential.dim() == 1 else log_potential[:, None, :]
     return torch.logsumexp(bin_log_probs + potential, dim=-1)
@@ -40,7 +40,7 @@ def target_log_probs(
     Equation: q̂(v|s) = p_ref(v|s) V(s·v) / Σ_u p_ref(u|s) V(s·u); returned as log-probabilities.
     A constant ``log_value`` (vacuous clause, dead prefix, λ=0) gives q̂ = p_ref.
     A caller whose V is only an estimate passes γ log V (``fitting.potential_exponent``).
-    Source: method.md section 2; self-normalised, so an error in V(s) itself cancels.
+    Source: docs/method.md, "The target"; self-normalised, so an error in V(s) itself cancels.
     """
     return torch.log_softmax(at_least_float32(anchor_logits) + log_value, dim=-1)
 

@@ -30,7 +30,8 @@ class RowWeights:
     Equation: w_i = Π_hard 1[f_k = 0] · exp(-Σ_soft λ_k f_ik) / max_j w_j, with the duals λ of the projection of the
     scored rows onto the set-points of their clauses. A row is trained on at a step with probability w_i, so that the
     mean of the loss is the one that w_i weighs, and with λ = 0 nothing changes. The minimiser of that loss is the
-    projection of the corpus (method.md, identity 16), where the corpus as given pulls the model back over the bound.
+    projection of the corpus (docs/method.md, "The regularizer"), where the corpus as given pulls the model back over
+    the bound.
     The scored rows are one law, not one for each prompt, so that their own λ is too small where the prompt says much of
     the outcome; λ is therefore at least that of the fitted laws at the prompts (``start_controllers``).
 

@@ -18,6 +18,7 @@ DEFAULT_TIMEOUT = 600.0
 NEEDS: tuple[tuple[str, str, Callable[[ConstraintSettings], bool]], ...] = (
     ("alpha", "divergence alpha", lambda own: own.divergence == "alpha"),
     ("auxiliary_layers", "auxiliary transformer", lambda own: own.auxiliary == "transformer"),
+    ("auxiliary_token_odds", "auxiliary head", lambda own: own.auxiliary == "head"),
     ("sampler_folder", "sampler vllm", lambda own: own.sampler == "vllm"),
     ("lora_alpha", "lora_r", lambda own: own.lora_r > 0),
     ("lora_dropout", "lora_r", lambda own: own.lora_r > 0),
@@ -39,7 +40,7 @@ def delay_factor(delay: int) -> float:
 
     Equation: an integrator of gain k with n rounds of delay is stable below 2 cos(n π / (2n + 1)); the factor is that
     limit over the one without delay: 1, .5, .31, .22 for n = 0 to 3.
-    Source: method.md section 4, "What is controlled".
+    Source: docs/method.md, "Schedules".
     """
     return math.cos(delay * math.pi / (2 * delay + 1))
 
@@ -183,8 +184,8 @@ class ConstraintSettings:
     auxiliary_corpus_weight: float = field(
         default=1.0,
         metadata={
-            "help": "weight of scored training rows beside samples in its fit (in a `head` with token odds they are "
-            "counted there, alike); 0: samples alone"
+            "help": "weight of scored training rows beside samples in its fit; 0: samples alone, and with token odds "
+            "1 is the only other"
         },
     )
     potential_exponent: float | None = field(
@@ -263,7 +264,7 @@ class ConstraintSettings:
     )
     judge_model: str | None = field(default=None, metadata={"help": "name of the judge on that server"})
     judge_rate: float | None = field(
-        default=None, metadata={"help": "requests to the judge in a second; as many as eight at once give"}
+        default=None, metadata={"help": "requests per second to the judge; without it only the limit of eight at once"}
     )
     judge_timeout: float = field(
         default=60.0, metadata={"help": "seconds that a reply of the judge may take"}
@@ -331,6 +332,12 @@ class ConstraintSettings:
         for name in ("consistency_weight", "vargrad_weight", "preserve_weight", "auxiliary_corpus_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.has_token_odds and self.auxiliary_corpus_weight not in (0.0, 1.0):
+            raise ConfigError(
+                f"auxiliary_corpus_weight: got {self.auxiliary_corpus_weight}; token odds count training rows as they "
+                "count samples, or not at all",
+                help="write 0 or 1, or --auxiliary_token_odds false",
+            )
         if self.auxiliary == "adapter" and self.consistency_weight > 0:
             raise ConfigError(
                 "consistency_weight: an `adapter` is consistent by construction", help="leave it out"
@@ -402,6 +409,11 @@ class ConstraintSettings:
             alpha=self.alpha,
             loss=self.loss,
         )
+
+    @property
+    def has_token_odds(self) -> bool:
+        """Whether the auxiliary model is a head that begins at a regression on the tokens."""
+        return self.auxiliary == "head" and self.auxiliary_token_odds
 
     @property
     def held_in(self) -> str | None:

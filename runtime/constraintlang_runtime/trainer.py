@@ -49,7 +49,7 @@ class ConstraintTrainer(LossTrainer):
     """Fine-tune a causal LM on rows while a token-level KL regularizer pulls it to the policy's projection.
 
     Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
-    the whole optimizer step (method.md section 4).
+    the whole optimizer step (docs/method.md, "The regularizer").
 
     Args:
         model: a causal LM (``PreTrainedModel`` or ``PeftModel``), or the folder or hub id of one.

@@ -74,7 +74,7 @@ def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> in
 
     ``prefer`` clauses never make it 1. ``require_holds`` makes ``inconclusive`` a 1 as well, and a verdict
     with a warning. No verdict at all is 4: a policy that was not verified has not passed.
-    Source: ``design/language.md`` G7.
+    Source: docs/method.md, "Verification".
     """
     if not verdicts or any(verdict.verdict in ("error", "vacuous") for verdict in verdicts):
         return 4

@@ -67,7 +67,7 @@ def verify_clause(
     added.
     Raises: ValueError for a clause on the model's rows, or ``single_sample`` with an indicator other than 0
     or 1.
-    Source: ``design/language.md`` G1, G2, G9; the compiler's ``bounds.py`` for the bounds.
+    Source: docs/method.md, "Verification"; the compiler's ``bounds.py`` for the bounds.
     """
     if isinstance(clause.statistic, ir.RowsLoss):
         raise ValueError(

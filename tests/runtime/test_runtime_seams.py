@@ -161,6 +161,16 @@ def test_a_setting_that_nothing_reads_is_refused(given: dict[str, Any], needed: 
     ).check()
 
 
+def test_token_odds_take_no_part_weight_and_no_other_form() -> None:
+    with pytest.raises(ConfigError, match="auxiliary_token_odds: it has no part without --auxiliary head"):
+        ConstraintSettings(auxiliary="transformer", auxiliary_token_odds=False).check()
+    with pytest.raises(ConfigError, match=r"auxiliary_corpus_weight: got 0\.5"):
+        ConstraintSettings(auxiliary_corpus_weight=0.5).check()
+    for own in ({"auxiliary": "transformer"}, {"auxiliary_token_odds": False}):
+        ConstraintSettings(auxiliary_corpus_weight=0.5, **own).check()  # type: ignore[arg-type]
+    ConstraintSettings(auxiliary_corpus_weight=0.0).check()
+
+
 @pytest.mark.parametrize(
     ("decoding", "given"),
     [

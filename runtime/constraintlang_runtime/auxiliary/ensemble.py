@@ -67,6 +67,11 @@ class Ensemble(AuxiliaryModel):
         """As every member, whose token odds are the same."""
         return self.each()[0].read_before(tokens, sequence)
 
+    def take_odds(self, token_odds: Float[Tensor, "V K"], mean: Float[Tensor, " K"]) -> None:
+        """Give them to every member."""
+        for member in self.each():
+            member.take_odds(token_odds, mean)
+
     def step(self, now: Step) -> tuple[Float[Tensor, "B I"], Any]:
         """The same while decoding, each member with a memory of its own."""
         if self.shares_inputs:

@@ -83,7 +83,7 @@ def fit(
     Where ``data`` has ``weights`` each site's cross-entropy is multiplied by its own, and so are held-out means. The
     learning rate falls to a tenth over ``of_steps`` steps, of which this fit goes through the last ``steps``: what was
     fitted before is not shaken by the rate of a first step.
-    Source: method.md section 3, targets 1 and 2.
+    Source: docs/method.md, "The auxiliary model".
     """
     own = (seed,) if member == 0 else (seed, member)
     generator = torch.Generator().manual_seed(derived_seed(*own, "sites"))

@@ -1,7 +1,7 @@
 """The form `head`: a small trunk on the anchor's detached features and a low-rank product with token factors.
 
-π(s·v) for every next token v comes from one pass. It starts without any dependence on v, so that q̂ = p_ref before
-training.
+π(s·v) for every next token v comes from one pass. Without token odds it starts without any dependence on v, so that
+q̂ = p_ref before training.
 
 Axes: ``S`` or ``N`` sites, ``V`` vocabulary, ``M`` bins, ``K`` = M-1, ``F`` features (two halves), ``R`` rank.
 """

@@ -33,7 +33,7 @@ def observed_loss(reader: Reader, draw: Draw, hard_bins: Tensor | None = None) -
     guess varies much less than the label, which the rest of the response decides; no importance weight is needed, for
     the target does not depend on what follows. Whether the bin is one of ``hard_bins`` [M] is always the label's, since
     a guess is never as certain as log V has to be there. Of the other forms: the ``label_loss`` of π itself.
-    Source: temporal differences, Sutton 1988 (Machine Learning 3); method.md section 3.
+    Source: temporal differences, Sutton 1988 (Machine Learning 3); docs/method.md, "The auxiliary model".
     """
     model, data, device = reader.model, reader.data, reader.model.device
     tokens = data.tokens[draw.sites].to(device)
@@ -68,7 +68,7 @@ def consistency(
 ) -> Tensor:
     """Cross-entropy of π at a site, read from the site before, to its own one-step average under the slow copy.
 
-    Source: method.md section 3, target 2. At most ``most`` sites, since the average runs over the vocabulary.
+    Source: docs/method.md, "The auxiliary model". At most ``most`` sites, since the average runs over the vocabulary.
     """
     model, data, device = reader.model, reader.data, reader.model.device
     place = torch.nonzero(data.follows[draw.sites] >= 0).squeeze(1)[:most]

@@ -72,7 +72,7 @@ def path_variance(
     came from: log ψ = log q(y)/p_ref(y) + log Z. ψ is drawn anew at every call, so that the loss holds for every λ.
     It sets V(s·v) up to a factor for each prefix, which is why it stands beside the cross-entropy. Units: nats².
     Gradient: to the model. Source: Richter et al. 2020 (VarGrad, arXiv 2010.10436); Malkin et al. 2022 (GFlowNets,
-    arXiv 2201.13259); method.md section 7, identity 10.
+    arXiv 2201.13259).
     """
     model, data = reader.model, reader.data
     drawn, path, prompt = reader.draw_paths(count, generator)

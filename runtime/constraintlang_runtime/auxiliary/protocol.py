@@ -83,6 +83,10 @@ class AuxiliaryModel(nn.Module):
         """What was kept of a step, for some rows of its batch, in any order and number."""
         return memory
 
+    def take_odds(self, token_odds: Float[Tensor, "V K"], mean: Float[Tensor, " K"]) -> None:
+        """Weights of the tokens and the mean over sites of what they sum to; of a form that ``reads_tokens``."""
+        raise NotImplementedError
+
     def value_law(self, inputs: Float[Tensor, "S I"]) -> Float[Tensor, "S M"]:
         """The law at the prefix itself, by a guess of its own and not by p_ref; of a form that ``reads_tokens``."""
         raise NotImplementedError

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel
+from constraintlang_runtime.auxiliary.samples import AuxiliaryData
 from constraintlang_runtime.data import TokenRow
 
-PRIOR_VARIANCE = 0.5  # of a token's weight; between 0.5 and 1 on the testbed, see benchmarks/README.md
+PRIOR_VARIANCE = 0.5  # of a token's weight; between 0.5 and 1 on the testbed, see docs/method.md
 ITERATIONS = 100
 
 
@@ -65,3 +67,28 @@ def odds_before(
     starts = torch.nonzero(first).squeeze(1)
     base = total[starts][torch.cumsum(first.long(), 0) - 1]
     return (total - base).to(token_odds)
+
+
+def give_token_odds(
+    model: AuxiliaryModel,
+    data: AuxiliaryData,
+    heldout: Bool[Tensor, " Q"],
+    more: tuple[Sequence[TokenRow], Int[Tensor, " R"]] | None,
+    *,
+    vocab_size: int,
+) -> None:
+    """Give a new model that reads them the weights of the tokens, from every labelled text but the held-out ones.
+
+    ``more`` are rows and bins beside the data's. A model that does not read tokens is left as it is.
+    """
+    if not model.reads_tokens:
+        return
+    kept = heldout if heldout.all() else ~heldout
+    first = torch.nonzero(data.follows < 0).squeeze(1)
+    first = first[kept[data.sequence[first]]]
+    rows, bins = [data.rows[i] for i in data.sequence[first].tolist()], data.bins[first]
+    if more is not None:
+        rows, bins = [*rows, *more[0]], torch.cat([bins, more[1]])
+    found = fit_token_odds(rows, bins, vocab_size=vocab_size, num_bins=model.num_bins)
+    after = odds_before(found, data.tokens, data.sequence) + found[data.tokens]
+    model.take_odds(found, after[kept[data.sequence]].mean(0))

@@ -238,7 +238,7 @@ def scoring(classifier: ModelShape, texts: float, tokens: int, devices: int) -> 
 def fitting(student: Student, load: Workload, config: ConstraintSettings) -> Work:
     """The auxiliary fits: features by p_ref, training beside it, the law at prompts, what it explains."""
     work = Work()
-    has_odds = config.auxiliary == "head" and config.auxiliary_token_odds
+    has_odds = config.has_token_odds
     for number, (rows, steps) in enumerate(load.corpus_fits()):
         rows = 0 if has_odds else rows  # counted by their tokens, without a pass of p_ref
         bins = load.bins[number // max(1, len(load.fits))]

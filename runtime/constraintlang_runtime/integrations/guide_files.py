@@ -46,7 +46,7 @@ def load_guide(folder: Path, *, model: Any, semantic_hash: str) -> Guide:
     groups = record.get("groups", [])
     if len(groups) != 1 or groups[0].get("head") is None or "model" not in record:
         raise ConfigError(
-            f"`{folder}` holds no guide", help="name the folder that `--guide` or `Guide.save` wrote"
+            f"`{folder}` holds no guide", help="name the folder that `--guide` or `save_guide` wrote"
         )
     if record["semantic_hash"] != semantic_hash:
         raise ConfigError(
