@@ -1,7 +1,7 @@
 """The least work of a step by formula, and the peaks of the machine that turn it into seconds.
 
 Symbols: B weights of the layers' matrices, H hidden size, V vocabulary, L layers, A attention width, R rank of the
-auxiliary model, N trained weights. Matrix products are counted at 2 FLOPs for each weight and token forward and 4
+auxiliary model. Matrix products are counted at 2 FLOPs for each weight and token forward and 4
 backward (2 where the weights are frozen); attention at 4·L·A·(width/2) FLOPs a token forward, which is its causal half.
 """
 
@@ -15,7 +15,7 @@ import torch
 from timing import synchronize
 
 COPY_NUMBERS = 2**26
-ADAM_BYTES = 28.0  # reads of weight, gradient and two moments, writes of weight and two moments, 4 bytes each
+ADAM_PASSES = 7  # reads of weight, gradient and two moments, writes of weight and two moments
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def _best(work: Any, device: torch.device) -> float:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a model: ``layers_weights`` B, ``head`` H·V, ``trained`` N; ``lora`` weights of its adapter (0: none)."""
+    """Of a model: ``layers_weights`` B, ``head`` H·V, ``lora`` weights of its adapter (0: none), bytes of an update."""
 
     layers_weights: float
     head: float
     attention: float
-    trained: float
+    update_bytes: float
     lora: float
 
     @staticmethod
@@ -96,8 +96,8 @@ class Sizes:
         config = model.config.get_text_config()
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = config.num_hidden_layers * config.num_attention_heads * head_dim
-        trained = sum(p.numel() for _, p in named if p.requires_grad)
-        return Sizes(layers, output.numel(), width, trained, lora)
+        update = ADAM_PASSES * sum(p.nbytes for _, p in named if p.requires_grad)
+        return Sizes(layers, output.numel(), width, update, lora)
 
     def student(self, tokens: float, width: float, logits: float) -> float:
         """Forward and backward FLOPs of a training pass."""
@@ -115,8 +115,8 @@ class Sizes:
 
 
 def plain_floor(sizes: Sizes, counts: Counts) -> Floor:
-    """6·N FLOPs a token with logits at the labels alone, and the update."""
-    return Floor(sizes.student(counts.corpus, counts.width, counts.labels), ADAM_BYTES * sizes.trained)
+    """6·B FLOPs a token, logits at the labels alone, and the update."""
+    return Floor(sizes.student(counts.corpus, counts.width, counts.labels), sizes.update_bytes)
 
 
 def regularized_floor(
@@ -134,7 +134,7 @@ def regularized_floor(
     if anchor != "current":
         flops += sizes.frozen(0.0 if cached else rows, counts.width, counts.sites)
     flops += auxiliary * rows + per_site * counts.sites
-    return Floor(flops, ADAM_BYTES * sizes.trained)
+    return Floor(flops, sizes.update_bytes)
 
 
 def auxiliary_flops(head: Any, vocab: int) -> tuple[float, float]:

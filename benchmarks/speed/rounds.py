@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -48,15 +49,27 @@ def prepare(work: Workload, folder: Path, epoch_tokens: float) -> dict[str, Any]
         import torch
 
         made = make_model(
-            work.shape, work.vocab, work.length, device=torch.device("cpu"), half=work.half, shared=shared
+            work.shape,
+            work.vocab,
+            work.length,
+            device=torch.device(work.device),
+            half=work.half,
+            shared=shared,
         )
-        made.save_pretrained(model_folder)
-        make_tokenizer(work.shape, work.vocab, shared).save_pretrained(model_folder)
+        part = model_folder.with_suffix(".part")  # a call that is cut off leaves no model
+        made.save_pretrained(part)
+        make_tokenizer(work.shape, work.vocab, shared).save_pretrained(part)
+        part.rename(model_folder)
+        del made
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     rows = random_rows(work, max(64, math.ceil(epoch_tokens / work.length)))
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = random.Random(0).sample(range(3, work.vocab), (work.vocab - 3) // 2)
-    weight = 0.2 / work.new_tokens  # half of the words are listed, so that half of the samples violate
-    (folder / "words.tsv").write_text("".join(f"w{word}\t{weight:.6f}\n" for word in sorted(words)))
+    # half of the words are listed; a sample violates with so many of them as about a quarter of the samples have
+    weight = 0.1 / round(0.547 * work.new_tokens) + 1e-9
+    (folder / "words.tsv").write_text("".join(f"w{word}\t{weight:.9f}\n" for word in sorted(words)))
     (folder / "speed.policy").write_text(RANDOM_POLICY)
     return {"model": str(model_folder), "data": [str(folder / "train.jsonl")], "tokens": float(work.length)}
 
@@ -85,7 +98,8 @@ def settings_of(work: Workload, name: str, steps: int, scale: float, epochs: int
 
 def call(words: list[str], threads: int) -> tuple[float, float]:
     """Wall-clock and processor seconds of one command in a process of its own."""
-    path = os.pathsep.join(str(ROOT / package) for package in PACKAGES)
+    folders = [str(ROOT / package) for package in PACKAGES]
+    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
@@ -138,15 +152,18 @@ def plain_run(given: dict[str, Any]) -> float:
 
 def runs(
     work: Workload, folder: Path, script: Path, *, tokens: float, scale: float, repeats: int, threads: int,
-    schedules: tuple[str, ...] = ("sequential", "parallel"), epochs: int = 1,
+    schedules: tuple[str, ...] = ("sequential", "parallel"), epochs: int = 1, commit: str | None = None,
+    again: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row of each system: seconds of training (rounds included) and their ratio to plain fine-tuning, in turns.
 
-    Each run is kept in ``folder`` when it ends, so that a call that was interrupted goes on.
+    Each run is kept in ``folder`` when it ends, so that a call of the same ``commit`` that was interrupted goes on,
+    unless it is to be measured ``again``. A system without room on the GPU has a row that says so.
     """
     given = prepare(work, folder, tokens * scale)
     row_tokens = given.pop("tokens")
     steps = max(16, round(tokens * scale * epochs / (row_tokens * work.batch)))
+    plain = settings_of(work, "default", steps, scale, epochs)
     systems: dict[str, dict[str, Any]] = {}
     for schedule in schedules:
         for name in SETTINGS:
@@ -154,33 +171,47 @@ def runs(
             systems[f"{name}, {schedule}"] = own | (
                 {"schedule": "parallel"} if schedule == "parallel" else {}
             )
-    name_of = setting_hash(
-        {**settings_of(work, "default", steps, scale, epochs), "scale": scale, "threads": threads}
-    )
+    name_of = setting_hash({**plain, "scale": scale, "threads": threads, "commit": commit})
     kept = folder / f"runs-{name_of}.json"
+    if again:
+        kept.unlink(missing_ok=True)
     found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text()) if kept.exists() else {}
     found = {name: found.get(name, []) for name in (PLAIN, *systems)} | found
+    failed: dict[str, str] = {}
     for turn in range(repeats):
         for name in (PLAIN, *systems):
-            if len(found[name]) > turn:
+            if len(found[name]) > turn or name in failed:
                 continue
-            setting = systems.get(name) or settings_of(work, "default", steps, scale, epochs)
-            found[name].append(one_run(name, {**given, **setting}, work, folder, script, threads))
+            try:
+                one = one_run(name, {**given, **systems.get(name, plain)}, work, folder, script, threads)
+            except RuntimeError as error:
+                if "OutOfMemoryError" not in str(error):
+                    raise
+                failed[name] = str(error).strip().splitlines()[-1][-300:]
+                print(f"  {name}: {failed[name]}", flush=True)
+                continue
+            found[name].append(one)
             kept.write_text(json.dumps(found))
-            print(f"  {name}: {found[name][-1]['seconds']:.1f} s", flush=True)
-    found = {name: found[name][:repeats] for name in (PLAIN, *systems)}
-    base = [one["seconds"] for one in found[PLAIN]]
-    return [
-        {
-            "part": "run", "system": name, **summary([one["seconds"] for one in own], base), "repeats": repeats,
-            "command_seconds": [round(one["wall"], 2) for one in own],
-            "processor_seconds": [round(one["processor"], 2) for one in own],
-            "stage_seconds": own[-1]["stages"], "steps": steps, "tokens": round(steps * work.batch * row_tokens),
-            "scale": scale, "epochs": epochs, "threads": threads, "workload": work.to_json(),
-            **({"settings": systems[name], "setting_hash": setting_hash(systems[name])} if name in systems else {}),
-        }
-        for name, own in found.items()
-    ]  # fmt: skip
+            print(f"  {name}: {one['seconds']:.1f} s", flush=True)
+    base = [one["seconds"] for one in found[PLAIN][:repeats]]
+    about = {"scale": scale, "epochs": epochs, "threads": threads, "workload": work.to_json()}
+    rows: list[dict[str, Any]] = []
+    for name in (PLAIN, *systems):
+        row: dict[str, Any] = {"part": "run", "system": name, **about}
+        if name in systems:
+            row |= {"settings": systems[name], "setting_hash": setting_hash(systems[name])}
+        own = found[name][:repeats]
+        if name in failed or PLAIN in failed:
+            rows.append(row | {"not_measured": failed.get(name) or failed[PLAIN]})
+            continue
+        rows.append(
+            row | summary([one["seconds"] for one in own], base) | {
+                "repeats": repeats, "command_seconds": [round(one["wall"], 2) for one in own],
+                "processor_seconds": [round(one["processor"], 2) for one in own],
+                "stage_seconds": own[-1]["stages"], "steps": steps, "tokens": round(steps * work.batch * row_tokens),
+            }
+        )  # fmt: skip
+    return rows
 
 
 def one_run(

@@ -170,11 +170,12 @@ def main() -> None:
 
 
 def measurement(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What is measured anew as a whole: a part; of whole runs those of one size and schedule."""
-    if row["part"] != "run":
-        return (row["part"],)
-    kind = "parallel" if "parallel" in row["system"] else "sequential"
-    return "run", kind, row["scale"], row.get("epochs", 1)
+    """What a new row takes the place of: a part at one shape and vocabulary; of whole runs each by itself."""
+    work = row.get("workload", {})
+    found = (row["part"], *(work.get(key) for key in ("shape", "vocab", "lora_r") if isinstance(work, dict)))
+    if row["part"] == "vocabulary":
+        return (*found, row["vocab"])
+    return (*found, row["system"], row["scale"], row.get("epochs", 1)) if row["part"] == "run" else found
 
 
 def planned(
@@ -186,10 +187,14 @@ def planned(
     import parts
     import rounds
     import steps
+    import torch
+    from about import about
 
     script = Path(__file__).resolve()
     wanted = steps.options(args.options or ("main" if args.small else "all"))
     main = steps.options("main")
+    if on_gpu:  # an epoch of its workload reads no row twice, so that the cache serves samples alone
+        main |= steps.options("default, anchor not cached")
     repeats = args.repeats or (3 if args.small else 12)
     few = max(3, repeats // 3)
     scale = args.scale or (0.01 if args.small else 0.1)
@@ -202,28 +207,50 @@ def planned(
     sizes = vocab if args.small or args.vocab else [32_000, 128_000, 152_000]
     tokens = 3_000_000 if on_gpu else 2_000_000
     epochs = args.epochs or ([1, 3] if on_gpu and not args.small else [1])
-    folder = args.work.resolve() / f"run-{work.shape}-{work.vocab}"
+    commit = about("", [], 0)["commit"]
+    many_rows = (
+        replace(work, batch=32) if on_gpu else work
+    )  # sampling and decoding are not of a step's few rows
 
-    def each(call: Callable[[Any], list[dict[str, Any]]], works: list[Any]) -> list[dict[str, Any]]:
+    def each(
+        part: str, call: Callable[[Any], list[dict[str, Any]]], works: list[Any]
+    ) -> list[dict[str, Any]]:
         found = []
         for one in works:
-            found += call(one)
+            try:
+                found += [row | {"part": part} for row in call(one)]
+            except torch.OutOfMemoryError as error:
+                found.append(
+                    {
+                        "part": part,
+                        "system": "all",
+                        "workload": one.to_json(),
+                        "not_measured": str(error)[:300],
+                    }
+                )
             freed()  # trainers are held by cycles, and the next model may need the room
         return found
+
+    def whole_runs(one: Any) -> list[dict[str, Any]]:
+        folder = args.work.resolve() / f"run-{one.shape}-{one.vocab}"
+        return [
+            row for count in epochs for row in rounds.runs(
+                one, folder, script, tokens=tokens, scale=scale, repeats=args.runs, threads=args.threads,
+                schedules=tuple(args.schedules), epochs=count, commit=commit, again=args.again,
+            )
+        ]  # fmt: skip
 
     many = [replace(line, length=size) for size in lengths]
     adapted = [replace(one, lora_r=16) for one in every]
     found = [
-        Part("step", 4, lambda: each(lambda one: steps.step_times(one, wanted, repeats), every)),
-        Part("lora", 1.5, lambda: as_part("lora", each(lambda one: steps.step_times(one, main, repeats), adapted))),
-        Part("memory", 2.5, lambda: each(lambda one: steps.step_memory(one, main, script), [*every, *adapted])),
-        Part("parts", 1, lambda: parts.round_parts(work, few)),
+        Part("step", 4, lambda: each("step", lambda one: steps.step_times(one, wanted, repeats), every)),
+        Part("lora", 1.5, lambda: each("lora", lambda one: steps.step_times(one, main, repeats), adapted)),
+        Part("memory", 2.5, lambda: each("memory", lambda one: steps.step_memory(one, main, script), [*every, *adapted])),
+        Part("parts", 1, lambda: parts.round_parts(many_rows, few)),
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),
-        Part("length", 2, lambda: as_part("length", each(lambda one: steps.step_times(one, main, few), many))),
-        Part("run", 90 * scale, lambda: [row for count in epochs for row in rounds.runs(
-            work, folder, script, tokens=tokens, scale=scale, repeats=args.runs, threads=args.threads,
-            schedules=tuple(args.schedules), epochs=count)]),
-        Part("decode", 1, lambda: decoding.decoding(replace(work, new_tokens=max(64, work.new_tokens)), few)),
+        Part("length", 2, lambda: each("length", lambda one: steps.step_times(one, main, few), many)),
+        Part("run", 90 * scale, lambda: each("run", whole_runs, every)),
+        Part("decode", 1, lambda: decoding.decoding(replace(many_rows, new_tokens=max(64, work.new_tokens)), few)),
     ] if has_model else []  # fmt: skip
     small = args.small
     found += [
@@ -236,19 +263,19 @@ def planned(
     return [part for part in found if args.only is None or part.name in args.only]
 
 
-def as_part(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of steps under another name."""
-    return [row | {"part": name} for row in rows]
-
-
 def gpu_rows() -> list[dict[str, Any]]:
     """What only a GPU can measure, as rows that say so."""
-    measures = ("4,096-token rows: step and memory, beside Liger's fused loss", "loss over the vocabulary against its floor",
-                "3M tokens, 8 rounds of 1,024 samples: whole run, default and cheap",
-                "three epochs of 3M tokens: whole run, default and cheap")  # fmt: skip
-    systems = [f"7b shape, V = {size}, {what}" for size in ("32k", "128k") for what in measures]
-    reason = f"no GPU in this machine; {GPU_COMMAND}"
-    return [{"part": "gpu", "system": name, "not_measured": reason} for name in systems]
+    measures = {
+        "4,096-token rows: step and memory, beside Liger's fused loss": "--only step --only lora --only memory",
+        "loss over the vocabulary against its floor": "--only vocabulary",
+        "3M tokens, 8 rounds of 1,024 samples: whole run, default and cheap": "--only run --scale 1 --epochs 1",
+        "three epochs of 3M tokens: whole run, default and cheap": "--only run --scale 1 --epochs 3",
+    }
+    return [
+        {"part": "gpu", "system": f"7b shape, V = {size // 1000}k, {what}",
+         "not_measured": f"no GPU in this machine; {GPU_COMMAND} --vocab {size} {words}"}
+        for size in (32_000, 128_000) for what, words in measures.items()
+    ]  # fmt: skip
 
 
 def kept_or_run(part: Part, args: argparse.Namespace, work: Any, vocab: list[int]) -> list[dict[str, Any]]:
@@ -293,14 +320,16 @@ def headlines(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """Median ratios of the default setting to plain fine-tuning (of guided decoding to plain generate)."""
 
     def of(part: str, system: str, key: str) -> float | None:
-        found = [row[key] for row in rows if row["part"] == part and row["system"] == system and key in row]
+        found = [row for row in rows if row["part"] == part and row["system"] == system and key in row]
         if not found:
             return None
-        if part == "run":  # the largest share of the fixed workload, one epoch of it
-            own = [row for row in rows if row["part"] == part and row["system"] == system]
-            return float(max(own, key=lambda row: (row["scale"], -row.get("epochs", 1)))[key])
-        # the largest vocabulary of the steps comes last, full fine-tuning of the memory comes before LoRA
-        return found[0] if part == "memory" else found[-1]
+
+        def place(row: dict[str, Any]) -> tuple[float, ...]:
+            """All weights trained, the largest vocabulary, the largest share of the fixed workload, one epoch of it."""
+            work = row.get("workload", {})
+            return (-work.get("lora_r", 0), work.get("vocab", 0), row.get("scale", 0), -row.get("epochs", 1))
+
+        return float(max(found, key=place)[key])
 
     return {
         "step": of("step", "default", "ratio"),

@@ -113,7 +113,7 @@ class Bench:
     same model here, are the same tensors.
     """
 
-    def __init__(self, work: Workload, *, num_batches: int = 4) -> None:
+    def __init__(self, work: Workload) -> None:
         from accelerate import Accelerator
 
         from constraintlang import SourceFile
@@ -121,6 +121,7 @@ class Bench:
         from constraintlang_runtime.adapters import with_adapter
 
         logging.getLogger("constraintlang_runtime").setLevel(logging.ERROR)
+        num_batches = max(4, 16 // work.batch)  # enough rows that some violate, and are left out
         self.work, self.device, self._made = work, torch.device(work.device), 0
         shared = Path(work.shared)
         self._scratch = tempfile.TemporaryDirectory()

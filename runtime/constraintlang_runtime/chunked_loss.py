@@ -12,7 +12,7 @@ from constraintlang_runtime.data import IGNORED_LABEL, next_tokens, prediction_s
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.micro_batch import MicroBatch
 from constraintlang_runtime.output_head import OutputHead, difference
-from constraintlang_runtime.packing import layout
+from constraintlang_runtime.packing import layout, num_positions
 from constraintlang_runtime.penalty import preservation_part, regularizer_parts, weighted_rows
 from constraintlang_runtime.settings import RegularizerConfig
 from constraintlang_runtime.step_loss import StepLoss, router_loss
@@ -25,17 +25,16 @@ PROBES = 4  # sites at which the model's own logits are compared with the head's
 def student_passes(batch: MicroBatch, *, apart: bool) -> list[Tensor]:
     """The rows of each pass of the student: all in one, or corpus rows and sampled rows apart (``apart`` allows it).
 
-    Apart where padding to one width would be more than a tenth of the positions, as with samples of 64 tokens beside
-    rows of 4,096.
+    Apart where that takes a tenth of the positions away, as with samples of 64 tokens beside rows of 4,096; packed,
+    too, where a sample would begin a sequence of that width.
     """
     every = torch.arange(len(batch.joined.input_ids), device=batch.joined.input_ids.device)
     cut = len(batch.corpus.input_ids)
-    if not apart or cut == len(every) or batch.joined.packs:
+    if not apart or cut == len(every):
         return [every]
-    lengths = batch.joined.attention_mask.sum(1)
-    wide, narrow = int(lengths[:cut].max()), int(lengths[cut:].max())
-    together = len(every) * max(wide, narrow)
-    if cut * wide + (len(every) - cut) * narrow > 0.9 * together:
+    lengths, packs = batch.joined.attention_mask.sum(1).tolist(), batch.joined.packs
+    split = num_positions(lengths[:cut], packs=packs) + num_positions(lengths[cut:], packs=packs)
+    if split > 0.9 * num_positions(lengths, packs=packs):
         return [every]
     return [every[:cut], every[cut:]]
 

@@ -90,8 +90,8 @@ def start_controllers(
 
     The duals of the joint projection of the fitted laws [P, M] onto the set-points, each bin tilted inside as its
     samples are (``bin_laws.py``), plus the correction for the pull of the corpus (docs/method.md, "Control").
-    ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of each group that some response was in: a fitted law never
-    quite leaves the others, so what can be reached at all, and what gives way, is decided without them.
+    ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of each group that some response was in: a
+    fitted law never quite leaves the others, so what can be reached, and what gives way, is decided without them.
     Raises: TrainingError for clauses that the projection cannot meet, ConfigError for settings that do not fit.
     """
     regularizer = config.regularizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,14 +44,7 @@ def layout(batch: Batch) -> Layout:
         return Layout(inputs, None)
     lengths = batch.attention_mask.sum(1).tolist()
     width, device = max(lengths), batch.input_ids.device
-    used: list[int] = []
-    starts = [0] * len(lengths)
-    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        sequence = next((s for s, taken in enumerate(used) if taken + lengths[row] <= width), len(used))
-        if sequence == len(used):
-            used.append(0)
-        starts[row] = sequence * width + used[sequence]
-        used[sequence] += lengths[row]
+    starts, used = _placed(lengths)
     columns = torch.arange(batch.input_ids.shape[1], device=device)
     real = columns < torch.tensor(lengths, device=device)[:, None]
     places = torch.where(real, torch.tensor(starts, device=device)[:, None] + columns, 0)
@@ -62,6 +56,25 @@ def layout(batch: Batch) -> Layout:
     shape = (len(used), width)
     inputs = {"input_ids": ids.view(shape), "position_ids": positions.view(shape), "use_cache": False}
     return Layout(inputs, places)
+
+
+def num_positions(lengths: Sequence[int], *, packs: bool) -> int:
+    """Positions of the model's pass over rows of these lengths, padding included."""
+    return max(lengths) * (len(_placed(lengths)[1]) if packs else len(lengths))
+
+
+def _placed(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where each row begins in the flattened sequences, and how full each sequence is."""
+    width = max(lengths)
+    used: list[int] = []
+    starts = [0] * len(lengths)
+    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        sequence = next((s for s, taken in enumerate(used) if taken + lengths[row] <= width), len(used))
+        if sequence == len(used):
+            used.append(0)
+        starts[row] = sequence * width + used[sequence]
+        used[sequence] += lengths[row]
+    return starts, used
 
 
 @torch.no_grad()

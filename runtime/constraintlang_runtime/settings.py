@@ -264,7 +264,8 @@ class ConstraintSettings:
     )
     judge_model: str | None = field(default=None, metadata={"help": "name of the judge on that server"})
     judge_rate: float | None = field(
-        default=None, metadata={"help": "requests per second to the judge; without it only the limit of eight at once"}
+        default=None,
+        metadata={"help": "requests per second to the judge; without it only the limit of eight at once"},
     )
     judge_timeout: float = field(
         default=60.0, metadata={"help": "seconds that a reply of the judge may take"}

@@ -81,11 +81,15 @@ def test_a_kept_graph_costs_time_and_changes_nothing(world: World) -> None:
 
 def test_runs_of_another_size_or_schedule_stand_beside_each_other() -> None:
     run = importlib.import_module("run")
-    kept = [{"part": "run", "system": f"default, {kind}", "scale": scale, "ratio": scale}
-            for kind in ("sequential", "parallel") for scale in (0.1, 1.0)]  # fmt: skip
-    assert len({run.measurement(row) for row in kept}) == 4
-    assert run.measurement(kept[0]) == run.measurement({**kept[0], "system": "plain (transformers)"})
+    kept = [{"part": "run", "system": f"default, {kind}", "scale": scale, "epochs": epochs, "ratio": scale / epochs}
+            for kind in ("sequential", "parallel") for scale in (0.1, 1.0) for epochs in (1, 3)]  # fmt: skip
+    assert len({run.measurement(row) for row in kept}) == 8
     assert run.headlines(kept)["run"] == 1.0
+    steps = [{"part": "step", "system": "default", "ratio": vocab / 1000, "workload": {"vocab": vocab, "lora_r": 0}}
+             for vocab in (128_000, 32_000)]  # fmt: skip
+    assert run.measurement(steps[0]) != run.measurement(steps[1])
+    assert run.measurement(steps[0]) == run.measurement({**steps[0], "system": "plain (transformers)"})
+    assert run.headlines(steps)["step"] == 128.0
 
 
 def test_samples_of_a_prompt_are_cut_at_their_end(world: World) -> None:

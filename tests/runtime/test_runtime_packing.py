@@ -13,9 +13,11 @@ from tiny_models import tiny_llama
 from torch import Tensor, nn
 
 from constraintlang_runtime.anchor import Anchor
+from constraintlang_runtime.chunked_loss import student_passes
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.packing import check_packing, layout
+from constraintlang_runtime.micro_batch import MicroBatch
+from constraintlang_runtime.packing import check_packing, layout, num_positions
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=9)
 
@@ -35,6 +37,9 @@ def test_every_token_has_its_own_place_and_its_position_in_its_row(lengths: list
     batch = batch_of(lengths)
     made = layout(batch)
     assert made.places is not None
+    for each in (batch, replace(batch, packs=False)):
+        size = layout(each).inputs["input_ids"].numel()
+        assert num_positions(lengths, packs=each.packs) == size
     ids, positions = made.inputs["input_ids"], made.inputs["position_ids"]
     assert ids.shape == positions.shape
     assert ids.shape[1] == max(lengths)
@@ -50,6 +55,26 @@ def test_every_token_has_its_own_place_and_its_position_in_its_row(lengths: list
     for sequence in positions.tolist():  # as transformers reads them: a step that is not 1 begins another row
         starts = [i for i, p in enumerate(sequence) if i == 0 or p != sequence[i - 1] + 1]
         assert all(sequence[i] == 0 for i in starts)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "sampled", "packs", "passes"),
+    [
+        ([30], [4], True, 2),  # 34 positions in place of 60
+        ([30, 10], [4], True, 1),  # the sample finds room beside the row of 10
+        ([30, 10], [4], False, 2),
+        ([30, 30], [29, 28], True, 1),
+    ],
+)
+def test_short_samples_go_apart_from_long_rows_where_that_saves_positions(
+    corpus: list[int], sampled: list[int], packs: bool, passes: int
+) -> None:
+    joined = replace(batch_of(corpus + sampled), packs=packs)
+    batch = MicroBatch(joined.rows(torch.arange(len(corpus))), joined)
+    found = student_passes(batch, apart=True)
+    assert len(found) == passes
+    assert torch.cat(found).tolist() == list(range(len(corpus + sampled)))
+    assert len(student_passes(batch, apart=False)) == 1
 
 
 def model_of(family: str) -> Any:

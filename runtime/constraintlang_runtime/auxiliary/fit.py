@@ -163,14 +163,13 @@ def fit(
 
 
 @torch.no_grad()
-def _log_laws(reader: Reader, batch_size: int, chunk: int = 8192) -> Float[Tensor, "S M"]:
+def _log_laws(reader: Reader, batch_size: int) -> Float[Tensor, "S M"]:
     """Bin log-probabilities after the realised tokens of all sites of a reader, on the CPU."""
-    model, inputs = reader.model, reader.every(batch_size)
-    tokens = reader.data.tokens[reader.sites]
+    model, tokens = reader.model, reader.data.tokens
     return torch.cat(
         [
-            model.one_token(part.to(model.device), chosen.to(model.device)).cpu()
-            for part, chosen in zip(inputs.split(chunk), tokens.split(chunk), strict=True)
+            model.one_token(drawn.inputs, tokens[drawn.sites].to(model.device)).cpu()
+            for drawn in reader.through(batch_size)
         ]
     )
 

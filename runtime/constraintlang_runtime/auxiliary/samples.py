@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -131,17 +131,13 @@ class Reader:
         return Draw(torch.cat([features, self._before[sites].to(device)], dim=1), sites, features)
 
     @torch.no_grad()
-    def every(self, batch_size: int) -> Float[Tensor, "S I"]:
-        """Inputs of all sites in order, on the CPU."""
+    def through(self, batch_size: int, chunk: int = 8192) -> Iterator[Draw]:
+        """All sites in order, without gradients; ``chunk`` at a time, or rows of about ``batch_size`` sites."""
         if not self.model.reads_rows:
-            features = self.data.features[self.sites]
-            return (
-                features if self._before is None else torch.cat([features, self._before[self.sites].cpu()], 1)
-            )
-        count = max(1, round(batch_size / self._mean))
-        return torch.cat(
-            [self.read(chosen).inputs.cpu() for chosen in torch.arange(len(self.spans)).split(count)]
-        )
+            yield from map(self.at, self.sites.split(chunk))
+        else:
+            count = max(1, round(batch_size / self._mean))
+            yield from map(self.read, torch.arange(len(self.spans)).split(count))
 
     def read(self, chosen: Int[Tensor, " Q"]) -> Draw:
         """All sites of some sequences, by their place in ``spans``. Gradient: to the model's parameters."""
@@ -175,4 +171,5 @@ def site_inputs(
         before = model.read_before(data.tokens, data.sequence)
         features = data.features[sites]
         return features if before is None else torch.cat([features, before.cpu()[sites]], dim=1)
-    return Reader(model, data, torch.arange(len(data.tokens))).every(batch_size)[sites]
+    reader = Reader(model, data, torch.arange(len(data.tokens)))
+    return torch.cat([drawn.inputs.cpu() for drawn in reader.through(batch_size)])[sites]
