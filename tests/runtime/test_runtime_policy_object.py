@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from tiny_models import World, tiny_llama, word_tokenizer
 
 import constraintlang_runtime
+from constraintc.main import main
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.pipeline import compile_path
 from constraintlang_compiler.scopes import sample_clauses
@@ -253,6 +256,43 @@ def test_assert_satisfies_names_the_clause_and_a_text(world: World) -> None:
             model, Policy.from_text("few: words <= 1000 under tolerance=0.1%"), prompts[:5],
             tokenizer=tokenizer, max_new_tokens=6, require_holds=True,
         )  # fmt: skip
+
+
+def test_verify_is_eval_in_memory(world: World, tmp_path: Path) -> None:
+    """The verdicts, losses and samples of `constraintc eval`; an id of each row makes no evidence of its own."""
+    flags = ["--model", str(world.model), "--base", str(world.model), "--max_new_tokens", "6", "--seed", "3"]
+    flags += [
+        "--prompts",
+        str(world.prompts),
+        "--rows",
+        f"wiki={world.data}",
+        "--output",
+        str(tmp_path / "eval"),
+    ]
+    own = tmp_path / "own.policy"
+    own.write_text(
+        f"{world.policy.read_text()}fluent: preserve mean(perplexity) <= 1.5 * base for domain=wiki\n"
+    )
+    shutil.copy(world.policy.with_name("words.tsv"), tmp_path)
+    assert main(["eval", str(own), *flags]) in (0, 1)
+    model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
+    prompts = load_rows([str(world.prompts)], role="--prompts")
+    twice = [{**row, "id": number} for row in prompts for number in (1, 2)]
+    found = Policy.load(own).verify(
+        model.train(), twice, tokenizer=tokenizer, base=model, max_new_tokens=6, seed=3,
+        rows={"wiki": load_rows([f"wiki={world.data}"], role="--rows")},
+    )  # fmt: skip
+    found.save(tmp_path / "verify")
+    one, other = (json.loads((tmp_path / name / "verdict.json").read_text()) for name in ("eval", "verify"))
+    assert one["clauses"] == other["clauses"]
+    assert len(one["clauses"]) > 1
+    assert {key: one[key] for key in ("losses", "degeneracy", "sampling", "policy", "num_prompts")} == {
+        key: other[key] for key in ("losses", "degeneracy", "sampling", "policy", "num_prompts")
+    }
+    assert (tmp_path / "eval" / "samples.jsonl").read_text() == (
+        tmp_path / "verify" / "samples.jsonl"
+    ).read_text()
+    assert model.training
 
 
 def test_a_prompt_outside_every_domain_is_an_error(world: World) -> None:

@@ -25,6 +25,7 @@ from constraintlang_runtime.scorers.protocol import Scorer
 
 if TYPE_CHECKING:
     from constraintlang_runtime.decoding_masks import LanguageMask
+    from constraintlang_runtime.evaluation import Evaluation
     from constraintlang_runtime.generation import Generated
     from constraintlang_runtime.integrations.callback import ConstraintCallback
     from constraintlang_runtime.integrations.guide import Guide
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from constraintlang_runtime.integrations.monitor import MonitorPlan, PolicyMonitor
     from constraintlang_runtime.integrations.reward import PolicyReward
     from constraintlang_runtime.integrations.stopping import StopWhenViolated
+    from constraintlang_runtime.integrations.verifying import Prompts
 
 ScorerLike = Scorer | str
 
@@ -340,6 +342,15 @@ class Policy:
             self.folder, progress=progress,
         )  # fmt: skip
         return generator.generate(encoded, DecodingSettings(**settings))
+
+    def verify(self, model: Any, prompts: Prompts, *, tokenizer: Any, **settings: Any) -> Evaluation:
+        """Sample a model on held-out prompts and judge every clause, as `constraintc eval` does; see ``verify``.
+
+        ``settings`` are its others: ``base``, ``rows``, ``max_new_tokens``, ``temperature``, ``seed`` and so on.
+        """
+        from constraintlang_runtime.integrations.verifying import verify
+
+        return verify(self, model, prompts, tokenizer=tokenizer, **settings)
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
         """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""

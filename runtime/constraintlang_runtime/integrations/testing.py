@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from constraintlang_runtime.data import encode_rows, prompt_rows
-from constraintlang_runtime.evaluate import evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.integrations.verifying import Prompts
 
 
 def assert_satisfies(
     model: Any,
     policy: Policy,
-    prompts: Sequence[str | Mapping[str, Any]],
+    prompts: Prompts,
     *,
     tokenizer: Any,
-    max_new_tokens: int = 64,
-    temperature: float = 1.0,
-    samples_per_prompt: int = 1,
-    max_length: int = 512,
-    batch_size: int = 256,
-    seed: int = 0,
     require_holds: bool = False,
-    logits_processor: Sequence[Any] = (),
+    **settings: Any,
 ) -> Evaluation:
     """Sample the model on the prompts and raise AssertionError when a clause is violated.
 
     A clause is violated when the lower confidence bound of its rate is above its bound, so a test fails by chance at
     most as often as the clause's confidence allows; ``require_holds`` also fails on ``inconclusive``, which says that
-    the prompts are too few to tell. ``prompts`` are texts, or rows with ``prompt`` or ``messages`` and tags.
+    the prompts are too few to tell. ``prompts`` and ``settings`` are those of ``Policy.verify``.
     Returns the evaluation. Raises: AssertionError naming each clause with its rate, bounds and the worst text.
     """
-    rows: list[dict[str, Any]] = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
-    encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=max_length, need_completion=False))
-    found = evaluate(
-        model, tokenizer, policy.compiled, encoded, policy.pool,
-        law=SamplingLaw(max_new_tokens=max_new_tokens, temperature=temperature, top_p=1.0),
-        samples_per_prompt=samples_per_prompt, seed=seed, batch_size=batch_size,
-        logits_processor=logits_processor,
-    )  # fmt: skip
+    found = policy.verify(model, prompts, tokenizer=tokenizer, **settings)
     accepted = ("holds",) if require_holds else ("holds", "inconclusive")
     broken = [v for v in found.verdicts if v.verdict not in accepted and not v.soft]
     if broken:
