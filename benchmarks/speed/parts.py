@@ -22,6 +22,7 @@ def round_parts(work: Workload, repeats: int) -> list[dict[str, Any]]:
     from constraintlang_runtime.sampling import sample
     from constraintlang_runtime.scorers.binding import bind_scorers
     from constraintlang_runtime.scorers.pool import ScoringPool
+    from constraintlang_runtime.settings import ConstraintSettings
 
     bench = Bench(work)
     trainer = bench.trainer({})
@@ -41,7 +42,7 @@ def round_parts(work: Workload, repeats: int) -> list[dict[str, Any]]:
         scorer = "testbed classifier"
     bins = group.target.bin_index(score_rows(engine.pool, group.clauses, rows, bench.tokenizer))
     data = read_features(engine.anchor, rows, bins, trainer.pad_id, 256)
-    batch_size, steps = trainer.constraint.auxiliary_batch_size, 4
+    batch_size, steps = ConstraintSettings().auxiliary_batch_size, 4
 
     def fit_once(number: int) -> None:
         group.head.requires_grad_(True)

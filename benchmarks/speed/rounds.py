@@ -59,6 +59,7 @@ def prepare(work: Workload, folder: Path, epoch_tokens: float) -> dict[str, Any]
         part = model_folder.with_suffix(".part")  # a call that is cut off leaves no model
         made.save_pretrained(part)
         make_tokenizer(work.shape, work.vocab, shared).save_pretrained(part)
+        shutil.rmtree(model_folder, ignore_errors=True)
         part.rename(model_folder)
         del made
         gc.collect()
@@ -68,7 +69,7 @@ def prepare(work: Workload, folder: Path, epoch_tokens: float) -> dict[str, Any]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = random.Random(0).sample(range(3, work.vocab), (work.vocab - 3) // 2)
     # half of the words are listed; a sample violates with so many of them as about a quarter of the samples have
-    weight = 0.1 / round(0.547 * work.new_tokens) + 1e-9
+    weight = 0.1 / round(work.new_tokens / 2 + 0.35 * work.new_tokens**0.5) + 1e-9
     (folder / "words.tsv").write_text("".join(f"w{word}\t{weight:.9f}\n" for word in sorted(words)))
     (folder / "speed.policy").write_text(RANDOM_POLICY)
     return {"model": str(model_folder), "data": [str(folder / "train.jsonl")], "tokens": float(work.length)}
@@ -173,7 +174,7 @@ def runs(
             )
     name_of = setting_hash({**plain, "scale": scale, "threads": threads, "commit": commit})
     kept = folder / f"runs-{name_of}.json"
-    if again:
+    if again or (commit or "+").endswith("+"):  # a checkout with changes says nothing of the code that ran
         kept.unlink(missing_ok=True)
     found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text()) if kept.exists() else {}
     found = {name: found.get(name, []) for name in (PLAIN, *systems)} | found
@@ -185,9 +186,10 @@ def runs(
             try:
                 one = one_run(name, {**given, **systems.get(name, plain)}, work, folder, script, threads)
             except RuntimeError as error:
-                if "OutOfMemoryError" not in str(error):
+                said = [line for line in str(error).splitlines() if "out of memory" in line.lower()]
+                if not said:
                     raise
-                failed[name] = str(error).strip().splitlines()[-1][-300:]
+                failed[name] = said[-1][-300:]
                 print(f"  {name}: {failed[name]}", flush=True)
                 continue
             found[name].append(one)

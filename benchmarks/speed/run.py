@@ -145,7 +145,7 @@ def main() -> None:
         return None
     stored = HERE / "results" / f"{kind}.json"
     if args.only and stored.exists():  # the other parts stand as they were
-        measured = {measurement(row) for row in rows}
+        measured = {measurement(row) for row in rows if "not_measured" not in row or row["part"] == "gpu"}
         before = json.loads(stored.read_text())
         commands = before.get("commands", {})
         rows = [row for row in before["rows"] if measurement(row) not in measured] + rows
@@ -175,7 +175,7 @@ def measurement(row: dict[str, Any]) -> tuple[Any, ...]:
     found = (row["part"], *(work.get(key) for key in ("shape", "vocab", "lora_r") if isinstance(work, dict)))
     if row["part"] == "vocabulary":
         return (*found, row["vocab"])
-    return (*found, row["system"], row["scale"], row.get("epochs", 1)) if row["part"] == "run" else found
+    return (*found, row["system"], row.get("scale"), row.get("epochs", 1)) if row["part"] == "run" else found
 
 
 def planned(
@@ -193,8 +193,9 @@ def planned(
     script = Path(__file__).resolve()
     wanted = steps.options(args.options or ("main" if args.small else "all"))
     main = steps.options("main")
-    if on_gpu:  # an epoch of its workload reads no row twice, so that the cache serves samples alone
+    if on_gpu:  # what an epoch costs in which no row comes twice
         main |= steps.options("default, anchor not cached")
+        wanted = main if args.options == "main" else wanted
     repeats = args.repeats or (3 if args.small else 12)
     few = max(3, repeats // 3)
     scale = args.scale or (0.01 if args.small else 0.1)
@@ -249,7 +250,7 @@ def planned(
         Part("parts", 1, lambda: parts.round_parts(many_rows, few)),
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),
         Part("length", 2, lambda: each("length", lambda one: steps.step_times(one, main, few), many)),
-        Part("run", 90 * scale, lambda: each("run", whole_runs, every)),
+        Part("run", 90 * scale * sum(epochs) * len(every), lambda: each("run", whole_runs, every)),
         Part("decode", 1, lambda: decoding.decoding(replace(many_rows, new_tokens=max(64, work.new_tokens)), few)),
     ] if has_model else []  # fmt: skip
     small = args.small

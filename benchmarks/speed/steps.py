@@ -149,10 +149,12 @@ def step_times(work: Workload, wanted: dict[str, dict[str, Any]], repeats: int) 
     del bench, trainers, trainer
     reason = liger_reason(work.device)
     if reason is None:
-        own = liger_seconds(work, repeats)
-        row = {"part": "step", "system": LIGER, **summary(own, seconds[PLAIN])}
-        rows.insert(1, row | _against(row["seconds"], usual[1], top, usual[0]))
-    else:
+        try:
+            row = {"part": "step", "system": LIGER, **summary(liger_seconds(work, repeats), seconds[PLAIN])}
+            rows.insert(1, row | _against(row["seconds"], usual[1], top, usual[0]))
+        except torch.OutOfMemoryError as error:
+            reason = str(error)[:300]
+    if reason is not None:
         rows.insert(1, {"part": "step", "system": LIGER, "not_measured": reason})
     for row in rows:
         if "floor_gflop" in row:

@@ -184,8 +184,7 @@ class ConstraintSettings:
     auxiliary_corpus_weight: float = field(
         default=1.0,
         metadata={
-            "help": "weight of scored training rows beside samples in its fit; 0: samples alone, and with token odds "
-            "1 is the only other"
+            "help": "weight of scored training rows beside samples in its fit; 0: samples alone; with token odds 0 or 1"
         },
     )
     potential_exponent: float | None = field(
