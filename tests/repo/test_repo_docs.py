@@ -174,7 +174,7 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 # ------------------------------------------------------------------ settings, code
-@pytest.mark.parametrize("page", ["settings", "standard-library", "estimate"])
+@pytest.mark.parametrize("page", ["settings", "standard-library", "estimate", "api"])
 def test_written_pages_are_up_to_date(page: str) -> None:
     name = f"make_{page.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
