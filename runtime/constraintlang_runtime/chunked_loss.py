@@ -161,7 +161,7 @@ class ChunkedLoss:
         where: list[Tensor] = []
         for rows in passes:
             part = batch.joined if len(passes) == 1 else batch.joined.rows(rows)
-            part = part.columns(part.longest())
+            part = part.columns(-(-part.longest() // 8) * 8)  # few widths, so that kernels are used again
             own = part.input_ids.shape[1]
             mine = chosen[(chosen >= rows[0] * width) & (chosen <= rows[-1] * width + width - 1)]
             if not len(mine):  # all of its rows are left out of this step

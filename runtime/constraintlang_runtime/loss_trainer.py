@@ -17,10 +17,13 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
+from constraintlang_runtime.output_head import makes_kernels
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.row_weights import RowWeights
 from constraintlang_runtime.staged_trainer import StagedTrainer
 from constraintlang_runtime.step_loss import StepLoss, plain_loss
+
+NUMBERS_OF_ROWS = 8  # of a micro-batch that rows are left out of, where each number costs kernels of its own
 
 
 class LossTrainer(StagedTrainer):
@@ -133,7 +136,8 @@ class LossTrainer(StagedTrainer):
     def _with_part(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The rows on which some term of the loss has a part; one at least, so that every process has a pass.
 
-        A row that is left out has none, unless it is preserved or a prefix on which the regularizer acts.
+        A row that is left out has none, unless it is preserved or a prefix on which the regularizer acts. Where a new
+        number of rows costs more than a row, the numbers are few.
         """
         if "trained" not in inputs or bool(inputs["trained"].all()):
             return inputs
@@ -145,6 +149,14 @@ class LossTrainer(StagedTrainer):
                 part |= inputs["group"] == number
         if not part.any():
             part[0] = True
+        precision = self._precision()
+        if precision is not None and makes_kernels(part.device, precision):
+            few = max(
+                1, len(part) // NUMBERS_OF_ROWS
+            )  # some rows without a part, the shortest, rather than new kernels
+            rest = torch.nonzero(~part).squeeze(1)
+            lengths = inputs["attention_mask"][rest].sum(1)
+            part[rest[lengths.argsort(stable=True)[: -int(part.sum()) % few]]] = True
         return {key: value[part] for key, value in inputs.items()}
 
     def _packs(self) -> bool:

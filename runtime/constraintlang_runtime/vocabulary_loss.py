@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from constraintlang_runtime.output_head import OutputHead, at_least_float32
+from constraintlang_runtime.output_head import OutputHead, at_least_float32, in_blocks
 from constraintlang_runtime.regularizer import Divergence, divergence_and_gradient, target_log_probs
 
 
@@ -103,13 +103,14 @@ class _ChunkedPass(torch.autograd.Function):
         full = at_least_float32(cast.weight[:0]).dtype
         wanted = ctx.needs_input_grad[:3]
         # chunks add up in float32, whatever the precision of the weight
-        to_hidden = torch.empty_like(hidden) if wanted[0] else None
+        every = in_blocks(hidden.detach(), cast.weight)  # no term has a site behind the last
+        to_hidden = torch.empty_like(every) if wanted[0] else None
         sums_of = _Sums(full, weight=wanted[1], bias=bias is not None and wanted[2])
         places = [term.sites.tolist() for term in terms]
         sums = torch.zeros(len(terms), dtype=full, device=hidden.device)
-        for start in range(0, len(hidden), chunk):
-            end = min(start + chunk, len(hidden))
-            part = hidden[start:end].detach().to(dtype)
+        for start in range(0, len(every), chunk):
+            end = min(start + chunk, len(every))
+            part = every[start:end].to(dtype)
             law, chain = _law(cast.logits(part), head)
             found = [_within(place, start, end) for place in places]
             gradient = _gradient(law, terms, found, sums, start)
@@ -121,7 +122,7 @@ class _ChunkedPass(torch.autograd.Function):
             _project_back(gradient, part, cast.weight, (start, end), to_hidden, sums_of)
         to_weight, to_bias = sums_of.weight, sums_of.bias
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        ctx.gradients = (to_hidden, to_weight, to_bias)
+        ctx.gradients = (None if to_hidden is None else to_hidden[: len(hidden)], to_weight, to_bias)
         ctx.mark_non_differentiable(sums)
         return sums.sum(), sums
 

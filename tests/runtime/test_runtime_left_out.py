@@ -67,6 +67,30 @@ def test_corpus_prefixes_weigh_the_same_with_few_rows_kept(
     assert min(shares) < 0.9 < max(shares)
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_rows_without_a_part_fill_up_to_few_numbers_of_rows_in_half_precision(
+    world: World, tmp_path: Path, half: bool
+) -> None:
+    """The shortest of them, in the order of the batch; a multiple of 2 of 16 rows, and no other row in float32."""
+    trainer = make(world, tmp_path, bf16=half, use_cpu=True, **ACTS | {"per_device_train_batch_size": 16})
+    lengths = torch.tensor([9, 7, 5, 8, 4, 6, 9, 9, 8, 7, 9, 5, 6, 7, 8, 9])
+    for kept in ([0, 2, 9], [0, 2, 9, 11], []):
+        trained = torch.zeros(16, dtype=torch.bool)
+        trained[kept] = True
+        mask = (torch.arange(9) < lengths[:, None]).long()
+        found = trainer._with_part(
+            {
+                "trained": trained,
+                "attention_mask": mask,
+                "place": torch.arange(16),
+                "preserved": torch.zeros(16, 0, dtype=torch.bool),
+            }
+        )
+        more = {3: [4], 4: [], 0: [4]}[len(kept)] if half else []
+        assert found["place"].tolist() == sorted([*(kept or [0]), *more])
+        assert found["trained"].sum() == len(kept)
+
+
 def test_preserved_rows_weigh_the_same_with_few_rows_kept(world: World, tmp_path: Path) -> None:
     """N counts the rows that are kept, preserved ones are all: κ is taken times N / N of all rows."""
     trainer = make(world, tmp_path, policy=PRESERVED, preserve_weight=5.0, **ACTS)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from world_policy import first_dual
 
+from constraintlang_runtime import output_head
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.batching import joined
@@ -494,3 +495,41 @@ def test_values_of_the_head_are_those_of_its_law_in_float64(
     expected = torch.logsumexp(law + psi, dim=-1)
     assert expected.min() < -11.9
     torch.testing.assert_close(head.log_values(features, potential).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("number", "products"),
+    [(63, [63, 63]), (64, [64, 64]), (250, [128, 128, 128, 128]), (130, [128, 128, 64, 2])],
+)
+def test_blocks_of_rows_change_no_loss_and_no_gradient(
+    number: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In half precision on a CPU products have a multiple of 64 rows, from 64 on; in float32 as many as there are."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 16, generator=generator) for n in (number, 50))
+    labels, original = torch.randint(50, (number,), generator=generator), torch.nn.functional.linear
+    sizes: list[int] = []
+
+    def linear(some: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(some))
+        return original(some, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    found = []
+    for precision, block in ((torch.bfloat16, 64), (torch.bfloat16, 1), (None, 64)):
+        monkeypatch.setattr(output_head, "BLOCK", block)
+        own, states = weight.clone().requires_grad_(), hidden.clone().requires_grad_()
+        anchor = OutputHead(1.1 * weight, None, 1.0, None, precision).cast()
+        target = lambda window, head=anchor: head.logits(hidden[window]).log_softmax(-1)  # noqa: E731
+        every = torch.arange(number)
+        terms = [LabelTerm(every, labels), DivergenceTerm(every, target, "reverse")]
+        sizes.clear()
+        total, sums = vocabulary_loss(states, OutputHead(own, None, 1.0, None, precision), terms, 128)
+        total.backward()  # type: ignore[no-untyped-call]
+        assert states.grad is not None
+        assert states.grad.shape == hidden.shape
+        assert sizes == products or not (precision and block == 64)
+        assert sum(sizes) == 2 * number or (precision and block == 64)
+        found.append((total.detach(), sums, states.grad, own.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(found[0][:2], found[2][:2], atol=0.1, rtol=0.02)  # of bfloat16
