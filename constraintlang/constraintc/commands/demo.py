@@ -19,7 +19,7 @@ Every step is a public command, printed before it runs, on files below --output 
 domains share their words: `kitchen` needs the verbs that are harsh in a `chat` reply."""
 
 EPILOG = """example:
-  constraintc demo --output runs/demo        about five minutes on two cores; ends with a table and report.html"""
+  constraintc demo --output runs/demo        some minutes on two cores; ends with a table and report.html"""
 
 SYSTEMS = (("before", "base"), ("plain", "plain"), ("filtering", "filtering"), ("after", "model"))
 LABELS = {"before": "before", "plain": "plain fine-tuning", "filtering": "filtering", "after": "constraintc"}
