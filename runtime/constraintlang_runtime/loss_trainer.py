@@ -151,9 +151,8 @@ class LossTrainer(StagedTrainer):
             part[0] = True
         precision = self._precision()
         if precision is not None and makes_kernels(part.device, precision):
-            few = max(
-                1, len(part) // NUMBERS_OF_ROWS
-            )  # some rows without a part, the shortest, rather than new kernels
+            # some rows without a part, the shortest, rather than new kernels
+            few = max(1, len(part) // NUMBERS_OF_ROWS)
             rest = torch.nonzero(~part).squeeze(1)
             lengths = inputs["attention_mask"][rest].sum(1)
             part[rest[lengths.argsort(stable=True)[: -int(part.sum()) % few]]] = True
