@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.benchmark_results import accuracies, figures
 from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import Row, split_domain
@@ -25,7 +24,7 @@ from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.sampling import own_generation
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
-from constraintlang_runtime.scorers.parts import Pool
+from constraintlang_runtime.scorers.parts import Pool, told_apart
 from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.train_run import versions
@@ -117,8 +116,7 @@ def _evaluated(
                 name, ", ".join(own), law.temperature, law.top_p,
             )  # fmt: skip
     seen = read_seen(settings.model)
-    # an id of each row must not make every row evidence of its own, unless a scorer reads it
-    reading = None if pool.follow_columns else Reading(policy.ir.clauses)
+    reading = told_apart(pool, policy.ir.clauses)
     prompts: list[TokenRow] = []
     hashes: list[int] = []
     for part in raw_prompts:

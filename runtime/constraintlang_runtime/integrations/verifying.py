@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.data import TokenRow, encode_rows, prompt_rows
 from constraintlang_runtime.evaluate import evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
 from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.scorers.parts import told_apart
 from constraintlang_runtime.versions import versions
 
 Prompts = Iterable[str | Mapping[str, Any]]
@@ -45,9 +45,7 @@ def verify(
     Raises: ConfigError when a clause lacks rows or a base model, DataError for prompts and rows, ScorerError.
     """
     encoded = _encoded(prompts, tokenizer, max_length, chat=chat, need_completion=False)
-    # an id of each row must not make every row evidence of its own, unless a scorer reads it
-    reading = None if policy.pool.follow_columns else Reading(policy.compiled.ir.clauses)
-    distinct = prompt_rows(encoded, reading=reading)
+    distinct = prompt_rows(encoded, reading=told_apart(policy.pool, policy.compiled.ir.clauses))
     held = {name: _encoded(part, tokenizer, max_length, chat=chat) for name, part in (rows or {}).items()}
     found = evaluate(
         model, tokenizer, policy.compiled, distinct, policy.pool, law=SamplingLaw(max_new_tokens, temperature, top_p),

@@ -12,6 +12,7 @@ from constraintlang.segments import split
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import Parts, PartScores
+from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.chat import end_tokens
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class Pool(Protocol):
     ) -> dict[str, NDArray[np.float64]]:
         """Scores [n] per attribute, NaN where unavailable."""
         ...
+
+
+def told_apart(pool: Pool, clauses: Sequence[Clause]) -> Reading | None:
+    """What tells rows of one prompt apart: the tags that clauses read; None, all of them, where a scorer may read more.
+
+    An id of each row must not make every row evidence of its own.
+    """
+    return None if pool.follow_columns else Reading(clauses)
 
 
 def score_responses(
