@@ -129,9 +129,13 @@ def _verified(verdict: Mapping[str, Any]) -> list[str]:
     sampling = verdict.get("sampling") or {}
     said = ", ".join(f"{key} {value}" for key, value in sampling.items())
     lines = [f"> ⚠ {_text(warning)}" for warning in verdict.get("warnings", ())]
+    if seen := verdict.get("prompts_seen_in_training"):
+        lines.append(
+            f"> ⚠ {seen:,} of {verdict['num_prompts']:,} prompts were seen in training: less is said of new prompts"
+        )
     return [
-        "Each verdict rests on a one-sided bound at the clause's confidence, on held-out prompts like those that the "
-        "model was judged on" + (f" ({said})." if said else "."),
+        "Each verdict rests on a one-sided bound at the clause's confidence, on prompts like those that the model was "
+        "judged on" + (f" ({said})." if said else "."),
         *lines,
         _verdict_rows(clauses),
     ]

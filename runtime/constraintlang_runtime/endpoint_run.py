@@ -15,6 +15,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.samplers.endpoint import (
     KEYS,
+    NEUTRAL,
     Asked,
     EndpointSampler,
     Progress,
@@ -88,15 +89,16 @@ def evaluate_endpoint(
         for number, row in enumerate(row for row in rows for _ in range(settings.samples))
     ]
     with _place(settings, rows, judging.seed) as path:
-        EndpointSampler(endpoint, settings.law, chat=settings.chat).complete(
-            asked, path, seed=judging.seed, progress=progress
-        )
+        sampler = EndpointSampler(endpoint, settings.law, chat=settings.chat)
+        sampler.complete(asked, path, seed=judging.seed, progress=progress)
         found = evaluate_completions(
             policy, replace(judging, completions=(str(path),)), folder=folder, progress=progress
         )
     given = {**found.extra.get("settings", {}), **asdict(settings)}
     given.pop("completions", None)
-    return replace(found, law=settings.law, seed=judging.seed, extra={**found.extra, "settings": given})
+    left = [] if sampler.takes_neutral else list(NEUTRAL)
+    extra = {**found.extra, "settings": given, "left_to_the_server": left}
+    return replace(found, law=settings.law, seed=judging.seed, extra=extra)
 
 
 def _require_one_law(policy: CompiledPolicy) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.scopes import compared_clauses, sample_clauses
+from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.benchmark_results import accuracies, figures
 from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
 from constraintlang_runtime.columns import Row, split_domain
@@ -21,6 +23,7 @@ from constraintlang_runtime.human_labels import People, read_people
 from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.report.provenance import run_fingerprint
 from constraintlang_runtime.sampling import own_generation
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
@@ -91,7 +94,9 @@ def evaluate_run(
     people = read_people(settings.human, settings.identity_terms)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
-    raw_rows = {_row_name(spec): load_rows([spec], role="--rows") for spec in settings.rows}
+    raw_rows: dict[str, list[Row]] = {}
+    for spec in settings.rows:  # files of one name are one set
+        raw_rows.setdefault(_row_name(spec), []).extend(load_rows([spec], role="--rows"))
     with settings.shared_pool(policy, folder=folder, base=settings.base) as pool:
         return _evaluated(
             policy, settings, people, law, raw_prompts, raw_rows, pool, folder=folder, progress=progress
@@ -109,7 +114,7 @@ def _evaluated(
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
     for name, loaded in ((settings.model, model), (settings.base, base)):
-        if own := own_generation(loaded):
+        if own := own_generation(loaded, law):
             logger.warning(
                 "the generation_config of `%s` has %s: those settings are not used, verdicts are about sampling at "
                 "temperature %g, top_p %g",
@@ -117,17 +122,17 @@ def _evaluated(
             )  # fmt: skip
     seen = read_seen(settings.model)
     reading = told_apart(pool, policy.ir.clauses)
-    prompts: list[TokenRow] = []
-    hashes: list[int] = []
+    every: list[TokenRow] = []
+    hash_of: dict[tuple[int, ...], int] = {}
     for part in raw_prompts:
         encoded = encode_rows(
             part, tokenizer, max_length=settings.max_length, need_completion=False, chat=settings.chat
         )
-        kept = prompt_rows(encoded, settings.num_prompts, reading)
-        prompts += kept
+        every += prompt_rows(encoded, settings.num_prompts, reading)
         if seen is not None:
-            of_prompt = {row.prompt: prompt_hash(raw) for row, raw in zip(encoded, part, strict=True)}
-            hashes += [of_prompt[row.prompt] for row in kept]
+            hash_of |= {row.prompt: prompt_hash(raw) for row, raw in zip(encoded, part, strict=True)}
+    prompts = prompt_rows(every, reading=reading)  # what two files share is evidence once
+    hashes = [] if seen is None else [hash_of[row.prompt] for row in prompts]
     rows: dict[str, list[TokenRow]] = {
         name: encode_rows(part, tokenizer, max_length=settings.max_length, chat=settings.chat)
         for name, part in raw_rows.items()
@@ -139,6 +144,9 @@ def _evaluated(
         own_tasks = benchmarks.run(model, tokenizer, batch_size=together, progress=progress)
         if base is not None:
             base_tasks = benchmarks.run(base, tokenizer, batch_size=together, progress=progress)
+    everything = [row.tags for part in rows.values() for row in part]
+    expanded = expand_strata(policy.ir, [row.tags for row in prompts], everything or None)
+    people.check((*sample_clauses(expanded), *compared_clauses(expanded)))
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
@@ -149,6 +157,7 @@ def _evaluated(
     found = people.beside(found, len(found.verdicts))
     extra: dict[str, Any] = {
         "policy": policy.semantic_hash,
+        "run": run_fingerprint(settings.model),
         "settings": asdict(settings),
         "num_prompts": len(prompts),
         "prompts_seen_in_training": None

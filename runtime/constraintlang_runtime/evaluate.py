@@ -20,7 +20,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, by_law, prompts_of, with_warnings
-from constraintlang_runtime.judge import Judge
+from constraintlang_runtime.judge import Judge, require_base
 from constraintlang_runtime.model_source import ModelSource
 from constraintlang_runtime.row_losses import row_answers, row_losses
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -82,6 +82,17 @@ def evaluate(
         model, tokenizer, prompts, base_model=base_model, seed=seed, batch_size=batch_size,
         logits_processor=logits_processor, progress=progress,
     )  # fmt: skip
+    require_base(clauses, source)
+    prompts_of(clauses, source)
+    answers = {
+        clause.id: _benchmark_of(clause, benchmarks or {}, everything)
+        for clause in utility_clauses(policy_ir)
+    }
+    own_rows = {
+        clause.id: _own_rows(clause, base_model, everything)
+        for clause in utility_clauses(policy_ir)
+        if answers[clause.id] is None
+    }
     judge = Judge(pool, audit=audit, progress=progress)
     early: dict[str, Verdict] = {}
     ended: dict[str, Any] = {}
@@ -102,9 +113,8 @@ def evaluate(
         )
     }
     for clause in utility_clauses(policy_ir):
-        answers = _benchmark_of(clause, benchmarks or {}, everything)
-        evidence[clause.id] = answers or _utility_evidence(
-            clause, model, base_model, tokenizer, everything, batch_size // 4 or 1
+        evidence[clause.id] = answers[clause.id] or _utility_evidence(
+            clause, model, base_model, tokenizer, own_rows[clause.id], batch_size // 4 or 1
         )
     verdicts = [early.get(verdict.id, verdict) for verdict in verify(policy_ir.clauses, evidence)]
     verdicts = with_warnings(verdicts, policy_ir, judge)
@@ -149,10 +159,8 @@ def _benchmark_of(
     return benchmarks[named[0]]
 
 
-def _utility_evidence(
-    clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
-) -> UtilityEvidence:
-    assert isinstance(clause.statistic, RowsLoss)
+def _own_rows(clause: Clause, base_model: Any, rows: Sequence[TokenRow]) -> list[TokenRow]:
+    """The rows that a clause about them is judged on; ConfigError without any, or without a start model."""
     mine = [row for row in rows if matches(clause.domain, row.tags)]
     if base_model is None:
         raise ConfigError(
@@ -164,7 +172,14 @@ def _utility_evidence(
             f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
             help="add --rows DOMAIN=FILE with held-out rows, or --tasks NAME where the domain is a benchmark",
         )
+    return mine
+
+
+def _utility_evidence(
+    clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
+) -> UtilityEvidence:
+    assert isinstance(clause.statistic, RowsLoss)
     measure = row_answers if clause.statistic.quantity == "accuracy" else row_losses
-    sums, counts = measure(model, tokenizer, mine, batch_size=batch_size)
-    base_sums, _ = measure(base_model, tokenizer, mine, batch_size=batch_size)
+    sums, counts = measure(model, tokenizer, rows, batch_size=batch_size)
+    base_sums, _ = measure(base_model, tokenizer, rows, batch_size=batch_size)
     return UtilityEvidence(model_sums=sums, base_sums=base_sums, counts=counts)

@@ -86,6 +86,10 @@ class People:
     labels: Sequence[Label] = ()
     terms: Sequence[str] = ()
 
+    def check(self, clauses: Sequence[Clause]) -> None:
+        """Raise DataError for labels of a clause that does not exist, or that contradict each other."""
+        _check_labels(clauses, self.labels)
+
     def beside(self, found: Evaluation, num_clauses: int) -> Evaluation:
         """The evaluation with ``human`` beside its verdicts."""
         if not self.labels:
@@ -129,15 +133,9 @@ def judge_by_people(
     labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
     responses that hold one of the terms and are clean to people, the rate at which the scorer says violation.
     ``unmatched_labels`` counts labels of no response.
-    Raises: DataError when no label fits a response, for a clause that does not exist or is labelled twice over.
+    Raises: DataError for a clause that does not exist or is labelled twice over.
     """
-    names = {clause.name for clause in clauses}
-    for label in labels:
-        if label.clause is not None and label.clause not in names:
-            raise DataError(
-                f"--human: line {label.line} labels the clause `{label.clause}`, which is not judged",
-                help=f"the clauses are {', '.join(sorted(names))}",
-            )
+    _check_labels(clauses, labels)
     by_clause: dict[str, list[Record]] = {}
     for record in records:
         by_clause.setdefault(record["clause"], []).append(record)
@@ -152,12 +150,28 @@ def judge_by_people(
         if pairs:
             verdict = next(one for one in verdicts if one.id == clause.id)
             found.append(_beside(clause, verdict, own, pairs, num_clauses, terms))
-    if labels and not used:
+    return {"clauses": found, "num_labels": len(labels), "unmatched_labels": len(labels) - len(used)}
+
+
+def require_matched(human: Mapping[str, Any] | None) -> None:
+    """Raise DataError when no label fits a response; after the evaluation was kept, which took longer."""
+    if human and human["num_labels"] == human["unmatched_labels"]:
         raise DataError(
-            f"--human: none of the {len(labels):,} labels is of a response that was judged",
+            f"--human: none of the {human['num_labels']:,} labels is of a response that was judged",
             help="label responses of samples.jsonl and evaluate with the same seed and settings, or with --completions",
         )
-    return {"clauses": found, "num_labels": len(labels), "unmatched_labels": len(labels) - len(used)}
+
+
+def _check_labels(clauses: Sequence[Clause], labels: Sequence[Label]) -> None:
+    names = {clause.name for clause in clauses}
+    for label in labels:
+        if label.clause is not None and label.clause not in names:
+            raise DataError(
+                f"--human: line {label.line} labels the clause `{label.clause}`, which is not judged",
+                help=f"the clauses are {', '.join(sorted(names))}",
+            )
+    for clause in clauses:
+        _labels_of(clause, labels)
 
 
 def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bool, int]]:

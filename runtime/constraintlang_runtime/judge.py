@@ -121,12 +121,6 @@ class Judge:
     ) -> tuple[Responses | None, list[Clause]]:  # fmt: skip
         """The start model's responses, and the clauses that read them; a few prompts serve to compare texts."""
         compared = [clause for clause in members if reads_base_model(clause)]
-        if compared and not source.has_base:
-            names = ", ".join(f"`{clause.name}`" for clause in compared)
-            raise ConfigError(
-                f"{names} compare with what the start model writes",
-                help="add --base DIR_OR_ID, the model before training",
-            )
         if compared:
             return source.base_responses(chosen, law, count, part), compared
         wanted: set[int] = set()
@@ -208,6 +202,17 @@ def audit_pool(policy: PolicyIR, scorers: Mapping[str, Scorer], timeout: float |
     """The pool of the second scorers; None when there are none."""
     attributes = [policy.attribute(name) for name in scorers]
     return ScoringPool(attributes, scorers, timeout=timeout) if scorers else None
+
+
+def require_base(clauses: Sequence[Clause], source: Source) -> None:
+    """Raise ConfigError for clauses that read the start model's responses where there are none; before any is drawn."""
+    compared = [clause for clause in clauses if reads_base_model(clause)]
+    if compared and not source.has_base:
+        names = ", ".join(f"`{clause.name}`" for clause in compared)
+        raise ConfigError(
+            f"{names} compare with what the start model writes",
+            help="add --base DIR_OR_ID, the model before training",
+        )
 
 
 def names_needed(clauses: Sequence[Clause]) -> list[str]:

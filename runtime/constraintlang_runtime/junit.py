@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as etree
 
@@ -16,21 +16,30 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 def write_junit(
-    verdicts: Sequence[Verdict], path: Path, *, name: str, seconds: float, require_holds: bool = False
-) -> None:
+    verdicts: Sequence[Verdict], path: Path, *, name: str, seconds: float, require_holds: bool = False,
+    not_judged: Sequence[Mapping[str, str]] = (),
+) -> None:  # fmt: skip
     """Write the file, whole or not at all."""
     with writing_small(f"--junit `{path}`", help="name a file in a folder that exists"):
-        write_whole(path, junit(verdicts, name=name, seconds=seconds, require_holds=require_holds))
+        content = junit(
+            verdicts, name=name, seconds=seconds, require_holds=require_holds, not_judged=not_judged
+        )
+        write_whole(path, content)
 
 
-def junit(verdicts: Sequence[Verdict], *, name: str, seconds: float, require_holds: bool = False) -> bytes:
+def junit(
+    verdicts: Sequence[Verdict], *, name: str, seconds: float, require_holds: bool = False,
+    not_judged: Sequence[Mapping[str, str]] = (),
+) -> bytes:  # fmt: skip
     """A ``testsuites`` document.
 
     ``violated`` is a failure, ``error`` and ``vacuous`` are errors, ``inconclusive`` is skipped, and so is a
     ``prefer`` clause that does not hold. With ``require_holds`` an inconclusive clause, or one with a warning, is a
-    failure. Warnings stand in ``system-out``. Characters that XML cannot hold become U+FFFD.
+    failure. A clause that was ``not_judged`` is skipped, with ``require_holds`` an error. Warnings stand in
+    ``system-out``. Characters that XML cannot hold become U+FFFD.
     """
     cases = [_case(verdict, name, require_holds) for verdict in verdicts]
+    cases += [_left(clause, name, require_holds) for clause in not_judged]
     counts = {
         "tests": len(cases),
         "failures": sum(case.find("failure") is not None for case in cases),
@@ -57,6 +66,18 @@ def _case(verdict: Verdict, suite: str, require_holds: bool) -> etree.Element:
     if verdict.warnings:
         lines = [f"WARNING: {warning}" for warning in verdict.warnings]
         etree.SubElement(case, "system-out").text = _clean("\n".join(lines))
+    return case
+
+
+def _left(clause: Mapping[str, str], suite: str, require_holds: bool) -> etree.Element:
+    """A clause that nothing was said of."""
+    case = etree.Element("testcase", {"classname": _clean(suite), "name": _clean(clause["clause"])})
+    is_error = require_holds and clause["strength"] != "prefer"
+    found = etree.SubElement(
+        case, "error" if is_error else "skipped", {"message": _clean(f"not judged: {clause['reason']}")}
+    )
+    if is_error:
+        found.set("type", "not judged")
     return case
 
 

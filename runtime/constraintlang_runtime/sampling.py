@@ -59,12 +59,19 @@ def _only(config: Any, model: Any) -> Iterator[None]:
             part.generation_config = kept
 
 
-def own_generation(model: Any) -> list[str]:
-    """Settings of the model's own generation config that make another law than the one of its probabilities."""
+def own_generation(model: Any, law: SamplingLaw | None = None) -> list[str]:
+    """Settings of the model's own generation config that make another law than ``law``, or than its probabilities."""
     own = getattr(model, "generation_config", None)
     found = {name: getattr(own, name, None) for name in OTHER_LAWS}
-    return [
+    other = [
         f"{name} {value}" for name, value in found.items() if value not in (None, OTHER_LAWS[name], [], {})
+    ]
+    said = {} if own is None else own.to_diff_dict()  # without what only stands there by default
+    wanted = law or SamplingLaw()
+    return other + [
+        f"{name} {said[name]}"
+        for name in ("temperature", "top_p", "top_k")
+        if said.get(name) is not None and said[name] != getattr(wanted, name)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -69,14 +69,19 @@ class Verdict:
         return {**asdict(self), "warnings": list(self.warnings), "soft": self.soft}
 
 
-def exit_code(verdicts: Sequence[Verdict], *, require_holds: bool = False) -> int:
+def exit_code(
+    verdicts: Sequence[Verdict], *, require_holds: bool = False, not_judged: Sequence[Mapping[str, str]] = ()
+) -> int:
     """The command's exit code: 4 when a verdict is ``error`` or ``vacuous``, else 1 when violated, else 0.
 
     ``prefer`` clauses never make it 1. ``require_holds`` makes ``inconclusive`` a 1 as well, and a verdict
-    with a warning. No verdict at all is 4: a policy that was not verified has not passed.
+    with a warning; with it a binding clause that is among the ``not_judged`` of ``decided_by_texts`` is a 4. No verdict
+    at all is 4: a policy that was not verified has not passed.
     Source: docs/method.md, "Verification".
     """
     if not verdicts or any(verdict.verdict in ("error", "vacuous") for verdict in verdicts):
+        return 4
+    if require_holds and any(left["strength"] != "prefer" for left in not_judged):
         return 4
     failing = {"violated", "inconclusive"} if require_holds else {"violated"}
     binding = [verdict for verdict in verdicts if not verdict.soft]

@@ -13,6 +13,7 @@ from scipy.stats import beta
 from tiny_models import World, read_jsonl, write_jsonl
 
 from constraintc.main import main
+from constraintlang_runtime import model_source
 from constraintlang_runtime.demo import language
 
 Captured = pytest.CaptureFixture[str]
@@ -155,7 +156,7 @@ def test_the_seed_decides_and_the_batch_size_is_recorded(judge: Any) -> None:
 
 
 def test_preserve_clauses_compare_with_the_base(
-    judge: Any, world: World, tmp_path: Path, capsys: Captured
+    judge: Any, world: World, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", language.rows(5, 20, language.START, "kitchen"))
     policy = "kind: toxicity < 0.9 for domain=chat\nsame: preserve mean(perplexity) <= 1.02 * base for domain=kitchen\n"
@@ -165,9 +166,66 @@ def test_preserve_clauses_compare_with_the_base(
     assert (same["kind"], same["verdict"], same["n"], same["domain"]) == ("utility", "holds", 20, "kitchen")
     assert same["estimate"] == pytest.approx(math.exp(found["losses"]["kitchen"]), rel=1e-4)
     assert same["bound"] == pytest.approx(1.02 * same["estimate"], rel=1e-4)
+    sampled = []
+    monkeypatch.setattr(model_source, "sample", lambda *_, **__: sampled.append(1))
     for flags, part in ((base[:2], "--base"), (base[2:], "--rows")):
         assert judge(policy, *flags)[0] == 2
         assert part in capsys.readouterr().err
+    assert sampled == []  # said before hours of sampling
+
+
+def test_files_that_share_prompts_or_a_name_are_one_set(
+    judge: Any, world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    rows = read_jsonl(world.prompts)
+    some = write_jsonl(tmp_path / "some.jsonl", rows[:30])
+    others = write_jsonl(tmp_path / "others.jsonl", rows[20:40])
+    _, found, samples = judge("kind: toxicity < 0.9\n", "--prompts", str(others), prompts=str(some))
+    assert (found["num_prompts"], found["clauses"][0]["n"]) == (40, 40)
+    assert [sample["prompt"] for sample in samples] == [row["prompt"] for row in rows[:40]]
+    kitchen = list(language.rows(5, 20, language.START, "kitchen"))
+    parts = [write_jsonl(tmp_path / f"k{i}.jsonl", kitchen[i::2]) for i in range(2)]
+    policy = "same: preserve mean(perplexity) <= 1.02 * base for domain=kitchen\nkind: toxicity < 0.9\n"
+    flags = [word for part in parts for word in ("--rows", f"kitchen={part}")]
+    _, found, _ = judge(policy, *flags, "--base", str(world.model))
+    assert {clause["clause"]: clause["n"] for clause in found["clauses"]}["same"] == 20
+
+
+def test_an_evaluation_does_not_write_over_what_it_reads(judge: Any, world: World, tmp_path: Path) -> None:
+    (tmp_path / "ev").mkdir()
+    mine = write_jsonl(tmp_path / "ev" / "samples.jsonl", read_jsonl(world.prompts))
+    before = mine.read_bytes()
+    with pytest.raises(FileNotFoundError):  # no verdict
+        judge("kind: toxicity < 0.9\n", prompts=f"chat={mine}")
+    assert mine.read_bytes() == before
+
+
+def test_a_report_refuses_verdicts_of_a_model_that_was_trained_anew(
+    world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    output = tmp_path / "model"
+    assert main(["train", *world.flags(output, max_steps=2, method="plain")]) == 0
+    asked = ["--prompts", str(world.prompts), "--num_prompts", "4", "--max_new_tokens", "4"]
+    main(["eval", str(world.policy), "--model", str(output), *asked, "--output", f"{output}-eval", "--quiet"])
+    page = ["--output", str(tmp_path / "page.html")]
+    assert main(["report", str(output), *page]) == 0
+    other = world.flags(output, max_steps=3, method="plain")
+    assert main(["train", *other, "--overwrite"]) == 0
+    capsys.readouterr()
+    assert main(["report", str(output), *page]) != 0
+    assert "before it was trained again" in capsys.readouterr().err
+
+
+def test_a_report_says_where_systems_were_not_judged_alike(
+    world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    for name, flags in (("a", ()), ("b", ()), ("c", ("--seed", "3", "--temperature", "0"))):
+        main(["eval", str(world.policy), "--model", str(world.model), "--prompts", str(world.prompts),
+              "--num_prompts", "4", "--max_new_tokens", "4", "--output", str(tmp_path / name), *flags])  # fmt: skip
+    for others, said in ((("b",), "The same prompts"), (("b", "c"), "seed, temperature differ")):
+        shown = [word for name in ("a", *others) for word in ("--system", f"{name}={tmp_path / name}")]
+        main(["report", str(world.policy), *shown, "--output", str(tmp_path / "page.html")])
+        assert said in (tmp_path / "page.html").read_text()
 
 
 def test_accuracy_on_rows_is_judged(judge: Any, world: World, tmp_path: Path) -> None:
@@ -211,7 +269,21 @@ def test_prompts_of_training_are_warned_of(
     asked = ["--num_prompts", "8", "--output", f"{output}-eval", "--card"]
     assert "Not verified yet" in (output / "README.md").read_text(encoding="utf-8")
     main([*words, "--model", str(output), *asked])
-    assert "| kind | 8 |" in (output / "README.md").read_text(encoding="utf-8")
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "| kind | 8 |" in card
+    assert "were seen in training" not in card
+    main(
+        [
+            *words[:2],
+            "--prompts",
+            str(tmp_path / "asked0.jsonl"),
+            *words[4:],
+            "--model",
+            str(output),
+            "--card",
+        ]
+    )
+    assert "5 of 10 prompts were seen in training" in (output / "README.md").read_text(encoding="utf-8")
     capsys.readouterr()
     simple = str(tmp_path / "simple.html")
     assert main(["report", str(tmp_path / "ev0"), str(output), "--output", simple, "--format", "json"]) == 0

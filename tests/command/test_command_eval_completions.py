@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,9 @@ def test_other_columns_do_not_make_a_row_evidence_of_its_own(judge: Any, tmp_pat
     assert {c["clause"]: c["n"] for c in found["clauses"]} == {"mild[lang=de]": 5, "mild[lang=en]": 5}
     samples = tmp_path / "ev" / "samples.jsonl"
     code, _, _, _, err = judge(rows, "--completions", str(samples))
+    assert (code, "would be overwritten" in err) == (2, True)
+    copied = shutil.copy(samples, tmp_path / "copied.jsonl")
+    code, _, _, _, err = judge(rows, "--completions", str(copied))
     assert (code, "samples.jsonl of an evaluation" in err) == (2, True)
 
 
@@ -117,12 +121,21 @@ def test_plain_text_and_messages(judge: Any) -> None:
     assert "--completions: row 0" in err
 
 
-def test_clauses_that_texts_do_not_decide_are_named(judge: Any) -> None:
+def test_clauses_that_texts_do_not_decide_are_named(judge: Any, tmp_path: Path) -> None:
     policy = POLICY + "same: preserve mean(perplexity) <= 1.02 * base\nless: P(bad) <= base for domain=chat\n"
     code, found, _, _, err = judge(rows_of(["fine"] * 40), policy=policy)
     assert [one["clause"] for one in found["not_judged"]] == ["less", "same"] or len(found["not_judged"]) == 2
     assert "`same` is not judged" in err
     assert code == 0
+    path = tmp_path / "v.xml"
+    code, *_ = judge(rows_of(["fine"] * 400), "--require-holds", "--junit", str(path), policy=policy)
+    assert code == 4  # a gate does not open for what nobody looked at
+    (suite,) = etree.parse(path).getroot()
+    assert {case.get("name"): [child.tag for child in case] for case in suite} == {
+        "mild": [], "less": ["error"], "same": ["error"],
+    }  # fmt: skip
+    soft = POLICY + "less: prefer P(bad) <= base for domain=chat weight 1\n"
+    assert judge(rows_of(["fine"] * 400), "--require-holds", policy=soft)[0] == 0
 
 
 def test_no_torch_is_loaded(judge: Any, tmp_path: Path) -> None:
@@ -236,7 +249,6 @@ def test_labels_of_people_bound_what_people_would_say(judge: Any, tmp_path: Path
         (["row", "violates"], [[0, "maybe"]], "violates='maybe'"),
         (["row", "violates"], [["x", 1]], "row='x'"),
         (["row", "violates"], [[0, 1], [0, 0]], "contradict each other"),
-        (["row", "violates"], [[900, 1]], "none of the 1 labels"),
         (["row", "violates"], [], "has no labels"),
         (["row", "violates", "clause"], [[0, 1, "harsh"]], "labels the clause `harsh`"),
     ],
@@ -251,6 +263,13 @@ def test_labels_of_another_form(
     assert message in err
     code, _, _, _, err = judge(rows_of(["fine"] * 30), "--identity_terms", "t.txt")
     assert (code, "--human" in err) == (2, True)
+
+
+def test_labels_that_fit_no_reply_lose_nothing_else(judge: Any, tmp_path: Path) -> None:
+    file = labels(tmp_path / "h.csv", ["row", "violates"], [[900, 1]])
+    code, found, _, _, err = judge(rows_of(["fine"] * 30), "--human", file)
+    assert (code, found["clauses"][0]["n"]) == (2, 30)
+    assert "none of the 1 labels" in err
 
 
 def test_the_report_shows_what_stands_beside_the_verdicts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fake_judge import (
     on,
     reply_of,
     says,
+    send,
     serving,
     truncates,
 )
@@ -91,6 +93,30 @@ def test_the_verdict_is_that_of_the_served_completions(
     kept = read_jsonl(tmp_path / "out" / FILE)
     assert [row["prompt"] for row in kept] == [row["prompt"] for row in PROMPTS]
     assert [row["completion"] for row in kept] == [speaks(row["prompt"], {}) for row in PROMPTS]
+
+
+def test_the_law_is_whole_where_the_server_takes_it(
+    evaluate: Any, server: FakeServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A server fills in what a request leaves out from the model's generation_config; one that refuses is named."""
+    _, found = evaluate()
+    assert found["left_to_the_server"] == []
+    assert all(
+        (body["top_k"], body["min_p"], body["repetition_penalty"]) == (0, 0, 1) for body in server.bodies
+    )
+    server.bodies.clear()
+    shutil.rmtree(tmp_path / "out")
+
+    def strict(own: FakeServer, text: str, attempt: int, handler: Any) -> bool:
+        if "top_k" not in own.bodies[-1]:
+            return False
+        send(handler, 400, {"error": {"message": "Unrecognized request argument: top_k"}})
+        return True
+
+    server.fault = strict
+    _, found = evaluate("--seed", "7", "--endpoint_rate", "200", rows=PROMPTS[:3])
+    assert found["left_to_the_server"] == ["top_k", "min_p", "repetition_penalty"]
+    assert "the server refuses top_k" in caplog.text
 
 
 def test_several_samples_of_a_prompt_have_their_own_seeds(evaluate: Any, server: FakeServer) -> None:
@@ -223,7 +249,9 @@ def test_what_a_served_model_cannot_be_asked(evaluate: Any, capsys: Captured) ->
 
 def test_clauses_that_texts_do_not_decide_are_named(evaluate: Any, capsys: Captured) -> None:
     _code, found = evaluate(policy="a: size < 3\nb: over tokens (size < 3 until last)\n")
-    assert found["not_judged"] == [{"clause": "b", "reason": "it speaks of tokens, and texts have none"}]
+    assert found["not_judged"] == [
+        {"clause": "b", "reason": "it speaks of tokens, and texts have none", "strength": "require"}
+    ]
     assert "`b` is not judged" in capsys.readouterr().err
 
 

@@ -182,7 +182,8 @@ def test_a_killed_audit_loses_nothing_and_counts_nothing_twice(place: Path) -> N
     words = ["score", str(place / "p.policy"), "--data", str(data), "--output", str(place / "out"), "--quiet"]
     command = [sys.executable, "-c", source, *words, "--batch_size", "500", "--format", "json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (place / "out" / "state.json").exists() and process.poll() is None:
+    state = place / "out" / "state.json"
+    while process.poll() is None and not (state.exists() and json.loads(state.read_text())["rows"]):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -275,10 +276,15 @@ def test_a_folder_is_not_overwritten_by_accident(place: Path, capsys: Any) -> No
     data = write(place / "rows.jsonl", make_rows(20))
     (place / "out").mkdir()
     (place / "out" / "mine.txt").write_text("keep")
-    for flag in ((), ("--overwrite",)):
-        code, _, err = score(place, data, "--output", str(place / "out"), *flag, capsys=capsys)
+    own = write(place / "out" / "rows.jsonl", make_rows(20))
+    before = own.read_bytes()
+    for flag in ((), ("--overwrite",), ("--resume",)):
+        code, _, err = score(place, own, "--output", str(place / "out"), *flag, capsys=capsys)
         assert code == 2
         assert "is not empty" in err
+        assert own.read_bytes() == before
+    code, _, err = score(place, data, "--output", str(place), "--overwrite", capsys=capsys)
+    assert (code, "is not empty" in err, data.exists()) == (2, True, True)
     code, _, err = score(place, place / "none.jsonl", capsys=capsys)
     assert (code, "no file" in err) == (2, True)
     first = score(place, data, "--output", str(place / "new"), capsys=capsys)[1]
@@ -288,4 +294,20 @@ def test_a_folder_is_not_overwritten_by_accident(place: Path, capsys: Any) -> No
     )
     other = write(place / "other.jsonl", make_rows(30))
     code, _, err = score(place, other, "--output", str(place / "new"), "--resume", capsys=capsys)
+    assert (code, "another policy, data or scorers" in err) == (2, True)
+    rows = place / "new" / "rows.jsonl"
+    code, _, err = score(place, rows, "--output", str(place / "new"), "--overwrite", capsys=capsys)
+    assert (code, "would be overwritten" in err, rows.exists()) == (2, True, True)
+
+
+def test_a_scorer_that_changed_is_not_mixed_with_itself(place: Path, capsys: Any) -> None:
+    (place / "p.policy").write_text("attribute bad: score in [0, 1]\nmild: P(bad > 0.5) <= 0.5\n")
+    words = place / "bad.tsv"
+    words.write_text("awful\t1\n")
+    data = write(place / "rows.jsonl", make_rows(20))
+    flags = ("--scorer", f"bad={words}", "--output", str(place / "out"))
+    assert score(place, data, *flags, capsys=capsys)[1]["rows"] == 20
+    assert score(place, data, *flags, "--resume", capsys=capsys)[1]["rows"] == 20
+    words.write_text("fine\t1\n")
+    code, _, err = score(place, data, *flags, "--resume", capsys=capsys)
     assert (code, "another policy, data or scorers" in err) == (2, True)

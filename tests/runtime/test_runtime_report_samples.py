@@ -81,7 +81,9 @@ def test_the_page_is_bounded_over_all_systems(tmp_path: Path) -> None:
     of_few = [row for row in table["rows"] if row[0] == 1]
     assert sum(row[-1] for row in of_few) == 3  # the one with few violations loses none of them
     assert (table["num_samples"], table["num_violations"]) == (8000, 4003)
-    assert "2,000 of 8,000 judged replies stand in this page" in render_html(report(many, few))
+    assert "2,000 of 8,000 judgements (a reply under a statement) stand in this page" in render_html(
+        report(many, few)
+    )
 
 
 def test_a_high_score_is_no_violation_where_high_is_wanted(tmp_path: Path) -> None:

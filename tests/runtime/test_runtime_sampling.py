@@ -313,3 +313,11 @@ def test_samples_are_of_the_law_that_is_named_whatever_the_model_says(own: dict[
     assert sample(model, tokenizer, prompts, law, seed=1) == expected
     assert model.generation_config.to_dict() == GenerationConfig(**own).to_dict()  # it is the model's again
     assert [said.split()[0] for said in own_generation(model)] == [next(iter(own))]
+
+
+def test_a_model_that_ships_with_another_temperature_is_named() -> None:
+    """Its users sample by that, and a verdict at temperature 1 is not about them."""
+    model = tiny_llama(len(word_tokenizer(WORDS)), seed=0)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9, top_k=20)
+    assert own_generation(model, SamplingLaw(6)) == ["temperature 0.6", "top_p 0.9", "top_k 20"]
+    assert own_generation(model, SamplingLaw(6, 0.6, 0.9, 20)) == []

@@ -40,7 +40,8 @@ EPILOG = """examples:
   constraintc eval my.policy --completions replies.jsonl --human labels.csv --audit toxicity=other/model#toxic
 
 exit codes: 0 no clause is violated; 1 violated (under --require-holds also inconclusive, or with a warning);
-2 usage, missing file; 3 errors in the policy; 4 a scorer failed, or a clause was not checked at all"""
+2 usage, missing file; 3 errors in the policy; 4 a scorer failed, or a clause has no prompts (under --require-holds
+also one that was not judged)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
     if args.locked:
         require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
     from constraintlang_runtime.errors import ConfigError
+    from constraintlang_runtime.small_writes import require_not_read
     from constraintlang_runtime.verdicts import exit_code
 
     _check_together(args)
@@ -179,8 +181,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--output: `{args.output}` holds an evaluation", help="add --overwrite, or name another folder"
         )
+    if args.output is not None:
+        written = [Path(args.output) / name for name in ("verdict.json", "samples.jsonl")]
+        flags = ("prompts", "completions", "base_completions", "rows", "scorer", "audit")
+        require_not_read(written, {f"--{name}": getattr(args, name) for name in flags})
     found = _of_model(args, policy) if args.model is not None else _of_texts(args, policy)
-    for left in found.extra.get("not_judged", ()):
+    not_judged = found.extra.get("not_judged", ())
+    for left in not_judged:
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")
     if found.extra.get("prompts_seen_in_training"):
         print_message(
@@ -200,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
 
         write_junit(
             verdicts, Path(args.junit), name=str(args.policy), seconds=found.seconds,
-            require_holds=args.require_holds,
+            require_holds=args.require_holds, not_judged=not_judged,
         )  # fmt: skip
         print_message(f"wrote {args.junit}")
     if args.format == "json":
@@ -223,7 +230,11 @@ def run(args: argparse.Namespace) -> int:
             from constraintlang_runtime.report.task_table import task_table
 
             console.print(task_table(found.extra["tasks"]))
-    return exit_code(verdicts, require_holds=args.require_holds)
+    if "human" in found.beside:
+        from constraintlang_runtime.human_labels import require_matched
+
+        require_matched(found.beside["human"])
+    return exit_code(verdicts, require_holds=args.require_holds, not_judged=not_judged)
 
 
 def _check_together(args: argparse.Namespace) -> None:

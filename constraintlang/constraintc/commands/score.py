@@ -27,7 +27,8 @@ EPILOG = """examples:
   zcat pages.jsonl.gz | constraintc score my.policy --data - --format json
 
 exit codes: 0 no clause is violated; 1 violated (or inconclusive with --require-holds); 2 usage, missing file;
-3 errors in the policy; 4 a scorer failed, or no row lies in the domain of a clause"""
+3 errors in the policy; 4 a scorer failed, or no row lies in the domain of a clause (under --require-holds also a
+clause that was not judged)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,4 +108,4 @@ def run(args: argparse.Namespace) -> int:
             print(f"{found.satisfied:,} of {judged:,} rows satisfy every statement about single responses")
             if found.undecided:
                 print(f"{found.undecided:,} more fall under no such statement")
-    return exit_code(found.verdicts, require_holds=args.require_holds)
+    return exit_code(found.verdicts, require_holds=args.require_holds, not_judged=found.not_judged)

@@ -12,11 +12,22 @@ from constraintlang_runtime.report.data import ReportData, plain, report_data
 from constraintlang_runtime.report.doubts import doubts_of
 from constraintlang_runtime.report.histograms import score_histograms
 from constraintlang_runtime.report.history import read_history
-from constraintlang_runtime.report.provenance import evaluation_provenance, run_provenance
+from constraintlang_runtime.report.provenance import evaluation_provenance, run_fingerprint, run_provenance
 from constraintlang_runtime.report.sample_file import SampleFile, chosen_rows, read_sample_file, replies_to
 from constraintlang_runtime.report.sample_records import ScoreHistogram
 from constraintlang_runtime.report.thresholds import Threshold
 
+COMPARED = (
+    "prompts",
+    "completions",
+    "num_prompts",
+    "samples",
+    "max_prompts",
+    "scorer",
+    "judge",
+    "chat",
+    "seed",
+)
 OF_A_RUN = ("history", "semantic_hash", "model", "steps", "rows", "seconds", "settings", "versions")
 
 
@@ -53,6 +64,7 @@ def assemble(
                 f"`{folder}` was judged under another policy ({verdict['policy']}) than this one ({policy_hash})",
                 help="judge it under this policy with `constraintc eval`, or report on each policy by itself",
             )
+        _require_same_run(folder, verdict)
     utility = utility or _only_measured(verdicts, besides=compliant)
     if utility != "utility" and any(utility in verdict["losses"] for verdict in verdicts):
         said.append(f"The utility loss is the loss on the rows `{utility}`.")
@@ -104,6 +116,7 @@ def assemble(
             **series,
             "provenance": provenance,
             "notes": said,
+            "unequal": unequal(verdicts),
             "runs": [_run_curves(label, folder, kinds) for label, folder in compared_runs],
             "unmeasured": [
                 *_unmeasured("utility", utility, losses),
@@ -111,6 +124,29 @@ def assemble(
             ],
         }
     )
+
+
+def _require_same_run(folder: Path, verdict: Mapping[str, Any]) -> None:
+    """Raise DataError where the judged model was trained anew since."""
+    model = str((verdict.get("settings") or {}).get("model") or "")
+    judged, now = verdict.get("run"), run_fingerprint(model) if model else None
+    if judged is not None and now is not None and judged != now:
+        raise DataError(
+            f"`{folder}` judged `{model}` before it was trained again",
+            help="judge the model that is there now: constraintc eval ... --overwrite",
+        )
+
+
+def unequal(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In what else than the model the evaluations differ, by the names of the flags and of the sampling law."""
+    found = []
+    for name in COMPARED:
+        said = [json.dumps((one.get("settings") or {}).get(name), sort_keys=True) for one in verdicts]
+        if len(set(said)) > 1:
+            found.append(name)
+    laws = [one.get("sampling") or {} for one in verdicts]
+    names = dict.fromkeys(name for law in laws for name in law if name not in COMPARED)
+    return found + [name for name in names if len({json.dumps(law.get(name)) for law in laws}) > 1]
 
 
 def _run_curves(label: str, folder: Path, kinds: Mapping[str, str]) -> dict[str, Any]:

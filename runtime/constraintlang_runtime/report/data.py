@@ -152,7 +152,8 @@ class ReportData(Record, frozen=True, kw_only=True):
     ``explained_share`` and ``effective_sample_size``, others keep their name as title. ``bounds`` and
     ``set_points`` are keyed like the lines of ``violation_rate`` (the ``domain`` of its points).
     ``candidates`` are the checkpoints of which one was kept. ``runs`` are compared where there are several, the one
-    whose ``curves`` these are among them. ``unmeasured`` says of each loss that a system lacks how to measure it.
+    whose ``curves`` these are among them. ``unmeasured`` says of each loss that a system lacks how to measure it;
+    ``unequal`` names what differs between the evaluations, such as prompts or scorers.
     """
 
     title: str
@@ -175,6 +176,7 @@ class ReportData(Record, frozen=True, kw_only=True):
     stamps: tuple[Stamp, ...] = ()
     runs: tuple[RunCurves, ...] = ()
     unmeasured: tuple[str, ...] = ()
+    unequal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names of systems."""

@@ -73,7 +73,9 @@ def _of_candidates(candidates: Sequence[Candidate], clause: ClauseResult) -> lis
 
 
 def _interval(own: CandidateClause, clause: ClauseResult) -> tuple[float | None, float | None]:
-    """An exact 95% interval of a rate; none is drawn of other quantities, whose spread the record does not have."""
+    """A 95% interval of a rate as if samples were of as many prompts; none of other quantities, whose spread the record
+    does not have.
+    """
     if not own.samples or not words.is_rate(clause) or not 0 <= own.estimate <= 1:
         return None, None
     events = round(own.estimate * own.samples)

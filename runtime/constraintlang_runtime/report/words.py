@@ -68,17 +68,20 @@ def number(value: float | None, *, digits: int = 3, rounding: Rounding = "neares
 
 
 def percent(value: float | None, *, rounding: Rounding = "nearest") -> str:
-    """A rate in per cent: one decimal from 1% on, two significant digits below.
+    """A rate in per cent: one decimal, and below 1% and above 99% two significant digits of the rarer side.
 
     >>> percent(0.014), percent(0.05), percent(0.00432), percent(0.01941, rounding="up"), percent(0.0)
     ('1.4%', '5%', '0.43%', '2%', '0%')
+    >>> percent(0.9996), percent(0.99999, rounding="down"), percent(1.0)
+    ('99.96%', '99.999%', '100%')
     """
     if value is None or not math.isfinite(value):
         return "–"
     scaled = 100.0 * value
     if scaled == 0:
         return "0%"
-    decimals = 1 if abs(scaled) >= 1 else 1 - math.floor(math.log10(abs(scaled)))
+    rarer = min(abs(scaled), abs(100.0 - abs(scaled)) or 100.0)
+    decimals = 1 if rarer >= 1 else 1 - math.floor(math.log10(rarer) + 1e-9)
     text = f"{_round(scaled, decimals, rounding):.{decimals}f}"
     return text.rstrip("0").rstrip(".") + "%"
 

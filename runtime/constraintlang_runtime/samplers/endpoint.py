@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +28,13 @@ from constraintlang_runtime.scorers.endpoint import CHAT, PLAIN, Endpoint, finis
 from constraintlang_runtime.scorers.protocol import Terms
 from constraintlang_runtime.small_writes import writing_small
 
+logger = logging.getLogger(__name__)
 KEYS = ("CONSTRAINTLANG_ENDPOINT_KEY", "OPENAI_API_KEY")
 REQUEST = "endpoint_request"  # column of the completions file: which request a row answers
 FILE = "completions.jsonl"
 USABLE_ENDS = ("stop", "length")
+# What servers fill in from the model's generation_config where a request leaves it out; not all servers take it.
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 Progress = Callable[[str, int, int], None]
 
 
@@ -51,9 +55,12 @@ class EndpointSampler:
     """Completes prompts at an OpenAI-compatible server, several at once.
 
     A prompt of messages goes to ``/v1/chat/completions``; a text goes to ``/v1/completions`` as it is, or with ``chat``
-    as what a user says. Temperature, ``top_p``, length and a seed for each request are sent; a server that ignores the
-    seed draws as it likes. What the server makes of its chat template, and what it truncates, is the server's.
+    as what a user says. Temperature, ``top_p``, length and a seed for each request are sent, and ``NEUTRAL`` where the
+    server takes it (``takes_neutral``); a server that ignores the seed draws as it likes. What the server makes of its
+    chat template, and what it truncates, is the server's.
     """
+
+    takes_neutral = True
 
     def __init__(self, endpoint: Endpoint, law: SamplingLaw, *, chat: bool = False) -> None:
         self._endpoint = endpoint
@@ -104,19 +111,37 @@ class EndpointSampler:
         body = {
             "max_tokens": self._law.max_new_tokens, "temperature": float(self._law.temperature),
             "top_p": float(self._law.top_p), "n": 1, "stream": False, "seed": one.seed % 2**31,
+            "presence_penalty": 0.0, "frequency_penalty": 0.0,
         }  # fmt: skip
         turns = prompt_turns(one.row, chat=self._chat)
         if turns is None:
-            reply = self._endpoint.ask(PLAIN, {**body, "prompt": str(one.row["prompt"])})
+            reply = self._reply(PLAIN, {**body, "prompt": str(one.row["prompt"])})
             text = text_of(reply)
         else:
-            reply = self._endpoint.ask(CHAT, {**body, "messages": turns})
+            reply = self._reply(CHAT, {**body, "messages": turns})
             text = message_of(reply)
         if finish_of(reply) not in USABLE_ENDS:
             raise ScorerUnavailable(
                 f"a completion ended by {finish_of(reply)!r}, expected {' or '.join(USABLE_ENDS)}"
             )
         return text
+
+    def _reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """With ``NEUTRAL``, and without it from the first request on that the server takes only so."""
+        if self.takes_neutral:
+            try:
+                return self._endpoint.ask(path, {**body, **NEUTRAL})
+            except ScorerUnavailable as error:
+                if error.again:
+                    raise
+        reply = self._endpoint.ask(path, body)
+        if self.takes_neutral:
+            self.takes_neutral = False
+            logger.warning(
+                "the server refuses %s: what the model's generation_config says of them applies",
+                ", ".join(NEUTRAL),
+            )
+        return reply
 
 
 def prompt_turns(row: Row, *, chat: bool) -> list[dict[str, Any]] | None:

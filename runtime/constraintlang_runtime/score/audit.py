@@ -53,6 +53,8 @@ class Audit:
     ) -> None:
         """All rows from the present position on."""
         began, saved = time.perf_counter() - self.seconds, time.monotonic()
+        if self.records:
+            self.save()  # the folder is known as an audit's from here on
         with open(self.place / ROWS_FILE if self.records else os.devnull, "ab") as out:
             try:
                 for batch, scores in scored(self._batches(streams, size)):

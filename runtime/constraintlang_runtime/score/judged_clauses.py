@@ -29,7 +29,7 @@ def decided_by_texts(policy: CompiledPolicy) -> tuple[CompiledPolicy, list[dict[
         if reason is None:
             kept.append(clause)
         else:
-            left.append({"clause": clause.name, "reason": reason})
+            left.append({"clause": clause.name, "reason": reason, "strength": clause.strength})
     if not kept:
         raise ConfigError(
             f"texts decide no clause of the policy: `{left[0]['clause']}`, {left[0]['reason']}" if left else

@@ -22,7 +22,9 @@ from constraintlang_runtime.score.audit import ROWS_FILE, STATE_FILE, SUMMARY_FI
 from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.score.scoring import scoring
+from constraintlang_runtime.scorers.binding import parse_scorer_options
 from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
+from constraintlang_runtime.small_writes import require_not_read
 from constraintlang_runtime.verdicts import Verdict
 
 BATCH = 4096
@@ -153,11 +155,13 @@ def _workplace(settings: ScoreSettings) -> Iterator[Path]:
             f"--output: `{place}` is not empty",
             help="add --resume to go on with the audit in it, --overwrite to start over, or name another folder",
         )
-    if occupied and settings.overwrite and not any((place / n).exists() for n in (STATE_FILE, ROWS_FILE)):
+    if occupied and not _is_audit(place):
         raise ConfigError(
             f"--output: `{place}` is not empty and not the output of `constraintc score`",
             help="name another folder",
         )
+    written = [place / name for name in (ROWS_FILE, STATE_FILE, SUMMARY_FILE)]
+    require_not_read(written, {"--data": settings.data, "--scorer": settings.scorer})
     try:
         place.mkdir(parents=True, exist_ok=True)
         yield place
@@ -166,6 +170,22 @@ def _workplace(settings: ScoreSettings) -> Iterator[Path]:
             f"cannot write the audit to `{place}`: {error.strerror}",
             help="free space there; --resume goes on from the last state on disk",
         ) from error
+
+
+def _is_audit(place: Path) -> bool:
+    """Whether a folder is ours: an audit leaves its state there from its first row on."""
+    try:
+        return '"fingerprint"' in (place / STATE_FILE).read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """A file, or every file of a folder, by ``_digest``; nothing where there is neither."""
+    if path.is_dir():
+        files = sorted(part for part in path.rglob("*") if part.is_file())
+        return {str(part.relative_to(path)): _digest(part) for part in files}
+    return {"": _digest(path)} if path.is_file() else {}
 
 
 def _digest(path: Path) -> str:
@@ -185,6 +205,9 @@ def _fingerprint(policy: CompiledPolicy, settings: ScoreSettings) -> str:
         "clauses": [clause.id for clause in policy.ir.clauses],
         "data": list(settings.data),
         "scorer": list(settings.scorer),
+        "scorer files": {
+            name: _digests(Path(path)) for name, (path, _) in parse_scorer_options(settings.scorer).items()
+        },
         "files": [_digest(path) for spec in settings.data if (path := Path(split_domain(spec)[1])).is_file()],
         "word lists": {
             name: hashlib.sha256(content).hexdigest() for name, content in sorted(policy.contents.items())
