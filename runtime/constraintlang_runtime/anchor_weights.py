@@ -31,10 +31,11 @@ def load_anchor(folder: Path, model: Any) -> Anchor:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise damaged(folder, f"the reference model `{path}` cannot be read: {error}") from error
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    expected = {name: tuple(p.shape) for name, p in trained.items()}
     if {name: tuple(w.shape) for name, w in weights.items()} != expected:
         raise TrainingError(
             f"`{path}` holds {len(weights)} trained tensors, the model trains {len(expected)} (or of other shapes)",
             help="resume with the model and adapter settings that the run was started with",
         )
-    return Anchor(model, weights)
+    return Anchor(model, {name: weight.to(trained[name].device) for name, weight in weights.items()})

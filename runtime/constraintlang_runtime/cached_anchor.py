@@ -21,7 +21,7 @@ from constraintlang_runtime.state_file import Room, StateFile
 from constraintlang_runtime.weight_hash import weight_hash
 
 logger = logging.getLogger(__name__)
-FOLDER = "anchor_cache"
+FOLDER = "_anchor_cache"  # uploads to the hub leave out what begins so
 
 
 class AnchorStates:

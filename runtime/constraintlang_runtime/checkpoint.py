@@ -32,7 +32,7 @@ from constraintlang_runtime.mishaps import damaged
 
 STATE_FILE = "constraint.json"
 TENSOR_FILE = "constraint.safetensors"
-STAGING = ".staging"
+STAGING = "_staging"  # uploads to the hub leave out what begins so
 VERSION = 5  # of the records in STATE_FILE
 
 
@@ -65,7 +65,9 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
             }
         tensors |= {f"{number}.store.{k}": v for k, v in pack_rows(group.store).items()}
     save_file(tensors, folder / TENSOR_FILE)
-    (folder / STATE_FILE).write_text(json.dumps({"version": VERSION, "groups": records, **extra}, indent=1))
+    (folder / STATE_FILE).write_text(
+        json.dumps({"version": VERSION, "groups": records, **extra}, indent=1, default=str)
+    )
 
 
 def load_groups(folder: Path, groups: Sequence[Group], device: torch.device) -> dict[str, Any]:

@@ -51,9 +51,9 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                 f"label_smoothing_factor: got {self.label_smoothing_factor}; the loss is the language model's own",
                 help="leave it out",
             )
-        if self.train_sampling_strategy == "group_by_length":
+        if self.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             raise ConfigError(
-                "train_sampling_strategy: `group_by_length` is not supported: rows of a step are drawn at random",
+                f"train_sampling_strategy: `{self.train_sampling_strategy}` is not supported: rows are drawn at random",
                 help="leave it out; --packing saves what is lost to padding",
             )
         if self.eval_strategy != "no":
@@ -65,6 +65,15 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
             raise ConfigError(
                 "full_determinism: cumulative sums, which we take, have no deterministic form on a GPU",
                 help="leave it out: runs of one seed draw alike, and differ by the rounding of sums",
+            )
+        if self.auto_find_batch_size:
+            raise ConfigError(
+                "auto_find_batch_size: a run that begins anew in the middle keeps the rounds that it has had",
+                help="leave it out; `constraintc estimate` says which batch fits",
+            )
+        if self.remove_unused_columns:
+            raise ConfigError(
+                "remove_unused_columns: got True; tags reach scorers by their columns", help="leave it out"
             )
         for name in ("save_only_model", "ignore_data_skip"):
             if getattr(self, name):

@@ -118,6 +118,9 @@ def _from_main(groups: Sequence[Group], anchor: Anchor, work: Callable[[], Outco
             outcome = work()
         except Exception as error:  # the other processes wait for it
             outcome = error
+    for group in groups:
+        if group.head is not None:
+            group.head.cpu()  # tensors of a GPU would be unpacked on that very GPU by every process
     outcome, states = from_main((outcome, [group.fitted_state() for group in groups]))
     if isinstance(outcome, Exception):
         raise outcome

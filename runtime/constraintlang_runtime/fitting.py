@@ -177,7 +177,8 @@ def fit_auxiliary(
     laws = []
     inputs = site_inputs(head, data, torch.nonzero(first).squeeze(1), config.auxiliary_batch_size)
     with torch.no_grad():
-        for features, part in zip(data.features[first].split(256), inputs.split(256), strict=True):
+        together = max(1, 512 // head.num_bins)  # a law over the bins of every token is formed for each
+        for features, part in zip(data.features[first].split(together), inputs.split(together), strict=True):
             logits = anchor.logits_from(features.to(lm_device))
             laws.append(head.prefix_law(part.to(lm_device), logits).exp().double().cpu())
     kept = heldout_sequences(data, derived_seed(seed, "fit"))
@@ -243,13 +244,14 @@ def explained_share(
     features, tokens, bins = data.features[kept], data.tokens[kept], data.bins[kept]
     means, chosen = [], []
     inputs = site_inputs(head, data, torch.nonzero(kept).squeeze(1))
-    for start in range(0, len(features), 256):
-        part = features[start : start + 256].to(device)
-        laws = head.all_tokens(inputs[start : start + 256].to(device)).exp()
+    together = max(1, 512 // head.num_bins)
+    for start in range(0, len(features), together):
+        part = features[start : start + together].to(device)
+        laws = head.all_tokens(inputs[start : start + together].to(device)).exp()
         value = (laws * energy.to(device)).sum(-1)  # [S, V]
         law = torch.softmax(anchor.logits_from(part).float(), dim=-1)
         means.append((law * value).sum(-1).cpu())
-        chosen.append(value.gather(1, tokens[start : start + 256, None].to(device)).squeeze(1).cpu())
+        chosen.append(value.gather(1, tokens[start : start + together, None].to(device)).squeeze(1).cpu())
     mean, advantage = torch.cat(means), torch.cat(chosen) - torch.cat(means)
     total = torch.zeros(len(numbers)).index_add(0, index, advantage)
     first = data.follows[kept] < 0

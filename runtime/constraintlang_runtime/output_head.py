@@ -79,6 +79,16 @@ class OutputHead:
         return final_logits(at_least_float32(raw[: len(hidden)]), self.scale, self.cap)
 
 
+def precision_of(args: Any) -> torch.dtype | None:
+    """The precision of a trainer's matrix products; None where it is that of the weights.
+
+    Of its flags, or of `accelerate launch --mixed_precision`, which sets no flag.
+    """
+    name = "bf16" if getattr(args, "bf16", False) else "fp16" if getattr(args, "fp16", False) else None
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return low.get(name or str(getattr(args, "mixed_precision", "no")))
+
+
 def makes_kernels(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether products there run by kernels that are made for each number of rows, 5 to 10 ms each, and 1,024 are kept.
 

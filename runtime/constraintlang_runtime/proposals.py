@@ -214,7 +214,8 @@ def suffix_weights(
         inputs = head.inputs(batch, sites, features)
         tokens = next_tokens(batch.input_ids, sites)
         ratios = []
-        for f, i, y in zip(features.split(chunk), inputs.split(chunk), tokens.split(chunk), strict=True):
+        few = max(1, 2 * chunk // head.num_bins)
+        for f, i, y in zip(features.split(few), inputs.split(few), tokens.split(few), strict=True):
             logits = anchor.logits_from(f).float()
             tilted = (logits + head.log_values(i, potential)) / temperature
             ratio = torch.log_softmax(logits / temperature, -1) - torch.log_softmax(tilted, -1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.card import write_card
@@ -20,7 +23,7 @@ from constraintlang_runtime.report.provenance import train_command
 from constraintlang_runtime.run_folder import check_output, claim
 from constraintlang_runtime.run_parts import configured, load_parts
 from constraintlang_runtime.run_settings import RunSettings
-from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe
+from constraintlang_runtime.schedule.remote import LaneWorld, lane_world, maybe, see_one_gpu
 from constraintlang_runtime.schedule.serving import serve_lanes
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.seen_prompts import write_seen
@@ -46,6 +49,10 @@ def train(
     left to do) or overwritten explicitly. A rank that samples and fits for others returns an empty record.
     """
     with maybe(lane_world(settings.config)) as world:
+        found = torch.cuda.device_count()
+        if "WORLD_SIZE" not in os.environ and found > 1:
+            see_one_gpu(0)
+            tell(f"one of {found} GPUs is used: `accelerate launch` starts a process for each")
         config = configured(settings, output_dir=str(Path(settings.output) / "checkpoints"))
         if world is not None and world.is_lane:
             serve_lanes(world, policy, settings, config, folder=folder, scorers=scorers)

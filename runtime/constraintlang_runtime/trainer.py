@@ -98,6 +98,11 @@ class ConstraintTrainer(LossTrainer):
                 "eval_dataset: there is no evaluation loop on rows in training",
                 help="pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards",
             )
+        if args.n_gpu > 1:
+            raise ConfigError(
+                f"{args.n_gpu} GPUs in one process: transformers would train on batches as many times as large",
+                help="set CUDA_VISIBLE_DEVICES to one of them, or start a process for each with `accelerate launch`",
+            )
         policy, measured_by = policy_and_scorers(policy, scorers, model=model, args=args)
         others = {"prompts": prompts, "heldout": heldout, "selection": selection}
         given = RunRows(

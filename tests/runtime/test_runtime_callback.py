@@ -17,6 +17,7 @@ from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.data import collate, encode_rows, load_rows
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.output_head import precision_of
 
 OWN = (
     "rounds", "max_length", "max_new_tokens", "anchor_samples", "control_samples", "auxiliary_steps",
@@ -83,6 +84,49 @@ def test_a_vacuous_policy_changes_no_bit(world: World, tmp_path: Path) -> None:
     held = trainer(world, tmp_path / "held", loose.callback(prompts_of(world), **SMALL))
     held.train()
     assert torch.equal(weights(plain.model), weights(held.model))
+
+
+def test_a_group_without_training_rows_weighs_like_one_of_all(world: World, tmp_path: Path) -> None:
+    """A mean over sites, not their sum: there is no share to take it by."""
+    others = [row for row in rows_of(world) if row["domain"] != "chat"]
+    assert others
+    constraint = callback(world, rows=others)
+    held = trainer(world, tmp_path, constraint, max_steps=2)
+    held.train()
+    assert constraint.engine is not None
+    assert [group.corpus_share for group in constraint.engine.groups] == [1.0]
+
+
+def test_the_model_is_in_training_mode_for_the_regularizer(world: World, tmp_path: Path) -> None:
+    """Before the first step, and after an evaluation, nobody else has said so."""
+    modes = []
+    constraint = callback(world, anchor="start")
+    original = constraint._add_gradient
+
+    def adds(engine: Any, number: int, model: Any, *rest: Any) -> None:
+        handle = model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+        try:
+            model.eval()
+            original(engine, number, model, *rest)
+        finally:
+            handle.remove()
+
+    constraint._add_gradient = adds  # type: ignore[method-assign]
+    trainer(world, tmp_path, constraint, max_steps=2).train()
+    assert modes[0] is True
+
+
+def test_the_launchers_precision_counts_as_a_flag(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch --mixed_precision` sets a variable of the environment and no flag."""
+    run = trainer(world, tmp_path, callback(world))
+    run.args.mixed_precision = "fp16"
+    with pytest.raises(ConfigError, match="fp16 scales the loss"):
+        run.train()
+    for name, wanted in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("no", None)):
+        assert precision_of(SimpleNamespace(bf16=False, fp16=False, mixed_precision=name)) == wanted
+    assert precision_of(SimpleNamespace(bf16=True)) == torch.bfloat16
 
 
 @pytest.mark.parametrize("anchor", ["start", "tuned", "previous", "current"])

@@ -128,6 +128,7 @@ def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> Non
     [
         {"eval_strategy": "steps"}, {"num_train_epochs": -1}, {"num_train_epochs": 2, "max_steps": 7},
         {"label_smoothing_factor": 0.1}, {"train_sampling_strategy": "group_by_length"},
+        {"train_sampling_strategy": "batch_rebalance"}, {"auto_find_batch_size": True}, {"remove_unused_columns": True},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from constraintlang_runtime.data import collate, encode_rows, prompt_rows
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.policy import Policy
+from constraintlang_runtime.output_head import precision_of
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
@@ -40,8 +41,8 @@ class ConstraintCallback(TrainerCallback):
 
     Equation: with ḡ the trainer's own gradient of a mean loss per token, the step uses
     ḡ + ∇ Σ_d ρ_d w_d E_{s ~ sampled prefixes of d} D(q̂_d, p): the loss of ``ConstraintTrainer`` with
-    ``training_rows: given``, w_d the share of the group's tokens among ``rows`` (without rows, each group counts
-    alike).
+    ``training_rows: given``, w_d the share of the group's tokens among ``rows``; that of D groups is 1/D where it has
+    no rows.
     The trainer's loss is not touched, so any that steps an optimizer on a causal LM will do; gradients are clipped
     together.
 
@@ -103,9 +104,8 @@ class ConstraintCallback(TrainerCallback):
         self.engine.keeps_start = True  # when a run is resumed, the model comes with the checkpoint's weights
         self.engine.log = lambda record: self._record(record, state)
         self.engine.states = AnchorStates.below(args.output_dir, config.anchor_cache_gib)
-        if self._rows is None:
-            for group in self.engine.groups:
-                group.corpus_share = 1.0 / len(self.engine.groups)
+        for group in self.engine.groups:  # of a group without training rows no share is known
+            group.corpus_share = group.corpus_share or 1.0 / len(self.engine.groups)
         self.engine.take_start(model, preserves=False)
         if state.global_step:
             self._resume(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", model, args)
@@ -148,6 +148,7 @@ class ConstraintCallback(TrainerCallback):
         chosen = engine.sampled_rows(number, count, step, part)
         if not chosen:
             return
+        model.train()  # the trainer says so after this event, and not before the first step or behind an evaluation
         device = next(model.parameters()).device
         batch = collate(chosen, pad_token(engine.tokenizer)).to(device)
         with seeded(derived_seed(args.seed, "regularizer", step, part, number, args.process_index)):
@@ -203,7 +204,7 @@ def _accumulate(model: Any, loss: torch.Tensor) -> None:
 
 
 def _check(args: Any) -> None:
-    if args.fp16:
+    if precision_of(args) == torch.float16:
         raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
     if args.full_determinism and args.device.type == "cuda":
         raise ConfigError(

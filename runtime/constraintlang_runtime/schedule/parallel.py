@@ -258,7 +258,9 @@ class ParallelSchedule:
                 tensors |= records.under(f"{number}.weights.", whole)
             rounds.append(entry)
         save_file(tensors, folder / PENDING_TENSORS)
-        (folder / PENDING_FILE).write_text(json.dumps({"staleness": self._staleness, "rounds": rounds}))
+        (folder / PENDING_FILE).write_text(
+            json.dumps({"staleness": self._staleness, "rounds": rounds}, default=str)
+        )
 
     def load(self, folder: Path, device: torch.device) -> None:
         """Restore what ``save`` wrote. Raises: TrainingError for a damaged checkpoint."""

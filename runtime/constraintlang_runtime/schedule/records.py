@@ -131,7 +131,7 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
 
 def to_bytes(record: Any, tensors: Mapping[str, Tensor]) -> bytes:
     """One message: the length of the JSON, the JSON, the tensors as safetensors."""
-    text = json.dumps(record).encode()
+    text = json.dumps(record, default=str).encode()  # tags may be dates or bytes
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return len(text).to_bytes(8, "little") + text + save(whole)
 

@@ -25,6 +25,7 @@ from constraintlang_runtime.balance import Balance
 from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.output_head import precision_of
 from constraintlang_runtime.rounds import FitRecord, Measured, RoundPlan
 
 Floats = NDArray[np.float64]
@@ -122,9 +123,7 @@ class Workbench:
         for name, weight in weights.items():
             parameters[name].data = weight.to(device)
         beat()
-        config: Any = engine.config
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        dtype = next((d for name, d in low.items() if getattr(config, name, False)), None)
+        dtype = precision_of(engine.config)
         if device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(device)
         with on_stream(self._stream), in_precision(self._model, device, dtype):
