@@ -66,7 +66,7 @@ def counts_of(trainer: Any, batch: dict[str, Any]) -> Counts:
     from constraintlang_runtime.data import IGNORED_LABEL, Batch, prediction_sites
     from constraintlang_runtime.penalty import weighted_rows
 
-    batch = {name: value.to(trainer.args.device) for name, value in batch.items() if name != "trained"}
+    batch = {name: value.to(trainer.args.device) for name, value in batch.items() if name != "weight"}
     corpus = Batch(batch["input_ids"], batch["attention_mask"], batch["labels"], batch["region"])
     labels = float((corpus.labels[:, 1:] != IGNORED_LABEL).sum())
     whole = trainer._micro_batch(corpus, corpus.labels, batch, labels)

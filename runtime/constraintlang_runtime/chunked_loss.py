@@ -81,24 +81,30 @@ class ChunkedLoss:
         places.view(-1)[chosen] = torch.arange(len(chosen), device=chosen.device)
         labelled = prediction_sites(batch.joined.labels != IGNORED_LABEL)
         place, by_place = places[labelled].sort()
-        terms: list[Term] = [LabelTerm(place, next_tokens(batch.joined.input_ids, labelled)[by_place])]
+        weight: float | Tensor = 1.0
+        if batch.row_weights is not None:
+            weight = batch.row_weights[torch.nonzero(labelled)[:, 0]][by_place]
+        terms: list[Term] = [
+            LabelTerm(place, next_tokens(batch.joined.input_ids, labelled)[by_place], weight)
+        ]
         owners: list[str | None] = [None]
         own = states if self._is_own_anchor(batch) else None
+        of_anchor = None  # one copy in the products' precision for all groups
         for part in batch.groups:
             assert batch.anchor is not None
+            of_anchor = of_anchor or self._head(batch.anchor.output_head()).cast()
             parts = regularizer_parts(
-                part.group, batch.anchor, self._head(batch.anchor.output_head()), batch.joined, places,
+                part.group, batch.anchor, of_anchor, batch.joined, places,
                 corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows, corpus_tokens=part.corpus_tokens,
-                corpus_weight=part.corpus_weight, config=self._config, own_states=own,
+                config=self._config, own_states=own,
             )  # fmt: skip
             terms += parts
             owners += [part.group.name] * len(parts)
-        for rows, weight in batch.preserved:
+        of_start = None
+        for rows, kappa in batch.preserved:
             assert batch.start_anchor is not None
-            start_head = self._head(batch.start_anchor.output_head())
-            terms.append(
-                preservation_part(batch.start_anchor, start_head, batch.corpus, places, rows, weight)
-            )
+            of_start = of_start or self._head(batch.start_anchor.output_head()).cast()
+            terms.append(preservation_part(batch.start_anchor, of_start, batch.corpus, places, rows, kappa))
         total, sums = vocabulary_loss(hidden, head, terms, self._config.chunk_sites)
         values = sums.tolist()
         regularizer = {part.group.name: 0.0 for part in batch.groups}

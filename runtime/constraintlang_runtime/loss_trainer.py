@@ -17,7 +17,7 @@ from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.micro_batch import GroupRows, MicroBatch
-from constraintlang_runtime.output_head import makes_kernels
+from constraintlang_runtime.output_head import makes_kernels, precision_of
 from constraintlang_runtime.packing import check_packing
 from constraintlang_runtime.row_weights import RowWeights
 from constraintlang_runtime.staged_trainer import StagedTrainer
@@ -29,8 +29,8 @@ NUMBERS_OF_ROWS = 8  # of a micro-batch that rows are left out of, where each nu
 class LossTrainer(StagedTrainer):
     """A trainer whose loss is the language model's on the rows that are kept, the regularizer's and preservation's.
 
-    Equation: L = (1/N) [Σ_corpus -log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens of
-    the whole optimizer step that are trained on (docs/method.md, "The regularizer"). Rows that are left out of the
+    Equation: L = (1/N) [Σ_corpus -w log p + Σ_d ρ_d Σ_sites D(q̂_d, p) + Σ_d κ_d Σ KL(p_0 ‖ p)], N the corpus tokens
+    of the whole optimizer step, w ``RowWeights`` (docs/method.md, "The regularizer"). Rows that are left out of the
     loss are still held to the start model where a `preserve` clause covers them.
     """
 
@@ -46,7 +46,6 @@ class LossTrainer(StagedTrainer):
         self._packing_checked = False
         self._rows_weighed = False  # said in the log, once in a run that is resumed, too
         self._term_sums: dict[str, list[float]] = {}  # numerator and denominator since the last log
-        self._trained_share = 1.0
         self._rows_in_batch = 0
 
     @property
@@ -57,23 +56,19 @@ class LossTrainer(StagedTrainer):
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimizer step and N, its number of trained tokens over all ranks."""
+        """The micro-batches of one optimizer step and N, its number of labels over all ranks, left out or not."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._num_micro_batches = max(1, len(batches))
         self._leave_out(batches)
-        counts = torch.zeros(2, device=device)  # tokens that are trained on, tokens before rows were left out
+        total = torch.zeros(1, device=device)
         for batch in batches:
-            tokens = (batch["labels"][:, 1:] != IGNORED_LABEL).sum(1)
-            kept = batch.get("trained", torch.ones_like(tokens, dtype=torch.bool))
-            counts += torch.stack([tokens[kept].sum(), tokens.sum()]).to(counts)
+            total += (batch["labels"][:, 1:] != IGNORED_LABEL).sum().to(total)
         if self.args.world_size > 1:
-            counts = self.accelerator.gather(counts[None]).sum(0)
-        total, every = counts.clamp_min(1.0)
-        self._trained_share = float(total / every)
-        return batches, total
+            total = self.accelerator.gather(total)
+        return batches, total.sum().clamp_min(1.0)
 
     def _leave_out(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        """Mark the rows that the projection of the corpus leaves out of this step: ``trained`` [B] is false."""
+        """What rows weigh in this step by the corpus's projection: ``weight`` [B], 0 for those that are left out."""
         engine, active = self.engine, self.engine.active()
         if self.row_weights is None or not active:
             return
@@ -84,10 +79,10 @@ class LossTrainer(StagedTrainer):
             self.log(found)
         self._rows_weighed = True
         for batch in batches:
-            kept = self.row_weights.kept(
+            weights = self.row_weights.drawn(
                 batch["number"].tolist(), engine.groups, active, self.state.global_step, engine.score_alone
             )
-            batch["trained"] = kept.to(batch["labels"].device)
+            batch["weight"] = weights.to(batch["labels"].device)
 
     def compute_loss(
         self,
@@ -106,10 +101,11 @@ class LossTrainer(StagedTrainer):
             inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["region"], self._packs(),
             torch.full_like(inputs["group"], again, dtype=torch.bool),
         )  # fmt: skip
-        trained = inputs["labels"]
-        if "trained" in inputs:
-            trained = trained.masked_fill(~inputs["trained"][:, None], IGNORED_LABEL)
-        own = float((trained[:, 1:] != IGNORED_LABEL).sum())
+        trained, weights = inputs["labels"], inputs.get("weight")
+        if weights is not None:
+            trained = trained.masked_fill((weights == 0)[:, None], IGNORED_LABEL)
+        tokens = (trained[:, 1:] != IGNORED_LABEL).sum(1)
+        own = float((tokens if weights is None else tokens * weights).sum())
         num_tokens = float(num_items_in_batch) if num_items_in_batch is not None else max(own, 1.0)
         # a mean over the step's micro-batches and processes, so that neither changes what a sampled row weighs
         usual = num_tokens / (self._num_micro_batches * self.args.world_size)
@@ -139,9 +135,9 @@ class LossTrainer(StagedTrainer):
         A row that is left out has none, unless it is preserved or a prefix on which the regularizer acts. Where a new
         number of rows costs more than a row, the numbers are few.
         """
-        if "trained" not in inputs or bool(inputs["trained"].all()):
+        if "weight" not in inputs or bool(inputs["weight"].all()):
             return inputs
-        part = inputs["trained"].clone()
+        part = inputs["weight"] > 0
         if self.engine.start_anchor is not None:
             part |= inputs["preserved"].any(dim=1)
         if self.constraint.prefixes != "sampled":
@@ -149,14 +145,15 @@ class LossTrainer(StagedTrainer):
                 part |= inputs["group"] == number
         if not part.any():
             part[0] = True
-        precision = self._precision()
+        precision = precision_of(self.args)
         if precision is not None and makes_kernels(part.device, precision):
             # some rows without a part, the shortest, rather than new kernels
             few = max(1, len(part) // NUMBERS_OF_ROWS)
             rest = torch.nonzero(~part).squeeze(1)
             lengths = inputs["attention_mask"][rest].sum(1)
             part[rest[lengths.argsort(stable=True)[: -int(part.sum()) % few]]] = True
-        return {key: value[part] for key, value in inputs.items()}
+        places = torch.nonzero(part).squeeze(1)
+        return {key: value[places] for key, value in inputs.items()}
 
     def _packs(self) -> bool:
         """`--packing`, compared once with rows that stand alone."""
@@ -179,46 +176,45 @@ class LossTrainer(StagedTrainer):
         groups = [
             GroupRows(
                 self.groups[g], torch.nonzero(inputs["group"] == g).squeeze(1), slices[g],
-                self.groups[g].corpus_share * usual, self._trained_share,
+                self.groups[g].corpus_share * usual,
             )
             for g in active
         ]  # fmt: skip
         return MicroBatch(
-            corpus, batch, groups, engine.anchor, self._preserved(inputs["preserved"]), engine.start_anchor
+            corpus,
+            batch,
+            groups,
+            engine.anchor,
+            self._preserved(inputs["preserved"]),
+            engine.start_anchor,
+            inputs.get("weight"),
         )
 
     def _preserved(self, covered: Tensor) -> list[tuple[Tensor, float]]:
         """Rows under `preserve` clauses by their weight, the largest κ of their budgets."""
         if self.engine.start_anchor is None or not bool(covered.any()):
             return []
-        # N counts the rows that are kept, and all preserved rows have a part
-        weights = self.engine.budgets.row_weights(covered) * self._trained_share
+        weights = self.engine.budgets.row_weights(covered)
         found = sorted(set(weights[covered.any(dim=1)].tolist()) - {0.0})
         return [(torch.nonzero(weights == weight).squeeze(1), weight) for weight in found]
 
     def _step_loss(self, model: Any, batch: MicroBatch, *, plain: bool) -> StepLoss:
         """On the chunked path where it is wanted and supported, else on the plain one.
 
-        Hidden states cannot be taken on the way inside replicas of one process or compiled graphs.
+        Hidden states cannot be taken on the way inside compiled graphs.
         """
         config = self.constraint.regularizer
-        if plain or config.loss == "plain" or self.args.n_gpu > 1 or self.args.torch_compile:
+        if plain or config.loss == "plain" or self.args.torch_compile:
             return plain_loss(model, batch, config)
         sites = batch.sites(config)
         acts = bool(batch.groups or batch.preserved)
         if config.chunks(int(sites.sum()), acts=acts):
             if self._chunked is None:
-                self._chunked = ChunkedLoss(self.model, config, self._precision())
+                self._chunked = ChunkedLoss(self.model, config, precision_of(self.args))
             found = self._chunked(model, batch, sites) if self._chunked.supports else None
             if found is not None:
                 return found
         return plain_loss(model, batch, config)
-
-    def _precision(self) -> torch.dtype | None:
-        """The precision of matrix products outside the model's own forward; None where it is that of the weights."""
-        if self.args.bf16:
-            return torch.bfloat16
-        return torch.float16 if self.args.fp16 else None
 
     def _draw_sampled(self, number: int) -> list[TokenRow]:
         """Sampled rows for this micro-batch; a group without rows of its own has as many as all others together."""

@@ -22,7 +22,6 @@ class GroupRows:
     corpus_rows: Tensor
     sampled_rows: Tensor
     corpus_tokens: float
-    corpus_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class MicroBatch:
     """Corpus rows, sampled rows after them, and what the loss is to say of them.
 
     The language model's loss is on the labels of ``joined``. Those of ``corpus`` are the ones before rows were left
-    out, and say which tokens of the ``preserved`` rows are held to the start model, by their weight κ.
+    out, and say which tokens of the ``preserved`` rows are held to the start model, by their weight κ. ``row_weights``
+    is what each row of ``corpus`` weighs in the language model's loss; 1 where there are none.
     """
 
     corpus: Batch
@@ -39,6 +39,7 @@ class MicroBatch:
     anchor: Anchor | None = None
     preserved: Sequence[tuple[Tensor, float]] = ()
     start_anchor: Anchor | None = None
+    row_weights: Tensor | None = None
 
     def sites(self, config: RegularizerConfig) -> Tensor:
         """Positions [B, T] of ``joined`` at which some term needs the student's distribution."""

@@ -70,11 +70,10 @@ def regularizer_term(
     sampled_rows: Tensor,
     corpus_tokens: float,
     config: RegularizerConfig,
-    corpus_weight: float = 1.0,
 ) -> Tensor:
     """ρ Σ_s w(s) D(q̂(.|s), p(.|s)) of one group, in nats (the caller divides by N); ``weighted_rows`` has the w."""
     total = student_logits.new_zeros(())
-    weighted = weighted_rows(group, batch, corpus_rows, sampled_rows, corpus_tokens, config, corpus_weight)
+    weighted = weighted_rows(group, batch, corpus_rows, sampled_rows, corpus_tokens, config)
     for rows, weight in weighted:
         total = total + weight * _divergence_sum(group, anchor, batch, student_logits, rows, config)
     return group.weight * total
@@ -91,7 +90,6 @@ def regularizer_parts(
     sampled_rows: Tensor,
     corpus_tokens: float,
     config: RegularizerConfig,
-    corpus_weight: float = 1.0,
     own_states: Tensor | None = None,
 ) -> list[DivergenceTerm]:
     """``regularizer_term`` as parts of a pass over the vocabulary; ``head`` is the anchor's.
@@ -101,7 +99,7 @@ def regularizer_parts(
     """
     kind: Divergence = config.divergence  # type: ignore[assignment]
     parts = []
-    weighted = weighted_rows(group, batch, corpus_rows, sampled_rows, corpus_tokens, config, corpus_weight)
+    weighted = weighted_rows(group, batch, corpus_rows, sampled_rows, corpus_tokens, config)
     for rows, weight in weighted:
         part = batch.rows(rows)
         sites = prediction_sites(part.region)
@@ -124,19 +122,17 @@ def weighted_rows(
     sampled_rows: Tensor,
     corpus_tokens: float,
     config: RegularizerConfig,
-    corpus_weight: float = 1.0,
 ) -> list[tuple[Tensor, float]]:
     """The rows on whose prefixes the group's regularizer acts, and what each of their sites weighs against ρ.
 
-    Corpus prefixes weigh ``corpus_weight`` each: 1, or the share of the step's tokens that are trained on where rows
-    are left out of N and not of the prefixes, so that ρ means the same with few rows kept. Sampled prefixes share the
-    weight of the tokens that the group has in the corpus (``corpus_tokens``), whatever their number, so that ρ stays
+    Corpus prefixes weigh 1 each, also those of rows that the loss leaves out. Sampled prefixes share the weight of the
+    tokens that the group has in the corpus (``corpus_tokens``), whatever their number, so that ρ stays
     relative to the domain's own NLL; without corpus rows they weigh 1 each. ``mixed`` halves both.
     """
     share = 0.5 if config.prefixes == "mixed" else 1.0
     found = []
     if config.prefixes in ("corpus", "mixed") and len(corpus_rows):
-        found.append((corpus_rows, share * corpus_weight))
+        found.append((corpus_rows, share))
     if config.prefixes in ("sampled", "mixed") and len(sampled_rows):
         # The store's mean length, not this micro-batch's: a ratio of random sums would weigh short rows more.
         sites = len(sampled_rows) * group.mean_sites or float(batch.region[sampled_rows].sum())

@@ -113,14 +113,20 @@ def divergence_and_gradient(
 
 
 def language_model_loss(
-    logits: Float[Tensor, "B T V"], labels: Tensor, num_tokens: float
+    logits: Float[Tensor, "B T V"],
+    labels: Tensor,
+    num_tokens: float,
+    weights: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Sum of the next-token negative log-likelihoods over ``num_tokens``.
+    """Weighted sum of the next-token negative log-likelihoods over ``num_tokens``.
 
-    Equation: (1/N) Σ -log p(label_{t+1} | s_t) over labels that are not -100; N counts the whole step, not this
-    micro-batch, so that accumulation and ranks do not change the loss. Units: nats per token.
+    Equation: (1/N) Σ_rows w Σ_t -log p(label_{t+1} | s_t) over labels that are not -100, w = 1 without ``weights``; N
+    counts the whole step, not this micro-batch, so that accumulation and ranks do not change the loss. Units: nats per
+    token.
     """
     shifted = labels[:, 1:]
     keep = shifted != -100
-    nll = torch.nn.functional.cross_entropy(logits[:, :-1][keep].float(), shifted[keep], reduction="sum")
-    return nll / num_tokens
+    nll = torch.nn.functional.cross_entropy(logits[:, :-1][keep].float(), shifted[keep], reduction="none")
+    if weights is not None:
+        nll = nll * weights[torch.nonzero(keep)[:, 0]]
+    return nll.sum() / num_tokens

@@ -1,4 +1,4 @@
-"""Which training rows the language-model loss keeps while the policy acts: a draw by the projection of the corpus."""
+"""What training rows weigh in the language-model loss while the policy acts: a draw by the projection of the corpus."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from constraintlang_runtime.sampling import derived_seed
 Floats = NDArray[np.float64]
 Score = Callable[[Sequence[Clause], Sequence[TokenRow]], Floats]
 logger = logging.getLogger(__name__)
+MOST = 4.0  # a row that is kept weighs no more: few rows of a group that hardly has any left are no measure of it
 
 
 class RowWeights:
     """The weights of training rows in the corpus that is nearest to the given one and meets the policy.
 
     Equation: w_i = Π_hard 1[f_k = 0] · exp(-Σ_soft λ_k f_ik) / max_j w_j, with the duals λ of the projection of the
-    scored rows onto the set-points of their clauses. A row is trained on at a step with probability w_i, so that the
-    mean of the loss is the one that w_i weighs, and with λ = 0 nothing changes. The minimiser of that loss is the
-    projection of the corpus (docs/method.md, "The regularizer"), where the corpus as given pulls the model back over
-    the bound.
+    scored rows onto the set-points of their clauses. A row is trained on at a step with probability w_i, and then
+    weighs Σ_j n_j / Σ_j w_j n_j, at most ``MOST``, n the trained tokens of the rows of its group, so that the mean of
+    the loss is the one that w_i weighs, a group keeps its part in it, and with λ = 0 nothing changes. The minimiser of
+    that loss is the projection of the corpus (docs/method.md, "The regularizer"), where the corpus as given pulls the
+    model back over the bound.
     The scored rows are one law, not one for each prompt, so that their own λ is too small where the prompt says much of
     the outcome; λ is therefore at least that of the fitted laws at the prompts (``start_controllers``).
 
@@ -47,6 +49,7 @@ class RowWeights:
         self._max_new_tokens, self._seed = max_new_tokens, seed
         self._duals: dict[int, Floats] | None = None
         self._largest: dict[int, float] = {}
+        self._of_kept: dict[int, float] = {}
         self._weights: dict[int, float] = {}
 
     def start(self, groups: Sequence[Group], fitted: Sequence[int], score: Score) -> dict[str, float]:
@@ -59,11 +62,15 @@ class RowWeights:
             return {}
         self._duals = {}
         scored: dict[int, Floats] = {}
+        tokens: dict[int, Floats] = {}
         for number in fitted:
-            mine = [i for i, group in enumerate(self._groups_of) if group == number]
-            sample = as_sampled([self._rows[i] for i in spread(mine, CORPUS_SCORED)], self._max_new_tokens)
+            mine = [
+                i for i, group in enumerate(self._groups_of) if group == number and self._rows[i].completion
+            ]
+            sample = [self._rows[i] for i in spread(mine, CORPUS_SCORED)]
             if sample:
-                scored[number] = score(groups[number].clauses, sample)
+                tokens[number] = np.array([_num_trained(row) for row in sample], dtype=np.float64)
+                scored[number] = score(groups[number].clauses, as_sampled(sample, self._max_new_tokens))
         kept = {number: found for number, found in scored.items() if not _hard(groups[number], found).all()}
         if kept:
             chosen = [groups[number] for number in kept]
@@ -92,14 +99,16 @@ class RowWeights:
         for number, found in scored.items():
             group, weights = groups[number], self._raw(groups[number], number, found)
             self._largest[number] = float(weights.max(initial=0.0)) or 1.0
+            share = float(weights @ tokens[number]) / self._largest[number] / max(1.0, tokens[number].sum())
+            self._of_kept[number] = min(MOST, 1 / max(share, 1e-9))
             logs[f"{group.name}/rows/judged"] = float(len(found))
             logs[f"{group.name}/rows/kept"] = float((weights / self._largest[number]).mean())
         return logs
 
-    def kept(
+    def drawn(
         self, numbers: Sequence[int], groups: Sequence[Group], active: Sequence[int], step: int, score: Score
     ) -> Tensor:
-        """Which of some training rows this step trains on [n]; ``score`` is of this process alone.
+        """What training rows weigh in this step [n], 0 for those that are left out; ``score`` is of this process alone.
 
         The draw depends on the seed, the step and the row, not on batches or processes.
         Raises: ScorerError when a row cannot be scored.
@@ -115,7 +124,14 @@ class RowWeights:
                 )
                 raw = np.minimum(self._raw(groups[number], number, found) / self._largest[number], 1.0)
                 self._weights |= dict(zip(judged, raw.tolist(), strict=True))
-        return torch.tensor([self._draw(i, step) < self._weights.get(i, 1.0) for i in numbers])
+        return torch.tensor([self._weight(i, step, active) for i in numbers])
+
+    def _weight(self, number: int, step: int, active: Sequence[int]) -> float:
+        """Rows of groups that do not act now, and rows without a completion, weigh 1."""
+        if number not in self._weights or self._groups_of[number] not in active:
+            return 1.0
+        is_kept = self._draw(number, step) < self._weights[number]
+        return self._of_kept[self._groups_of[number]] if is_kept else 0.0
 
     def _changes(self, group: Group, number: int) -> bool:
         """Whether some row of the group may weigh less than another."""
@@ -133,6 +149,11 @@ class RowWeights:
 
     def _draw(self, number: int, step: int) -> float:
         return derived_seed(self._seed, "training row", step, number) / 2.0**63
+
+
+def _num_trained(row: TokenRow) -> int:
+    """Tokens that the language-model loss covers."""
+    return sum(stop - start for start, stop in row.trained)
 
 
 def _hard(group: Group, statistics: Floats) -> NDArray[np.bool_]:

@@ -42,14 +42,14 @@ def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> Step
     outputs = model(**made.inputs)
     logits = made.to_rows(outputs.logits)
     rows, width = corpus.labels.shape
-    own = language_model_loss(logits[:rows, :width], joined.labels[:rows, :width], 1.0)
+    own = language_model_loss(logits[:rows, :width], joined.labels[:rows, :width], 1.0, batch.row_weights)
     total, terms = own, {}
     kept: float | None = None
     for part in batch.groups:
         assert batch.anchor is not None
         term = regularizer_term(
             part.group, batch.anchor, joined, logits, corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows,
-            corpus_tokens=part.corpus_tokens, corpus_weight=part.corpus_weight, config=config,
+            corpus_tokens=part.corpus_tokens, config=config,
         )  # fmt: skip
         total = total + term
         terms[part.group.name] = float(term.detach())

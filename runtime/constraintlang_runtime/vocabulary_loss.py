@@ -35,11 +35,18 @@ Rows = slice | Tensor
 
 @dataclass(frozen=True)
 class LabelTerm:
-    """-log p(label | site); ``sites`` are ascending places [n] among the S sites of the pass, ``labels`` [n]."""
+    """-log p(label | site); ``sites`` are ascending places [n] among the S sites of the pass, ``labels`` [n].
+
+    ``weight`` is that of the term, or of each of its sites [n].
+    """
 
     sites: Int[Tensor, " n"]
     labels: Int[Tensor, " n"]
-    weight: float = 1.0
+    weight: float | Float[Tensor, " n"] = 1.0
+
+    def weights(self, window: slice) -> float | Tensor:
+        """Of the term's sites in ``window``."""
+        return self.weight[window] if isinstance(self.weight, Tensor) else self.weight
 
     def value(self, law: Law, rows: Rows, window: slice) -> Tensor:
         """Losses [m] of the term's sites in ``window``, which stand at ``rows`` of the chunk."""
@@ -48,7 +55,7 @@ class LabelTerm:
     def subtract(self, gradient: Tensor, rows: Rows, window: slice) -> None:
         """The second half of ∂/∂z = p - 1[label]; a site has one label, so that no place is met twice."""
         numbers = torch.arange(len(gradient), device=gradient.device)[rows]
-        gradient[numbers, self.labels[window]] -= self.weight
+        gradient[numbers, self.labels[window]] -= self.weights(window)
 
 
 @dataclass(frozen=True)
@@ -175,13 +182,16 @@ def _gradient(
         rows = term.sites[window] - start if block is None else block
         if isinstance(term, LabelTerm):
             value = term.value(law, rows, window)
+            weight = term.weights(window)
             labelled.append((term, rows, window))
-            share[rows] += term.weight
-            is_one = window.stop - window.start == len(share) and term.weight == 1.0 and len(labelled) == 1
+            share[rows] += weight
+            covers = window.stop - window.start == len(share) and len(labelled) == 1
+            is_one = covers and not isinstance(weight, Tensor) and weight == 1.0
+            sums[number] += (weight * value).sum()
         else:
             value, change = term.value_and_gradient(law, rows, window)
             changes.append((rows, change, term.weight))
-        sums[number] += term.weight * value.sum()
+            sums[number] += term.weight * value.sum()
     gradient = law.probs if is_one else law.probs.mul_(share[:, None])
     for rows, change, weight in changes:
         if isinstance(rows, slice):
@@ -202,7 +212,12 @@ class _Sums:
         self.bias: Tensor | None = None
 
     def add(self, gradient: Tensor, lowered: Tensor, part: Tensor) -> None:
-        """Those of a chunk: ``gradient`` to its logits, the same in the products' precision, its hidden states."""
+        """Those of a chunk: ``gradient`` to its logits, the same in the products' precision, its hidden states.
+
+        A sum over sites may leave the range of float16, whatever the scale of the loss, which comes later.
+        """
+        if lowered.dtype == torch.float16:
+            lowered, part = gradient, part.to(gradient.dtype)
         if self._wants_bias:
             own = gradient.sum(0)
             self.bias = own if self.bias is None else self.bias.add_(own)

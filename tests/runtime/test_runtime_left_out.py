@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from constraintlang_runtime.controlling import control_groups
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, load_rows, prediction_sites
 from constraintlang_runtime.demo import language
 from constraintlang_runtime.groups import Group, attach_target
+from constraintlang_runtime.penalty import weighted_rows
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.rounds import Measurement
 from constraintlang_runtime.row_weights import RowWeights
@@ -47,19 +49,27 @@ def test_a_row_that_is_left_out_is_still_held_to_the_start_model(
 
 
 @pytest.mark.parametrize("prefixes", ["corpus", "mixed"])
-def test_corpus_prefixes_weigh_the_same_with_few_rows_kept(
+def test_corpus_prefixes_are_all_there_with_few_rows_kept(
     world: World, tmp_path: Path, prefixes: str
 ) -> None:
-    """N counts the rows that are kept, prefixes are of all: the weight of each is N / N of all rows."""
+    """N counts all rows, and so do prefixes: each weighs its share of the kinds of prefixes."""
     trainer = make(world, tmp_path, prefixes=prefixes, **ACTS)
     original, shares = trainer._micro_batch, []
 
-    def micro_batch(corpus: Any, trained: torch.Tensor, *rest: Any) -> Any:
-        found = original(corpus, trained, *rest)
+    def micro_batch(corpus: Any, trained: torch.Tensor, inputs: Any, usual: float) -> Any:
+        found = original(corpus, trained, inputs, usual)
         kept, every = ((some[:, 1:] != IGNORED_LABEL).sum() for some in (trained, corpus.labels))
+        assert usual == every
         for part in found.groups:
-            assert part.corpus_weight == pytest.approx(float(kept.clamp_min(1) / every))
-            shares.append(part.corpus_weight)
+            weighted = weighted_rows(
+                part.group, found.joined, part.corpus_rows, part.sampled_rows, part.corpus_tokens,
+                trainer.constraint.regularizer,
+            )  # fmt: skip
+            if len(part.corpus_rows):
+                rows, weight = weighted[0]
+                assert rows.tolist() == part.corpus_rows.tolist()
+                assert weight == (0.5 if prefixes == "mixed" else 1.0)
+            shares.append(float(kept / every))
         return found
 
     trainer._micro_batch = micro_batch
@@ -80,7 +90,7 @@ def test_rows_without_a_part_fill_up_to_few_numbers_of_rows_in_half_precision(
         mask = (torch.arange(9) < lengths[:, None]).long()
         found = trainer._with_part(
             {
-                "trained": trained,
+                "weight": 1.3 * trained,
                 "attention_mask": mask,
                 "place": torch.arange(16),
                 "preserved": torch.zeros(16, 0, dtype=torch.bool),
@@ -88,11 +98,11 @@ def test_rows_without_a_part_fill_up_to_few_numbers_of_rows_in_half_precision(
         )
         more = {3: [4], 4: [], 0: [4]}[len(kept)] if half else []
         assert found["place"].tolist() == sorted([*(kept or [0]), *more])
-        assert found["trained"].sum() == len(kept)
+        assert (found["weight"] > 0).sum() == len(kept)
 
 
 def test_preserved_rows_weigh_the_same_with_few_rows_kept(world: World, tmp_path: Path) -> None:
-    """N counts the rows that are kept, preserved ones are all: κ is taken times N / N of all rows."""
+    """N counts all rows, and so do preserved ones: each weighs κ."""
     trainer = make(world, tmp_path, policy=PRESERVED, preserve_weight=5.0, **ACTS)
     original, shares = trainer._micro_batch, []
 
@@ -101,9 +111,9 @@ def test_preserved_rows_weigh_the_same_with_few_rows_kept(world: World, tmp_path
         kept, every = ((some[:, 1:] != IGNORED_LABEL).sum() for some in (trained, corpus.labels))
         if found.preserved:
             ((_, weight),) = found.preserved
-            shares.append(float(kept.clamp_min(1) / every))
+            shares.append(float(kept / every))
             (budget,) = trainer.engine.budgets.budgets
-            assert weight == pytest.approx(budget.weight * shares[-1])
+            assert weight == pytest.approx(budget.weight)
         return found
 
     trainer._micro_batch = micro_batch
@@ -147,6 +157,19 @@ def test_a_run_resumes_where_a_step_trains_on_no_row(world: World, tmp_path: Pat
         again = trainer()
         again.train(resume_from_checkpoint=str(tmp_path / "run" / f"checkpoint-{step}"))
         assert torch.equal(weights(again), weights(whole))
+
+
+def test_tags_of_any_type_do_not_stop_a_checkpoint(world: World, tmp_path: Path) -> None:
+    """Dates and bytes of a parquet file are tags like others, and are not read again."""
+    rows = [
+        {**row, "when": datetime.datetime(2026, 1, 1), "raw": b"x"}
+        for row in load_rows([str(world.data)], role="--data")
+    ]
+    trainer = make(world, tmp_path, rows=rows, save_strategy="steps", save_steps=12, **ACTS)
+    trainer.train()
+    again = make(world, tmp_path, rows=rows, **ACTS)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
+    assert torch.equal(weights(again), weights(trainer))
 
 
 # ------------------------------------------------------------ which rows

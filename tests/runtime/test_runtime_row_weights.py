@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from constraintlang_runtime.control import ControllerState
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.projection import LOG_FLOOR
-from constraintlang_runtime.row_weights import RowWeights
+from constraintlang_runtime.row_weights import MOST, RowWeights
 
 ROWS = 500
 READINGS = (("never",), ("rarely",), ("mean",), ("rarely", "length"), ("never", "rarely", "mean"))
@@ -52,7 +53,7 @@ def corpus(
 
 
 def weights_of(made: RowWeights, group: Group, score: Any) -> np.ndarray:
-    made.kept(range(ROWS), [group], [0], 0, score)
+    made.drawn(range(ROWS), [group], [0], 0, score)
     return np.array([made._weights.get(i, 1.0) for i in range(ROWS)])
 
 
@@ -91,7 +92,7 @@ def test_rows_that_meet_the_policy_are_all_kept_and_not_scored_again() -> None:
     made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
     made.start([group], [0], score)
     before = len(score.calls)
-    assert bool(made.kept(range(ROWS), [group], [0], 3, score).all())
+    assert bool(made.drawn(range(ROWS), [group], [0], 3, score).all())
     assert len(score.calls) == before
 
 
@@ -101,20 +102,52 @@ def test_a_row_is_drawn_with_its_weight_whatever_stands_beside_it() -> None:
     made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=7)
     made.start([group], [0], score)
     score.calls.clear()
-    whole = made.kept(range(ROWS), [group], [0], 5, score).tolist()
-    parts = [made.kept(range(i, i + 50), [group], [0], 5, score).tolist() for i in range(0, ROWS, 50)]
+    whole = made.drawn(range(ROWS), [group], [0], 5, score).tolist()
+    parts = [made.drawn(range(i, i + 50), [group], [0], 5, score).tolist() for i in range(0, ROWS, 50)]
     assert [one for part in parts for one in part] == whole
     assert len(score.calls) == ROWS
     steps = 400
-    share = np.mean(
-        [made.kept(range(ROWS), [group], [0], step, score).numpy() for step in range(steps)], axis=0
-    )
+    drawn = np.stack([made.drawn(range(ROWS), [group], [0], step, score).numpy() for step in range(steps)])
+    share = (drawn > 0).mean(axis=0)
     wanted = weights_of(made, group, score)
     assert 0.05 < wanted.min() < 0.9
     assert (np.abs(share - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / steps) + 1e-9).all()
     other = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=8)
     other.start([group], [0], score)
-    assert other.kept(range(ROWS), [group], [0], 5, score).tolist() != whole
+    assert other.drawn(range(ROWS), [group], [0], 5, score).tolist() != whole
+
+
+@pytest.mark.parametrize(("kind", "share"), [("mean", 0.9), ("never", 1.0), ("rarely", 0.3)])
+def test_a_group_keeps_its_part_in_the_loss_with_rows_of_any_length(kind: str, share: float) -> None:
+    """E Σ w n = Σ n: rows that are kept make up for those that are not, in tokens."""
+    group, rows, _, score = corpus((kind,), share)
+    long = [dataclasses.replace(row, completion=(1,) * (1 + 9 * (i % 3))) for i, row in enumerate(rows)]
+    made = RowWeights(long, [0] * ROWS, max_new_tokens=8, seed=3)
+    made.start([group], [0], score)
+    tokens = np.array([len(row.completion) for row in long])
+    steps = 200
+    drawn = np.stack([made.drawn(range(ROWS), [group], [0], step, score).numpy() for step in range(steps)])
+    kept = drawn[drawn > 0]
+    assert kept.min() == kept.max() > 1
+    wanted = weights_of(made, group, score)
+    spread = np.sqrt((wanted * (1 - wanted) * (tokens * kept[0]) ** 2).sum() / steps)
+    assert abs((drawn @ tokens).mean() - tokens.sum()) <= 5 * spread + 1e-3 * tokens.sum()
+
+
+def test_few_rows_that_are_left_do_not_speak_for_all() -> None:
+    """A kept row weighs ``MOST`` at most, so that one row of a hundred does not make a step."""
+    group, rows, statistics, _ = corpus(("never",), 1.0)
+    bad = np.ones_like(statistics)
+    bad[::100] = 0
+
+    def score(_: Any, some: Sequence[TokenRow]) -> np.ndarray:
+        return bad[[row.prompt[0] for row in some]]
+
+    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made.start([group], [0], score)
+    drawn = made.drawn(range(ROWS), [group], [0], 0, score)
+    assert drawn[::100].tolist() == [MOST] * 5
+    assert float(drawn.sum()) == 5 * MOST
 
 
 def test_a_corpus_that_violates_throughout_is_left_out() -> None:
@@ -123,15 +156,24 @@ def test_a_corpus_that_violates_throughout_is_left_out() -> None:
     bad = np.ones_like(statistics)
     made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
     made.start([group], [0], lambda _, some: bad[: len(some)])
-    assert not bool(made.kept(range(ROWS), [group], [0], 0, lambda _, some: bad[: len(some)]).any())
+    assert not bool(made.drawn(range(ROWS), [group], [0], 0, lambda _, some: bad[: len(some)]).any())
 
 
 def test_rows_of_other_groups_are_not_looked_at() -> None:
     group, rows, _, score = corpus(("rarely",), 0.3)
     made = RowWeights(rows, [0] * 100 + [-1] * (ROWS - 100), max_new_tokens=8, seed=0)
     made.start([group], [0], score)
-    assert bool(made.kept(range(100, ROWS), [group], [0], 0, score).all())
+    assert bool(made.drawn(range(100, ROWS), [group], [0], 0, score).all())
     assert max(score.calls) < 100
+
+
+def test_rows_of_a_group_that_does_not_act_are_all_kept_whatever_was_judged_before() -> None:
+    """A resumed run, which has judged none of them, keeps the same."""
+    group, rows, _, score = corpus(("rarely",), 0.3)
+    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made.start([group], [0], score)
+    assert not bool(made.drawn(range(ROWS), [group], [0], 0, score).all())
+    assert made.drawn(range(ROWS), [group], [], 1, score).tolist() == [1.0] * ROWS
 
 
 def labels_while_acting(world: World, output: Path, **changes: Any) -> tuple[list[float], Any]:
@@ -149,7 +191,7 @@ def labels_while_acting(world: World, output: Path, **changes: Any) -> tuple[lis
 
     def compute_loss(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if trainer.engine.active():
-            has = inputs.get("trained", torch.ones(len(inputs["number"]), dtype=torch.bool)).tolist()
+            has = (inputs.get("weight", torch.ones(len(inputs["number"]))) > 0).tolist()
             seen.extend((n, kept) for n, kept in zip(inputs["number"].tolist(), has, strict=True))
         return original(model, inputs, *args, **kwargs)
 

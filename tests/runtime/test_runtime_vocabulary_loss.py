@@ -53,7 +53,7 @@ def numbers(form: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Outp
     return normal(SITES, HIDDEN, seed=0, dtype=dtype).requires_grad_(), OutputHead(weight, bias, scale, cap)
 
 
-def terms_of(kind: Any, alpha: float = 0.3) -> list[Any]:
+def terms_of(kind: Any, alpha: float = 0.3, weight: float | Tensor = 1.0) -> list[Any]:
     """Labels at most sites, one divergence at some and another at others, so that sites have none, one or several."""
     labelled, tilted, held = (
         torch.arange(0, SITES - 4),
@@ -62,7 +62,7 @@ def terms_of(kind: Any, alpha: float = 0.3) -> list[Any]:
     )
     target, other = (torch.log_softmax(2 * normal(SITES, VOCAB, seed=s), -1) for s in (5, 6))
     return [
-        LabelTerm(labelled, (labelled * 7) % VOCAB),
+        LabelTerm(labelled, (labelled * 7) % VOCAB, weight),
         DivergenceTerm(tilted, lambda window: target[tilted[window]], kind, alpha, 1.7),
         DivergenceTerm(held, lambda window: other[held[window]], "forward", weight=0.4),
     ]
@@ -77,7 +77,9 @@ def plain(hidden: Tensor, head: OutputHead, terms: list[Any]) -> Tensor:
     for term in terms:
         own = log_probs[term.sites]
         if isinstance(term, LabelTerm):
-            value = -own.gather(1, term.labels[:, None]).sum()
+            weighted = term.weight * -own.gather(1, term.labels[:, None]).squeeze(1)
+            total = total + weighted.sum()
+            continue
         else:
             target = term.target(slice(0, len(term.sites)))
             value = token_divergence(own, target.to(own.dtype), term.divergence, term.alpha).sum()
@@ -90,11 +92,12 @@ def gradients(loss: Tensor, hidden: Tensor, head: OutputHead) -> list[Tensor]:
     return list(torch.autograd.grad(3.0 * loss, leaves))  # a factor, as accumulation and ranks give one
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", DIVERGENCES)
-def test_it_is_the_plain_formula_in_float64_for_every_chunk(kind: str, form: str) -> None:
+def test_it_is_the_plain_formula_in_float64_for_every_chunk(kind: str, form: str, weighted: bool) -> None:
     hidden, head = numbers(form)
-    terms = terms_of(kind)
+    terms = terms_of(kind, weight=normal(SITES - 4, seed=9).abs() if weighted else 1.0)
     expected = plain(hidden, head, terms)
     expected_gradients = gradients(expected, hidden, head)
     for chunk in (1, 7, SITES, 1000):
@@ -155,6 +158,16 @@ def test_half_and_single_precision_stay_near_float64(
     for mine, its in pairs:
         assert mine.dtype == dtype
         assert (mine.double() - its).abs().max() < tolerance * its.abs().max()
+
+
+def test_a_sum_over_sites_does_not_leave_the_range_of_float16() -> None:
+    """Gradients are formed before a trainer scales its loss, so that no scale could bring them back."""
+    hidden, head = numbers("plain", torch.float16)
+    label = torch.zeros(SITES, dtype=torch.long)
+    terms = [LabelTerm(torch.arange(SITES), label, torch.full((SITES,), 2e4))]
+    loss, _ = vocabulary_loss(hidden * 4, head, terms, SITES)
+    (found,) = torch.autograd.grad(loss * 1e-3, [head.weight])
+    assert bool(found.isfinite().all())
 
 
 def test_autocast_sets_the_precision_of_the_products_and_of_nothing_else() -> None:
@@ -228,7 +241,9 @@ def fixed_group(anchor: Anchor) -> Group:
     return FixedGroup("g", (), (), [], 0.5, np.zeros(0), head=head, fitted_exponent=1.3)
 
 
-def micro_batch(model: Any, num_rows: int = 5, length: int = 24, vocab_size: int = 512) -> MicroBatch:
+def micro_batch(
+    model: Any, num_rows: int = 5, length: int = 24, vocab_size: int = 512, weights: Tensor | None = None
+) -> MicroBatch:
     """Corpus rows, sampled rows, a group with a tilt, a preserved row, and anchors that differ from the student."""
     generator = torch.Generator().manual_seed(1)
 
@@ -247,7 +262,7 @@ def micro_batch(model: Any, num_rows: int = 5, length: int = 24, vocab_size: int
         group = fixed_group(anchor)
     rows = GroupRows(group, torch.tensor([0, 2, 3]), slices[0], 30.0)
     return MicroBatch(
-        corpus, batch, [rows], anchor, [(torch.tensor([1]), 0.7), (torch.tensor([4]), 0.7)], anchor
+        corpus, batch, [rows], anchor, [(torch.tensor([1]), 0.7), (torch.tensor([4]), 0.7)], anchor, weights
     )
 
 
@@ -261,12 +276,15 @@ def total_and_gradient(model: Any, loss: Any) -> tuple[float, Tensor]:
     return loss.total.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 1.5, 1.5, 1.0, 3.0])], ids=["", "weighted"])
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
 @pytest.mark.parametrize("family", ["tied", "untied", "bias", "soft cap", "divided", "multiplied"])
-def test_models_have_the_loss_and_the_gradient_of_the_plain_path(family: str, chunk: int) -> None:
+def test_models_have_the_loss_and_the_gradient_of_the_plain_path(
+    family: str, chunk: int, weights: Tensor | None
+) -> None:
     model = model_of(family)
     config = RegularizerConfig(divergence="js", chunk_sites=chunk, loss="chunked")
-    batch = micro_batch(model)
+    batch = micro_batch(model, weights=weights)
     value, gradient = total_and_gradient(model, plain_loss(model, batch, config))
     found = ChunkedLoss(model, config)(model, batch, batch.sites(config))
     assert found is not None
