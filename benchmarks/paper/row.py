@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from context import Context
-from job import Job, Trained, config_of
+from job import Job, Trained, config_of, write_whole
 from measures import wanted
 from plan import Row
 from stamps import row_stamp, stamp
@@ -54,7 +54,7 @@ def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
         "measure_seconds": round(time.perf_counter() - middle, 1), "this_process": round(time.perf_counter() - started, 1),
         "later": sorted(later),
     }  # fmt: skip
-    (job.folder / "row.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(job.folder / "row.json", json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -36,7 +36,7 @@ from row import MEASURES, function
 from scales import NAMES
 from stamps import read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
-from workers import Failure, Task, python, run_all
+from workers import Failure, Task, python, run_all, visible_gpus
 
 TABLES = ("toxigen", "winrate", "jigsaw", "ablations")
 
@@ -100,11 +100,11 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(
-                f"error: another run works in {context.work}; wait for it, or name another --work",
+                f"error: another run, or rows that one left behind, work in {context.work}; wait, or name another --work",
                 file=sys.stderr,
             )
             return 2
-        failures = [*lost, *run_rows(args, context, rows)]
+        failures = [*lost, *run_rows(args, context, rows, lock.fileno())]
         write_results(args, context, rows, failures)
     for failure in failures:
         print(f"FAILED {failure.key}: {failure.why}")
@@ -130,8 +130,8 @@ def most_calls(job: Job) -> int:
     return of_settings(config, rows, job.scale.steps)
 
 
-def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:
-    """Run what is missing: models that are made on the spot, then rows."""
+def run_rows(args: argparse.Namespace, context: Context, rows: list[Row], lock: int) -> list[Failure]:
+    """Run what is missing: models that are made on the spot, then rows. Their processes hold the lock, too."""
     for where in dict.fromkeys(config_of(row.system).get("prepare", "measures:prepare") for row in rows):
         function(where)(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
@@ -156,7 +156,10 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
         record = read_record(job)
         if record is not None and set(record.get("later", ())) <= set(args.later):
             finished.add(row.key)
-    return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
+    return run_all(
+        tasks, finished, args.jobs, lambda message: print(message, flush=True),
+        gpus=_gpus(context.setting.scale.device), inherited=(lock,),
+    )  # fmt: skip
 
 
 def write_results(
@@ -253,6 +256,15 @@ def _shown(arguments: list[str]) -> list[str]:
         elif not word.startswith(("--shared=", "--work=")):
             found.append(word)
     return found
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs that rows of a scale run on; none where it computes on the processor."""
+    if device == "cpu":
+        return []
+    import torch
+
+    return visible_gpus(os.environ, torch.cuda.device_count())
 
 
 def _device(device: str) -> dict[str, Any]:

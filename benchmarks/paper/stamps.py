@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from job import Job, config_of
+from job import Job, config_of, write_whole
 
 FILE = "asked.json"
 TRAINED_BY = (
@@ -62,7 +62,7 @@ def set_aside(job: Job) -> Path | None:
 def stamp(job: Job) -> None:
     """Say in the row's folder what is asked of it now."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / FILE).write_text(json.dumps({"training": training_stamp(job)}) + "\n")
+    write_whole(job.folder / FILE, json.dumps({"training": training_stamp(job)}) + "\n")
 
 
 def read_record(job: Job) -> dict[str, Any] | None:

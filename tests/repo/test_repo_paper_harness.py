@@ -246,6 +246,46 @@ def test_a_task_that_fails_holds_up_only_those_that_need_it(tmp_path: Path) -> N
     assert out.read_text().split() == ["a", "d", "f"]
 
 
+def test_a_task_sees_one_gpu_that_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+
+    def seen(gpus: list[str], count: int) -> list[str]:
+        folder = tmp_path / f"of-{len(gpus)}"
+        folder.mkdir()
+        code = (
+            "import os, pathlib, time\n"
+            f"folder = pathlib.Path({str(folder)!r})\n"
+            "(folder / f'gpu-{os.getpid()}').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+            f"while len(list(folder.glob('gpu-*'))) < {count}: time.sleep(0.01)"  # all run at a time
+        )
+        tasks = [task(folder, f"t{i}", code) for i in range(count)]
+        assert workers.run_all(tasks, set(), count, lambda _: None, gpus=gpus) == []
+        return sorted(path.read_text() for path in folder.glob("gpu-*"))
+
+    assert seen(["0", "GPU-a"], 4) == ["0", "0", "GPU-a", "GPU-a"]
+    assert seen([], 1) == ["7"]
+
+
+def test_the_gpus_are_those_that_the_caller_left_visible() -> None:
+    assert workers.visible_gpus({}, 2) == ["0", "1"]
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-a"}, 2) == ["2", "GPU-a"]
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, 1) == [
+        "0"
+    ]  # torch sees none after the wrong one
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}, 0) == []
+
+
+def test_a_task_holds_the_lock_of_the_run_that_started_it(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        code = f"import os; os.fstat({lock.fileno()})"
+        held = workers.run_all(
+            [task(tmp_path, "a", code)], set(), 1, lambda _: None, inherited=(lock.fileno(),)
+        )
+        assert held == []
+        lost = workers.run_all([task(tmp_path, "b", code)], set(), 1, lambda _: None)
+        assert [failure.key for failure in lost] == ["b"]
+
+
 # ------------------------------------------------------------ figures over seeds
 def test_one_seed_keeps_its_own_interval() -> None:
     figure = {"mean": 0.1, "low": 0.05, "high": 0.2, "interval": "clopper-pearson"}
