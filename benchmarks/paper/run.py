@@ -31,7 +31,7 @@ from job import Job, config_of
 from measures import PROTOCOLS
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
-from pretrain import RECORD
+from pretrain import RECORD, is_made
 from row import MEASURES, function
 from scales import NAMES
 from stamps import read_record, set_aside
@@ -142,7 +142,7 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row], lock: 
     for name in made:
         folder = Path(context.setting.scale.models[name])
         tasks.append(Task(f"start model {name}", python("pretrain.py", *places, name), folder / "log.txt"))
-        if (folder / RECORD).exists():
+        if is_made(context.setting.pretrain[name], folder):
             finished.add(f"start model {name}")
     for row in rows:
         job = context.job(row)

@@ -220,6 +220,74 @@ def test_a_record_of_other_protocols_is_none(tmp_path: Path) -> None:
     assert stamps.read_record(stamped(tmp_path, rtp_samples=3)) is None
 
 
+def test_settings_that_no_option_names_are_part_of_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ours
+    import scales
+
+    own = stamped(tmp_path)
+    systems = ("ours_adaptive", "plain", "corpus_projection", "rl")
+    before = {name: stamps.training_stamp(own, name) for name in systems}
+    with monkeypatch.context() as patch:
+        patch.setitem(ours.SETTING, "rounds", 14)
+        changed = {name for name in systems if stamps.training_stamp(own, name) != before[name]}
+    assert changed == {"ours_adaptive"}
+    monkeypatch.setitem(scales.TRAIN["testbed"], "gradient_checkpointing", True)
+    changed = {name for name in systems if stamps.training_stamp(own, name) != before[name]}
+    assert changed == set(systems)  # `rl` because it starts from `plain`
+
+
+def test_paths_are_no_part_of_what_was_asked(tmp_path: Path) -> None:
+    own = stamped(tmp_path)
+    assert stamps.training_stamp(replace(own, work=tmp_path / "other")) == stamps.training_stamp(own)
+
+
+def test_a_start_model_of_other_settings_is_another_one(tmp_path: Path) -> None:
+    import pretrain
+
+    made = setting_of("testbed", tmp_path, tmp_path).pretrain["gpt2"]
+    folder = tmp_path / "models" / "gpt2"
+    folder.mkdir(parents=True)
+    own = replace(stamped(tmp_path, models={"gpt2": str(folder)}), architecture="gpt2")
+    assert not pretrain.is_made(made, folder)
+    found = []
+    for tokens, seconds in ((10, 1.0), (10, 2.0), (20, 1.0)):
+        record = {"seconds": seconds, "asked": pretrain.asked(replace(made, tokens=tokens))}
+        (folder / pretrain.RECORD).write_text(json.dumps(record))
+        found.append(stamps.training_stamp(own))
+    assert found[0] == found[1] != found[2]
+    assert pretrain.is_made(replace(made, tokens=20, tokenizer="elsewhere/lm"), folder)
+    assert not pretrain.is_made(made, folder)
+    with pytest.raises(ValueError, match="made with other settings"):
+        pretrain.pretrain(made, tmp_path, folder, device="cpu")
+    (folder / pretrain.RECORD).write_text("{}")  # of before the settings were kept
+    assert pretrain.is_made(made, folder)
+
+
+def test_what_a_row_says_of_itself_is_there_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = stamped(tmp_path)
+    stamps.stamp(own)
+    trained = job.Trained("model", 1.0, 1.0, 0, 1, 1)
+    trained.write(own.folder)
+    asked = (own.folder / stamps.FILE).read_text()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    for write in (
+        lambda: replace(trained, steps=2).write(own.folder),
+        lambda: stamps.stamp(stamped(tmp_path, steps=1)),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert job.Trained.read(own.folder) == trained
+    assert (own.folder / stamps.FILE).read_text() == asked
+
+
 # ------------------------------------------------------------ processes
 def task(folder: Path, key: str, code: str, *needs: str, cores: int = 1) -> workers.Task:
     return workers.Task(key, (sys.executable, "-S", "-c", code), folder / f"{key}.txt", needs, cores)
