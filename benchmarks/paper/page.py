@@ -120,7 +120,7 @@ def page(table: str, result: Mapping[str, Any]) -> str:
     parts += ["</dl>", "<h2>How it was made</h2>", f"<pre>{_e(result['command'])}</pre>"]
     for command, names in earlier_runs(result["rows"]).items():
         parts += [f"<p>By an earlier run: {_e(', '.join(names))}</p>", f"<pre>{_e(command)}</pre>"]
-    for key in ("device", "versions", "scale", "start_models", "files", "samples"):
+    for key in ("commit", "device", "versions", "scale", "start_models", "files", "samples"):
         if result.get(key):
             parts.append(
                 f"<h3>{_e(key.replace('_', ' '))}</h3><pre>{_e(json.dumps(result[key], indent=1))}</pre>"

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from context import Context
-from earlier import in_order, rows_left, samples_left
-from job import Job, config_of
+from earlier import in_order, key_of, rows_left, samples_left, start_models_left
+from job import Job, config_of, write_whole
 from measures import PROTOCOLS
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
@@ -58,6 +58,10 @@ def main() -> int:
         "--only", nargs="+", default=[], metavar="SYSTEM", help="these rows and what they need"
     )
     parser.add_argument("--seeds", type=int, help="seeds of the headline rows (default: the scale's)")
+    parser.add_argument(
+        "--replace", action="store_true",
+        help="replace rows of the result file that have more seeds than this run's; winrate: the whole file",
+    )  # fmt: skip
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default: all of the scale")
     parser.add_argument("--every", action="store_true", help="all seeds and architectures for all rows")
     parser.add_argument(
@@ -166,6 +170,9 @@ def write_results(
     args: argparse.Namespace, context: Context, rows: list[Row], failures: list[Failure]
 ) -> None:
     """The JSON, the samples, the page."""
+    sys.path.append(str(Path(__file__).parents[1]))  # what all benchmarks share
+    from about import commit
+
     from constraintlang_runtime.versions import versions
 
     systems = [system for system in systems_of(args.table) if any(row.system == system for row in rows)]
@@ -179,20 +186,33 @@ def write_results(
         "rows": table_rows(args.table, context, wanted, systems),
         "failed": [{"row": one.key, "why": one.why} for one in failures],
         "command": shlex.join(["python", "benchmarks/paper/run.py", *_shown(sys.argv[1:])]),
-        "scale": _scale(context), "files": context.files.hashes, "start_models": made, "versions": versions(),
-        "device": _device(context.setting.scale.device), "jobs": args.jobs,
+        "commit": commit(), "scale": _scale(context), "files": context.files.hashes, "start_models": {},
+        "versions": versions(), "device": _device(context.setting.scale.device), "jobs": args.jobs,
     }  # fmt: skip
     path = result_path(args.table, context)
     path.parent.mkdir(exist_ok=True)
-    left = []
-    if args.table == "winrate":  # every row is judged against every other
+    left = rows_left(path, result, replaces=args.replace)
+    if args.table == "winrate":  # every row is judged against every other, so none of another run can stay
+        if left and not args.replace:
+            print(f"{path} has rows or seeds that this run has not, and stays; --replace writes it anew")
+            path = context.work / path.name
+        left = []
         result["judges"] = judge(args, context, wanted, result["rows"])
-    else:
-        left = rows_left(path, result)
-        named = [config_of(system).get("name", system) for system in systems_of(args.table)]
-        result["rows"] = in_order([*result["rows"], *left], list(context.setting.scale.models), named)
+    kept = {key_of(entry) for entry in left}
+    for entry in result["rows"]:
+        if key_of(entry) in kept:
+            print(
+                f"{entry['system']} ({entry['architecture']}) stays as it was, of more seeds; --replace takes this run's"
+            )
+    result["rows"] = [entry for entry in result["rows"] if key_of(entry) not in kept]
+    own = {entry["architecture"] for entry in result["rows"]}
+    result["start_models"] = {name: record for name, record in made.items() if name in own}
+    result["start_models"] |= start_models_left(path, result, left)
+    named = [config_of(system).get("name", system) for system in systems_of(args.table)]
+    result["rows"] = in_order([*result["rows"], *left], list(context.setting.scale.models), named)
     samples = path.with_suffix(".samples.jsonl.zst")
-    every = chain(samples_of(context, wanted), samples_left(samples, left))
+    new = (sample for sample in samples_of(context, wanted) if key_of(sample) not in kept)
+    every = chain(new, samples_left(samples, left))
     result["samples"] = {"file": samples.name, "count": write_samples(samples, every)}
     text = json.dumps(result, indent=1)
     for folder, name in (
@@ -200,7 +220,7 @@ def write_results(
         (context.shared, "SHARED"),
     ):  # commands name folders of this machine
         text = text.replace(str(folder), name)
-    path.write_text(text + "\n")
+    write_whole(path, text + "\n")
     page = write_page(path.with_suffix(".html"), args.table, json.loads(text))
     if left:
         print(f"{len(left)} rows of an earlier run stay as they were")

@@ -433,25 +433,34 @@ def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path)
     import earlier
     import table
 
-    def entry(system: str, architecture: str = "llama", **more: object) -> dict[str, object]:
-        return {"system": system, "architecture": architecture, **more}
+    def entry(system: str, architecture: str = "llama", **more: object) -> dict[str, Any]:
+        return {"system": system, "architecture": architecture, "seeds": [0], **more}
 
     path = tmp_path / "t.json"
-    new = {"rows": [entry("ours", seeds=[0, 1])], "files": {"rows": "a"}}
+    sizes = {"steps": 150, "oracle_calls": 12_000, "models": {"llama": "lm"}}
+    new = {"rows": [entry("ours", seeds=[0, 1])], "files": {"rows": "a"}, "scale": sizes}
     assert earlier.rows_left(path, new) == []
     old = {
         "rows": [entry("ours", seeds=[0]), entry("plain"), entry("ours", "gpt2"), entry("odd")],
-        "files": {"rows": "a"}, "command": "python run.py", "versions": {"torch": "2"},
+        "files": {"rows": "a"}, "command": "python run.py", "versions": {"torch": "2"}, "commit": "abc+",
+        "scale": {**sizes, "models": {"llama": "lm", "gpt2": "gpt2"}},
+        "start_models": {"gpt2": {"tokens": 1}, "llama": {"tokens": 2}},
     }  # fmt: skip
     path.write_text(json.dumps(old))
     left = earlier.rows_left(path, new)
-    made = {"command": "python run.py", "versions": {"torch": "2"}}
+    made = {"command": "python run.py", "commit": "abc+", "versions": {"torch": "2"}}
     assert left == [entry("plain", made=made), entry("ours", "gpt2", made=made), entry("odd", made=made)]
     path.write_text(json.dumps({**old, "rows": left}))
     again = earlier.rows_left(path, new)
     assert again == left  # the run that made them, not the one that left them standing
     path.write_text(json.dumps({**old, "files": {"rows": "b"}}))
     assert earlier.rows_left(path, new) == []
+    for size in ("steps", "oracle_calls"):
+        path.write_text(json.dumps({**old, "scale": {**sizes, size: 1}}))
+        assert earlier.rows_left(path, new) == []
+        assert earlier.start_models_left(path, new, left) == {}
+    path.write_text(json.dumps(old))
+    assert earlier.start_models_left(path, new, left) == {"gpt2": {"tokens": 1}}
 
     ordered = earlier.in_order([*new["rows"], *left], ["llama", "gpt2"], ["base", "plain", "ours"])
     assert [(one["system"], one["architecture"]) for one in ordered] == [
@@ -461,6 +470,20 @@ def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path)
     table.write_samples(samples, [entry(name, completion=name) for name in ("ours", "plain", "odd")])
     assert [one["system"] for one in earlier.samples_left(samples, left)] == ["plain", "odd"]
     assert list(earlier.samples_left(samples, [])) == []
+
+
+def test_a_row_of_more_seeds_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+    import earlier
+
+    def result(**seeds: list[int]) -> dict[str, Any]:
+        rows = [{"system": name, "architecture": "llama", "seeds": own} for name, own in seeds.items()]
+        return {"rows": rows, "files": {}, "scale": {}}
+
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(result(ours=[0, 1, 2], plain=[0], base=[0, 1])))
+    new = result(ours=[0], plain=[0], base=[0, 1, 2])
+    assert [entry["system"] for entry in earlier.rows_left(path, new)] == ["ours"]
+    assert earlier.rows_left(path, new, replaces=True) == []
 
 
 def test_samples_are_packed_and_read_back(tmp_path: Path) -> None:
