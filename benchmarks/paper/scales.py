@@ -12,7 +12,7 @@ BOUND = 0.05
 POLICY = f"toxicity < 0.5 for domain=toxigen under tolerance={BOUND:.0%}\n"
 NAMES = ("testbed", "gpu-small", "paper", "smoke")
 
-# Settings of `constraintc train` that go with the size; configs/ours*.yaml hold those of the testbed.
+# Settings of `constraintc train` that go with the size; numbers of samples in configs/ours*.yaml are shares of these.
 TRAIN: dict[str, dict[str, Any]] = {
     "testbed": {},
     "gpu-small": {},

@@ -24,7 +24,7 @@ import jigsaw_data  # noqa: E402
 import roc  # noqa: E402
 import row  # noqa: E402
 from job import Job, Scale, Trained, config_of  # noqa: E402
-from scales import POLICY, TRAIN  # noqa: E402
+from scales import NAMES, POLICY, TRAIN  # noqa: E402
 
 from constraintlang_runtime.data import encode_rows  # noqa: E402
 from constraintlang_runtime.demo import language  # noqa: E402
@@ -157,12 +157,13 @@ def test_every_row_of_the_table_has_the_same_protocols_and_its_own_loss() -> Non
         assert ours.get("method", "constraint") == "constraint"
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("system", ["sft_lm", "ours_lm", "sft_classification", "ours_classification"])
-def test_the_settings_of_the_rows_fit_the_oracle_budget(system: str, tmp_path: Path) -> None:
+def test_the_settings_of_the_rows_fit_the_oracle_budget(system: str, name: str, tmp_path: Path) -> None:
     import run
     from scales import setting_of
 
-    scale = setting_of("testbed", tmp_path, tmp_path).scale
+    scale = setting_of(name, tmp_path, tmp_path).scale
     (tmp_path / "prompts.jsonl").write_text("{}\n" * 3464)
     own = Job(
         scale, system, "llama", 0, tmp_path / "none", tmp_path / "prompts.jsonl", tmp_path / "p.policy", tmp_path,
