@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import sys
@@ -43,6 +44,7 @@ def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
         trained = function(config["train"])(job)
         if not (job.folder / "trained.json").exists():
             trained.write(job.folder)
+    free_memory()
     middle = time.perf_counter()
     more = {"protocols": config["protocols"]} if "protocols" in config else {}
     if later and "measure" not in config:
@@ -56,6 +58,14 @@ def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
     }  # fmt: skip
     write_whole(job.folder / "row.json", json.dumps(record, indent=1) + "\n")
     return record
+
+
+def free_memory() -> None:
+    """Give back what training left: trainers refer to themselves, and a device keeps the room of what is gone."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing where CUDA was not used
 
 
 def main() -> None:

@@ -31,6 +31,10 @@ TRAIN: dict[str, dict[str, Any]] = {
 }
 
 
+# Parameters of start models that come from the hub, for what a row takes of a device.
+PARAMETERS = {"huggyllama/llama-7b": 6.74e9, "tiiuae/falcon-7b": 6.92e9}
+
+
 @dataclass(frozen=True)
 class Pretraining:
     """A start model that is made on the spot: its family, ``shape`` of its transformers configuration, and tokens read.

@@ -149,6 +149,86 @@ def test_the_settings_of_our_rows_fit_the_oracle_budget(system: str, name: str, 
         assert most == 4096 + 10 * 256 + 3464
 
 
+@pytest.mark.parametrize(
+    ("system", "testbed", "paper"),
+    [
+        ("ours_adaptive", (4096, 256), (16_384, 1_024)), ("ours", (3072, 192), (12_288, 768)),
+        ("ours_parallel", (3072, 192), (12_288, 768)), ("ours_paper", (4096, 448), (16_384, 1_792)),
+        ("oracle_half", (2048, 128), (8_192, 512)), ("oracle_quarter", (1024, 64), (4_096, 256)),
+    ],
+)  # fmt: skip
+def test_a_row_has_its_share_of_the_samples_at_every_scale(
+    system: str, testbed: tuple[int, int], paper: tuple[int, int], tmp_path: Path
+) -> None:
+    for name, expected in (("testbed", testbed), ("paper", paper)):
+        _, settings = settings_at(name, system, tmp_path)
+        assert (settings["anchor_samples"], settings["control_samples"]) == expected
+
+
+def test_every_micro_batch_of_projected_rows_may_be_scored(tmp_path: Path) -> None:
+    import ours
+
+    _, settings = settings_at("paper", "ours_adaptive", tmp_path)
+    assert settings["gradient_accumulation_steps"] == 8
+    whole = ours.most_calls(settings, 10**9, 1_000)
+    assert whole == 16_384 + 10 * 1_024 + 1_024 + 1_000 * 4 * 8 + 16_384
+
+
+# ------------------------------------------------------------ what a row may cost
+def planned(system: str, name: str, work: Path) -> job.Job:
+    found = setting_of(name, Path("shared"), work).scale
+    rows = work / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "one two three four"}) + "\n")
+    return job.Job(
+        found, system, next(iter(found.models)), 0, rows, rows, rows, work, job.config_of(system)["options"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "steps"), [("plain", 150), ("corpus_projection", 300), ("nado_decoding", 0), ("base", 0), ("rl", 150)]
+)  # fmt: skip
+def test_the_plan_has_the_steps_that_a_row_runs(system: str, steps: int, tmp_path: Path) -> None:
+    assert plan.steps_of(planned(system, "testbed", tmp_path)) == steps
+
+
+def test_tokens_of_the_jigsaw_rows_are_those_of_comments_with_their_question(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    own = planned("sft_lm", "testbed", tmp_path)
+    assert plan.mean_tokens(planned("plain", "testbed", tmp_path)) == pytest.approx(4 * plan.TOKENS_A_WORD)
+    assert plan.mean_tokens(own) is None  # they are written later
+    (tmp_path / "jigsaw").mkdir()
+    (tmp_path / "jigsaw" / "trained.jsonl").write_text(json.dumps({"text": "a b c", "toxic": 1}) + "\n")
+    assert plan.mean_tokens(own) == pytest.approx((3 + 6) * plan.TOKENS_A_WORD)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("testbed", 430.0), ("gpu-small", None), ("paper", None)])
+def test_seconds_of_a_core_are_no_guess_for_a_gpu(name: str, seconds: float | None, tmp_path: Path) -> None:
+    own = planned("plain", name, tmp_path)
+    assert plan.expected_seconds(own) == seconds
+    row = plan.Row("plain", own.architecture, 0)
+    first, last = plan.plan_lines([row], lambda _: own, lambda _: 0, 1)[1:]
+    assert first.split()[4] == ("430" if seconds else "-")
+    assert ("1 rows of unknown seconds apart" in last) == (seconds is None)
+    own.folder.mkdir(parents=True)
+    record = {"train_seconds": 4.0, "measure_seconds": 1.0, "stamp": "of other options"}
+    (own.folder / "row.json").write_text(json.dumps(record))
+    assert plan.expected_seconds(own) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("system", "gigabytes"),
+    [("base", 13), ("plain", 108), ("filtering", 108), ("ours_adaptive", 135), ("rl", 135), ("dpg", 162), ("etpo", 270),
+     ("dpo", 108), ("nado_decoding", 27)],
+)  # fmt: skip
+def test_the_plan_has_the_memory_of_a_model_of_known_size(
+    system: str, gigabytes: int, tmp_path: Path
+) -> None:
+    own = planned(system, "paper", tmp_path)
+    line = plan.plan_lines([plan.Row(system, "llama", 0)], lambda _: own, lambda _: 0, 1)[1]
+    assert f", {gigabytes} GB and activations" in line
+    assert plan.bytes_of(planned(system, "testbed", tmp_path)) is None
+
+
 def test_tokens_are_summed_over_all_steps() -> None:
     history = [
         {"step": 10, "tokens_per_micro_batch": 100.0},
