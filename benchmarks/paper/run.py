@@ -252,6 +252,7 @@ def judge(
                 for name, key in (("likelihood", "win_rate"), ("llm", "win_rate_llm")):
                     if judged[name]["measured"]:
                         entry[key] = judged[name]["all"][entry["system"]]
+                entry["win_rate_spoken"] = judged["likelihood"]["spoken"]["all"][entry["system"]]
     return found
 
 

@@ -496,7 +496,7 @@ def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
     figure = {"mean": 0.625, "low": 0.5, "high": 0.75}
     matrix = {"ours": {"plain": figure}, "plain": {"ours": {**figure, "mean": 0.375}}}
     judges = {
-        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix},
+        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix, "spoken": {"matrix": matrix}},
         "llm": {"measured": False, "what": "none"},
     }
     text = page.page("winrate", {**result(), "judges": {"llama": judges}})
@@ -505,7 +505,8 @@ def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
         in text
     )
     assert "a &lt; b" in text
-    assert text.count("<th>against</th>") == 1
+    assert text.count("<th>against</th>") == 2
+    assert "The same over the prompts where both replies have a word." in text
 
 
 def test_a_bar_lies_inside_its_column() -> None:
