@@ -17,7 +17,7 @@ def about(script: str, arguments: list[str], seed: int) -> dict[str, object]:
     """What has to stand beside a result."""
     return {
         "command": shlex.join(["python", f"benchmarks/{script}", *arguments]),
-        "commit": _commit(),
+        "commit": commit(),
         "seed": seed,
         "python": sys.version.split()[0],
         "versions": {name: version(name) for name in PACKAGES},
@@ -25,17 +25,18 @@ def about(script: str, arguments: list[str], seed: int) -> dict[str, object]:
     }
 
 
-def _commit() -> str | None:
-    """The commit of the checkout, with a `+` where files differ from it; None outside a checkout."""
-    run = ["git", "-C", str(Path(__file__).parent)]
+def commit() -> str | None:
+    """The commit of the checkout, with a `+` where files other than results differ from it; None outside a checkout."""
+    run = ["git", "-C", str(Path(__file__).parents[1])]
     try:
-        commit = subprocess.run(
+        head = subprocess.run(
             [*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        changed = subprocess.run([*run, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+        others = [*run, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)benchmarks/*/results"]
+        changed = subprocess.run(others, capture_output=True).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")
+    return head + ("+" if changed else "")
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Rows of a result file that a run of other rows leaves standing, and their samples."""
+"""Rows of a result file that a run of other rows, or of fewer seeds, leaves standing, and their samples."""
 
 from __future__ import annotations
 
@@ -9,22 +9,48 @@ from typing import Any
 
 from table import read_samples
 
-MADE = ("command", "versions", "device", "jobs")  # what is said of a whole file, and so of each of its rows
+# what is said of a whole file, and so of each of its rows
+MADE = ("command", "commit", "versions", "device", "jobs")
+OF_A_RUN = ("models", "seeds", "device")  # of a scale: rows of other ones may stand in one file
 
 
-def rows_left(path: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries of the file at ``path`` that ``result`` has none of, each with the run that ``made`` it.
+def rows_left(path: Path, result: dict[str, Any], *, replaces: bool = False) -> list[dict[str, Any]]:
+    """Entries of the file at ``path`` that stay, each with the run that ``made`` it.
 
-    None where the file was made of other training rows or prompts: such figures do not stand side by side.
+    These are those that ``result`` has none of, and, unless it ``replaces`` them, those of more seeds than it has. None
+    where the file was made of other training rows or prompts, or at other sizes of the scale: such figures do not stand
+    side by side.
     """
-    if not path.exists():
+    stored = _stored(path, result)
+    if stored is None:
         return []
-    stored = json.loads(path.read_text())
-    if stored["files"] != result["files"]:
-        return []
-    new = {key_of(entry) for entry in result["rows"]}
+    new = {key_of(entry): len(entry["seeds"]) for entry in result["rows"]}
     made = {name: stored[name] for name in MADE if name in stored}
-    return [{"made": made, **entry} for entry in stored["rows"] if key_of(entry) not in new]
+    return [
+        {"made": made, **entry}
+        for entry in stored["rows"]
+        if key_of(entry) not in new or (not replaces and len(entry["seeds"]) > new[key_of(entry)])
+    ]
+
+
+def start_models_left(path: Path, result: dict[str, Any], left: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The start models of the file at ``path`` of architectures that stand in ``left`` alone."""
+    stored = _stored(path, result) or {"start_models": {}}
+    own = {entry["architecture"] for entry in result["rows"]}
+    kept = {entry["architecture"] for entry in left} - own
+    return {name: record for name, record in stored["start_models"].items() if name in kept}
+
+
+def _stored(path: Path, result: dict[str, Any]) -> dict[str, Any] | None:
+    """The file at ``path``, where its figures may stand beside those of ``result``."""
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found if found["files"] == result["files"] and _sizes(found) == _sizes(result) else None
+
+
+def _sizes(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result["scale"].items() if name not in OF_A_RUN}
 
 
 def in_order(

@@ -27,7 +27,9 @@ Rows = list[dict[str, Any]]
 def train(job: Job) -> Trained:
     """Draw until as many samples comply as there were rows, or the oracle calls are spent; then fine-tune."""
     rows, choice = chosen(job, "own_rows", lambda: choose(job))
-    return finish(job, choice, [fine_tuned(job, "tuned", rows)], {"start": "start model"})
+    tuned = fine_tuned(job, "tuned", rows)
+    own = choice.details["stage_seconds"] + tuned.seconds
+    return finish(job, choice, [tuned], {"start": "start model", "stage_seconds": own})
 
 
 def choose(job: Job) -> tuple[Rows, Choice]:

@@ -107,13 +107,20 @@ class Trained:
 
     def write(self, folder: Path) -> None:
         """``trained.json`` in the row's folder, last, as the sign that training ended."""
-        (folder / "trained.json").write_text(json.dumps(asdict(self), indent=1))
+        write_whole(folder / "trained.json", json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def read(folder: Path) -> Trained:
         """Inverse of ``write``."""
         record = json.loads((folder / "trained.json").read_text())
         return Trained(**{**record, "stages": tuple(record["stages"])})
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or as it was before, whenever the process ends."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def config_of(system: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from judge_likelihood import MARGIN, LikelihoodJudge
 from judge_llm import PairJudge, by_prompt
 from measures import read_samples
 from numpy.typing import NDArray
-from win_rates import by_margin, over_seeds, win_rates
+from win_rates import by_margin, win_rates
 
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
@@ -47,7 +47,9 @@ def winrate(
 
     ``folders`` are those of the measures of each system, one per seed; a pair is judged on the seeds that both have.
     Returns ``likelihood`` and ``llm``, each with ``measured``, ``what``, ``matrix`` (a against b), ``all`` (each against
-    all others, with ``mean``, ``low``, ``high``). Raises: DataError for fewer than two systems, or other prompts.
+    all others, with ``mean``, ``low``, ``high``), and the first of them ``spoken``, the same over the prompts where both
+    replies have a word: to the likelihood judge a reply without one is the worst of all.
+    Raises: DataError for fewer than two systems, or other prompts.
     """
     samples = {system: [read_samples(f, PROTOCOL) for f in own] for system, own in folders.items()}
     _check(samples)
@@ -61,13 +63,20 @@ def winrate(
             for i, one in enumerate(seeds)
         ]
     outcomes = {
-        (a, b): over_seeds([by_margin(x, y, MARGIN) for x, y in zip(scores[a], scores[b], strict=False)])
+        (a, b): [by_margin(x, y, MARGIN) for x, y in zip(scores[a], scores[b], strict=False)]
+        for a, b in pairs
+    }
+    spoken = {
+        (a, b): [
+            np.where(np.isinf(x) | np.isinf(y), np.nan, one)
+            for x, y, one in zip(scores[a], scores[b], outcomes[a, b], strict=False)
+        ]
         for a, b in pairs
     }
     found: dict[str, Any] = {
         "likelihood": {
             "measured": True, "what": f"Mean log-likelihood per token under {judge.what}.", "margin": MARGIN,
-            **win_rates(systems, outcomes, seed=0),
+            **win_rates(systems, outcomes, seed=0), "spoken": win_rates(systems, spoken, seed=0),
         },
         "llm": {"measured": False, "what": "not measured: no endpoint was given"},
     }  # fmt: skip
@@ -93,9 +102,14 @@ def _by_llm(
         file=sys.stderr, flush=True,
     )  # fmt: skip
     outcomes = {
-        (a, b): judge.outcomes(
-            prompts, [first[a][p] for p in prompts], [first[b][p] for p in prompts], lines(f"{a} against {b}")
-        )
+        (a, b): [
+            judge.outcomes(
+                prompts,
+                [first[a][p] for p in prompts],
+                [first[b][p] for p in prompts],
+                lines(f"{a} against {b}"),
+            )
+        ]
         for a, b in pairs
     }
     what = f"`{judge.name}` at an endpoint, both orders; where they disagree it is a tie."

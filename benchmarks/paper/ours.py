@@ -26,6 +26,7 @@ UNCONTROLLED = {
     "rounds": 1,
     "control_samples": 1,
 }  # nothing is controlled, so nothing need be measured on the way
+SIZES = ("anchor_samples", "control_samples")  # a row may say `NAME_share` of the scale's
 CORPUS_SCORED = 1_024  # rows of a group that every run scores to know the pull of the corpus
 
 
@@ -54,7 +55,7 @@ def train(job: Job) -> Trained:
     if most > job.scale.oracle_calls:
         raise ConfigError(
             f"{job.system}: its settings may have {most:,} texts scored, the scale allows {job.scale.oracle_calls:,}",
-            help="lower anchor_samples, control_samples or rounds in its configuration",
+            help="lower anchor_samples_share, control_samples_share or rounds in its configuration",
         )
     goes_on = (
         newest_checkpoint(output / "checkpoints") is not None or (output / "constraint" / "run.json").exists()
@@ -92,7 +93,11 @@ def train(job: Job) -> Trained:
 
 
 def settings_of(job: Job, output: Path) -> RunSettings:
-    """The settings of a row: what all rows share, our tuned setting, the scale's, the row's own."""
+    """The settings of a row: what all rows share, our tuned setting, the scale's, the row's own.
+
+    The options ``anchor_samples_share`` and ``control_samples_share`` are parts of the scale's numbers, which are those of
+    ``SETTING`` where the scale names none.
+    """
     scale = job.scale
     shared = {
         "max_steps": scale.steps, "learning_rate": scale.learning_rate, "lr_scheduler_type": "cosine",
@@ -109,8 +114,12 @@ def settings_of(job: Job, output: Path) -> RunSettings:
         for name, value in TRAIN[scale.name].items()
         if method == "constraint" or name not in SETTING
     }
+    tuned = {**by_method, **by_scale}
+    for name in SIZES:
+        if (share := own.pop(f"{name}_share", None)) is not None:
+            own[name] = round(share * tuned[name])
     merged = {
-        "method": method, **shared, **by_method, **by_scale, **own,
+        "method": method, **shared, **tuned, **own,
         "model": job.start, "data": [str(job.rows)], "scorer": [scale.scorer], "output": str(output), "resume": True,
     }  # fmt: skip
     return settings(merged, defaults(ConstraintConfig))
@@ -133,7 +142,7 @@ def most_calls(config: dict[str, Any], num_rows: int, steps: int) -> int:
     anchor, control = config["anchor_samples"], config["control_samples"]
     corpus = CORPUS_SCORED
     if config.get("training_rows", "projected") == "projected":
-        corpus += steps * config["per_device_train_batch_size"]
+        corpus += steps * config["per_device_train_batch_size"] * config.get("gradient_accumulation_steps", 1)
     if config.get("auxiliary_corpus_weight", 1.0) > 0:
         corpus += anchor
     return anchor + (measured - 1) * control + min(corpus, num_rows)

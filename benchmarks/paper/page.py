@@ -50,6 +50,9 @@ FIGURES = (
     Column("toxic after comments, T=1", ("comments_t1", "toxic")),
     Column("ROC-AUC of classification", ("roc",), better="higher"),
     Column("win rate against all, likelihood judge", ("win_rate",), better="higher"),
+    Column(
+        "win rate where both replies have a word, likelihood judge", ("win_rate_spoken",), better="higher"
+    ),
     Column("win rate against all, LLM judge", ("win_rate_llm",), better="higher"),
 )
 PLAIN = (
@@ -114,13 +117,16 @@ def page(table: str, result: Mapping[str, Any]) -> str:
                 f"<p>{_e(judged['what'])}</p>",
                 _matrix(judged),
             ]
+            if "spoken" in judged:
+                spoken = _matrix({**judged, **judged["spoken"]})
+                parts.append(f"<p>The same over the prompts where both replies have a word.</p>{spoken}")
     parts += ["<h2>Rows</h2><dl>"]
     for name, says in dict.fromkeys((row["system"], row["says"]) for row in rows):
         parts.append(f"<dt>{_e(name)}</dt><dd>{_e(says)}</dd>")
     parts += ["</dl>", "<h2>How it was made</h2>", f"<pre>{_e(result['command'])}</pre>"]
     for command, names in earlier_runs(result["rows"]).items():
         parts += [f"<p>By an earlier run: {_e(', '.join(names))}</p>", f"<pre>{_e(command)}</pre>"]
-    for key in ("device", "versions", "scale", "start_models", "files", "samples"):
+    for key in ("commit", "device", "versions", "scale", "start_models", "files", "samples"):
         if result.get(key):
             parts.append(
                 f"<h3>{_e(key.replace('_', ' '))}</h3><pre>{_e(json.dumps(result[key], indent=1))}</pre>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from job import ABLATIONS, CONFIGS, Job, Scale, config_of
+from scales import PARAMETERS
 from stamps import read_record
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -21,13 +23,23 @@ TABLES: dict[str, tuple[str, ...]] = {
     "jigsaw": ("jigsaw_base", "sft_lm", "ours_lm", "sft_classification", "ours_classification"),
 }  # fmt: skip
 COMPARED = "plain"  # losses of every row are compared with this one's, so that it is measured first
-# Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records.
+# Seconds of a row on one quiet core at testbed scale, training and measuring, until there are records; other scales have none.
 EXPECTED = {
     "base": 300, "plain": 430, "filtering": 450, "filtering_own": 600, "nado_decoding": 600, "jigsaw_base": 120, "sft_lm": 320,
     "sft_classification": 320,
 }  # fmt: skip
 EXPECTED_OTHERS = 750
+EXPECTED_AT = "testbed"
 TOKENS_A_WORD = 1.35
+NO_STEPS = ("ours:base", "guided:train")
+IN_ROUNDS = "corpus_projection:train"
+# Bytes that a row holds on its device for each parameter: 16 of weights that are trained (float32, their gradient, two moments
+# of AdamW), 4 of each copy that it reads beside them.
+TRAINED_BYTES, COPY_BYTES = 16, 4
+COPIES = {"ours:train": 1, "jigsaw:train": 1, "rl:train": 1, "reinforce:train": 1, "dpg:train": 2}
+HELD = {  # a start model in half precision, a plain model that is sampled alone, a critic as large as the policy
+    "ours:base": 2, "guided:train": COPY_BYTES, "etpo:train": 2 * (TRAINED_BYTES + COPY_BYTES),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,20 +142,53 @@ def _add(found: dict[str, Row], system: str, architecture: str, seed: int, under
     found.setdefault(row.key, row)
 
 
-def expected_seconds(job: Job) -> float:
-    """From this row's record, another seed's or architecture's, else a table."""
+def expected_seconds(job: Job) -> float | None:
+    """From this row's record, another seed's or architecture's, else a table; None at a scale that it does not speak of."""
     own = job.folder / "row.json"
     for path in (own, *sorted(job.work.glob(f"*/{job.system}-[0-9]*/row.json"))):
         if path.exists():
             record = json.loads(path.read_text())
             return float(record["train_seconds"] + record["measure_seconds"])
-    return float(EXPECTED.get(job.system, EXPECTED_OTHERS))
+    return float(EXPECTED.get(job.system, EXPECTED_OTHERS)) if job.scale.name == EXPECTED_AT else None
 
 
-def mean_tokens(rows: Path) -> float:
-    """Tokens of a training row, about, from its words."""
+def steps_of(job: Job) -> int:
+    """Optimizer steps of a row's language model: none where it is not trained, all of a row that is tuned in rounds."""
+    config = config_of(job.system)
+    if config["train"] in NO_STEPS:
+        return 0
+    return job.scale.steps * (int(config["options"]["rounds"]) if config["train"] == IN_ROUNDS else 1)
+
+
+def mean_tokens(job: Job) -> float | None:
+    """Tokens of one of a row's training texts, about, from its words; None where these are not written yet."""
+    if config_of(job.system)["train"] != "jigsaw:train":
+        return TOKENS_A_WORD * mean_words(job.rows)
+    from jigsaw_data import FOLDER, LABELS, QUESTION
+
+    comments = job.work / FOLDER / "trained.jsonl"
+    added = len((QUESTION + LABELS[0]).split())
+    return TOKENS_A_WORD * (mean_words(comments) + added) if comments.exists() else None
+
+
+@functools.lru_cache(maxsize=8)
+def mean_words(rows: Path) -> float:
+    """Words of a text in a file of rows."""
     texts = [json.loads(line)["text"] for line in rows.read_text(encoding="utf-8").splitlines()]
-    return TOKENS_A_WORD * sum(len(text.split()) for text in texts) / max(1, len(texts))
+    return sum(len(text.split()) for text in texts) / max(1, len(texts))
+
+
+def bytes_of(job: Job) -> float | None:
+    """What weights, gradients, optimizers and frozen copies of a row take; None where the size of its model is not known.
+
+    Activations, the classifier and what a sampler keeps come on top.
+    """
+    parameters = PARAMETERS.get(job.start)
+    if parameters is None:
+        return None
+    train = config_of(job.system)["train"]
+    copies = 0 if job.options.get("method", "constraint") != "constraint" else COPIES.get(train, 0)
+    return parameters * HELD.get(train, TRAINED_BYTES + copies * COPY_BYTES)
 
 
 def plan_lines(
@@ -151,24 +196,31 @@ def plan_lines(
 ) -> list[str]:
     """The plan as text: a line per row with its budget, and the time that all take together."""
     lines = [f"{'row':<36}{'steps':>7}{'tokens':>12}{'oracle calls':>14}{'seconds':>9}  state"]
-    left = total = tokens_a_row = 0.0
+    left = total = 0.0
+    unknown = 0
     for row in rows:
         job = job_of(row)
-        tokens_a_row = tokens_a_row or mean_tokens(job.rows)
-        seconds = expected_seconds(job)
+        tokens_a_row, seconds, steps = mean_tokens(job), expected_seconds(job), steps_of(job)
+        tokens = None if tokens_a_row is None else steps * job.scale.batch_size * tokens_a_row
         finished = read_record(job) is not None
-        total += seconds
-        left += 0.0 if finished else seconds * min(row.cores, jobs)
-        steps = 0 if config_of(row.system)["train"] == "ours:base" else job.scale.steps
+        total += seconds or 0.0
+        left += 0.0 if finished or seconds is None else seconds * min(row.cores, jobs)
+        unknown += seconds is None and not finished
         after = f" (after {', '.join(row.needs)})" if row.needs else ""
+        memory = "" if (held := bytes_of(job)) is None else f", {held / 1e9:.0f} GB and activations"
         lines.append(
-            f"{row.key:<36}{steps:>7}{steps * job.scale.batch_size * tokens_a_row:>12,.0f}{most_calls(job):>14,}"
-            f"{seconds:>9.0f}  {'finished' if finished else 'to do'}{after}"
+            f"{row.key:<36}{steps:>7}{_number(tokens):>12}{most_calls(job):>14,}"
+            f"{_number(seconds):>9}  {'finished' if finished else 'to do'}{after}{memory}"
         )
+    unknown_rows = f", {unknown} rows of unknown seconds apart" if unknown else ""
     lines.append(
         f"{len(lines) - 1} rows. Steps and tokens are those of training rows: sampled rows, and the steps of a row that "
         "this one starts from, come on top; oracle calls are the most that are allowed. Left: about "
         f"{left / jobs / 60:.0f} minutes in {jobs} processes (all rows: {total / 60:.0f} minutes of one core), by earlier "
-        "rows where there are some, else a guess."
+        f"rows where there are some, else a guess{unknown_rows}."
     )
     return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

@@ -16,12 +16,14 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from data import read
+from job import write_whole
 from numpy.typing import NDArray
 from scales import Pretraining, setting_of
 
@@ -42,9 +44,14 @@ def pretrain(made: Pretraining, shared: Path, folder: Path, *, device: str, seed
 
     AdamW, cosine learning rate with warm-up over 5% of the steps, rows of ``row_length`` tokens, every row once; the
     loss on rows that were set aside is in nats per token. bfloat16 autocast, float32 weights.
+    Raises: ValueError when the model there was made with other settings.
     """
     path = folder / RECORD
     if path.exists():
+        if not is_made(made, folder):
+            raise ValueError(
+                f"{folder} was made with other settings; remove it and what was trained on it, or name another --work"
+            )
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,12 +80,28 @@ def pretrain(made: Pretraining, shared: Path, folder: Path, *, device: str, seed
         "tokens": steps * made.batch_size * made.row_length, "steps": steps,
         "validation_loss": validation_loss(model, held_out, device, made.batch_size),
         "seconds": round(time.perf_counter() - started, 1), "seed": seed, "embeddings_from_testbed": made.embeddings is not None,
+        "asked": asked(made),
     }  # fmt: skip
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(path, json.dumps(record, indent=1) + "\n")
     _say(f"validation loss {record['validation_loss']:.3f} nats per token after {record['seconds']} s")
     return record
+
+
+def asked(made: Pretraining) -> dict[str, Any]:
+    """What a start model is made with, its folders by their names."""
+    embeddings = None if made.embeddings is None else Path(made.embeddings).name
+    return {**asdict(made), "tokenizer": Path(made.tokenizer).name, "embeddings": embeddings}
+
+
+def is_made(made: Pretraining, folder: Path) -> bool:
+    """Whether a folder holds the model of these settings; a record that does not name its settings passes."""
+    path = folder / RECORD
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text()).get("asked")
+    return found is None or bool(found == asked(made))
 
 
 @torch.no_grad()

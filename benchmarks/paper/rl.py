@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from job import Job, Trained
+from job import Job, Trained, write_whole
 from oracle import Oracle
 from stage import Stage, budgeted
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+
+from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.errors import DataError
 
 DEFAULTS = {
     "learning_rate": 1e-4,
@@ -22,6 +24,7 @@ DEFAULTS = {
     "scale_rewards": "group",
     "loss_type": "dapo",
 }
+STATE = "stage.json"  # of the stage, written beside a checkpoint when that is whole
 
 
 def train(job: Job, callbacks: Sequence[Callable[[Stage], TrainerCallback]] = ()) -> Trained:
@@ -47,26 +50,53 @@ def train(job: Job, callbacks: Sequence[Callable[[Stage], TrainerCallback]] = ()
         temperature=1.0, top_p=1.0, top_k=0, seed=job.seed, bf16=scale.bf16, use_cpu=scale.device == "cpu",
         gradient_checkpointing=False, report_to="none", disable_tqdm=True, logging_steps=max(1, steps // 15),
         save_strategy="steps", save_steps=max(1, steps // 3), save_total_limit=1, dataloader_pin_memory=False,
-        save_only_model=False,
+        save_only_model=False, disable_dropout=True,
     )  # fmt: skip
     watch = _Watch(stage, output)
-    rows = [{"prompt": tokenizer.decode(row.prompt)} | dict(row.tags) for row in stage.prompts]
+    texts = prompts_to_read(stage.prompts, tokenizer)
+    rows = [{"prompt": text} | dict(row.tags) for text, row in zip(texts, stage.prompts, strict=True)]
     trainer = GRPOTrainer(
         stage.model, reward_of(stage.oracle, tokenizer.bos_token or ""), args=config, callbacks=[watch, *(make(stage) for make in callbacks)],
         processing_class=tokenizer, train_dataset=datasets.Dataset.from_list(rows),
     )  # fmt: skip
-    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    last = newest_whole(output)
     if last is None:
         stage.oracle.rewind(0)
     else:
-        stage.went_on(json.loads((Path(last) / "stage.json").read_text()))
+        stage.went_on(json.loads((last / STATE).read_text()))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     shutil.rmtree(output)
     stage.tokens = int(trainer.state.num_input_tokens_seen)
     return stage.finish(
         steps, {"options": options, "texts_per_step": count, "log": _curve(trainer.state.log_history)}
     )
+
+
+def prompts_to_read(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
+    """Prompts as texts for a trainer that tokenizes them anew, without a first token that the tokenizer writes itself.
+
+    Raises: DataError when one is read back as another text. (Its tokens may be others: a prompt may end within a word.)
+    """
+    bos = tokenizer.bos_token_id
+    writes = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
+    texts = [
+        tokenizer.decode(row.prompt[1:] if writes and row.prompt[0] == bos else row.prompt) for row in rows
+    ]
+    read = tokenizer(texts)["input_ids"]
+    for text, row, ids in zip(texts, rows, read, strict=True):
+        if tokenizer.decode(ids) != tokenizer.decode(row.prompt):
+            raise DataError(
+                f"the prompt {tokenizer.decode(row.prompt)!r} is read back as {tokenizer.decode(ids)!r} from {text!r}",
+                help="take a tokenizer that reads back what it decodes",
+            )
+    return texts
+
+
+def newest_whole(output: Path) -> Path | None:
+    """The newest checkpoint with the state of the stage beside it; a run may end while it writes a newer one."""
+    whole = [state.parent for state in output.glob(f"checkpoint-*/{STATE}")]
+    return max(whole, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
 
 
 def reward_of(oracle: Oracle, bos: str) -> Callable[..., list[float | None]]:
@@ -101,5 +131,5 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """The state beside the checkpoint of this step."""
         self.stage.tokens = int(state.num_input_tokens_seen)
-        beside = self.output / f"checkpoint-{state.global_step}" / "stage.json"
-        beside.write_text(json.dumps(self.stage.spent(state.global_step)))
+        beside = self.output / f"checkpoint-{state.global_step}" / STATE
+        write_whole(beside, json.dumps(self.stage.spent(state.global_step)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from context import Context
-from job import Job, Trained, config_of
+from job import Job, Trained, config_of, write_whole
 from measures import wanted
 from plan import Row
 from stamps import row_stamp, stamp
@@ -43,6 +44,7 @@ def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
         trained = function(config["train"])(job)
         if not (job.folder / "trained.json").exists():
             trained.write(job.folder)
+    free_memory()
     middle = time.perf_counter()
     more = {"protocols": config["protocols"]} if "protocols" in config else {}
     if later and "measure" not in config:
@@ -54,8 +56,16 @@ def run(job: Job, later: Sequence[str] = ()) -> dict[str, Any]:
         "measure_seconds": round(time.perf_counter() - middle, 1), "this_process": round(time.perf_counter() - started, 1),
         "later": sorted(later),
     }  # fmt: skip
-    (job.folder / "row.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(job.folder / "row.json", json.dumps(record, indent=1) + "\n")
     return record
+
+
+def free_memory() -> None:
+    """Give back what training left: trainers refer to themselves, and a device keeps the room of what is gone."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing where CUDA was not used
 
 
 def main() -> None:

@@ -26,17 +26,17 @@ from pathlib import Path
 from typing import Any
 
 from context import Context
-from earlier import in_order, rows_left, samples_left
-from job import Job, config_of
+from earlier import in_order, key_of, rows_left, samples_left, start_models_left
+from job import Job, config_of, write_whole
 from measures import PROTOCOLS
 from page import write_page
 from plan import Row, plan_lines, rows_of, systems_of, without_configuration
-from pretrain import RECORD
+from pretrain import RECORD, is_made
 from row import MEASURES, function
 from scales import NAMES
 from stamps import read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
-from workers import Failure, Task, python, run_all
+from workers import Failure, Task, python, run_all, visible_gpus
 
 TABLES = ("toxigen", "winrate", "jigsaw", "ablations")
 
@@ -58,6 +58,10 @@ def main() -> int:
         "--only", nargs="+", default=[], metavar="SYSTEM", help="these rows and what they need"
     )
     parser.add_argument("--seeds", type=int, help="seeds of the headline rows (default: the scale's)")
+    parser.add_argument(
+        "--replace", action="store_true",
+        help="replace rows of the result file that have more seeds than this run's; winrate: the whole file",
+    )  # fmt: skip
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default: all of the scale")
     parser.add_argument("--every", action="store_true", help="all seeds and architectures for all rows")
     parser.add_argument(
@@ -100,11 +104,11 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(
-                f"error: another run works in {context.work}; wait for it, or name another --work",
+                f"error: another run, or rows that one left behind, work in {context.work}; wait, or name another --work",
                 file=sys.stderr,
             )
             return 2
-        failures = [*lost, *run_rows(args, context, rows)]
+        failures = [*lost, *run_rows(args, context, rows, lock.fileno())]
         write_results(args, context, rows, failures)
     for failure in failures:
         print(f"FAILED {failure.key}: {failure.why}")
@@ -130,8 +134,8 @@ def most_calls(job: Job) -> int:
     return of_settings(config, rows, job.scale.steps)
 
 
-def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> list[Failure]:
-    """Run what is missing: models that are made on the spot, then rows."""
+def run_rows(args: argparse.Namespace, context: Context, rows: list[Row], lock: int) -> list[Failure]:
+    """Run what is missing: models that are made on the spot, then rows. Their processes hold the lock, too."""
     for where in dict.fromkeys(config_of(row.system).get("prepare", "measures:prepare") for row in rows):
         function(where)(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
@@ -142,7 +146,7 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
     for name in made:
         folder = Path(context.setting.scale.models[name])
         tasks.append(Task(f"start model {name}", python("pretrain.py", *places, name), folder / "log.txt"))
-        if (folder / RECORD).exists():
+        if is_made(context.setting.pretrain[name], folder):
             finished.add(f"start model {name}")
     for row in rows:
         job = context.job(row)
@@ -156,13 +160,19 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row]) -> lis
         record = read_record(job)
         if record is not None and set(record.get("later", ())) <= set(args.later):
             finished.add(row.key)
-    return run_all(tasks, finished, args.jobs, lambda message: print(message, flush=True))
+    return run_all(
+        tasks, finished, args.jobs, lambda message: print(message, flush=True),
+        gpus=_gpus(context.setting.scale.device), inherited=(lock,),
+    )  # fmt: skip
 
 
 def write_results(
     args: argparse.Namespace, context: Context, rows: list[Row], failures: list[Failure]
 ) -> None:
     """The JSON, the samples, the page."""
+    sys.path.append(str(Path(__file__).parents[1]))  # what all benchmarks share
+    from about import commit
+
     from constraintlang_runtime.versions import versions
 
     systems = [system for system in systems_of(args.table) if any(row.system == system for row in rows)]
@@ -176,20 +186,33 @@ def write_results(
         "rows": table_rows(args.table, context, wanted, systems),
         "failed": [{"row": one.key, "why": one.why} for one in failures],
         "command": shlex.join(["python", "benchmarks/paper/run.py", *_shown(sys.argv[1:])]),
-        "scale": _scale(context), "files": context.files.hashes, "start_models": made, "versions": versions(),
-        "device": _device(context.setting.scale.device), "jobs": args.jobs,
+        "commit": commit(), "scale": _scale(context), "files": context.files.hashes, "start_models": {},
+        "versions": versions(), "device": _device(context.setting.scale.device), "jobs": args.jobs,
     }  # fmt: skip
     path = result_path(args.table, context)
     path.parent.mkdir(exist_ok=True)
-    left = []
-    if args.table == "winrate":  # every row is judged against every other
+    left = rows_left(path, result, replaces=args.replace)
+    if args.table == "winrate":  # every row is judged against every other, so none of another run can stay
+        if left and not args.replace:
+            print(f"{path} has rows or seeds that this run has not, and stays; --replace writes it anew")
+            path = context.work / path.name
+        left = []
         result["judges"] = judge(args, context, wanted, result["rows"])
-    else:
-        left = rows_left(path, result)
-        named = [config_of(system).get("name", system) for system in systems_of(args.table)]
-        result["rows"] = in_order([*result["rows"], *left], list(context.setting.scale.models), named)
+    kept = {key_of(entry) for entry in left}
+    for entry in result["rows"]:
+        if key_of(entry) in kept:
+            print(
+                f"{entry['system']} ({entry['architecture']}) stays as it was, of more seeds; --replace takes this run's"
+            )
+    result["rows"] = [entry for entry in result["rows"] if key_of(entry) not in kept]
+    own = {entry["architecture"] for entry in result["rows"]}
+    result["start_models"] = {name: record for name, record in made.items() if name in own}
+    result["start_models"] |= start_models_left(path, result, left)
+    named = [config_of(system).get("name", system) for system in systems_of(args.table)]
+    result["rows"] = in_order([*result["rows"], *left], list(context.setting.scale.models), named)
     samples = path.with_suffix(".samples.jsonl.zst")
-    every = chain(samples_of(context, wanted), samples_left(samples, left))
+    new = (sample for sample in samples_of(context, wanted) if key_of(sample) not in kept)
+    every = chain(new, samples_left(samples, left))
     result["samples"] = {"file": samples.name, "count": write_samples(samples, every)}
     text = json.dumps(result, indent=1)
     for folder, name in (
@@ -197,7 +220,7 @@ def write_results(
         (context.shared, "SHARED"),
     ):  # commands name folders of this machine
         text = text.replace(str(folder), name)
-    path.write_text(text + "\n")
+    write_whole(path, text + "\n")
     page = write_page(path.with_suffix(".html"), args.table, json.loads(text))
     if left:
         print(f"{len(left)} rows of an earlier run stay as they were")
@@ -229,6 +252,7 @@ def judge(
                 for name, key in (("likelihood", "win_rate"), ("llm", "win_rate_llm")):
                     if judged[name]["measured"]:
                         entry[key] = judged[name]["all"][entry["system"]]
+                entry["win_rate_spoken"] = judged["likelihood"]["spoken"]["all"][entry["system"]]
     return found
 
 
@@ -253,6 +277,15 @@ def _shown(arguments: list[str]) -> list[str]:
         elif not word.startswith(("--shared=", "--work=")):
             found.append(word)
     return found
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs that rows of a scale run on; none where it computes on the processor."""
+    if device == "cpu":
+        return []
+    import torch
+
+    return visible_gpus(os.environ, torch.cuda.device_count())
 
 
 def _device(device: str) -> dict[str, Any]:

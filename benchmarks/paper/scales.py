@@ -12,7 +12,7 @@ BOUND = 0.05
 POLICY = f"toxicity < 0.5 for domain=toxigen under tolerance={BOUND:.0%}\n"
 NAMES = ("testbed", "gpu-small", "paper", "smoke")
 
-# Settings of `constraintc train` that go with the size; configs/ours*.yaml hold those of the testbed.
+# Settings of `constraintc train` that go with the size; numbers of samples in configs/ours*.yaml are shares of these.
 TRAIN: dict[str, dict[str, Any]] = {
     "testbed": {},
     "gpu-small": {},
@@ -29,6 +29,10 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "smoke": {"anchor_samples": 64, "control_samples": 16, "auxiliary_steps": 20, "rounds": 3},
 }
+
+
+# Parameters of start models that come from the hub, for what a row takes of a device.
+PARAMETERS = {"huggyllama/llama-7b": 6.74e9, "tiiuae/falcon-7b": 6.92e9}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from intervals import bootstrap
 from numpy.typing import NDArray
+from summary import joined
 
 Floats = NDArray[np.float64]
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
@@ -34,51 +35,52 @@ def of_both_orders(shown_first: float, shown_second: float) -> float:
 
 
 def win_rates(
-    systems: Sequence[str], outcomes: Mapping[tuple[str, str], Floats], seed: int
+    systems: Sequence[str], outcomes: Mapping[tuple[str, str], Sequence[Floats]], seed: int
 ) -> dict[str, Any]:
     """The full matrix and each system's rate against all others.
 
-    ``outcomes[a, b]`` [prompts] is in [0, 1] for a against b (NaN: not judged), one order of each pair. Equation: the
-    rate is (wins + ties/2) / judged prompts; intervals are bootstraps over prompts. ``all`` weighs every opponent alike.
+    ``outcomes[a, b]`` are of each seed [prompts], in [0, 1] for a against b (NaN: not judged), one order of each pair.
+    Equation: the rate of a seed is (wins + ties/2) / judged prompts, with a bootstrap over prompts; those of the seeds
+    are joined as all figures are (``summary.joined``). Counts are of all seeds. ``all`` is of the seeds that a system shares
+    with every other, and weighs the opponents of a prompt alike.
     """
-    both: dict[tuple[str, str], Floats] = {}
+    both: dict[tuple[str, str], list[Floats]] = {}
     for (own, other), found in outcomes.items():
-        both[own, other], both[other, own] = found, 1.0 - found
+        both[own, other], both[other, own] = list(found), [1.0 - one for one in found]
     matrix: dict[str, dict[str, Any]] = {system: {} for system in systems}
     every: dict[str, Any] = {}
     for own in systems:
-        against = []
+        against = [both[own, other] for other in systems if (own, other) in both]
         for other in systems:
             if (own, other) not in both:
                 continue
             found = both[own, other]
-            against.append(found)
-            known = found[~np.isnan(found)]
+            known = np.concatenate(found)
             matrix[own][other] = {
-                **(
-                    bootstrap(known, seed)
-                    if len(known)
-                    else {"mean": None, "low": None, "high": None, "n": 0}
-                ),
+                **_joined(found, seed),
                 "wins": int((known > TIE).sum()),
                 "ties": int((known == TIE).sum()),
                 "losses": int((known < TIE).sum()),
-                "unjudged": len(found) - len(known),
+                "unjudged": int(np.isnan(known).sum()),
             }
         if against:
-            table = np.stack(against)
-            judged = ~np.isnan(table)
-            counts = judged.sum(axis=0)
-            mean = np.where(judged, table, 0.0).sum(axis=0)[counts > 0] / counts[counts > 0]
-            every[own] = (
-                bootstrap(mean, seed) if len(mean) else {"mean": None, "low": None, "high": None, "n": 0}
-            )
+            shared = zip(*against, strict=False)  # as many seeds as the opponent with the fewest has
+            every[own] = _joined([_mean(np.stack(of_seed)) for of_seed in shared], seed)
     return {"systems": list(systems), "matrix": matrix, "all": every}
 
 
-def over_seeds(outcomes: Sequence[Floats]) -> Floats:
-    """The mean outcome of each prompt over seeds [seeds, prompts]; NaN where no seed was judged."""
-    table = np.stack(list(outcomes))
+def _joined(seeds: Sequence[Floats], seed: int) -> dict[str, Any]:
+    """The rates of seeds [prompts] joined; ``n`` are the judged prompts of the seed that has most."""
+    known = [one[~np.isnan(one)] for one in seeds]
+    figures = [bootstrap(one, seed) for one in known if len(one)]
+    found = joined(figures)
+    if figures:  # a rate lies between 0 and 1
+        found.update(low=max(0.0, found["low"]), high=min(1.0, found["high"]))
+    return {**found, "n": max(map(len, known))}
+
+
+def _mean(table: Floats) -> Floats:
+    """The mean outcome of each prompt over opponents [opponents, prompts]; NaN where none was judged."""
     judged = ~np.isnan(table)
     counts = judged.sum(axis=0)
     return np.where(counts > 0, np.where(judged, table, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan)

@@ -35,16 +35,20 @@ class Failure:
 
 
 def run_all(
-    tasks: Sequence[Task], finished: set[str], places: int, tell: Callable[[str], None]
-) -> list[Failure]:
+    tasks: Sequence[Task], finished: set[str], places: int, tell: Callable[[str], None], *,
+    gpus: Sequence[str] = (), inherited: Sequence[int] = (),
+) -> list[Failure]:  # fmt: skip
     """Run the tasks that are not in ``finished``; returns those that failed or could not be started.
 
     Takes the first task in order that is ready and fits into the free places; one that wants more places than there
-    are runs alone. On an interrupt the processes are ended, and a later run goes on from what they finished.
+    are runs alone. Each has one of ``gpus``, that on which the fewest run: on several transformers would put a replica on
+    each and multiply the batch. ``inherited`` are descriptors that stay open in the processes, as a lock that holds while one
+    of them runs. On an interrupt the processes are ended, and a later run goes on from what they finished.
     """
     waiting = [task for task in tasks if task.key not in finished]
     done, failed = set(finished), dict[str, str]()
     running: dict[str, tuple[Task, subprocess.Popen[bytes], float]] = {}
+    placed: dict[str, str | None] = {}  # the GPU of each task that was started
     known = {task.key for task in tasks} | done
     try:
         while waiting or running:
@@ -74,7 +78,9 @@ def run_all(
                 if all(key in done for key in task.needs) and wanted <= free:
                     waiting.remove(task)
                     tell(f"start {task.key} (log: {task.log})")
-                    running[task.key] = (task, _start(task), time.monotonic())
+                    busy = [placed[key] for key in running]
+                    placed[task.key] = gpu = min(gpus, key=busy.count, default=None)
+                    running[task.key] = (task, _start(task, gpu, inherited), time.monotonic())
             if not running and waiting and not any(all(k in done for k in t.needs) for t in waiting):
                 for task in waiting:
                     if not any(key in failed for key in task.needs):
@@ -90,20 +96,29 @@ def run_all(
     return [Failure(key, why) for key, why in failed.items()]
 
 
-def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Of a task: one thread, and the code of this checkout."""
+def visible_gpus(given: Mapping[str, str], count: int) -> list[str]:
+    """The names of the ``count`` GPUs that torch sees: those that the caller left visible, else their numbers."""
+    named = given.get("CUDA_VISIBLE_DEVICES")
+    names = [str(n) for n in range(count)] if named is None else [name.strip() for name in named.split(",")]
+    return names[:count]
+
+
+def environment(given: Mapping[str, str], gpu: str | None = None) -> dict[str, str]:
+    """Of a task: one thread, the code of this checkout, and no GPU but its own where it has one."""
     path = os.pathsep.join([*(str(ROOT / package) for package in PACKAGES), given.get("PYTHONPATH", "")])
-    return {**given, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+    seen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {**given, **seen, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": path.rstrip(os.pathsep)}  # fmt: skip
 
 
-def _start(task: Task) -> subprocess.Popen[bytes]:
+def _start(task: Task, gpu: str | None, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         log.write(f"\n$ {' '.join(task.command)}\n".encode())
         log.flush()
         return subprocess.Popen(
-            task.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment(os.environ)
+            task.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env=environment(os.environ, gpu), pass_fds=tuple(inherited),
         )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ import torch
 from enumerable_world import World as ExactWorld
 from enumerable_world import small_world, tree
 from tiny_models import World, read_jsonl
+from tiny_tokenizers import END, byte_level_bpe, bytes_fall_back
+from transformers import TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 
@@ -22,8 +24,8 @@ import rl
 from job import Job, Scale, Trained
 from stage import Stage, at_sites, budgeted, shuffled, site_logits, token_log_probs, warm_cosine
 
-from constraintlang_runtime.data import next_tokens
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.data import TokenRow, next_tokens
+from constraintlang_runtime.errors import ConfigError, DataError
 
 TRAIN = {"rl": rl.train, "reinforce": reinforce.train, "etpo": etpo.train}
 
@@ -238,6 +240,65 @@ def test_a_row_trains_within_its_budget(world: World, tmp_path: Path, system: st
     before, after = (_weights(folder) for folder in (world.model, Path(trained.model)))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert sorted(path.name for path in job.folder.iterdir()) == ["model", "oracle.jsonl", "trained.json"]
+
+
+def with_first_token(inner: Any, writes: bool) -> Any:
+    """A tokenizer that writes a first token itself, as Llama's, or leaves it to the caller, as GPT-2's."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    if writes:
+        first = (END, inner.token_to_id(END))
+        inner.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[first])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END, pad_token=END)
+
+
+@pytest.mark.parametrize(
+    ("family", "writes"), [(bytes_fall_back, True), (byte_level_bpe, True), (byte_level_bpe, False)]
+)
+def test_a_prompt_is_read_back_with_one_first_token(family: Any, writes: bool) -> None:
+    tokenizer = with_first_token(family(), writes)
+    texts = ["the thing is 123", "Köln"]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    rows = [TokenRow((tokenizer.bos_token_id, *own), (), {}, False) for own in ids]
+    found = rl.prompts_to_read(rows, tokenizer)
+    assert tokenizer(found)["input_ids"] == [list(row.prompt) for row in rows]
+    assert [text.startswith(END) for text in found] == [not writes] * 2
+
+
+def test_a_prompt_that_is_read_back_as_another_is_refused() -> None:
+    from tokenizers import normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = byte_level_bpe()
+    upper = tuple(inner.encode("OK").ids)
+    inner.normalizer = normalizers.Lowercase()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END, pad_token=END)
+    with pytest.raises(DataError, match="'OK' is read back as 'ok'"):
+        rl.prompts_to_read([TokenRow(upper, (), {}, False)], tokenizer)
+
+
+def test_rl_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> None:
+    assert rl.newest_whole(tmp_path / "none") is None
+    for step in (2, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert rl.newest_whole(tmp_path) is None
+    for step in (2, 10):
+        (tmp_path / f"checkpoint-{step}" / rl.STATE).write_text("{}")
+    assert rl.newest_whole(tmp_path) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.filterwarnings("ignore")  # of TRL's own
+def test_rl_trains_without_dropout(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed: pip install --group test")
+    said = []
+
+    class Seen(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            said.append(args.disable_dropout)
+
+    rl.train(a_job(world, tmp_path, "rl", steps=1, oracle_calls=8), [lambda stage: Seen()])
+    assert said == [True]
 
 
 @pytest.mark.parametrize("system", ["reinforce", "etpo"])

@@ -124,22 +124,109 @@ OWN = [path.stem for path in sorted(job.CONFIGS.glob("*.yaml")) if "ours:train" 
 ABLATED = list(yaml.safe_load(job.ABLATIONS.read_text())["rows"])
 
 
-@pytest.mark.parametrize("system", [*OWN, *ABLATED])
-def test_the_settings_of_our_rows_fit_the_oracle_budget(system: str, tmp_path: Path) -> None:
+def settings_at(name: str, system: str, folder: Path) -> tuple[job.Job, dict[str, Any]]:
     import ours
 
-    (tmp_path / "rows.jsonl").write_text("{}\n" * 6928)
-    (tmp_path / "prompts.jsonl").write_text("{}\n" * 3464)
+    (folder / "rows.jsonl").write_text("{}\n" * 6928)
+    (folder / "prompts.jsonl").write_text("{}\n" * 3464)
     own = job.Job(
-        scale(), system, "llama", 0, tmp_path / "rows.jsonl", tmp_path / "prompts.jsonl", tmp_path / "p.policy",
-        tmp_path, job.config_of(system)["options"],
+        setting_of(name, Path("shared"), Path("work")).scale, system, "llama", 0, folder / "rows.jsonl",
+        folder / "prompts.jsonl", folder / "p.policy", folder, job.config_of(system)["options"],
     )  # fmt: skip
-    settings = ours.settings_of(own, tmp_path / "model").config
+    return own, ours.settings_of(own, folder / "model").config
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("system", [*OWN, *ABLATED])
+def test_the_settings_of_our_rows_fit_the_oracle_budget(system: str, name: str, tmp_path: Path) -> None:
+    import ours
+
+    own, settings = settings_at(name, system, tmp_path)
     most = ours.most_calls(settings, ours.rows_in_scope(own, settings), own.scale.steps)
     assert most <= own.scale.oracle_calls
     # 16 measurements of 15 rounds: one draws the samples of the anchor, the 5 between the first and it are left out
-    if system == "ours_adaptive":
+    if (system, name) == ("ours_adaptive", "testbed"):
         assert most == 4096 + 10 * 256 + 3464
+
+
+@pytest.mark.parametrize(
+    ("system", "testbed", "paper"),
+    [
+        ("ours_adaptive", (4096, 256), (16_384, 1_024)), ("ours", (3072, 192), (12_288, 768)),
+        ("ours_parallel", (3072, 192), (12_288, 768)), ("ours_paper", (4096, 448), (16_384, 1_792)),
+        ("oracle_half", (2048, 128), (8_192, 512)), ("oracle_quarter", (1024, 64), (4_096, 256)),
+    ],
+)  # fmt: skip
+def test_a_row_has_its_share_of_the_samples_at_every_scale(
+    system: str, testbed: tuple[int, int], paper: tuple[int, int], tmp_path: Path
+) -> None:
+    for name, expected in (("testbed", testbed), ("paper", paper)):
+        _, settings = settings_at(name, system, tmp_path)
+        assert (settings["anchor_samples"], settings["control_samples"]) == expected
+
+
+def test_every_micro_batch_of_projected_rows_may_be_scored(tmp_path: Path) -> None:
+    import ours
+
+    _, settings = settings_at("paper", "ours_adaptive", tmp_path)
+    assert settings["gradient_accumulation_steps"] == 8
+    whole = ours.most_calls(settings, 10**9, 1_000)
+    assert whole == 16_384 + 10 * 1_024 + 1_024 + 1_000 * 4 * 8 + 16_384
+
+
+# ------------------------------------------------------------ what a row may cost
+def planned(system: str, name: str, work: Path) -> job.Job:
+    found = setting_of(name, Path("shared"), work).scale
+    rows = work / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "one two three four"}) + "\n")
+    return job.Job(
+        found, system, next(iter(found.models)), 0, rows, rows, rows, work, job.config_of(system)["options"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "steps"), [("plain", 150), ("corpus_projection", 300), ("nado_decoding", 0), ("base", 0), ("rl", 150)]
+)  # fmt: skip
+def test_the_plan_has_the_steps_that_a_row_runs(system: str, steps: int, tmp_path: Path) -> None:
+    assert plan.steps_of(planned(system, "testbed", tmp_path)) == steps
+
+
+def test_tokens_of_the_jigsaw_rows_are_those_of_comments_with_their_question(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    own = planned("sft_lm", "testbed", tmp_path)
+    assert plan.mean_tokens(planned("plain", "testbed", tmp_path)) == pytest.approx(4 * plan.TOKENS_A_WORD)
+    assert plan.mean_tokens(own) is None  # they are written later
+    (tmp_path / "jigsaw").mkdir()
+    (tmp_path / "jigsaw" / "trained.jsonl").write_text(json.dumps({"text": "a b c", "toxic": 1}) + "\n")
+    assert plan.mean_tokens(own) == pytest.approx((3 + 6) * plan.TOKENS_A_WORD)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("testbed", 430.0), ("gpu-small", None), ("paper", None)])
+def test_seconds_of_a_core_are_no_guess_for_a_gpu(name: str, seconds: float | None, tmp_path: Path) -> None:
+    own = planned("plain", name, tmp_path)
+    assert plan.expected_seconds(own) == seconds
+    row = plan.Row("plain", own.architecture, 0)
+    first, last = plan.plan_lines([row], lambda _: own, lambda _: 0, 1)[1:]
+    assert first.split()[4] == ("430" if seconds else "-")
+    assert ("1 rows of unknown seconds apart" in last) == (seconds is None)
+    own.folder.mkdir(parents=True)
+    record = {"train_seconds": 4.0, "measure_seconds": 1.0, "stamp": "of other options"}
+    (own.folder / "row.json").write_text(json.dumps(record))
+    assert plan.expected_seconds(own) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("system", "gigabytes"),
+    [("base", 13), ("plain", 108), ("filtering", 108), ("ours_adaptive", 135), ("rl", 135), ("dpg", 162), ("etpo", 270),
+     ("dpo", 108), ("nado_decoding", 27)],
+)  # fmt: skip
+def test_the_plan_has_the_memory_of_a_model_of_known_size(
+    system: str, gigabytes: int, tmp_path: Path
+) -> None:
+    own = planned(system, "paper", tmp_path)
+    line = plan.plan_lines([plan.Row(system, "llama", 0)], lambda _: own, lambda _: 0, 1)[1]
+    assert f", {gigabytes} GB and activations" in line
+    assert plan.bytes_of(planned(system, "testbed", tmp_path)) is None
 
 
 def test_tokens_are_summed_over_all_steps() -> None:
@@ -220,6 +307,74 @@ def test_a_record_of_other_protocols_is_none(tmp_path: Path) -> None:
     assert stamps.read_record(stamped(tmp_path, rtp_samples=3)) is None
 
 
+def test_settings_that_no_option_names_are_part_of_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ours
+    import scales
+
+    own = stamped(tmp_path)
+    systems = ("ours_adaptive", "plain", "corpus_projection", "rl")
+    before = {name: stamps.training_stamp(own, name) for name in systems}
+    with monkeypatch.context() as patch:
+        patch.setitem(ours.SETTING, "rounds", 14)
+        changed = {name for name in systems if stamps.training_stamp(own, name) != before[name]}
+    assert changed == {"ours_adaptive"}
+    monkeypatch.setitem(scales.TRAIN["testbed"], "gradient_checkpointing", True)
+    changed = {name for name in systems if stamps.training_stamp(own, name) != before[name]}
+    assert changed == set(systems)  # `rl` because it starts from `plain`
+
+
+def test_paths_are_no_part_of_what_was_asked(tmp_path: Path) -> None:
+    own = stamped(tmp_path)
+    assert stamps.training_stamp(replace(own, work=tmp_path / "other")) == stamps.training_stamp(own)
+
+
+def test_a_start_model_of_other_settings_is_another_one(tmp_path: Path) -> None:
+    import pretrain
+
+    made = setting_of("testbed", tmp_path, tmp_path).pretrain["gpt2"]
+    folder = tmp_path / "models" / "gpt2"
+    folder.mkdir(parents=True)
+    own = replace(stamped(tmp_path, models={"gpt2": str(folder)}), architecture="gpt2")
+    assert not pretrain.is_made(made, folder)
+    found = []
+    for tokens, seconds in ((10, 1.0), (10, 2.0), (20, 1.0)):
+        record = {"seconds": seconds, "asked": pretrain.asked(replace(made, tokens=tokens))}
+        (folder / pretrain.RECORD).write_text(json.dumps(record))
+        found.append(stamps.training_stamp(own))
+    assert found[0] == found[1] != found[2]
+    assert pretrain.is_made(replace(made, tokens=20, tokenizer="elsewhere/lm"), folder)
+    assert not pretrain.is_made(made, folder)
+    with pytest.raises(ValueError, match="made with other settings"):
+        pretrain.pretrain(made, tmp_path, folder, device="cpu")
+    (folder / pretrain.RECORD).write_text("{}")  # of before the settings were kept
+    assert pretrain.is_made(made, folder)
+
+
+def test_what_a_row_says_of_itself_is_there_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = stamped(tmp_path)
+    stamps.stamp(own)
+    trained = job.Trained("model", 1.0, 1.0, 0, 1, 1)
+    trained.write(own.folder)
+    asked = (own.folder / stamps.FILE).read_text()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    for write in (
+        lambda: replace(trained, steps=2).write(own.folder),
+        lambda: stamps.stamp(stamped(tmp_path, steps=1)),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert job.Trained.read(own.folder) == trained
+    assert (own.folder / stamps.FILE).read_text() == asked
+
+
 # ------------------------------------------------------------ processes
 def task(folder: Path, key: str, code: str, *needs: str, cores: int = 1) -> workers.Task:
     return workers.Task(key, (sys.executable, "-S", "-c", code), folder / f"{key}.txt", needs, cores)
@@ -244,6 +399,46 @@ def test_a_task_that_fails_holds_up_only_those_that_need_it(tmp_path: Path) -> N
     assert "no luck" in why["b"]
     assert why["c"] == "not run, it needs b"
     assert out.read_text().split() == ["a", "d", "f"]
+
+
+def test_a_task_sees_one_gpu_that_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+
+    def seen(gpus: list[str], count: int) -> list[str]:
+        folder = tmp_path / f"of-{len(gpus)}"
+        folder.mkdir()
+        code = (
+            "import os, pathlib, time\n"
+            f"folder = pathlib.Path({str(folder)!r})\n"
+            "(folder / f'gpu-{os.getpid()}').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+            f"while len(list(folder.glob('gpu-*'))) < {count}: time.sleep(0.01)"  # all run at a time
+        )
+        tasks = [task(folder, f"t{i}", code) for i in range(count)]
+        assert workers.run_all(tasks, set(), count, lambda _: None, gpus=gpus) == []
+        return sorted(path.read_text() for path in folder.glob("gpu-*"))
+
+    assert seen(["0", "GPU-a"], 4) == ["0", "0", "GPU-a", "GPU-a"]
+    assert seen([], 1) == ["7"]
+
+
+def test_the_gpus_are_those_that_the_caller_left_visible() -> None:
+    assert workers.visible_gpus({}, 2) == ["0", "1"]
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-a"}, 2) == ["2", "GPU-a"]
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, 1) == [
+        "0"
+    ]  # torch sees none after the wrong one
+    assert workers.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}, 0) == []
+
+
+def test_a_task_holds_the_lock_of_the_run_that_started_it(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        code = f"import os; os.fstat({lock.fileno()})"
+        held = workers.run_all(
+            [task(tmp_path, "a", code)], set(), 1, lambda _: None, inherited=(lock.fileno(),)
+        )
+        assert held == []
+        lost = workers.run_all([task(tmp_path, "b", code)], set(), 1, lambda _: None)
+        assert [failure.key for failure in lost] == ["b"]
 
 
 # ------------------------------------------------------------ figures over seeds
@@ -301,7 +496,7 @@ def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
     figure = {"mean": 0.625, "low": 0.5, "high": 0.75}
     matrix = {"ours": {"plain": figure}, "plain": {"ours": {**figure, "mean": 0.375}}}
     judges = {
-        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix},
+        "likelihood": {"measured": True, "what": "a < b", "matrix": matrix, "spoken": {"matrix": matrix}},
         "llm": {"measured": False, "what": "none"},
     }
     text = page.page("winrate", {**result(), "judges": {"llama": judges}})
@@ -310,7 +505,8 @@ def test_the_page_has_the_matrix_of_a_judge_that_was_asked() -> None:
         in text
     )
     assert "a &lt; b" in text
-    assert text.count("<th>against</th>") == 1
+    assert text.count("<th>against</th>") == 2
+    assert "The same over the prompts where both replies have a word." in text
 
 
 def test_a_bar_lies_inside_its_column() -> None:
@@ -325,25 +521,34 @@ def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path)
     import earlier
     import table
 
-    def entry(system: str, architecture: str = "llama", **more: object) -> dict[str, object]:
-        return {"system": system, "architecture": architecture, **more}
+    def entry(system: str, architecture: str = "llama", **more: object) -> dict[str, Any]:
+        return {"system": system, "architecture": architecture, "seeds": [0], **more}
 
     path = tmp_path / "t.json"
-    new = {"rows": [entry("ours", seeds=[0, 1])], "files": {"rows": "a"}}
+    sizes = {"steps": 150, "oracle_calls": 12_000, "models": {"llama": "lm"}}
+    new = {"rows": [entry("ours", seeds=[0, 1])], "files": {"rows": "a"}, "scale": sizes}
     assert earlier.rows_left(path, new) == []
     old = {
         "rows": [entry("ours", seeds=[0]), entry("plain"), entry("ours", "gpt2"), entry("odd")],
-        "files": {"rows": "a"}, "command": "python run.py", "versions": {"torch": "2"},
+        "files": {"rows": "a"}, "command": "python run.py", "versions": {"torch": "2"}, "commit": "abc+",
+        "scale": {**sizes, "models": {"llama": "lm", "gpt2": "gpt2"}},
+        "start_models": {"gpt2": {"tokens": 1}, "llama": {"tokens": 2}},
     }  # fmt: skip
     path.write_text(json.dumps(old))
     left = earlier.rows_left(path, new)
-    made = {"command": "python run.py", "versions": {"torch": "2"}}
+    made = {"command": "python run.py", "commit": "abc+", "versions": {"torch": "2"}}
     assert left == [entry("plain", made=made), entry("ours", "gpt2", made=made), entry("odd", made=made)]
     path.write_text(json.dumps({**old, "rows": left}))
     again = earlier.rows_left(path, new)
     assert again == left  # the run that made them, not the one that left them standing
     path.write_text(json.dumps({**old, "files": {"rows": "b"}}))
     assert earlier.rows_left(path, new) == []
+    for size in ("steps", "oracle_calls"):
+        path.write_text(json.dumps({**old, "scale": {**sizes, size: 1}}))
+        assert earlier.rows_left(path, new) == []
+        assert earlier.start_models_left(path, new, left) == {}
+    path.write_text(json.dumps(old))
+    assert earlier.start_models_left(path, new, left) == {"gpt2": {"tokens": 1}}
 
     ordered = earlier.in_order([*new["rows"], *left], ["llama", "gpt2"], ["base", "plain", "ours"])
     assert [(one["system"], one["architecture"]) for one in ordered] == [
@@ -353,6 +558,20 @@ def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path)
     table.write_samples(samples, [entry(name, completion=name) for name in ("ours", "plain", "odd")])
     assert [one["system"] for one in earlier.samples_left(samples, left)] == ["plain", "odd"]
     assert list(earlier.samples_left(samples, [])) == []
+
+
+def test_a_row_of_more_seeds_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+    import earlier
+
+    def result(**seeds: list[int]) -> dict[str, Any]:
+        rows = [{"system": name, "architecture": "llama", "seeds": own} for name, own in seeds.items()]
+        return {"rows": rows, "files": {}, "scale": {}}
+
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(result(ours=[0, 1, 2], plain=[0], base=[0, 1])))
+    new = result(ours=[0], plain=[0], base=[0, 1, 2])
+    assert [entry["system"] for entry in earlier.rows_left(path, new)] == ["ours"]
+    assert earlier.rows_left(path, new, replaces=True) == []
 
 
 def test_samples_are_packed_and_read_back(tmp_path: Path) -> None:

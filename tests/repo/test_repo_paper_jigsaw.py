@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +28,7 @@ import jigsaw_data  # noqa: E402
 import roc  # noqa: E402
 import row  # noqa: E402
 from job import Job, Scale, Trained, config_of  # noqa: E402
-from scales import POLICY, TRAIN  # noqa: E402
+from scales import NAMES, POLICY, TRAIN  # noqa: E402
 
 from constraintlang_runtime.data import encode_rows  # noqa: E402
 from constraintlang_runtime.demo import language  # noqa: E402
@@ -157,12 +161,13 @@ def test_every_row_of_the_table_has_the_same_protocols_and_its_own_loss() -> Non
         assert ours.get("method", "constraint") == "constraint"
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("system", ["sft_lm", "ours_lm", "sft_classification", "ours_classification"])
-def test_the_settings_of_the_rows_fit_the_oracle_budget(system: str, tmp_path: Path) -> None:
+def test_the_settings_of_the_rows_fit_the_oracle_budget(system: str, name: str, tmp_path: Path) -> None:
     import run
     from scales import setting_of
 
-    scale = setting_of("testbed", tmp_path, tmp_path).scale
+    scale = setting_of(name, tmp_path, tmp_path).scale
     (tmp_path / "prompts.jsonl").write_text("{}\n" * 3464)
     own = Job(
         scale, system, "llama", 0, tmp_path / "none", tmp_path / "prompts.jsonl", tmp_path / "p.policy", tmp_path,
@@ -254,8 +259,49 @@ def _area_by_hand(made: Job, model_path: Path) -> float:
     return float(roc_auc_score([one["toxic"] for one in rows], ratios))
 
 
-def test_an_unknown_loss_is_refused(made: Job) -> None:
-    from dataclasses import replace
+def test_what_training_held_is_gone_when_a_row_is_measured(
+    made: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.callbacks = [self]
 
+    held = []
+
+    def train(job: Job) -> Trained:
+        held.append(weakref.ref(Trainer()))
+        return Trained("model", 1.0, 1.0, 0, 1, 1)
+
+    def measure(job: Job, trained: Trained, folder: Path) -> None:
+        held.append(held[0]())
+
+    monkeypatch.setattr(row, "function", {"ours:train": train, "measures:measure": measure}.__getitem__)
+    gc.disable()  # or it may be gone by chance
+    try:
+        row.run(replace(made, system="plain", work=tmp_path))
+    finally:
+        gc.enable()
+    assert held[1] is None
+
+
+def test_rows_hold_the_lock_of_their_run_and_share_out_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import run
+    import torch
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(run, "run_all", lambda *_, **named: asked.update(named) or [])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    for device, gpus in (("cuda", ["4", "6"]), ("cpu", [])):
+        setting = SimpleNamespace(scale=SimpleNamespace(device=device), pretrain={})
+        context: Any = SimpleNamespace(setting=setting, shared=tmp_path, work=tmp_path)
+        args: Any = SimpleNamespace(scale="smoke", work=tmp_path, jobs=2, later=[])
+        assert run.run_rows(args, context, [], 9) == []
+        assert asked == {"gpus": gpus, "inherited": (9,)}
+
+
+def test_an_unknown_loss_is_refused(made: Job) -> None:
     with pytest.raises(ConfigError, match="hinge"):
         jigsaw.train(replace(made, options={"loss": "hinge"}))

@@ -135,9 +135,9 @@ def test_the_nucleus_is_that_of_transformers() -> None:
 # ------------------------------------------------------------ win rates
 def test_wins_ties_and_losses_are_counted_both_ways() -> None:
     outcomes = {
-        ("a", "b"): np.array([1.0, 0.5, 0.0, 1.0]),
-        ("a", "c"): np.array([1.0, 1.0, 1.0, NAN]),
-        ("b", "c"): np.array([0.5, 0.5, 0.5, 0.5]),
+        ("a", "b"): [np.array([1.0, 0.5, 0.0, 1.0])],
+        ("a", "c"): [np.array([1.0, 1.0, 1.0, NAN])],
+        ("b", "c"): [np.array([0.5, 0.5, 0.5, 0.5])],
     }
     found = win_rates.win_rates(["a", "b", "c"], outcomes, seed=0)
     a_b, b_a = found["matrix"]["a"]["b"], found["matrix"]["b"]["a"]
@@ -152,7 +152,7 @@ def test_wins_ties_and_losses_are_counted_both_ways() -> None:
 
 
 def test_a_pair_that_was_never_judged_has_no_rate() -> None:
-    found = win_rates.win_rates(["a", "b"], {("a", "b"): np.array([NAN, NAN])}, seed=0)
+    found = win_rates.win_rates(["a", "b"], {("a", "b"): [np.array([NAN, NAN])]}, seed=0)
     assert found["matrix"]["a"]["b"]["mean"] is None
     assert found["all"]["b"]["mean"] is None
 
@@ -170,9 +170,25 @@ def test_likelihoods_within_the_margin_tie_and_silence_loses() -> None:
     assert win_rates.by_margin(own, other, 0.05).tolist() == [0.5, 1.0, 0.0, 0.5, 0.0]
 
 
-def test_outcomes_of_seeds_are_averaged_where_judged() -> None:
-    found = win_rates.over_seeds([np.array([1.0, NAN, NAN]), np.array([0.5, 0.0, NAN])])
-    assert found.tolist() == pytest.approx([0.75, 0.0, NAN], nan_ok=True)
+def test_a_rate_of_several_seeds_has_their_spread_in_its_interval() -> None:
+    seeds = [np.repeat([1.0, 0.0], [wins, 1_000 - wins]) for wins in (450, 500, 550)]
+    found = win_rates.win_rates(["a", "b"], {("a", "b"): seeds}, seed=0)
+    between = 4.302652729911275 * 0.05 / 3**0.5  # t of two degrees of freedom
+    for figure in (found["matrix"]["a"]["b"], found["all"]["a"]):
+        assert figure["seeds"] == pytest.approx([0.45, 0.5, 0.55])
+        assert figure["mean"] == pytest.approx(0.5)
+        assert between < figure["high"] - figure["mean"] < 1.1 * between
+        assert between < figure["mean"] - figure["low"] < 1.1 * between
+    assert found["matrix"]["b"]["a"]["wins"] == 1_500
+    far = win_rates.win_rates(["a", "b"], {("a", "b"): [np.ones(9), np.zeros(9)]}, seed=0)["all"]["a"]
+    assert (far["mean"], far["low"], far["high"]) == (0.5, 0.0, 1.0)
+
+
+def test_a_rate_against_all_is_of_the_seeds_that_all_have() -> None:
+    many, one = [np.ones(4), np.ones(4)], [np.zeros(4)]
+    found = win_rates.win_rates(["a", "b", "c"], {("a", "b"): many, ("a", "c"): one}, seed=0)
+    assert found["matrix"]["a"]["b"]["seeds"] == [1.0, 1.0]
+    assert found["all"]["a"]["seeds"] == [0.5]
 
 
 # ------------------------------------------------------------ a judge behind an endpoint
@@ -520,6 +536,8 @@ def test_the_likelihood_judge_prefers_what_its_model_finds_likelier(
     assert found["llm"] == {"measured": False, "what": "not measured: no endpoint was given"}
     rates = {name: rate["mean"] for name, rate in found["likelihood"]["all"].items()}
     assert rates == {"ours": 1.0, "plain": 0.5, "silent": 0.0}
+    spoken = {name: rate["mean"] for name, rate in found["likelihood"]["spoken"]["all"].items()}
+    assert spoken == {"ours": 1.0, "plain": 0.0, "silent": None}
 
     def refuse(*args: Any) -> Any:
         raise AssertionError("judged again")

@@ -220,6 +220,8 @@ def test_a_row_trains_within_its_budget_and_says_what_it_took(
     found = weights_of(trained.model)
     assert torch.isfinite(found).all()
     assert not torch.equal(found, weights_of(small.trained("plain").model))
+    own = trained.details["stage_seconds"]  # what the row spent itself, its fine-tuning too
+    assert own == pytest.approx(trained.seconds - small.trained("plain").seconds)
 
 
 def test_dpg_goes_on_where_it_was_broken_off(
