@@ -287,8 +287,10 @@ def test_the_number_of_tokens_is_limited(monkeypatch):
     for module in ("limits", "parser"):
         monkeypatch.setattr(f"constraintlang.{module}.MAX_TOKENS", 300)
     assert findings("words < 9\n" * 75)[1] == []
-    _, errors = findings("words < 9\n" * 76)
-    assert [(d.code, d.message) for d in errors] == [("PC010", "the file has more than 300 words and signs")]
+    for text in ("words < 9\n" * 76, "# why\n" + "words < 9\n" * 75, "words < 9  # why\n" * 75):
+        _, errors = findings(text)
+        expected = [("PC010", "the file has more than 300 words and signs")]
+        assert [(d.code, d.message) for d in errors] == expected, text[:20]
 
 
 def test_after_a_thousand_errors_the_list_ends():
