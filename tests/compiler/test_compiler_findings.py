@@ -175,6 +175,14 @@ def test_vacuity() -> None:
     assert codes(text) == {"PC303"}
 
 
+def test_values_that_the_domain_leaves_out_make_no_stratum() -> None:
+    tag = "tag lang in {en, fr, de}\n"
+    assert codes(tag + "mean(toxicity) < 0.1 for lang in {en, fr} per lang") == {"PC303"}
+    assert "PC402" in codes(
+        tag + "mean(toxicity) < 0.1 for lang=en per lang\nmean(toxicity) < 0.2 for lang=en"
+    )
+
+
 def test_what_can_hold_comes_with_a_law() -> None:
     diagnostic = one("mean(toxicity) < 0.1\nP(toxicity >= 0.5) >= 19%", "PC303")
     assert diagnostic.severity == "note"
