@@ -15,6 +15,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
+from constraintlang.printer import plain_text
 from constraintlang.report import Report
 from constraintlang.source import SourceFile, Span
 from constraintlang.wording import KEYWORDS
@@ -214,10 +215,10 @@ class _Collector:
         """Values of one tag from several files are one list: they are names in the user's data."""
         known, values = self.found.tags.get(key), self.found.tag_values.setdefault(key, {})
         if known is not None:
-            new = tuple(s for s in tag.values if str(s.value) not in values)
+            new = tuple(s for s in tag.values if plain_text(s) not in values)
             tag = n.Tag(key=key, values=(*known.values, *new))
         self.found.tags[key] = tag
-        values.update(dict.fromkeys(str(s.value) for s in tag.values))
+        values.update(dict.fromkeys(plain_text(s) for s in tag.values))
 
     def domain_fields(self, item: n.Domain) -> None:
         for entry in item.fields:
@@ -225,7 +226,7 @@ class _Collector:
                 self.report.unknown_word(_head(entry), "field of a domain", entry.name, v.DOMAIN_FIELDS)
             elif entry.name == "tags":
                 if isinstance(entry.value, n.SetValue):
-                    self.found.tag_keys.update(str(s.value) for s in entry.value.values)
+                    self.found.tag_keys.update(plain_text(s) for s in entry.value.values)
                 else:
                     self.report.error(
                         "PC117", entry.span, "`tags` takes a set", "write `tags = {lang, topic}`"

@@ -12,6 +12,7 @@ from constraintlang.checked import CheckedStatement
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import removing, replacing
 from constraintlang.names import unknown_attribute
+from constraintlang.printer import plain_text
 from constraintlang.prompts import check_domain, selects
 from constraintlang.report import Report
 from constraintlang.scores import score_problem
@@ -97,7 +98,7 @@ class _Block:
             )
             for part in parts:
                 if isinstance(part, n.DomainEquals):
-                    tags[part.key] = str(part.value.value)
+                    tags[part.key] = plain_text(part.value)
                 else:
                     message = "a test speaks of one prompt, and this is a choice"
                     help = "give each tag one value, for example `for domain=chat and lang=en`"

@@ -390,6 +390,13 @@ def test_why_of_another_domain(capsys: Captured, write: Write) -> None:
     assert "cap" not in out
 
 
+def test_why_of_a_prompt_whose_tag_is_a_truth(capsys: Captured, write: Write) -> None:
+    path = write("edition 1\ncap: words < 2 for verified=true\n")
+    code, out, _ = run(capsys, "why", path, "--tag", "verified=true", "--text", "a b c")
+    assert (code, out.startswith("cap: violated")) == (ExitCode.VIOLATED, True)
+    assert "cap" not in run(capsys, "why", path, "--tag", "verified=True", "--text", "a b c")[1]
+
+
 def test_why_as_json(capsys: Captured, write: Write) -> None:
     arguments = ("why", write(POLICY), "--only", "cap", "--scores", "toxicity=0.05", "--scores", "slur=false")
     (crisp,) = json.loads(run(capsys, *arguments, "--format", "json")[1])
