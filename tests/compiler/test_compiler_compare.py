@@ -147,6 +147,15 @@ def test_a_lower_confidence_is_shown_by_counting() -> None:
 
 
 @pytest.mark.parametrize(
+    "formula",
+    ["over sentences (refusal before slur)", "words / sentences < 30", "not slur and words / sentences < 9"],
+)
+def test_a_lower_confidence_is_looser_where_no_scores_can_be_shown(formula: str) -> None:
+    change = change_of("a", f"a: {formula} confidence 0.99", f"a: {formula} confidence 0.9")
+    assert (change.status, change.counted, change.opens) == ("looser", None, True)
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("a: toxicity < 0.1", "a: not toxicity >= 0.1"),
