@@ -142,7 +142,7 @@ class _Block:
         indexes = self.on(item) if item.on is not None else self.about(item, tags)
         if indexes is None:
             return None
-        if not self.may_judge(item, len(indexes)):
+        if not self.may_judge(item, sum(self.tested.counted[i] for i in indexes)):
             return None
         judged = [i for i in indexes if self.in_domain(i, tags) and self.fits(item, i)]
         if len(judged) < len(indexes) and item.on is not None and self.fits(item, indexes[0], quiet=True):
@@ -208,7 +208,8 @@ class _Block:
             return True
         if before <= MAX_JUDGED:
             message = (
-                f"the tests judge more than {MAX_JUDGED:,} statements, counting each as often as it is judged"
+                f"the tests judge more than {MAX_JUDGED:,} statements, counting each as often as it is judged, "
+                "and a long one as several"
             )
             self.report.error("PC010", item.span, message, "name the statements with `on`, or use groups")
         self.unread.clear()

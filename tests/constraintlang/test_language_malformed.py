@@ -216,6 +216,11 @@ GENERATED = {
         "edition 1\n" + "".join(f"s{i}: words < {i + 2}\n" for i in range(400))
         + "".join(f'test "t{i}" {{\n given words = 1\n pass\n}}\n' for i in range(400)), "PC010", "pass",
     ),
+    "tests_of_a_long_statement": (
+        "edition 1\nlong: words < 1" + "".join(f"\n  and words < {i}" for i in range(2, 3_002))
+        + "\n" + "".join(f'test "t{i}" {{\n given words = 0\n pass on long\n}}\n' for i in range(60)),
+        "PC010", "pass on long",
+    ),
     "strata_of_two_tags": (
         "".join(f"tag {t} in {{{', '.join(f'v{i}' for i in range(3_000))}}}\n" for t in "tu")
         + "mean(toxicity) < 0.5 per t, u", "PC010", "mean(toxicity) < 0.5 per t, u",
