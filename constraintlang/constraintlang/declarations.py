@@ -197,7 +197,8 @@ class _Collector:
             if "." not in name and not (name in file.attributes and file.attributes[name].from_prelude):
                 self.bring(f"{alias}.{name}", name, item.span, file)
         self.found.quiet |= {f"{alias}.{name}" for name in file.quiet}
-        self.found.domains = file.domains | self.found.domains
+        for name, domain in file.domains.items():
+            self.found.domains.setdefault(name, domain)
         self.found.tag_keys |= file.tag_keys
         for key, tag in file.tags.items():
             self.declare_tag(key, n.Tag(key=key, values=tag.values))  # its place is in another file

@@ -232,6 +232,15 @@ def test_a_large_policy_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     assert "PC304" in {d.code for d in diagnostics}
 
 
+def test_no_trigger_is_looked_at_once_the_time_is_up() -> None:
+    front = check_and_lower(SourceFile("edition 1\ntoxicity > 1.5 implies words < 3\nwords < 9"))
+    assert front.checked is not None
+    assert "PC403" in {d.code for d in find_all(front.checked, Budget())}
+    late = {d.code for d in find_all(front.checked, Budget(0.0))}
+    assert "PC403" not in late
+    assert "PC304" in late
+
+
 NOT_ANALYSED = ("07_temporal", "08_strata")
 """They speak of order; of a ratio of two conditional chances and strata without declared values."""
 
