@@ -122,6 +122,10 @@ def test_diff_takes_compiled_directories_and_says_what_is_wrong(
     assert code == ExitCode.REJECTED
     assert "PC101" in err
     assert run(capsys, "diff", old, str(tmp_path / "none.policy"))[0] == ExitCode.USAGE
+    (tmp_path / "out" / "policy.source.policy").write_text(GOOD.replace("0.1", "0.9"))
+    code, _, err = run(capsys, "diff", str(tmp_path / "out"), old)
+    assert code != ExitCode.OK
+    assert "was altered" in err
 
 
 # ------------------------------------------------------------ plan
