@@ -233,7 +233,7 @@ def prompts_needed(bound: float, *, confidence: float = 0.95, num_statements: in
     2995
     """
     _check_bound(bound)
-    return clean_samples_needed(bound, 1.0 - corrected_alpha(confidence, num_statements))
+    return clean_samples_needed(bound, corrected_alpha(confidence, num_statements))
 
 
 def set_point(

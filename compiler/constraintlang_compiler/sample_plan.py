@@ -107,7 +107,7 @@ def least_prompts(clause: Clause, num_clauses: int) -> int | None:
     if clause.hard or clause.base_factor is not None:
         return None
     if isinstance(statistic, Indicator) and num_samples(clause) == 1:
-        return clean_samples_needed(bound, 1.0 - alpha) if 0 < bound < 1 else None
+        return clean_samples_needed(bound, alpha) if 0 < bound < 1 else None
     if isinstance(statistic, Indicator | Value):
         high = _high(statistic)
         if high is None or not 0 < bound < high:

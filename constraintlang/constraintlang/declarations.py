@@ -325,6 +325,9 @@ def _range(
     low, high = _end(item.low, report, values), _end(item.high, report, values)
     if low is not None and high is not None and low >= high:
         report.error("PC118", span, "the range is empty", "write the smaller number first")
+    elif low is not None and high is not None and float(low) == float(high):
+        message = "the two ends of the range are too close to be told apart"
+        report.error("PC118", span, message, "let them differ in their first 15 digits")
     for end, value in ((item.low, low), (item.high, high)):
         if value is not None and item.type in ("int", "count") and value != value.to_integral_value():
             message = f"the ends of the range of `{item.type}` are whole numbers"

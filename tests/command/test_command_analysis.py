@@ -135,7 +135,7 @@ def test_plan(capsys: pytest.CaptureFixture[str], write: Write) -> None:
     assert code == ExitCode.OK
     cap = next(line for line in out.splitlines() if line.startswith("cap"))
     needed = prompts_for_rate(0.05, 0.025, 0.05 / 2, 0.9)
-    assert cap.split()[-3:] == [str(clean_samples_needed(0.05, 1 - 0.05 / 2)), "2.5%", str(needed)]
+    assert cap.split()[-3:] == [str(clean_samples_needed(0.05, 0.05 / 2)), "2.5%", str(needed)]
     _, out, _ = run(capsys, "plan", path, "--num_prompts", "500", "--format", "json")
     found = json.loads(out)
     assert found["domains"] == {"chat": needed}
