@@ -219,6 +219,8 @@ ALTERATIONS = [
     (MAP_NAME, lambda d: d.update(source="../../etc/passwd"), "without folders"),
     (MAP_NAME, lambda d: d["clauses"][0].update(statements=[]), "length >= 1"),
     (MAP_NAME, lambda d: d.update(semantic_hash="sha256:" + "0" * 64), "is of sha256:0000"),
+    (MAP_NAME, lambda d: d.update(source="\ud800"), "is not a compiled policy of this version"),
+    (IR_NAME, lambda d: d["tool"].update(name="\ud800"), "is not a compiled policy of this version"),
 ]
 
 
