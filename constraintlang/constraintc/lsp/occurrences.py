@@ -86,8 +86,7 @@ class _Finder:
                 for key, span in zip(node.keys, self.names(node.span), strict=True):
                     yield Occurrence("tag", key, span)
             case n.UnderClause():
-                keys = (span for span, following in self.followed(node.span) if following == "EQUAL")
-                for (key, _), span in zip(node.settings, keys, strict=True):
+                for (key, _), span in zip(node.settings, node.key_spans, strict=True):
                     yield Occurrence("setting", key, span)
 
     # ------------------------------------------------------------ one method per construct
@@ -105,8 +104,7 @@ class _Finder:
         if isinstance(entry.value, n.Call):
             call = entry.value
             yield Occurrence(caller, call.function, _head(call, call.function))
-            keys = (span for span, following in self.followed(call.span) if following == "EQUAL")
-            for (key, _), span in zip(call.keywords, keys, strict=True):
+            for (key, _), span in zip(call.keywords, call.key_spans, strict=True):
                 yield Occurrence("option", key, span, owner=call.function)
         elif isinstance(entry.value, n.SetValue) and entry.name in ("levels", "tags"):
             kind: Kind = "level" if entry.name == "levels" else "tag"
