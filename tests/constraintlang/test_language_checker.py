@@ -233,6 +233,11 @@ def found(text):
         ('cap: toxicity < 1\ntest "t" { pass on cup }', [("PC703", "cup")]),
         # characters
         ('toxicity < 1 because "a\u202eb"', [("PC106", "\u202e")]),
+        *(
+            (f'toxicity < 1 because "a{char}b"', [("PC106", char)])
+            for char in "\u034f\u115f\u1160\u3164\uffa0\ufe00\ufe0f\U000e0001\U000e0041\U000e0100"
+        ),
+        ('toxicity < 1 because "\u2764\ufe0f \U0001f3f3\ufe0f 1\ufe0f\u20e3"', []),
         ('toxicity < 1 because "tохic"', [("PC106", "tохic")]),
         ('toxicity < 1 because "решение" # tохic \u202e', []),
     ],
