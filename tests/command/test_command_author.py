@@ -552,6 +552,15 @@ def test_try_without_lines(capsys: Captured, write: Write, monkeypatch: pytest.M
     assert run(capsys, "try", write(POLICY))[:2] == (ExitCode.OK, "")
 
 
+def test_try_of_bytes_that_are_no_text(
+    capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello\n\xff\n"), encoding="utf-8"))
+    code, _, err = run(capsys, "try", write(POLICY), "--only", "short")
+    assert code == ExitCode.USAGE
+    assert "no UTF-8 text" in err
+
+
 def test_try_prompts_a_person(capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = iter(["hello\n", ""])
     person = types.SimpleNamespace(isatty=lambda: True, readline=lambda: next(lines))
