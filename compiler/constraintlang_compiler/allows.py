@@ -7,7 +7,8 @@ it is one. Errors cannot be allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from constraintlang import nodes as n
@@ -54,7 +55,8 @@ def read_allows(tree: n.Policy, source: SourceFile) -> tuple[tuple[Allow, ...], 
     """The allows of a file, and what is wrong with how some are written."""
     allows: list[Allow] = []
     findings: list[Diagnostic] = []
-    items: list[n.Item] | None = None
+    items: _Nest | None = None
+    blocks: set[Span] = set()
     for comment in tree.comments:
         if not _MEANT.match(comment.text):
             continue
@@ -65,8 +67,10 @@ def read_allows(tree: n.Policy, source: SourceFile) -> tuple[tuple[Allow, ...], 
             findings.append(Diagnostic("PC411", "warning", comment.span, message, help=help))
             continue
         if items is None:
-            items = [item for item, _ in walk(tree.items)]
-        covers = _covered(comment, items, source)
+            all_items = [item for item, _ in walk(tree.items)]
+            items = _Nest(item.span for item in all_items)
+            blocks = {item.span for item in all_items if isinstance(item, n.Group | n.Test)}
+        covers = _covered(comment, items, blocks, source)
         for code in _CODE.finditer(comment.text, written.start("codes"), written.end("codes")):
             start = comment.span.start + code.start()
             span = Span(start, start + len(code[0]))
@@ -92,11 +96,9 @@ def apply_allows(
     kept: list[Diagnostic] = []
     allowed: list[Allowed] = []
     used: set[Allow] = set()
-    by_code: dict[str, list[Allow]] = {}
-    for allow in allows:
-        by_code.setdefault(allow.code, []).append(allow)
+    places = _Places(allows)
     for diagnostic in diagnostics:
-        near = [a for a in by_code.get(diagnostic.code, ()) if _covers(a, diagnostic)]
+        near = places.around(diagnostic) if diagnostic.source is None else []
         if diagnostic.is_error:
             kept += [diagnostic, *(_no_errors(allow) for allow in near)]
         elif near:
@@ -115,15 +117,15 @@ def apply_imported(
     """The findings less those in imported files that a comment of their file allows; and the latter."""
     kept: list[Diagnostic] = []
     allowed: list[Allowed] = []
-    by_file: dict[SourceFile, tuple[Allow, ...]] = {}
+    by_file: dict[SourceFile, _Places] = {}
     for diagnostic in diagnostics:
         source = diagnostic.source
         if source is None or diagnostic.is_error:
             kept.append(diagnostic)
             continue
         if source not in by_file:
-            by_file[source], _ = read_allows(parse_detailed(source).policy, source)
-        near = [a for a in by_file[source] if a.code == diagnostic.code and _surrounds(a, diagnostic)]
+            by_file[source] = _Places(read_allows(parse_detailed(source).policy, source)[0])
+        near = by_file[source].around(diagnostic)
         if near:
             allowed.append(Allowed(diagnostic, near[0].reason))
         else:
@@ -131,27 +133,69 @@ def apply_imported(
     return kept, tuple(allowed)
 
 
-def _covered(comment: n.Comment, items: Sequence[n.Item], source: SourceFile) -> Span | None:
+def _covered(comment: n.Comment, items: _Nest, blocks: Collection[Span], source: SourceFile) -> Span | None:
+    """What a comment is about; ``blocks`` are the items that have others, or lines of their own, inside."""
     place = comment.span.start
     if not comment.own_line:
         line_start = source.text.rfind("\n", 0, place) + 1
-        near = [item.span for item in items if item.span.start < place and item.span.end > line_start]
-        return near[-1] if near else None
-    around = [item for item in items if item.span.start < place < item.span.end]
-    if around and not isinstance(around[-1], n.Group | n.Test):
-        return around[-1].span
-    following = next((item.span for item in items if item.span.start > place), None)
-    inside = not around or (following is not None and following.end <= around[-1].span.end)
+        return next(items.around(place, line_start), None)
+    around = next(items.around(place, place), None)
+    if around is not None and around not in blocks:
+        return around
+    following = items.after(place)
+    inside = around is None or (following is not None and following.end <= around.end)
     return following if inside else None
 
 
-def _covers(allow: Allow, diagnostic: Diagnostic) -> bool:
-    return diagnostic.source is None and _surrounds(allow, diagnostic)
+class _Nest:
+    """Spans of which any two lie apart or one inside the other, so that a place is found without asking each."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self.spans = sorted(set(spans), key=lambda span: (span.start, -span.end))
+        self.starts = [span.start for span in self.spans]
+        self.outer: list[int] = []  # for each span the index of the next one around it, or -1
+        around: list[int] = []
+        for index, span in enumerate(self.spans):
+            while around and self.spans[around[-1]].end <= span.start:
+                around.pop()
+            self.outer.append(around[-1] if around else -1)
+            around.append(index)
+
+    def around(self, before: int, beyond: int) -> Iterator[Span]:
+        """The spans that begin before one offset and end beyond another, the innermost first."""
+        index = bisect_left(self.starts, before) - 1
+        while index >= 0:
+            if self.spans[index].end > beyond:
+                yield self.spans[index]
+            index = self.outer[index]
+
+    def after(self, place: int) -> Span | None:
+        """The first span that begins after an offset."""
+        index = bisect_right(self.starts, place)
+        return self.spans[index] if index < len(self.spans) else None
 
 
-def _surrounds(allow: Allow, diagnostic: Diagnostic) -> bool:
-    covers = allow.covers
-    return covers is not None and covers.start <= diagnostic.span.start <= covers.end
+class _Places:
+    """The allows of a file by their codes and what they cover."""
+
+    def __init__(self, allows: Iterable[Allow]) -> None:
+        self.allows: dict[tuple[str, Span], list[Allow]] = {}
+        covered: dict[str, list[Span]] = {}
+        for allow in allows:
+            if allow.covers is not None:
+                self.allows.setdefault((allow.code, allow.covers), []).append(allow)
+                covered.setdefault(allow.code, []).append(allow.covers)
+        self.nests = {code: _Nest(spans) for code, spans in covered.items()}
+
+    def around(self, diagnostic: Diagnostic) -> list[Allow]:
+        """The allows of a finding, in the order of the file."""
+        code, start = diagnostic.code, diagnostic.span.start
+        if code not in self.nests:
+            return []
+        spans = self.nests[code].around(start + 1, start - 1)  # both ends included
+        return sorted(
+            (allow for span in spans for allow in self.allows[code, span]), key=lambda allow: allow.span.start
+        )
 
 
 def _no_errors(allow: Allow) -> Diagnostic:

@@ -262,7 +262,11 @@ def _validate(model: type[FileT], document: dict[str, Any], path: Path) -> FileT
         # A field left out is filled in with its default: the hash of the record would not be that of the file.
         if msgspec.json.encode(record, order="sorted") != msgspec.json.encode(document, order="sorted"):
             raise msgspec.ValidationError("a field is missing")
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        UnicodeError,
+        RecursionError,
+    ) as error:  # JSON may hold half a surrogate pair
         raise ArtifactError(
             f"`{path}` is not a compiled policy of this version: {error}",
             help="compile the policy again with this version of constraintc",

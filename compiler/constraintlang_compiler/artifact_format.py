@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -136,7 +137,7 @@ def assemble(semantics: Semantics, map_file: MapFile) -> PolicyIR:
 
 def _contradictions(ir: PolicyIR) -> Iterator[str]:
     names = [attribute.name for attribute in ir.attributes]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in sorted(name for name, times in Counter(names).items() if times > 1):
         yield f"the attribute `{name}` is declared twice"
     needed = {
         *attributes_needed(ir.clauses),

@@ -12,6 +12,7 @@ INVARIANT: for fixed data every bound widens as ``alpha`` falls, so raising the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -88,16 +89,9 @@ def betting_lower(values: ArrayLike, alpha: float) -> float:
     if x.size == 0:
         return 0.0
     bets = predictable_bets(x)
-    low, high = 0.0, 1.0
     if best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
         return 0.0
-    for _ in range(_BISECTION_STEPS):
-        middle = 0.5 * (low + high)
-        if best_log_capital(x, bets, middle) >= math.log(1.0 / alpha):
-            low = middle
-        else:
-            high = middle
-    return low  # the rejected side: rounding errs towards a weaker claim
+    return _largest_rejected(lambda m: float(best_log_capital(x, bets, m)), alpha)
 
 
 def betting_upper(values: ArrayLike, alpha: float) -> float:
@@ -106,6 +100,15 @@ def betting_upper(values: ArrayLike, alpha: float) -> float:
     Shapes, errors and source as in ``betting_lower``; 1 when there is no value.
     """
     return 1.0 - betting_lower(1.0 - np.asarray(values, dtype=np.float64), alpha)
+
+
+def clean_upper(n: int, alpha: float) -> float:
+    """``betting_upper`` of ``n`` values of 0, the best possible outcome, at a fraction of its cost.
+
+    Raises: ValueError for ``alpha`` outside (0, 1).
+    """
+    _check_alpha(alpha)
+    return 1.0 if n == 0 else 1.0 - _largest_rejected(lambda m: clean_log_capital(n, m), alpha)
 
 
 def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,6 +124,32 @@ def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> NDArray[np.float64]:
     """``max_t log K_t(m)`` [...]; non-increasing in m because every factor is."""
     return np.asarray(np.cumsum(np.log1p(np.minimum(bets, _BET_SHARE / m) * (x - m)), axis=-1).max(axis=-1))
+
+
+def clean_log_capital(n: int, m: float) -> float:
+    """``best_log_capital`` of ``n`` values of 1 with their bets, with memory for the first few only.
+
+    Equation: the variance times i is at most ``V = pi^2/24``, so ``l_i >= sqrt(2 log(1/0.01) i / (n V))``: from
+    ``i = n (c/m)^2 V / (2 log(1/0.01))`` on every bet is the largest that is allowed, ``c/m``.
+    """
+    largest = _BET_SHARE / m
+    share = largest**2 * (math.pi**2 / 24.0) / (2.0 * math.log(1.0 / _BET_LEVEL))
+    first = np.ones(min(n, math.ceil(n * share)))
+    bets = predictable_bets(first) * math.sqrt(first.size / n)  # sized for n values
+    rest = (n - first.size) * math.log1p(largest * (1.0 - m))
+    return float(best_log_capital(first, bets, m)) + rest
+
+
+def _largest_rejected(log_capital: Callable[[float], float], alpha: float) -> float:
+    """The largest mean at which a capital, which falls in the mean, has grown to ``1/alpha``; by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTION_STEPS):
+        middle = 0.5 * (low + high)
+        if log_capital(middle) >= math.log(1.0 / alpha):
+            low = middle
+        else:
+            high = middle
+    return low  # the rejected side: rounding errs towards a weaker claim
 
 
 # ------------------------------------------------------------ asymptotic bounds
@@ -204,7 +233,7 @@ def prompts_needed(bound: float, *, confidence: float = 0.95, num_statements: in
     2995
     """
     _check_bound(bound)
-    return clean_samples_needed(bound, 1.0 - corrected_alpha(confidence, num_statements))
+    return clean_samples_needed(bound, corrected_alpha(confidence, num_statements))
 
 
 def set_point(

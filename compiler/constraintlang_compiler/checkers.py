@@ -6,15 +6,16 @@ strong Kleene tables. Scores are not validated here: call ``validate_scores`` on
 batch of raw scores.
 
 Where floats meet decimals: an attribute is compared with ``float(threshold)``, so a score that was written as
-the decimal ``0.1`` and the threshold ``0.1`` are equal. A comparison that does arithmetic (``a + 0.2 <=
-0.3``) is decided in float64 unless both sides agree to a part in 10^9; then it is decided exactly, each score
-read as the shortest decimal that rounds to it. So the checkers agree with the reference interpreter on every
-score of at most 15 significant digits.
+the decimal ``0.1`` and the threshold ``0.1`` are equal. A comparison that does arithmetic (``a + 0.2 <= 0.3``),
+or whose threshold has more digits than a float, is decided in float64 unless both sides agree to a part in
+10^9; then it is decided exactly, each score read as the shortest decimal that rounds to it. So the checkers
+agree with the reference interpreter on every score of at most 15 significant digits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from math import prod
 
@@ -286,7 +287,10 @@ def _magnitude(term: Term, scores: Scores, num_responses: int) -> Floats:
 
 
 def _is_plain(term: Term) -> bool:
-    return isinstance(term, (Const, AttributeRef))
+    """Whether a term is compared as a float: a score, or a number that its float gives back."""
+    if isinstance(term, Const):
+        return Decimal(repr(float(term.value))) == Decimal(term.value)
+    return isinstance(term, AttributeRef)
 
 
 def _exact(term: Term, scores: Scores, index: int) -> Fraction | None:

@@ -6,9 +6,11 @@ are equal.
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 
+from constraintlang.nodes import Scalar
+from constraintlang.printer import format_scalar
+from constraintlang.vocabulary import BACKENDS
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe
@@ -29,9 +31,6 @@ from constraintlang_compiler.ir import (
 from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.render import negation, predicate_text, term_text, written_term
 from constraintlang_compiler.render_parts import comparison_text, condition_text
-
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def canonical_policy(ir: PolicyIR) -> str:
@@ -133,21 +132,16 @@ def _attribute(attribute: AttributeRecord, levels: list[str]) -> str:
 
 
 def _backend(backend: Backend) -> str:
-    arguments = [_scalar(backend, argument) for argument in backend.arguments]
-    arguments += [f"{key}={_keyword(value)}" for key, value in sorted(backend.keywords.items())]
+    shape = BACKENDS[backend.kind]
+    arguments = [_scalar(kind, value) for kind, value in zip(shape.arguments, backend.arguments, strict=True)]
+    arguments += [
+        f"{key}={_scalar(shape.keywords[key], value)}" for key, value in sorted(backend.keywords.items())
+    ]
     return f"{backend.kind}({', '.join(arguments)})"
 
 
-def _scalar(backend: Backend, value: str) -> str:
-    if backend.kind == "regex":
+def _scalar(kind: str, value: str) -> str:
+    """A value as the vocabulary wants it: words and truths bare, patterns and texts in their quotes."""
+    if kind == "regex":
         return f're"{value}"'
-    return value if backend.kind == "length" and NAME.fullmatch(value) else _string(value)
-
-
-def _keyword(value: str) -> str:
-    return value if value in ("true", "false") or NUMBER.fullmatch(value) else _string(value)
-
-
-def _string(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return '"' + escaped.replace("\r", "\\r") + '"'
+    return value if kind in ("choice", "truth") else format_scalar(Scalar(value=value, kind="string"))

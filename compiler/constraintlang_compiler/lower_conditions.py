@@ -49,8 +49,12 @@ def condition(tree: Tree, bound_of: BoundOf) -> Condition:
     """A tree as a canonical condition: the operands sorted."""
     if isinstance(tree, Link):
         return bound_of(tree)
-    parts = sorted((condition(operand, bound_of) for operand in tree.operands), key=sort_key)
-    return AllOf(operands=tuple(parts)) if tree.is_and else AnyOf(operands=tuple(parts))
+    return _sorted(tree.is_and, (condition(operand, bound_of) for operand in tree.operands))
+
+
+def _sorted(is_and: bool, parts: Iterable[Condition]) -> Condition:
+    ordered = tuple(sorted(parts, key=sort_key))
+    return AllOf(operands=ordered) if is_and else AnyOf(operands=ordered)
 
 
 def _without_repetition(tree: Tree, bound_of: BoundOf) -> Tree:
@@ -61,16 +65,30 @@ def _without_repetition(tree: Tree, bound_of: BoundOf) -> Tree:
     if isinstance(tree, Link):
         return tree
     if tree.is_and:
-        return _junction(True, (_choice(operand, bound_of) for operand in tree.operands))
-    return _choice(tree, bound_of)
+        return _junction(
+            True,
+            (
+                operand if isinstance(operand, Link) else _choice(operand, bound_of)[0]
+                for operand in tree.operands
+            ),
+        )
+    return _choice(tree, bound_of)[0]
 
 
-def _choice(tree: Tree, bound_of: BoundOf) -> Tree:
+def _choice(tree: Tree, bound_of: BoundOf) -> tuple[Tree, Condition]:
+    """A tree with equal operands taken once, and its condition, for which no part is lowered a second time."""
     if isinstance(tree, Link):
-        return tree
+        return tree, bound_of(tree)
     reduced = [_choice(operand, bound_of) for operand in tree.operands]
-    unique = {sort_key(condition(operand, bound_of)): operand for operand in reduced}
-    return _junction(tree.is_and, unique.values())
+    unique = {sort_key(found): (operand, found) for operand, found in reduced}
+    parts: list[Condition] = []
+    for _, found in unique.values():
+        if isinstance(found, AllOf | AnyOf) and isinstance(found, AllOf) == tree.is_and:
+            parts.extend(found.operands)
+        else:
+            parts.append(found)
+    whole = parts[0] if len(parts) == 1 else _sorted(tree.is_and, parts)
+    return _junction(tree.is_and, (operand for operand, _ in unique.values())), whole
 
 
 def _tree(formula: nodes.Formula, *, negated: bool) -> Tree:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from constraintlang import parse
 from constraintlang.checked import CheckedStatement
 from constraintlang.diagnostics import Diagnostic, PolicyError
-from constraintlang.nodes import NO_SPAN
+from constraintlang.nodes import NO_SPAN, Import
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import IR_NAME, CompiledPolicy, compiled
 from constraintlang_compiler.artifact_format import Position
 from constraintlang_compiler.errors import ArtifactError
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.sources import read_source
-
-IMPORT = re.compile(r"^\s*import\b", re.MULTILINE)  # other files, which are not in the directory
+from constraintlang_policies.library import PREFIX
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,11 @@ def load_compiled(directory: str | os.PathLike[str]) -> CompiledPolicy:
     Raises: ArtifactError when what is loaded is not what the source says.
     """
     policy = CompiledPolicy.load(directory)
-    if IMPORT.search(policy.source.text):
+    items = parse(policy.source)[0].items
+    if any(isinstance(item, Import) and not item.path.startswith(PREFIX) for item in items):
         return policy
     again = compile_with_diagnostics(policy.source).policy
-    if again is not None and _said(again) != _said(policy):
+    if again is None or _said(again) != _said(policy):
         raise ArtifactError(
             f"`{directory}` was altered, or compiled by another release: its clauses are not those of its source",
             help="compile the policy again with `constraintc compile`",

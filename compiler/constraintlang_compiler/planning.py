@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from math import ceil, log1p
+from math import ceil, log, log1p
 
 from constraintlang_compiler.ir import Choice, Clause, Combination, Hinge, Indicator, RowsLoss, Value
 
 
-def clean_samples_needed(bound: float, confidence: float) -> int:
+def clean_samples_needed(bound: float, alpha: float) -> int:
     """The smallest number of independent prompts, all without violation, that shows ``rate <= bound``.
 
-    Equation: the smallest n with (1 - bound)^n <= 1 - confidence, the exact one-sided binomial bound at 0
-    failures.
-    Raises: ValueError unless 0 < bound < 1 and 0 < confidence < 1.
+    Equation: the smallest n with (1 - bound)^n <= alpha, the exact one-sided binomial bound at 0 failures.
+    ``alpha`` is 1 less the confidence, shared by the statements: a small one is exact where 1 - alpha is 1.
+    Raises: ValueError unless 0 < bound < 1 and 0 < alpha < 1.
 
-    >>> clean_samples_needed(0.05, 0.95), clean_samples_needed(0.001, 0.95)
+    >>> clean_samples_needed(0.05, 0.05), clean_samples_needed(0.001, 0.05)
     (59, 2995)
     """
-    if not (0.0 < bound < 1.0 and 0.0 < confidence < 1.0):
-        raise ValueError(f"got bound {bound} and confidence {confidence}, expected numbers between 0 and 1")
-    ratio = log1p(-confidence) / log1p(-bound)
+    if not (0.0 < bound < 1.0 and 0.0 < alpha < 1.0):
+        raise ValueError(f"got bound {bound} and alpha {alpha}, expected numbers between 0 and 1")
+    ratio = log(alpha) / log1p(-bound)
     # The quotient of two rounded logarithms may stand a few units in the last place above a whole number.
     return max(1, ceil(ratio - 1e-9 * ratio))
 
@@ -46,4 +46,4 @@ def samples_needed(clause: Clause, num_statements: int = 1) -> int | None:
             share = bound / float(high) if high is not None and float(high) > 0 else 0.0
     if clause.base_factor is not None or not 0.0 < share < 1.0:
         return None
-    return clean_samples_needed(share, 1.0 - (1.0 - float(clause.confidence)) / num_statements)
+    return clean_samples_needed(share, (1.0 - float(clause.confidence)) / num_statements)

@@ -9,12 +9,18 @@ A clause that no number of prompts decides says why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from constraintlang_compiler.betting_power import betting_power
-from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper, corrected_alpha, set_point
+from constraintlang_compiler.bounds import (
+    clean_log_capital,
+    clopper_pearson_upper,
+    corrected_alpha,
+    set_point,
+)
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.explain import clause_columns
 from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
@@ -23,6 +29,7 @@ from constraintlang_compiler.planning import clean_samples_needed
 POWER = 0.9
 SHARE = 0.5
 MAX_PROMPTS = 10**8
+MAX_CLEAN = 10**7  # values of 0 that are tried for a mean: each try costs time that grows with them
 SHARES = ("violation", "probability", "quantile", "hard")
 
 
@@ -100,12 +107,12 @@ def least_prompts(clause: Clause, num_clauses: int) -> int | None:
     if clause.hard or clause.base_factor is not None:
         return None
     if isinstance(statistic, Indicator) and num_samples(clause) == 1:
-        return clean_samples_needed(bound, 1.0 - alpha) if 0 < bound < 1 else None
+        return clean_samples_needed(bound, alpha) if 0 < bound < 1 else None
     if isinstance(statistic, Indicator | Value):
         high = _high(statistic)
         if high is None or not 0 < bound < high:
             return None
-        return _first(lambda n: betting_upper([0.0] * n, alpha) <= bound / high)
+        return _least_clean(bound / high, alpha)
     return None
 
 
@@ -136,7 +143,7 @@ def prompts_for_mean(bound: float, mean: float, alpha: float, power: float) -> i
 
     Units: values in [0, 1], spread as widely as the mean allows.
     """
-    high = _first(lambda n: betting_upper([0.0] * n, alpha) <= bound)
+    high = _least_clean(bound, alpha)
     if high is None:
         return None
     while (reached := betting_power(mean, bound, high, alpha)) is not None and reached < power:
@@ -213,7 +220,7 @@ def _plan(
         needed=needed,
         set_point=None if point is None else shown(point),
         can_hold=None if num_prompts is None or least is None else num_prompts >= least,
-        note=_note(clause, simulated=not single),
+        note=_note(clause, simulated=not single, too_many=least is None and bound < high and not single),
     )
 
 
@@ -241,8 +248,10 @@ def _not_planned(clause: Clause) -> tuple[str, str] | None:
     return None
 
 
-def _note(clause: Clause, *, simulated: bool) -> str:
+def _note(clause: Clause, *, simulated: bool, too_many: bool) -> str:
     notes = []
+    if too_many:
+        notes.append(f"it takes more than {MAX_CLEAN:,} prompts, where the search ends")
     if clause.kind == "quantile":
         notes.append("the true value is the share beyond the threshold")
     if clause.per:
@@ -277,12 +286,20 @@ def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-def _first(holds: Callable[[int], bool]) -> int | None:
-    """The least positive number for which a condition holds that stays true; None beyond ``MAX_PROMPTS``."""
+def _least_clean(bound: float, alpha: float) -> int | None:
+    """How many values of 0 have a mean that the betting bound puts within ``bound``; None beyond ``MAX_CLEAN``."""
+    if bound >= 1.0:  # no values are needed
+        return None
+    enough = math.log(1.0 / alpha)
+    return _first(lambda n: clean_log_capital(n, 1.0 - bound) >= enough, MAX_CLEAN)
+
+
+def _first(holds: Callable[[int], bool], most: int = MAX_PROMPTS) -> int | None:
+    """The least positive number for which a condition holds that stays true; None beyond ``most``."""
     high = 1
     while not holds(high):
         high *= 2
-        if high > MAX_PROMPTS:
+        if high > most:
             return None
     low = high // 2
     while high - low > 1:

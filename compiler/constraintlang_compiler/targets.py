@@ -266,4 +266,6 @@ def _edges(
     if known.size == 0:
         raise TargetError(f"got no known sample of `{clause.name}`, expected at least one")
     cuts = value_cuts(known, float(clause.bound), value_bins)
-    return (0.0, *(min(cut, 0.5 * end) if len(cuts) == 1 else cut for cut in cuts), end)
+    if known.min() == known.max():  # a cut beside the only value may lie beyond the range
+        cuts = [min(cut, 0.5 * end) for cut in cuts]
+    return (0.0, *cuts, end)

@@ -98,8 +98,8 @@ _ALL = (
         """A file holds at most 4 MiB and a million words and signs, a line 100,000 characters, a name 200
         characters, a number 100 digits, and nothing nests more than 200 deep; after 1,000 errors the list of them
         ends. Imports bring at most 100,000 names, tests judge at most 25,000 statements, each counted as often as
-        it is judged, a statement has at most 1,000 strata and a policy 100,000 clauses. The limits keep a policy
-        that nobody trusts from taking the machine's time.""",
+        it is judged and a long one as several, a statement has at most 1,000 strata and a policy 100,000 clauses.
+        The limits keep a policy that nobody trusts from taking the machine's time.""",
         "toxicity < 0.1e200",
         "toxicity < 0.1",
     ),

@@ -15,7 +15,12 @@ from constraintlang.layout import MAX_ERRORS
 from constraintlang.situations import shown
 from constraintlang.source import SourceFile, Span
 
-_HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\u3164\ufe00-\ufe0d\ufeff\uffa0"
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+    # Behind a picture, and in the sign of a key, these two are part of what is seen.
+    "|(?<![\u00a9\u00ae\u203c-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])[\ufe0e\ufe0f](?!\u20e3)"
+)
 _BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # some editors end a line here, we do not
 _WORD = re.compile(r"[^\W\d_]+")
 REMOVE = "remove it"

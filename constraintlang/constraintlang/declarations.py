@@ -15,6 +15,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
+from constraintlang.printer import plain_text
 from constraintlang.report import Report
 from constraintlang.source import SourceFile, Span
 from constraintlang.wording import KEYWORDS
@@ -196,7 +197,8 @@ class _Collector:
             if "." not in name and not (name in file.attributes and file.attributes[name].from_prelude):
                 self.bring(f"{alias}.{name}", name, item.span, file)
         self.found.quiet |= {f"{alias}.{name}" for name in file.quiet}
-        self.found.domains = file.domains | self.found.domains
+        for name, domain in file.domains.items():
+            self.found.domains.setdefault(name, domain)
         self.found.tag_keys |= file.tag_keys
         for key, tag in file.tags.items():
             self.declare_tag(key, n.Tag(key=key, values=tag.values))  # its place is in another file
@@ -214,10 +216,10 @@ class _Collector:
         """Values of one tag from several files are one list: they are names in the user's data."""
         known, values = self.found.tags.get(key), self.found.tag_values.setdefault(key, {})
         if known is not None:
-            new = tuple(s for s in tag.values if str(s.value) not in values)
+            new = tuple(s for s in tag.values if plain_text(s) not in values)
             tag = n.Tag(key=key, values=(*known.values, *new))
         self.found.tags[key] = tag
-        values.update(dict.fromkeys(str(s.value) for s in tag.values))
+        values.update(dict.fromkeys(plain_text(s) for s in tag.values))
 
     def domain_fields(self, item: n.Domain) -> None:
         for entry in item.fields:
@@ -225,7 +227,7 @@ class _Collector:
                 self.report.unknown_word(_head(entry), "field of a domain", entry.name, v.DOMAIN_FIELDS)
             elif entry.name == "tags":
                 if isinstance(entry.value, n.SetValue):
-                    self.found.tag_keys.update(str(s.value) for s in entry.value.values)
+                    self.found.tag_keys.update(plain_text(s) for s in entry.value.values)
                 else:
                     self.report.error(
                         "PC117", entry.span, "`tags` takes a set", "write `tags = {lang, topic}`"
@@ -323,6 +325,9 @@ def _range(
     low, high = _end(item.low, report, values), _end(item.high, report, values)
     if low is not None and high is not None and low >= high:
         report.error("PC118", span, "the range is empty", "write the smaller number first")
+    elif low is not None and high is not None and float(low) == float(high):
+        message = "the two ends of the range are too close to be told apart"
+        report.error("PC118", span, message, "let them differ in their first 15 digits")
     for end, value in ((item.low, low), (item.high, high)):
         if value is not None and item.type in ("int", "count") and value != value.to_integral_value():
             message = f"the ends of the range of `{item.type}` are whole numbers"

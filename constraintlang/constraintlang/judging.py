@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from constraintlang.cases import Case
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
-from constraintlang.normal_form import on_response, truth_on_response
+from constraintlang.normal_form import NormalForm, normal_form, on_response, truth
 from constraintlang.reasons import Reason, reasons, value_text
 from constraintlang.report import Report
 from constraintlang.semantics import Scores, Truth, kleene_and, kleene_not
@@ -44,16 +45,23 @@ def joint_verdict(verdicts: Sequence[str]) -> str:
 
 def report_contradictions(policy: CheckedPolicy, report: Report) -> None:
     """PC701 for every `pass` and `fail` that what is given decides against."""
+
+    @cache
+    def form_of(index: int) -> NormalForm:
+        return normal_form(policy.statements[index].formula)
+
     for test in policy.tests:
         for case in test.cases:
             if not case.of_sample:
-                _report_contradiction(case, policy, report)
+                _report_contradiction(case, policy, form_of, report)
 
 
-def _report_contradiction(case: Case, policy: CheckedPolicy, report: Report) -> None:
+def _report_contradiction(
+    case: Case, policy: CheckedPolicy, form_of: Callable[[int], NormalForm], report: Report
+) -> None:
     scores: Scores = case.scores_of(0)
     statements = [policy.statements[i] for i in case.statements]
-    truths = [truth_on_response(statement.formula, scores) for statement in statements]
+    truths = [truth(form_of(index), on_response(scores)) for index in case.statements]
     if met_by_truths(case.outcome, truths) is not False:
         return
     other = "fail" if case.outcome == "pass" else "pass"

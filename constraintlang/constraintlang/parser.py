@@ -131,10 +131,10 @@ class _Reader:
         tokens = tokens_of(self.source.text, self.memory, most=MAX_TOKENS + 1)
         if self.memory is not None:
             self.memory.begin("item")
+        beyond = token_limits(tokens)  # before comments are removed: they are among those that were read
         comments = _layout_trivia(self.source, [t for t in tokens if t.type == "COMMENT"])
         tokens = [t for t in tokens if t.type != "COMMENT"]
         whole = Span(0, len(self.source.text))
-        beyond = token_limits(tokens)
         if beyond is not None:
             return ParseResult(n.Policy(comments=comments, span=whole), [beyond])
         chunks, bracket_errors = split(tokens)

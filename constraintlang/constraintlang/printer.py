@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import repeat, zip_longest
+from itertools import repeat, takewhile, zip_longest
 
 from constraintlang import nodes as n
 from constraintlang.wording import KEYWORDS
@@ -20,7 +20,12 @@ MAX_WIDTH = 110
 _IMPLIES, _OR, _AND, _UNTIL, _PREFIX, _COMPARE, _SUM, _PRODUCT, _UNARY, _ATOM = range(10)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Characters that cannot be seen or that turn the line round are written as escapes.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\u3164"
+    "\ufe00-\ufe0d\ufeff\uffa0]"
+    # As in ``characters.py``; what lies beyond four digits has no escape.
+    "|(?<![\u00a9\u00ae\u203c-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])[\ufe0e\ufe0f](?!\u20e3)"
+)
 
 
 def format_policy(policy: n.Policy) -> str:
@@ -302,7 +307,14 @@ class _Layout:
         header = wrap(
             " ".join([head, *map(format_clause, item.clauses), "{"]), max(MAX_WIDTH - len(indent), 1)
         )
+        # The last comment of the header stays with it; others inside it go before it.
+        inside = item.items[0].span.start if item.items else item.span.end
+        behind = [c for c in takewhile(lambda c: c.span.start < inside, self.comments) if not c.own_line]
+        if behind:
+            self.flush(behind[-1].span.start, indent, keep_empty=False)
         self.lines += [indent + line for line in header]
+        if behind:
+            self.trailing(inside)
         self.num_lines_at_opening = len(self.lines)
         self.items(item.items, indent + INDENT, item.span.end)
         self.flush(item.span.end, indent + INDENT)

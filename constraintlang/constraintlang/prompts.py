@@ -9,7 +9,7 @@ from constraintlang import nodes as n
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
-from constraintlang.printer import format_scalar
+from constraintlang.printer import format_scalar, plain_text
 from constraintlang.report import Report
 from constraintlang.semantics import Truth, kleene_and, kleene_not, kleene_or
 from constraintlang.situations import shown
@@ -42,7 +42,7 @@ def selects(predicate: n.DomainPredicate, tags: Mapping[str, str]) -> Truth:
         return kleene_and(values) if isinstance(predicate, n.DomainAnd) else kleene_or(values)
     wanted = (predicate.value,) if isinstance(predicate, n.DomainEquals) else predicate.values
     tag = tags.get(predicate.key)
-    return None if tag is None else tag in {str(scalar.value) for scalar in wanted}
+    return None if tag is None else tag in {plain_text(scalar) for scalar in wanted}
 
 
 def _check_pair(
@@ -66,7 +66,7 @@ def _check_pair(
             _unknown(head, "tag", key, [*declarations.tag_keys, "domain"], report)
         return
     for value in values:
-        written = str(value.value)
+        written = plain_text(value)
         if known is not None and written not in known and written not in declarations.quiet:
             _unknown(value.span, what, format_scalar(value), known, report, labels)
 

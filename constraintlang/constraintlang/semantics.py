@@ -242,13 +242,32 @@ def violation_rate(statement: CheckedStatement, law: Law) -> Fraction:
 
 
 def strata(statement: CheckedStatement, law: Law) -> list[n.DomainPredicate]:
-    """The conditions of the strata of a statement with ``per``: values as declared, else as found in the law."""
-    found: list[tuple[n.DomainPredicate, ...]] = [()]
+    """The conditions of the strata of a statement with ``per``: values as declared, else as found in the law.
+
+    Where the domain names the values of a key outright, the others make no stratum, unless none is left.
+    """
+    found: list[dict[str, str]] = [{}]
     for key, declared in statement.per.items():
         values = declared or sorted({row[2][key] for row in law if len(row) > 2 and key in row[2]})
-        conditions = [n.DomainEquals(key=key, value=n.Scalar(value=value, kind="string")) for value in values]
-        found = [(*parts, condition) for parts in found for condition in conditions]
-    return [n.DomainAnd(operands=parts) for parts in found]
+        found = [{**stratum, key: value} for stratum in found for value in values]
+    domain = statement.domain
+    possible = found if domain is None else [one for one in found if _leaves_room(domain, one)]
+    return [
+        n.DomainAnd(
+            operands=tuple(
+                n.DomainEquals(key=key, value=n.Scalar(value=value, kind="string"))
+                for key, value in stratum.items()
+            )
+        )
+        for stratum in possible or found
+    ]
+
+
+def _leaves_room(domain: n.DomainPredicate, stratum: Tags) -> bool:
+    if isinstance(domain, n.DomainAnd):
+        return all(_leaves_room(operand, stratum) for operand in domain.operands)
+    named = isinstance(domain, n.DomainEquals | n.DomainIn) and domain.key in stratum
+    return not named or in_domain(domain, stratum)
 
 
 def statement_holds(statement: CheckedStatement, law: Law, base: Law | None = None) -> bool:

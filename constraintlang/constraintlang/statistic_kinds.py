@@ -90,7 +90,7 @@ def _level_fits(kinds: Kinds, node: n.Apply) -> bool:
     level = node.arguments[1]
     constant = isinstance(level, n.Number | n.Name | n.Negate | n.Arithmetic)
     value = fold(level, kinds.declarations.values.fractions) if constant else None  # type: ignore[arg-type]
-    if value is None or not 0 < value < 1:
+    if value is None or not 0 < value < 1 or float(value) == 1.0:
         message = f"the level of `{node.function}` must be a number above 0 and below 1"
         kinds.report.error("PC209", level.span, message, f"write it like `{node.function}(toxicity, 0.95)`")
         return False

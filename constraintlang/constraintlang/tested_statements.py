@@ -10,10 +10,12 @@ from constraintlang import nodes as n
 from constraintlang.checked import CheckedStatement
 from constraintlang.semantics import score_key
 from constraintlang.source import Span
-from constraintlang.tree import overs_in, speaks_of_order, whole_names_in
+from constraintlang.tree import descendants, overs_in, speaks_of_order, whole_names_in
 
 MAX_JUDGED = 25_000
 """Statements that the tests judge, each counted as often as an expectation is about it."""
+PARTS_OF_ONE = 20
+"""The numbers, names and operators of a statement that counts once; a longer one counts as several."""
 
 
 class TestedStatements:
@@ -48,6 +50,11 @@ class TestedStatements:
             if statement.label is not None:
                 found.setdefault(statement.label, []).append(index)
         return found
+
+    @cached_property
+    def counted(self) -> list[int]:
+        """As how many each statement counts, so that what is judged bounds the time."""
+        return [-(-sum(1 for _ in descendants(s.formula)) // PARTS_OF_ONE) for s in self.statements]
 
     @cached_property
     def _starts(self) -> list[int]:

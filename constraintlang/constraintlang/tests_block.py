@@ -12,6 +12,7 @@ from constraintlang.checked import CheckedStatement
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import removing, replacing
 from constraintlang.names import unknown_attribute
+from constraintlang.printer import plain_text
 from constraintlang.prompts import check_domain, selects
 from constraintlang.report import Report
 from constraintlang.scores import score_problem
@@ -97,7 +98,7 @@ class _Block:
             )
             for part in parts:
                 if isinstance(part, n.DomainEquals):
-                    tags[part.key] = str(part.value.value)
+                    tags[part.key] = plain_text(part.value)
                 else:
                     message = "a test speaks of one prompt, and this is a choice"
                     help = "give each tag one value, for example `for domain=chat and lang=en`"
@@ -141,7 +142,7 @@ class _Block:
         indexes = self.on(item) if item.on is not None else self.about(item, tags)
         if indexes is None:
             return None
-        if not self.may_judge(item, len(indexes)):
+        if not self.may_judge(item, sum(self.tested.counted[i] for i in indexes)):
             return None
         judged = [i for i in indexes if self.in_domain(i, tags) and self.fits(item, i)]
         if len(judged) < len(indexes) and item.on is not None and self.fits(item, indexes[0], quiet=True):
@@ -207,7 +208,8 @@ class _Block:
             return True
         if before <= MAX_JUDGED:
             message = (
-                f"the tests judge more than {MAX_JUDGED:,} statements, counting each as often as it is judged"
+                f"the tests judge more than {MAX_JUDGED:,} statements, counting each as often as it is judged, "
+                "and a long one as several"
             )
             self.report.error("PC010", item.span, message, "name the statements with `on`, or use groups")
         self.unread.clear()

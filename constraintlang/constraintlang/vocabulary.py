@@ -50,17 +50,28 @@ class Setting:
     example: str = "1"
 
     def accepts(self, value: Decimal) -> bool:
-        """Whether ``value`` lies in the range."""
+        """Whether ``value`` lies in the range, also once it is a float: a confidence is nowhere 1 then."""
         if self.whole and value != value.to_integral_value():
             return False
         if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
             return False
-        return self.high is None or not (value > self.high or (self.high_open and value == self.high))
+        if self.high is None or not self.high_open:
+            return self.high is None or value <= self.high
+        left = float(self.high) - float(value)
+        width = float(self.high - (self.low or 0))
+        return left > 0.0 and not (self.low_open and left >= width)
 
     def suggestion(self, value: Decimal | None) -> str:
         """What to write where ``value`` is out of range: a percentage where one was meant, else an example."""
         if value is not None and value > 1 and self.high == 1 and self.accepts(value / 100):
             return f"write `{value.normalize():f}%`"
+        if (
+            value is not None
+            and self.low is not None
+            and self.high is not None
+            and self.low < value < self.high
+        ):
+            return "write fewer digits: so close to the end of the range it is rounded to it"
         return f"write a number in that range, for example `{self.example}`"
 
     @property

@@ -122,6 +122,10 @@ def test_diff_takes_compiled_directories_and_says_what_is_wrong(
     assert code == ExitCode.REJECTED
     assert "PC101" in err
     assert run(capsys, "diff", old, str(tmp_path / "none.policy"))[0] == ExitCode.USAGE
+    (tmp_path / "out" / "policy.source.policy").write_text(GOOD.replace("0.1", "0.9"))
+    code, _, err = run(capsys, "diff", str(tmp_path / "out"), old)
+    assert code != ExitCode.OK
+    assert "was altered" in err
 
 
 # ------------------------------------------------------------ plan
@@ -131,7 +135,7 @@ def test_plan(capsys: pytest.CaptureFixture[str], write: Write) -> None:
     assert code == ExitCode.OK
     cap = next(line for line in out.splitlines() if line.startswith("cap"))
     needed = prompts_for_rate(0.05, 0.025, 0.05 / 2, 0.9)
-    assert cap.split()[-3:] == [str(clean_samples_needed(0.05, 1 - 0.05 / 2)), "2.5%", str(needed)]
+    assert cap.split()[-3:] == [str(clean_samples_needed(0.05, 0.05 / 2)), "2.5%", str(needed)]
     _, out, _ = run(capsys, "plan", path, "--num_prompts", "500", "--format", "json")
     found = json.loads(out)
     assert found["domains"] == {"chat": needed}

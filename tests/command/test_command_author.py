@@ -390,6 +390,13 @@ def test_why_of_another_domain(capsys: Captured, write: Write) -> None:
     assert "cap" not in out
 
 
+def test_why_of_a_prompt_whose_tag_is_a_truth(capsys: Captured, write: Write) -> None:
+    path = write("edition 1\ncap: words < 2 for verified=true\n")
+    code, out, _ = run(capsys, "why", path, "--tag", "verified=true", "--text", "a b c")
+    assert (code, out.startswith("cap: violated")) == (ExitCode.VIOLATED, True)
+    assert "cap" not in run(capsys, "why", path, "--tag", "verified=True", "--text", "a b c")[1]
+
+
 def test_why_as_json(capsys: Captured, write: Write) -> None:
     arguments = ("why", write(POLICY), "--only", "cap", "--scores", "toxicity=0.05", "--scores", "slur=false")
     (crisp,) = json.loads(run(capsys, *arguments, "--format", "json")[1])
@@ -543,6 +550,15 @@ def test_try_as_json_and_with_unknown_scores(
 def test_try_without_lines(capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     feed(monkeypatch, "")
     assert run(capsys, "try", write(POLICY))[:2] == (ExitCode.OK, "")
+
+
+def test_try_of_bytes_that_are_no_text(
+    capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello\n\xff\n"), encoding="utf-8"))
+    code, _, err = run(capsys, "try", write(POLICY), "--only", "short")
+    assert code == ExitCode.USAGE
+    assert "no UTF-8 text" in err
 
 
 def test_try_prompts_a_person(capsys: Captured, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

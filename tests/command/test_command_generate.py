@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny_models import World
 
+from constraintc.commands.generate import _print_reply
 from constraintc.main import main
 from constraintlang_runtime.demo import language
 
@@ -184,6 +186,12 @@ def test_people_see_the_mark(world: World, capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert out.count("[violates]") + out.count("[obeys]") == 40
     assert "[violates]" in out
+
+
+def test_people_see_no_escape_sequence(capsys: Captured) -> None:
+    reply = SimpleNamespace(prompt="a\x1b[2Jb", completion="c\nd\x1b[2J\u202e", status="accepted", draws=1)
+    _print_reply(reply)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "> a\ufffd[2Jb\n[obeys] c\nd\ufffd[2J\ufffd\n\n"
 
 
 def test_the_domain_of_a_prompt(generate: Any, world: World) -> None:

@@ -97,6 +97,19 @@ def test_occurrences_stand_where_the_names_are(text: str) -> None:
         assert text[one.span.start : one.span.end].strip('"') == one.name
 
 
+@pytest.mark.parametrize("between", ["", " ", "\n    ", "  # why\n", "\n# a\n# b\n"])
+def test_an_option_and_its_sign_may_stand_on_two_lines(between: str) -> None:
+    text = (
+        f'attribute a: score {{ backend = classifier("m", label{between}= "x", revision = "y") }}\na < 0.1\n'
+    )
+    found = [one for one in Document(text).occurrences if one.kind == "option"]
+    assert [(one.name, text[one.span.start : one.span.end]) for one in found] == [
+        ("label", "label"),
+        ("revision", "revision"),
+    ]
+    assert hover(Document(text), text.index("a < 0.1")) is not None
+
+
 # ------------------------------------------------------------------ hover
 @pytest.mark.parametrize(
     ("needle", "offset", "parts"),

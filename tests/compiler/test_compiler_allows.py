@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from work_count import counted
 
 from constraintlang.source import SourceFile
 from constraintlang_compiler.allows import apply_allows
@@ -107,6 +108,20 @@ def test_nothing_is_called_unused_while_there_are_errors() -> None:
         "PC205",
         "PC101",
     ]
+
+
+def test_many_allows_of_many_findings_take_linear_time() -> None:
+    front = check(*(f"{UPWARD}  # allow PC405: {i}" for i in range(1_000)))
+    with counted(at_most=200_000):
+        kept, allowed = apply_allows(front.allows, [a.diagnostic for a in front.allowed])
+    assert kept == ()
+    assert [a.reason for a in allowed] == [str(i) for i in range(1_000)]
+
+
+def test_the_first_of_two_allows_around_each_other_gives_the_reason() -> None:
+    front = check("# allow PC405: all", "group g {", f"  {UPWARD} # allow PC405: this", f"  {UPWARD}", "}")
+    assert [a.reason for a in front.allowed] == ["all", "all"]
+    assert "PC410" not in found(front)
 
 
 def test_each_code_of_a_comment_counts_alone() -> None:

@@ -219,6 +219,8 @@ ALTERATIONS = [
     (MAP_NAME, lambda d: d.update(source="../../etc/passwd"), "without folders"),
     (MAP_NAME, lambda d: d["clauses"][0].update(statements=[]), "length >= 1"),
     (MAP_NAME, lambda d: d.update(semantic_hash="sha256:" + "0" * 64), "is of sha256:0000"),
+    (MAP_NAME, lambda d: d.update(source="\ud800"), "is not a compiled policy of this version"),
+    (IR_NAME, lambda d: d["tool"].update(name="\ud800"), "is not a compiled policy of this version"),
 ]
 
 
@@ -407,5 +409,21 @@ def test_a_path_to_an_artifact_that_its_source_does_not_say_is_rejected(
 ) -> None:
     altered(tmp_path, change, in_map=in_map)
     CompiledPolicy.load(tmp_path)  # each file by itself is whole
+    with pytest.raises(ArtifactError, match="not those of its source"):
+        compile_path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "cap: toxicity <\n",
+        "cap: toxcity < 0.1\n",
+        POLICY.replace("edition 1\n", 'edition 1\nimport "std/no_pii.policy" as pii\n'),
+    ],
+)
+def test_an_altered_source_does_not_keep_it_from_being_compared(tmp_path: Path, source: str) -> None:
+    altered(tmp_path, first_clause(bound="0.77"))
+    (tmp_path / SOURCE_NAME).write_text(source, encoding="utf-8")
+    CompiledPolicy.load(tmp_path)
     with pytest.raises(ArtifactError, match="not those of its source"):
         compile_path(tmp_path)

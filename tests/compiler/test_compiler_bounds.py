@@ -12,11 +12,15 @@ from work_count import counted
 
 import constraintlang_compiler.bounds as bounds_module
 from constraintlang_compiler.bounds import (
+    best_log_capital,
     betting_lower,
     betting_upper,
+    clean_log_capital,
+    clean_upper,
     clopper_pearson_lower,
     clopper_pearson_upper,
     corrected_alpha,
+    predictable_bets,
     prompts_needed,
     ratio_bounds,
     set_point,
@@ -110,6 +114,17 @@ def test_betting_is_mirrored_deterministic_and_brackets_the_mean() -> None:
     assert betting_upper(np.ones(10), 0.05) == 1.0
     assert betting_lower(np.zeros(10), 0.05) == 0.0
     assert betting_upper(np.zeros(500), 0.05) < 3.5 / 500
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 59, 1000, 20_000])
+def test_the_best_outcome_needs_no_values(n: int) -> None:
+    for m in (0.1, 0.5, 0.9, 0.999):
+        values = np.ones(n)
+        direct = best_log_capital(values, predictable_bets(values), m)
+        assert clean_log_capital(n, m) == pytest.approx(float(direct), rel=1e-9)
+    assert clean_upper(n, 0.05) == pytest.approx(betting_upper(np.zeros(n), 0.05), abs=1e-11)
+    assert clean_upper(0, 0.05) == 1.0
+    assert clean_upper(10**6, 0.05) < 1e-5
 
 
 @given(

@@ -102,6 +102,10 @@ def arithmetic(left: nodes.Expr, op: str, right: nodes.Expr) -> nodes.Expr:
         (compare(arithmetic(score("toxicity"), "+", number("0.2")), ">", number("0.3")), "0.1", 0.0),
         (compare(arithmetic(number("3"), "*", score("toxicity")), "==", number("0.3")), "0.1", 1.0),
         (compare(arithmetic(score("toxicity"), "/", number("3")), "<", number("0.1")), "0.3", 0.0),
+        # A threshold with more digits than a float has.
+        (compare(score("toxicity"), "<", number("0.10000000000000000001")), "0.1", 1.0),
+        (compare(score("toxicity"), ">=", number("0.10000000000000000001")), "0.1", 0.0),
+        (compare(score("toxicity"), "<", number("0.10000000000000000001")), "0.2", 0.0),
         # Cancellation under a large factor: far from a tie in floats, a tie in truth.
         (
             compare(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from analysis_strategies import DECLARATIONS, policies_of, random_samples, rich_texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from work_count import counted
 
 from constraintlang import check_source
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.tree import names_in
 from constraintlang_compiler.analysis.compare import Change, compare
+from constraintlang_compiler.analysis.match import Pair, pairs_of
 from constraintlang_compiler.analysis.subjects import subjects_of
 from constraintlang_compiler.analysis.witness import meets
 from constraintlang_compiler.bounds import clopper_pearson_upper
@@ -147,6 +150,15 @@ def test_a_lower_confidence_is_shown_by_counting() -> None:
 
 
 @pytest.mark.parametrize(
+    "formula",
+    ["over sentences (refusal before slur)", "words / sentences < 30", "not slur and words / sentences < 9"],
+)
+def test_a_lower_confidence_is_looser_where_no_scores_can_be_shown(formula: str) -> None:
+    change = change_of("a", f"a: {formula} confidence 0.99", f"a: {formula} confidence 0.9")
+    assert (change.status, change.counted, change.opens) == ("looser", None, True)
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("a: toxicity < 0.1", "a: not toxicity >= 0.1"),
@@ -224,6 +236,24 @@ def test_unlabelled_statements_find_each_other() -> None:
         ("looser", "toxicity < 0.2 for domain=chat"),
         ("stricter", "mean(words) < 90"),
     ]
+
+
+def test_statements_of_one_text_find_those_at_their_place() -> None:
+    same = policy("\n".join(["words < 9"] * 40)).statements
+    assert pairs_of(same, same[1:]) == [Pair(i, i) for i in range(39)] + [Pair(39, None)]
+
+
+def test_many_statements_find_each_other_without_all_pairs() -> None:
+    one = policy("words < 9\ntoxicity < 0.5").statements[0]
+    old = [replace(one, label=f"s{i}", text=f"old {i}") for i in range(2_000)]
+    new = [replace(one, label=f"s{i}", text=f"new {i}") for i in range(1, 2_001)]
+    with counted(at_most=1_000_000):
+        pairs = pairs_of(old, new)
+    assert pairs.count(Pair(0, None)) == pairs.count(Pair(None, 1_999)) == 1
+    assert all(pair.old == pair.new + 1 for pair in pairs if pair.old and pair.new is not None)
+    old, new = [[replace(s, label=None) for s in side] for side in (old, new)]
+    with counted(at_most=3_000_000):
+        assert sum(pair.old is not None and pair.new is not None for pair in pairs_of(old, new)) > 1_900
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

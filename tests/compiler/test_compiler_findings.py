@@ -175,6 +175,14 @@ def test_vacuity() -> None:
     assert codes(text) == {"PC303"}
 
 
+def test_values_that_the_domain_leaves_out_make_no_stratum() -> None:
+    tag = "tag lang in {en, fr, de}\n"
+    assert codes(tag + "mean(toxicity) < 0.1 for lang in {en, fr} per lang") == {"PC303"}
+    assert "PC402" in codes(
+        tag + "mean(toxicity) < 0.1 for lang=en per lang\nmean(toxicity) < 0.2 for lang=en"
+    )
+
+
 def test_what_can_hold_comes_with_a_law() -> None:
     diagnostic = one("mean(toxicity) < 0.1\nP(toxicity >= 0.5) >= 19%", "PC303")
     assert diagnostic.severity == "note"
@@ -222,6 +230,15 @@ def test_a_large_policy_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     with counted(at_most=11_000_000):  # 3.7 million
         diagnostics = analyse(front, seconds=1.0)
     assert "PC304" in {d.code for d in diagnostics}
+
+
+def test_no_trigger_is_looked_at_once_the_time_is_up() -> None:
+    front = check_and_lower(SourceFile("edition 1\ntoxicity > 1.5 implies words < 3\nwords < 9"))
+    assert front.checked is not None
+    assert "PC403" in {d.code for d in find_all(front.checked, Budget())}
+    late = {d.code for d in find_all(front.checked, Budget(0.0))}
+    assert "PC403" not in late
+    assert "PC304" in late
 
 
 NOT_ANALYSED = ("07_temporal", "08_strata")

@@ -103,6 +103,7 @@ def test_a_compiled_directory_stands_alone(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "work")
     loaded = CompiledPolicy.load(tmp_path / "moved")
     assert loaded.semantic_hash == policy.semantic_hash
+    assert compile_path(tmp_path / "moved").semantic_hash == policy.semantic_hash
     scorers = bind_scorers(
         loaded.ir, {}, {"team.harm": lambda **_: [0.0]}, folder=tmp_path / "moved", files=loaded.files
     )

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from constraintlang import SourceFile, check_source, nodes, semantics, tails
 from constraintlang.diagnostics import PolicyError
+from constraintlang.vocabulary import BACKENDS
+from constraintlang_compiler.artifact_format import semantics_json
 from constraintlang_compiler.checkers import evaluate_predicate
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.emit import canonical_policy
@@ -209,6 +211,27 @@ def test_the_canonical_text_of_a_demand_has_the_same_hash(formula: nodes.Formula
     assume(not {"PC204", "PC205"} & {d.code for d in front.diagnostics})
     assert front.lowered is not None, [d.message for d in front.diagnostics if d.is_error]
     assert [clause.id for clause in front.lowered.ir.clauses] == [clause.id for clause in ir.clauses]
+
+
+BACKEND_TEXTS = [
+    *(shape.example for shape in BACKENDS.values()),
+    'classifier("m", label="1", revision="1234567")',
+    'classifier("true", label="true", revision="0.5")',
+    'python("a:b", deterministic=false)',
+    'lexicon("a \\"b\\" \\\\ \\u200b.txt")',
+]
+
+
+@pytest.mark.parametrize("backend", BACKEND_TEXTS)
+def test_the_canonical_text_of_a_backend_has_the_same_hash(backend: str) -> None:
+    type = BACKENDS[backend.partition("(")[0]].types[0]
+    demand = {"flag": "a", "int": "a < 5", "count": "a < 5"}.get(type, "a < 0.5")
+    front = check_and_lower(SourceFile(f"attribute a: {type} {{ backend = {backend} }}\n{demand}"))
+    assert front.lowered is not None, [d.message for d in front.diagnostics]
+    ir = front.lowered.ir
+    again = check_and_lower(SourceFile(canonical_policy(ir)))
+    assert again.lowered is not None, [d.message for d in again.diagnostics]
+    assert semantics_json(again.lowered.ir) == semantics_json(ir)
 
 
 @settings(max_examples=100, deadline=None)

@@ -129,6 +129,8 @@ def test_a_plugin_of_a_distribution_names_it() -> None:
         ('classifier("unitary/toxic-bert", revision="v1.0")', "follows `v1.0`", "commit hash"),
         ('lexicon("lists/none.txt")', "cannot read `lists/none.txt`: no such file", "check the path"),
         ('lexicon("../outside.txt")', "lies outside the folder of the policy", "--allow-path"),
+        ('lexicon("a\\u0000b")', "cannot read", "check the path"),
+        ('lexicon("std/\\u0000")', "cannot read", "check the path"),
         ('python("no_such_package:f")', "is not installed here", "install the distribution"),
     ],
 )
@@ -144,6 +146,13 @@ def test_what_nothing_pins(
     (diagnostic,) = unpinned([part], "error")
     assert (diagnostic.code, diagnostic.is_error) == ("PC601", True)
     assert text[diagnostic.span.start : diagnostic.span.end].startswith("attribute a")
+
+
+def test_data_under_a_name_that_no_file_can_have(folder: Path) -> None:
+    text = 'domain chat { source = jsonl("a\\u0000b") }\ntoxicity < 0.1 for domain=chat'
+    (part,) = [part for part in parts(folder, text) if part.kind == "data"]
+    assert part.pin is None
+    assert "cannot read" in part.problem
 
 
 def test_a_scorer_of_the_command_line(folder: Path) -> None:

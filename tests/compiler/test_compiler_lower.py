@@ -22,7 +22,7 @@ from compiler_strategies import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from constraintlang import check_source, nodes, semantics
+from constraintlang import check_source, nodes, parse, semantics
 from constraintlang.checked import CheckedPolicy
 from constraintlang.diagnostics import PolicyError
 from constraintlang_compiler.canonical import record_json
@@ -31,6 +31,7 @@ from constraintlang_compiler.intervals import term_interval
 from constraintlang_compiler.ir import (
     AttributeRecord,
     AttributeRef,
+    Bound,
     Clause,
     Const,
     Indicator,
@@ -42,6 +43,7 @@ from constraintlang_compiler.ir import (
     Value,
 )
 from constraintlang_compiler.lower import lower, lower_with_origins
+from constraintlang_compiler.lower_conditions import Link, conjuncts
 from constraintlang_compiler.lower_terms import lower_predicate
 
 Row = dict[str, Decimal | None]
@@ -307,6 +309,22 @@ def test_one_statement_may_make_several_clauses() -> None:
     clauses = compiled("band: mean(toxicity) in [0.1, 0.2] and P(toxicity > 0.9) < 1%").clauses
     assert sorted(clause.name for clause in clauses) == ["band", "band[2]", "band[3]"]
     assert [clause.kind for clause in clauses].count("mean") == 2
+
+
+def test_each_comparison_of_a_choice_is_lowered_once_to_find_repetition() -> None:
+    text = "mean(words) < 1"
+    for i in range(2, 60):
+        text = f"mean(words) < {i} {'or' if i % 2 else 'and'} ({text})"
+    item = parse(text)[0].items[0]
+    assert isinstance(item, nodes.Statement)
+    lowered: list[Link] = []
+
+    def bound_of(link: Link) -> Bound:
+        lowered.append(link)
+        return Bound(parts=(), bound=str(link.right), strict=True)
+
+    assert len(conjuncts(item.formula, bound_of)) == 1
+    assert len(lowered) == 59
 
 
 def test_a_pointwise_range_stays_one_clause() -> None:

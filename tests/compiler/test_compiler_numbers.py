@@ -146,22 +146,23 @@ def test_counts_and_flags_have_a_range_without_writing_it() -> None:
 
 
 # ------------------------------------------------------------------ plans
-@given(st.floats(1e-4, 0.9), st.floats(0.5, 0.999))
-def test_the_plan_is_the_smallest_that_suffices(bound: float, confidence: float) -> None:
-    n = clean_samples_needed(bound, confidence)
-    assert (1 - bound) ** n <= (1 - confidence) * (1 + 1e-6)
+@given(st.floats(1e-4, 0.9), st.floats(0.001, 0.5))
+def test_the_plan_is_the_smallest_that_suffices(bound: float, alpha: float) -> None:
+    n = clean_samples_needed(bound, alpha)
+    assert (1 - bound) ** n <= alpha * (1 + 1e-6)
     if n > 1:
-        assert (1 - bound) ** (n - 1) > (1 - confidence) * (1 - 1e-6)
+        assert (1 - bound) ** (n - 1) > alpha * (1 - 1e-6)
 
 
 @pytest.mark.parametrize(
-    ("bound", "confidence", "n"), [(0.05, 0.95, 59), (0.01, 0.95, 299), (0.001, 0.95, 2995), (0.5, 0.75, 2)]
+    ("bound", "alpha", "n"),
+    [(0.05, 0.05, 59), (0.01, 0.05, 299), (0.001, 0.05, 2995), (0.5, 0.25, 2), (0.5, 2.0**-80, 80)],
 )
-def test_known_plans(bound: float, confidence: float, n: int) -> None:
-    assert clean_samples_needed(bound, confidence) == n
+def test_known_plans(bound: float, alpha: float, n: int) -> None:
+    assert clean_samples_needed(bound, alpha) == n
 
 
-@pytest.mark.parametrize(("bound", "confidence"), [(0.0, 0.9), (1.0, 0.9), (0.1, 0.0), (0.1, 1.0)])
-def test_plans_outside_the_open_interval_are_refused(bound: float, confidence: float) -> None:
+@pytest.mark.parametrize(("bound", "alpha"), [(0.0, 0.1), (1.0, 0.1), (0.1, 0.0), (0.1, 1.0)])
+def test_plans_outside_the_open_interval_are_refused(bound: float, alpha: float) -> None:
     with pytest.raises(ValueError, match="expected numbers between 0 and 1"):
-        clean_samples_needed(bound, confidence)
+        clean_samples_needed(bound, alpha)

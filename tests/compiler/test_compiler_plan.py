@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.stats import binom
 import constraintlang_compiler.sample_plan as sample_plan_module
 from constraintlang import SourceFile
 from constraintlang_compiler.betting_power import betting_power
-from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper, set_point
+from constraintlang_compiler.bounds import betting_upper, clean_upper, clopper_pearson_upper, set_point
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_compiler.sample_plan import (
     ClausePlan,
@@ -82,6 +83,19 @@ def test_least_is_the_best_possible_outcome() -> None:
     assert several[0].least == 3688
 
 
+def test_a_tiny_mean_takes_many_prompts_and_little_memory() -> None:
+    tracemalloc.start()
+    (found,) = plans("mean(toxicity) <= 0.000001")
+    (beyond,) = plans("mean(toxicity) <= 0.0000001")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.least is not None
+    assert clean_upper(found.least, 0.05) == pytest.approx(1e-6, rel=1e-5)
+    assert (beyond.least, beyond.needed, beyond.can_hold) == (None, None, None)
+    assert "it takes more than 10,000,000 prompts" in beyond.note
+    assert most < 64 * 1024**2
+
+
 def test_the_plan_speaks_the_quantity_of_the_author() -> None:
     (plan_up,) = plans('attribute grade: real in [10, 20] { backend = python("a:b") }\nmean(grade) >= 16')
     assert (plan_up.bound, plan_up.at_most, plan_up.assumed) == (16.0, False, 18.0)
@@ -119,6 +133,11 @@ def test_what_no_number_decides_says_why(text: str, note: str) -> None:
     (found,) = plans(text, num_prompts=500)
     assert (found.least, found.needed, found.set_point, found.can_hold) == (None, None, None, None)
     assert note in found.note
+
+
+def test_a_mean_below_the_end_of_its_range_is_not_planned() -> None:
+    (found,) = plans("mean(toxicity) < 1", num_prompts=500)
+    assert (found.least, found.needed, found.set_point, found.can_hold) == (None, None, None, None)
 
 
 def test_a_quantile_is_planned_as_the_share_beyond_it() -> None:

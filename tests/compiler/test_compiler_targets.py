@@ -280,3 +280,10 @@ def test_samples_that_are_all_alike_still_give_two_bins(value: float, bound: str
     target = build_target([clause], [0], samples=np.full((5, 1), value))
     assert target.num_bins == 2
     assert set(target.bin_index(np.full((3, 1), value))) <= {0, 1}
+
+
+@pytest.mark.parametrize("values", [(0.8, 0.9), (0.1, 0.2), (0.0, 1.0)])
+def test_two_values_fall_into_two_bins(values: tuple[float, float]) -> None:
+    samples = np.array(values * 5)[:, None]
+    target = build_target([mean("toxicity", "1")], [0], samples=samples)
+    assert target.bin_index(samples).tolist() == [0, 1] * 5

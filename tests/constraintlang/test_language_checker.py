@@ -32,6 +32,10 @@ def found(text):
         ("tag lang in {en, de}\ntoxicity < 1 for lang=ed", [("PC102", "ed")]),
         ("tag lang in {en}\ntoxicity < 1 for not (lnag=en or lang=en)", [("PC102", "lnag")]),
         ('domain chat { source = jsonl("x") }\ntoxicity < 1 for domain in {chat, chta}', [("PC102", "chta")]),
+        ("tag level in {1, 2}\ntoxicity < 1 for level=1.0", []),
+        ("tag level in {1, 2}\ntoxicity < 1 for level=1.5", [("PC102", "1.5")]),
+        ("tag ok in {true, false}\ntoxicity < 1 for ok=true", []),
+        ("tag ok in {true, false}\ntoxicity < 1 for ok=True", [("PC102", "True")]),
         ("toxicity < 1 for lang=ed", []),
         ("let a = b + 1\nlet b = c\nlet c = a\ntoxicity < a", [("PC105", "let a = b + 1")]),
         ("let a = a\ntoxicity < a", [("PC105", "let a = a")]),
@@ -60,6 +64,10 @@ def found(text):
         ("attribute a: score lower_is_beter\na < 1", [("PC115", "lower_is_beter")]),
         ("attribute a: score lower_is_better higher_is_better\na < 1", [("PC111", "higher_is_better")]),
         ("attribute a: score in [1, 0]\na < 1", [("PC118", "1, 0")]),
+        (
+            "attribute a: real in [0.1, 0.10000000000000000001]\na < 1",
+            [("PC118", "0.1, 0.10000000000000000001")],
+        ),
         ("attribute a: int in [0, 1.5]\na < 1", [("PC118", "1.5")]),
         ("attribute a: count in [-1, 5]\na < 1", [("PC118", "-1")]),
         ("attribute a: score in [0, inf]\na < 1", [("PC118", "0, inf")]),
@@ -123,6 +131,11 @@ def found(text):
         ("toxicity < 1 under top_p=0", [("PC209", "0")]),
         ("toxicity < 1 under seed=3, top_p=a", [("PC115", "seed"), ("PC209", "a")]),
         ("toxicity < 1 confidence 1", [("PC209", "1")]),
+        ("toxicity < 1 confidence 0.99999999999999999", [("PC209", "0.99999999999999999")]),
+        ("toxicity < 1 confidence 1e-17", [("PC209", "1e-17")]),
+        ("toxicity < 1 confidence 0.9999999999999", []),
+        ("toxicity < 1 under tolerance=0.99999999999999999", [("PC209", "0.99999999999999999")]),
+        ("quantile(toxicity, 0.99999999999999999) < 1", [("PC209", "0.99999999999999999")]),
         ("prefer toxicity < 1 weight 1 - 1", [("PC209", "1 - 1")]),
         ("prefer toxicity < 1 weight words", [("PC209", "words")]),
         ("toxicity < 1 weight 2", [("PC224", "weight 2")]),
@@ -220,6 +233,11 @@ def found(text):
         ('cap: toxicity < 1\ntest "t" { pass on cup }', [("PC703", "cup")]),
         # characters
         ('toxicity < 1 because "a\u202eb"', [("PC106", "\u202e")]),
+        *(
+            (f'toxicity < 1 because "a{char}b"', [("PC106", char)])
+            for char in "\u034f\u115f\u1160\u3164\uffa0\ufe00\ufe0f\U000e0001\U000e0041\U000e0100"
+        ),
+        ('toxicity < 1 because "\u2764\ufe0f \U0001f3f3\ufe0f 1\ufe0f\u20e3"', []),
         ('toxicity < 1 because "tохic"', [("PC106", "tохic")]),
         ('toxicity < 1 because "решение" # tохic \u202e', []),
     ],

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from policy_strategies import policies
 from work_count import counted
 
-from constraintlang import PolicyError, SourceFile, format_policy, formatting, parse, printer
+from constraintlang import PolicyError, SourceFile, check_source, format_policy, formatting, parse, printer
 from constraintlang.formatting import UnsoundFormat, format_lines, format_source
 from constraintlang.parser import tokens_of
 from constraintlang.wrapping import wrap
+from constraintlang_compiler.front import check_and_lower
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "policies").glob("*.policy"))
 
@@ -184,3 +185,25 @@ def test_any_lines_of_any_policy(policy, first, more):
     if any(d.is_error for d in parse(text)[1]):
         return
     assert parse(format_lines(SourceFile(text), first, first + more))[0] == parse(text)[0]
+
+
+def test_a_comment_behind_the_brace_of_a_block_stays_there():
+    text = (
+        "edition 1\n\ngroup g for lang=en {  # allow PC404: why\n  # b\n  a < 1\n\n  group h {  # c\n  }\n}\n"
+        'test "t" {  # d\n}\n'
+    )
+    assert format_policy(parse(text)[0]) == text
+    assert format_source(SourceFile(text)) == text
+
+
+def test_what_an_allow_covers_is_the_same_once_it_is_formatted():
+    text = "edition 1\ngroup g { # allow PC404: why\n words < 9\n sentences < 9\n}\n"
+    formatted = format_source(SourceFile(text))
+    for one in (text, formatted):
+        assert [d.code for d in check_and_lower(SourceFile(one)).diagnostics] == []
+
+
+def test_what_cannot_be_seen_is_written_as_an_escape():
+    text = 'words < 9 because "a\\u034f\\ufe0f \u2764\ufe0f"\n'
+    assert format_policy(parse(text)[0]) == text
+    assert [d.code for d in check_source(text).diagnostics if d.code == "PC106"] == []

@@ -216,6 +216,11 @@ GENERATED = {
         "edition 1\n" + "".join(f"s{i}: words < {i + 2}\n" for i in range(400))
         + "".join(f'test "t{i}" {{\n given words = 1\n pass\n}}\n' for i in range(400)), "PC010", "pass",
     ),
+    "tests_of_a_long_statement": (
+        "edition 1\nlong: words < 1" + "".join(f"\n  and words < {i}" for i in range(2, 3_002))
+        + "\n" + "".join(f'test "t{i}" {{\n given words = 0\n pass on long\n}}\n' for i in range(60)),
+        "PC010", "pass on long",
+    ),
     "strata_of_two_tags": (
         "".join(f"tag {t} in {{{', '.join(f'v{i}' for i in range(3_000))}}}\n" for t in "tu")
         + "mean(toxicity) < 0.5 per t, u", "PC010", "mean(toxicity) < 0.5 per t, u",
@@ -287,8 +292,10 @@ def test_the_number_of_tokens_is_limited(monkeypatch):
     for module in ("limits", "parser"):
         monkeypatch.setattr(f"constraintlang.{module}.MAX_TOKENS", 300)
     assert findings("words < 9\n" * 75)[1] == []
-    _, errors = findings("words < 9\n" * 76)
-    assert [(d.code, d.message) for d in errors] == [("PC010", "the file has more than 300 words and signs")]
+    for text in ("words < 9\n" * 76, "# why\n" + "words < 9\n" * 75, "words < 9  # why\n" * 75):
+        _, errors = findings(text)
+        expected = [("PC010", "the file has more than 300 words and signs")]
+        assert [(d.code, d.message) for d in errors] == expected, text[:20]
 
 
 def test_after_a_thousand_errors_the_list_ends():

@@ -78,7 +78,7 @@ def test_layout_is_kept():
         "} # end\n# fin"
     )
     assert format_policy(parse(text)[0]) == (
-        "# top\n\nlet x = 1  # one\n\ngroup g for a=b {\n  # head\n\n  # mid\n"
+        "# top\n\nlet x = 1  # one\n\ngroup g for a=b {  # head\n  # mid\n"
         "  a < 1 and b < 2  # t\n  # last\n"
         "}  # end\n# fin\n"
     )

@@ -179,6 +179,15 @@ def test_an_empty_stratum_is_vacuous_and_never_holds():
     assert holds("P(toxicity > 0.5 | lang=fr) <= 50% or mean(toxicity) < 0.5", law)
 
 
+def test_values_that_the_domain_leaves_out_make_no_stratum():
+    head = "tag lang in {de, en, fr}\ntag topic in {x}\nmean(toxicity) < 0.5 "
+    english, french = [(Fraction(1, 2), {"toxicity": Decimal(0)}, {"lang": lang}) for lang in ("en", "fr")]
+    for domain in ("for lang in {en, fr}", "for topic=x and lang in {en, fr}"):
+        assert holds(f"{head}{domain} per lang", [english, french]), domain
+        assert not holds(f"{head}{domain} per lang", [english]), domain
+    assert len(strata(checked(f"{head}for lang=en and lang=fr per lang"), [])) == 3
+
+
 def test_strata_of_two_keys_are_their_combinations():
     text = "tag lang in {en, fr}\ntag kind in {a, b}\nmean(toxicity) < 0.5 per lang, kind"
     law = [

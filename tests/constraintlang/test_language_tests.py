@@ -130,6 +130,13 @@ def test_which_statements_an_expectation_is_about(lines, head, expected):
     assert about(*lines, head=head) == expected
 
 
+@pytest.mark.parametrize("tags", ["ok=true and level=1", 'ok="true" and level=1.00', "level=1"])
+def test_truths_and_numbers_are_tags_however_they_are_written(tags):
+    policy = "edition 1\na: words < 9 for ok=true and level=1.0\n"
+    assert about('pass "text"', head=f'test "t" for {tags}', policy=policy) == [["a"]]
+    assert about('pass "text"', head='test "t" for ok=false', policy=policy) == []
+
+
 def test_a_test_in_a_group_is_about_the_group():
     inside = POLICY.rstrip("}\n") + '\n  test "t" {\n    given words = 5\n    pass\n  }\n}\n'
     checked = check_source(inside).require()

@@ -76,6 +76,8 @@ def _best_scores(
     decider = Decider(Variables(attributes), Budget(1.0))
     try:
         space = decider.space([requirement(statement, 0, decider.variables)])
+        if space.grid.opaque:  # scores alone do not say what an opaque part is
+            return None
         for reach in ROUNDS:
             tried = space.trial(reach).scores
             columns = {name: np.array([float(row[name]) for row in tried]) for name in tried[0]}

@@ -10,7 +10,7 @@ from constraintlang.diagnostics import Diagnostic
 from constraintlang.nodes import NO_SPAN
 from constraintlang.source import Span
 from constraintlang.tree import names_in
-from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper, corrected_alpha
+from constraintlang_compiler.bounds import clean_upper, clopper_pearson_upper, corrected_alpha
 from constraintlang_compiler.ir import Clause, Hinge, Indicator, Value
 from constraintlang_compiler.lower import Lowered
 from constraintlang_compiler.render import number_text
@@ -41,9 +41,7 @@ def _too_few(clause: Clause, span: Span, num_prompts: int, num_clauses: int) -> 
         return
     alpha = corrected_alpha(float(clause.confidence), num_clauses)
     exact = isinstance(clause.statistic, Indicator) and num_samples(clause) == 1
-    upper = (
-        clopper_pearson_upper(0, num_prompts, alpha) if exact else betting_upper([0.0] * num_prompts, alpha)
-    )
+    upper = clopper_pearson_upper(0, num_prompts, alpha) if exact else clean_upper(num_prompts, alpha)
     confidence = number_text(Fraction(clause.confidence), percent=True)
     joint = f", shared by {num_clauses} clauses" if num_clauses > 1 else ""
     yield Diagnostic(

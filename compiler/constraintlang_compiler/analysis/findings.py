@@ -34,7 +34,7 @@ MAX_CONFLICTS = 10  # of one group of statements
 
 def find_all(policy: CheckedPolicy, budget: Budget) -> list[Diagnostic]:
     """The findings about a policy; never raises for what its author wrote."""
-    found = [*_empty_domains(policy), *_dead_triggers(policy)]
+    found = [*_empty_domains(policy), *_dead_triggers(policy, budget)]
     dead = [d.span for d in found if d.code == "PC403"]
     subjects = subjects_of(policy)
     for skipped in subjects.skipped:
@@ -128,11 +128,13 @@ def _empty_domains(policy: CheckedPolicy) -> Iterator[Diagnostic]:
             )
 
 
-def _dead_triggers(policy: CheckedPolicy) -> Iterator[Diagnostic]:
+def _dead_triggers(policy: CheckedPolicy, budget: Budget) -> Iterator[Diagnostic]:
     for statement in policy.statements:
         for node in descendants(statement.formula):
             if not isinstance(node, n.Implies):
                 continue
+            if budget.is_spent:  # which is said once everything is done
+                return
             try:
                 grid = Grid([node.left], [], Variables(policy.attributes))
                 occurs = any(region.truths[node.left] == TRUE for region in regions_of(grid, []))

@@ -34,8 +34,9 @@ from constraintlang_compiler.analysis.rows import (
 )
 from constraintlang_compiler.analysis.tail_rows import Tail, tail_of, tail_rows
 from constraintlang_compiler.domains import describe
-from constraintlang_compiler.ir import DomainIs, DomainPredicate
+from constraintlang_compiler.ir import DomainPredicate
 from constraintlang_compiler.lower_domains import both, lower_domain
+from constraintlang_compiler.strata import in_stratum, is_possible
 
 NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 EVIDENCE_ONLY = frozenset({"samples"})
@@ -151,17 +152,15 @@ def law_of(statement: CheckedStatement) -> tuple[object, ...]:
 
 
 def _strata(statement: CheckedStatement, domain: DomainPredicate | None) -> list[DomainPredicate | None]:
-    """The domain, or its part for each combination of declared values of the keys of ``per``."""
+    """The domain, or its part for each combination of declared values of ``per`` that it leaves room for."""
     per: object = statement.per
     if not per:
         return [domain]
     if not isinstance(per, Mapping) or not all(per.values()):
         raise NotAnalysed("strata without declared values are not analysed")
-    keys = [[DomainIs(key=key, values=(value,)) for value in values] for key, values in per.items()]
-    found = []
-    for chosen in product(*keys):
-        found.append(both([*([] if domain is None else [domain]), *chosen]))
-    return list(found)
+    strata = [dict(zip(per, chosen, strict=True)) for chosen in product(*per.values())]
+    possible = [stratum for stratum in strata if is_possible(domain, stratum)]
+    return [in_stratum(domain, stratum) for stratum in possible or strata]  # as in lowering
 
 
 Goal = Literal["true", "false", "not true", "not false"]

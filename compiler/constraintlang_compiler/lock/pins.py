@@ -201,7 +201,10 @@ def _file(name: str, kind: str, written: str, place: Place, span: Span) -> Part:
 
 def _outside(name: str, kind: str, written: str, path: Path, place: Place, span: Span) -> Part | None:
     """The part that says that a file does not lie below the policy: nothing else of it is looked at."""
-    if place.allow_path or path.resolve().is_relative_to(place.folder.resolve()):
+    try:
+        if place.allow_path or path.resolve().is_relative_to(place.folder.resolve()):
+            return None
+    except (OSError, ValueError, RuntimeError):  # no name of a file, or a link to itself: reading it says so
         return None
     return Part(
         name, kind, written, None, span, f"`{written}` lies outside the folder of the policy",
@@ -212,6 +215,6 @@ def _outside(name: str, kind: str, written: str, path: Path, place: Place, span:
 def _hashed(name: str, kind: str, shown: str, path: Path, span: Span) -> Part:
     try:
         return Part(name, kind, shown, content_hash(path), span)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = ((isinstance(error, OSError) and error.strerror) or str(error)).lower()
         return Part(name, kind, shown, None, span, f"cannot read `{shown}`: {reason}", "check the path")

@@ -84,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
 def _source(name: str) -> SourceFile:
     path = Path(name)
     if name != "-" and path.is_dir():
-        from constraintlang_compiler.artifact import CompiledPolicy
+        from constraintlang_compiler.pipeline import load_compiled
 
-        return CompiledPolicy.load(path).source
+        return load_compiled(path).source
     return read_argument(name)
 
 

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
-from constraintc.output import print_error, print_message
+from constraintc.output import print_error, print_message, visible_text
 from constraintc.scoring import add_scoring, scoring_of
 from constraintc.sources import (
     add_chat,
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 def _print_reply(reply: Reply) -> None:
     mark = {"accepted": "[obeys] ", "violates": "[violates] ", "rejected": "[rejected] ", "unjudged": ""}
     text = f"no obeying reply in {reply.draws} tries" if reply.completion is None else reply.completion
-    print(f"> {reply.prompt}\n{mark[reply.status]}{text}\n")
+    print(visible_text(f"> {reply.prompt}\n{mark[reply.status]}{text}"), end="\n\n")
 
 
 def _account(found: Acceptance) -> list[str]:

@@ -97,14 +97,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines() -> Iterator[str]:
-    """The texts, with a prompt where a person types them."""
+    """The texts, with a prompt where a person types them.
+
+    Raises: ConfigError for bytes that are no text.
+    """
+    from constraintlang_runtime.errors import ConfigError
+
     interactive = sys.stdin.isatty()
     if interactive:
         print_message("one text a line, Ctrl-D to end")
     while True:
         if interactive:
             print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise ConfigError("standard input is no UTF-8 text", help="save the texts as UTF-8") from error
         if not line:
             return
         yield line.removesuffix("\n").removesuffix("\r")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.declarations import Declarations
+from constraintlang.printer import plain_text
 from constraintlang.source import Span
 from constraintlang.tree import descendants, dotted
 
@@ -61,7 +62,7 @@ class _Finder:
             case n.Tag():
                 yield from _declared("tag", node.key, node.name_span)
                 for value in node.values:
-                    yield Occurrence("value", str(value.value), value.span, defines=True, owner=node.key)
+                    yield Occurrence("value", plain_text(value), value.span, defines=True, owner=node.key)
             case n.Group() if node.name:
                 yield from _declared("group", node.name, node.name_span)
             case n.Statement() if node.label is not None:
@@ -85,8 +86,7 @@ class _Finder:
                 for key, span in zip(node.keys, self.names(node.span), strict=True):
                     yield Occurrence("tag", key, span)
             case n.UnderClause():
-                keys = (span for span, following in self.followed(node.span) if following == "EQUAL")
-                for (key, _), span in zip(node.settings, keys, strict=True):
+                for (key, _), span in zip(node.settings, node.key_spans, strict=True):
                     yield Occurrence("setting", key, span)
 
     # ------------------------------------------------------------ one method per construct
@@ -104,13 +104,12 @@ class _Finder:
         if isinstance(entry.value, n.Call):
             call = entry.value
             yield Occurrence(caller, call.function, _head(call, call.function))
-            keys = (span for span, following in self.followed(call.span) if following == "EQUAL")
-            for (key, _), span in zip(call.keywords, keys, strict=True):
+            for (key, _), span in zip(call.keywords, call.key_spans, strict=True):
                 yield Occurrence("option", key, span, owner=call.function)
         elif isinstance(entry.value, n.SetValue) and entry.name in ("levels", "tags"):
             kind: Kind = "level" if entry.name == "levels" else "tag"
             for value in entry.value.values:
-                yield Occurrence(kind, str(value.value), value.span)
+                yield Occurrence(kind, plain_text(value), value.span)
 
     def name(self, node: n.Name) -> Iterator[Occurrence]:
         first = node.parts[0]
@@ -138,25 +137,16 @@ class _Finder:
         values = (node.value,) if isinstance(node, n.DomainEquals) else node.values
         for value in values:
             if node.key == "domain":
-                yield Occurrence("domain", str(value.value), value.span)
+                yield Occurrence("domain", plain_text(value), value.span)
             else:
-                yield Occurrence("value", str(value.value), value.span, owner=node.key)
+                yield Occurrence("value", plain_text(value), value.span, owner=node.key)
 
     # ------------------------------------------------------------ names that have no node of their own
-    def followed(self, span: Span) -> list[tuple[Span, str]]:
-        """The plain names under a span, each with the kind of the token behind it."""
-        first = bisect_left(self.starts, span.start)
-        found = []
-        for index in range(first, bisect_left(self.starts, span.end)):
-            token = self.tokens[index]
-            if token.type == "NAME":
-                following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
-                found.append((Span(token.start_pos, token.end_pos), following))
-        return found
-
     def names(self, span: Span) -> list[Span]:
         """The plain names under a span."""
-        return [name for name, _ in self.followed(span)]
+        first, end = bisect_left(self.starts, span.start), bisect_left(self.starts, span.end)
+        under = self.tokens[first:end]
+        return [Span(token.start_pos, token.end_pos) for token in under if token.type == "NAME"]
 
 
 def _declared(kind: Kind, name: str, span: Span | None) -> Iterator[Occurrence]:
