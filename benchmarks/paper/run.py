@@ -7,7 +7,7 @@
 Prints what every row may cost, then trains and measures the rows that are missing, each in a process of its own with its
 log in its folder; what is finished stays, so that a killed run goes on where it was. A row that fails is reported and
 the others go on. Writes results/TABLE-SCALE.json, every sample beside it, and a page; rows of an earlier run of the same
-data that this one does not have stay in the file, with the run that made them.
+data that this one does not have, or has fewer seeds of, stay in the file, with the run that made them.
 
 Needs the corpora and models beside the checkout (--shared).
 """
@@ -193,7 +193,7 @@ def write_results(
     path.parent.mkdir(exist_ok=True)
     left = rows_left(path, result, replaces=args.replace)
     if args.table == "winrate":  # every row is judged against every other, so none of another run can stay
-        if left and not args.replace:
+        if left and not args.replace and path.parent != context.work:
             print(f"{path} has rows or seeds that this run has not, and stays; --replace writes it anew")
             path = context.work / path.name
         left = []
