@@ -1,7 +1,7 @@
 """Wall-clock and oracle calls until the violation rate is at a level: ours against GRPO of TRL with the policy's reward.
 
-Both fine-tune the testbed model on the rows of the testbed benchmark. Ours does it under the policy in one run; GRPO
-takes the finished plain run, as is usual, and its own settings of the paper's table (``benchmarks/paper/configs/rl.yaml``).
+Both fine-tune the testbed model on the rows of the testbed benchmark. Ours does it under the policy in one run, with
+``LEAN`` in place of that benchmark's numbers of samples; GRPO takes the finished plain run, as is usual, and its own settings of the paper's table (``benchmarks/paper/configs/rl.yaml``).
 Every few steps a copy of the model is kept, the copying not counted; the copies are judged afterwards on the same held-out
 prompts, one after the other until the lowest level is reached, and the first at or below a level ends its race. Losses on neutral and on non-toxic text stand beside it,
 because a level is cheap where utility is given up. Oracle calls are the texts that were scored: every one in GRPO, in
@@ -50,6 +50,10 @@ from constraintlang_runtime.train_run import build  # noqa: E402
 from constraintlang_runtime.versions import versions  # noqa: E402
 
 LEVELS = (0.12, 0.10, 0.08)
+LEAN = {  # few samples, since a race is over at a level; the fit is that of the command's defaults
+    "anchor_samples": 1024, "control_samples": 128, "auxiliary_weight_decay": 0.1, "auxiliary_dropout": 0.1,
+    "auxiliary_learning_rate": 3e-3,
+}  # fmt: skip
 UNCONTROLLED = {"method": "plain", "rounds": 1, "control_samples": 1}
 
 
@@ -102,7 +106,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/against_grpo"), help="where models go")
     parser.add_argument("--steps", type=int, default=150, help="optimizer steps of a run")
-    parser.add_argument("--oracle_calls", type=int, default=12_000, help="texts that GRPO may have scored")
+    parser.add_argument("--oracle_calls", type=int, default=6_000, help="texts that GRPO may have scored")
     parser.add_argument("--every", type=int, default=5, help="steps between copies")
     parser.add_argument(
         "--prompts",
@@ -113,7 +117,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument(
-        "--set", type=json.loads, default={}, help="settings of ours over the tuned ones, as JSON"
+        "--set",
+        type=json.loads,
+        default=LEAN,
+        help="settings of ours over those of the testbed benchmark, as JSON",
     )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "against_grpo.json")
     args = parser.parse_args()
