@@ -18,6 +18,10 @@ from constraintlang_runtime.data import load_rows
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
+SHORT = {  # every operation passes through Python here
+    "max_steps": 4, "rounds": 2, "anchor_samples": 16, "control_samples": 8, "auxiliary_steps": 4, "max_new_tokens": 6,
+}  # fmt: skip
+
 
 def main() -> None:
     """Make the world, and take every step of each run: rounds, fits, losses, checkpoints of our state."""
@@ -37,7 +41,11 @@ def trainer_steps(world: tiny_models.World, output: Path, changes: dict[str, Any
     model = load_model(str(world.model), tokenizer=tokenizer, dtype="float32", device="cpu")
     settings = {key: value for key, value in tiny_models.SETTINGS.items() if key != "save_steps"}
     config = ConstraintConfig(
-        output_dir=str(output), disable_tqdm=True, use_cpu=True, save_strategy="no", **settings | changes
+        output_dir=str(output),
+        disable_tqdm=True,
+        use_cpu=True,
+        save_strategy="no",
+        **settings | SHORT | changes,
     )
     with pretend_gpu.pretended():
         trainer = ConstraintTrainer(
