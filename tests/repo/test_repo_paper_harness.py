@@ -25,6 +25,11 @@ import workers  # noqa: E402
 from scales import NAMES, setting_of  # noqa: E402
 
 
+def needs_its_environment() -> None:
+    for name in ("zstandard", "sklearn"):
+        pytest.importorskip(name, reason=f"SKIPPED ALOUD: {name} is not installed: make .venv/.paper")
+
+
 def scale(**changes: Any) -> job.Scale:
     return replace(setting_of("testbed", Path("shared"), Path("work")).scale, **changes)
 
@@ -517,7 +522,7 @@ def test_a_bar_lies_inside_its_column() -> None:
 
 def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path) -> None:
     """Not where this run has the row, nor where the data are others; in the table's order, with their samples."""
-    pytest.importorskip("zstandard")
+    needs_its_environment()
     import earlier
     import table
 
@@ -561,6 +566,7 @@ def test_rows_of_an_earlier_run_stay_with_the_run_that_made_them(tmp_path: Path)
 
 
 def test_a_row_of_more_seeds_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+    needs_its_environment()
     import earlier
 
     def result(**seeds: list[int]) -> dict[str, Any]:
@@ -575,7 +581,7 @@ def test_a_row_of_more_seeds_stays_unless_it_is_to_be_replaced(tmp_path: Path) -
 
 
 def test_samples_are_packed_and_read_back(tmp_path: Path) -> None:
-    pytest.importorskip("zstandard")
+    needs_its_environment()
     import table
 
     samples = [{"prompt": "a", "completion": "é\n", "score": 0.5, "seed": 0}] * 3
