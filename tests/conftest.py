@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -27,6 +28,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is later than this
+
+
+def pytest_collection_finish() -> None:
+    """Every `train` collects garbage, which goes through all objects of torch and the tests unless they are frozen."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

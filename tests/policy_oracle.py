@@ -65,11 +65,11 @@ def judge(content: bytes | str) -> Verdict:
         codes = frozenset(d.code for d in front.diagnostics)
         has_errors = any(d.is_error for d in front.diagnostics)
         assert (front.lowered is None) == has_errors, "a policy is rejected exactly when it has errors"
-        if codes.isdisjoint(OF_THE_PARSER):
-            _round_trip(source)
+        printed = _round_trip(source) if codes.isdisjoint(OF_THE_PARSER) else None
         if front.lowered is None:
             return Verdict("rejected", codes)
-        _same_meaning(source, front.lowered.ir)
+        assert printed is not None, "an accepted policy cannot be printed"
+        _same_meaning(printed, front.lowered.ir)
         return Verdict("accepted", codes)
 
 
@@ -96,10 +96,11 @@ def well_formed(diagnostic: Diagnostic, source: SourceFile) -> None:
     json.dumps(diagnostic.to_json(source)).encode()
 
 
-def _round_trip(source: SourceFile) -> None:
+def _round_trip(source: SourceFile) -> str | None:
+    """The policy as it is printed; None where it does not parse."""
     tree, diagnostics = parse(source)
     if any(d.is_error for d in diagnostics):
-        return
+        return None
     text = format_policy(tree)
     again, found = parse(text)
     assert not [d for d in found if d.is_error], f"the printed policy does not parse: {text!r}"
@@ -107,12 +108,12 @@ def _round_trip(source: SourceFile) -> None:
     assert format_policy(again) == text, f"formatting twice differs from once: {text!r}"
     comments, kept = ([c.text for c in t.comments if c.text] for t in (tree, again))
     assert kept == comments, f"comments are lost or out of order: {text!r}"
+    return text
 
 
-def _same_meaning(source: SourceFile, ir: PolicyIR) -> None:
+def _same_meaning(printed: str, ir: PolicyIR) -> None:
     meaning = sha256_of(semantics_json(ir))
-    formatted = compile_source(SourceFile(format_policy(parse(source)[0])))
-    assert formatted.semantic_hash == meaning, "formatting changes the meaning"
+    assert compile_source(SourceFile(printed)).semantic_hash == meaning, "formatting changes the meaning"
     canonical = canonical_policy(ir)
     assert compile_source(SourceFile(canonical)).semantic_hash == meaning, (
         f"the canonical text means something else: {canonical!r}"

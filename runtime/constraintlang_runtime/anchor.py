@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,15 +81,9 @@ class Anchor:
         ``wanted`` are the sites to read, all of them unless given; the running mean goes over all sites anyway.
         """
         at = sites if wanted is None else wanted
-
-        def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = made.to_rows(args[0].detach())
-            self._captured.append(features_of(hidden, sites, at))
-            return (hidden[at][:logits_at][None], *args[1:])
-
         was_training = self.model.training
         self.model.eval()
-        handle = self.head.register_forward_pre_hook(capture)
+        handle = self.head.register_forward_pre_hook(partial(self._capture, made, sites, at, logits_at))
         try:
             with torch.no_grad(), self.in_place():
                 yield
@@ -96,6 +91,19 @@ class Anchor:
             handle.remove()
             self._captured.clear()
             self.model.train(was_training)
+
+    def _capture(
+        self,
+        made: Layout,
+        sites: Tensor,
+        at: Tensor,
+        logits_at: int | None,
+        _module: Any,
+        args: tuple[Any, ...],
+    ) -> tuple[Any, ...]:
+        hidden = made.to_rows(args[0].detach())
+        self._captured.append(features_of(hidden, sites, at))
+        return (hidden[at][:logits_at][None], *args[1:])
 
     def read(
         self, batch: Batch, sites: Bool[Tensor, "B T"]

@@ -38,7 +38,7 @@ class own_draws(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Give a drawing function its generator."""
-        given = dict(kwargs or {})
+        given = dict(kwargs) if kwargs else {}
         if func is functional.dropout:
             return self._dropout(*args, **given)
         if func in DRAWS and given.get("generator") is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -167,13 +168,12 @@ def _divergence_sum(
 
 def _logits_of(head: OutputHead, features: Tensor) -> LogitsAt:
     """The anchor's logits from its features, whose first half is the last hidden state."""
-    width, cast = head.weight.shape[1], head.cast()
+    return partial(_logits_at, head.cast(), features[:, : head.weight.shape[1]])
 
-    def logits_at(where: slice | Tensor) -> Tensor:
-        with torch.no_grad():
-            return cast.logits(features[where][:, :width])
 
-    return logits_at
+@torch.no_grad()
+def _logits_at(head: OutputHead, hidden: Tensor, where: slice | Tensor) -> Tensor:
+    return head.logits(hidden[where])
 
 
 def _targets(

@@ -6,9 +6,9 @@ Source: docs/method.md, "The target".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,26 +125,13 @@ def project_groups(
     if (scope <= 0).any():
         raise ValueError(f"no group falls under clause {int(np.argmin(scope))}")
     caps = np.broadcast_to(np.asarray(max_duals, dtype=np.float64), bounds.shape)
-
-    def moments(duals: Floats) -> tuple[float, Floats]:
-        """E_x log Z, and the means over each clause's scope."""
-        log_z, total = 0.0, np.zeros_like(bounds)
-        for share, group in zip(shares, groups, strict=True):
-            group_log_z, weights, values = group.tilted(duals)
-            log_z += share * float(group_log_z.mean())
-            total += share * (weights.mean(axis=0) @ values)
-        return log_z, total / scope
-
-    def negative_dual(duals: Floats) -> tuple[float, Floats]:
-        log_z, means = moments(duals)
-        return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
-
+    moments = partial(_moments, groups, shares, scope)
     duals = np.zeros(len(bounds)) if start is None else np.minimum(start, caps)
     if len(bounds) == 1 and start is None:
         duals = _bisect(lambda dual: float(moments(dual)[1][0] - bounds[0]), float(caps[0]))
     elif len(bounds):
         solution = minimize(
-            negative_dual,
+            partial(_negative_dual, moments, scope, bounds),
             duals,
             jac=True,
             method="L-BFGS-B",
@@ -156,6 +143,25 @@ def project_groups(
     kl = float(-((scope * duals) @ means) - log_z)
     saturated = (duals >= caps - 1e-6) & (means > bounds * (1 + 1e-6) + 1e-12)
     return Projection(duals, means, kl, saturated)
+
+
+def _moments(
+    groups: Sequence[GroupLaw], shares: Floats, scope: Floats, duals: Floats
+) -> tuple[float, Floats]:
+    """E_x log Z, and the means over each clause's scope."""
+    log_z, total = 0.0, np.zeros(len(scope))
+    for share, group in zip(shares, groups, strict=True):
+        group_log_z, weights, values = group.tilted(duals)
+        log_z += share * float(group_log_z.mean())
+        total += share * (weights.mean(axis=0) @ values)
+    return log_z, total / scope
+
+
+def _negative_dual(
+    moments: Callable[[Floats], tuple[float, Floats]], scope: Floats, bounds: Floats, duals: Floats
+) -> tuple[float, Floats]:
+    log_z, means = moments(duals)
+    return float((scope * duals) @ bounds) + log_z, scope * (bounds - means)
 
 
 def tilted_covariance(groups: Sequence[GroupLaw], duals: Floats) -> Floats:

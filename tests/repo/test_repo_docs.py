@@ -31,6 +31,8 @@ TINY = {
     "SMALL": "rounds=1, anchor='start', anchor_samples=64, control_samples=32, auxiliary_steps=3, "
     "max_new_tokens=4",
     "max_new_tokens=64": "max_new_tokens=4",
+    "max_draws=32": "max_draws=2",
+    '"search_budget": 256, "max_new_tokens": 64': '"search_budget": 8, "max_new_tokens": 4',
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -122,19 +123,14 @@ class AdapterAuxiliary(AuxiliaryModel):
         self, input_ids: Tensor, attention_mask: Tensor, *, cache: Any = None, use_cache: bool = False
     ) -> tuple[Float[Tensor, "B T H"], Any]:
         """Last hidden states of p_A; the output embeddings see a single position."""
-        anchor, found = self.anchor, []
-
-        def capture(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            found.append(args[0])
-            return (args[0][:1, :1], *args[1:])
-
+        anchor, found = self.anchor, list[Tensor]()
         options: dict[str, Any] = {"past_key_values": cache} if use_cache else {}
         if use_cache and "position_ids" in inspect.signature(anchor.model.forward).parameters:
             positions = (attention_mask.cumsum(1) - 1).clamp_min(0)
             options["position_ids"] = positions[:, -input_ids.shape[1] :]
         was_training = anchor.model.training
         anchor.model.eval()
-        handle = anchor.head.register_forward_pre_hook(capture)
+        handle = anchor.head.register_forward_pre_hook(partial(_capture, found))
         try:
             with anchor.in_place(), self.changes.applied(anchor.model):
                 out = anchor.model(
@@ -167,17 +163,19 @@ class AdapterAuxiliary(AuxiliaryModel):
 
     def _ratio_at(self, states: Tensor, base: Tensor, tokens: Tensor) -> Float[Tensor, " S"]:
         """The log-ratio at one token a site, a chunk of logits at a time, forward and backward."""
-
-        def of_chunk(some: Tensor, theirs: Tensor, chosen: Tensor) -> Tensor:
-            return self._ratio(some, theirs).gather(1, chosen[:, None]).squeeze(1)
-
         size = max(1, CHUNK // self.anchor.vocab_size)
         parts = list(zip(states.split(size), base.split(size), tokens.split(size), strict=True))
         if not torch.is_grad_enabled() or len(parts) == 1:
-            return torch.cat([of_chunk(*part) for part in parts])
+            return torch.cat([self._ratio_of(*part) for part in parts])
         return torch.cat(
-            [checkpoint(of_chunk, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+            [
+                checkpoint(self._ratio_of, *part, use_reentrant=False, preserve_rng_state=False)
+                for part in parts
+            ]
         )
+
+    def _ratio_of(self, states: Tensor, base: Tensor, tokens: Tensor) -> Float[Tensor, " S"]:
+        return self._ratio(states, base).gather(1, tokens[:, None]).squeeze(1)
 
     def _law(self, log_r: Float[Tensor, "*S"]) -> Float[Tensor, "*S M"]:
         """Both bins' log-probabilities from log R; the bad bin's gradient also reaches R where the cap holds."""
@@ -220,3 +218,8 @@ class AdapterAuxiliary(AuxiliaryModel):
             "names": list(self.changes.names),
             "shapes": [list(shape) for shape in self.changes.shapes],
         }
+
+
+def _capture(found: list[Tensor], _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    found.append(args[0])
+    return (args[0][:1, :1], *args[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class LowRankChanges(nn.Module):
         """The changes in the model's forward passes; nothing of the model is written to."""
         modules = dict(model.named_modules())
         handles = [
-            modules[name].register_forward_hook(self._hook(down, up))
+            modules[name].register_forward_hook(partial(self._add, down, up))
             for name, down, up in zip(self.names, self.down, self.up, strict=True)
         ]
         try:
@@ -58,10 +59,7 @@ class LowRankChanges(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, down: Tensor, up: Tensor) -> Any:
-        def add(_module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            read = functional.dropout(args[0].to(down.dtype), self.dropout, self.training)
-            change = functional.linear(functional.linear(read, down), up)
-            return output + 2.0 * change.to(output.dtype)
-
-        return add
+    def _add(self, down: Tensor, up: Tensor, _module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        read = functional.dropout(args[0].to(down.dtype), self.dropout, self.training)
+        change = functional.linear(functional.linear(read, down), up)
+        return output + 2.0 * change.to(output.dtype)
