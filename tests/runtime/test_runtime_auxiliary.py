@@ -164,8 +164,22 @@ def test_consistency_loss_is_the_cross_entropy_to_the_one_step_average(seed):
 
 # ------------------------------------------------------------ the fit
 def sampled(case: Case, count: int, seed: int) -> AuxiliaryData:
-    x, n = case.world.draw(case.world.law, count, seed)
-    return read(case, list(zip(x.tolist(), n.tolist(), strict=True)), 256)
+    """``count`` draws as ``read`` would give them, each listed row read once."""
+    world = case.world
+    pairs = all_rows(world)
+    listed = read(case, pairs, 256)
+    place = np.empty((world.num_prompts, len(world.sequences)), dtype=np.int64)
+    place[tuple(np.array(pairs).T)] = np.arange(len(pairs))
+    drawn = place[world.draw(world.law, count, seed)]
+    lengths = np.bincount(listed.sequence.numpy())
+    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    sequence = np.repeat(np.arange(count), lengths[drawn])
+    within = np.arange(len(sequence)) - np.repeat(np.cumsum(lengths[drawn]) - lengths[drawn], lengths[drawn])
+    site = torch.from_numpy(starts[drawn][sequence] + within)
+    follows = torch.from_numpy(np.where(within > 0, np.arange(len(sequence)) - 1, -1))
+    return AuxiliaryData(
+        listed.features[site], listed.tokens[site], listed.bins[site], torch.from_numpy(sequence), follows
+    )
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.3, 0.8])
@@ -201,7 +215,7 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, weight):
     head = AuxiliaryHead(data.features.shape[1], 3, num_bins, rank=3, width=48)
     anchor = Anchor(TabularLM(world, world.table))
     report = fit(
-        head, data, anchor.logits_from, steps=250, learning_rate=1e-2, batch_size=512,
+        head, data, anchor.logits_from, steps=120, learning_rate=1e-2, batch_size=512,
         consistency_weight=weight, weight_decay=WEIGHT_DECAY, seed=0,
     )  # fmt: skip
     exact = world.bin_law(world.law, case.bins, num_bins)
@@ -216,31 +230,15 @@ def test_fit_on_samples_approaches_the_exact_law(chosen, weight):
     assert report.heldout_loss < report.constant_loss - 0.02
 
 
-def many_samples(case: Case, count: int, seed: int) -> AuxiliaryData:
-    """``count`` draws as ``read`` would give them, each listed row read once."""
-    world = case.world
-    pairs = all_rows(world)
-    listed = read(case, pairs, 256)
-    place = np.empty((world.num_prompts, len(world.sequences)), dtype=np.int64)
-    place[tuple(np.array(pairs).T)] = np.arange(len(pairs))
-    drawn = place[world.draw(world.law, count, seed)]
-    lengths = np.bincount(listed.sequence.numpy())
-    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    sequence = np.repeat(np.arange(count), lengths[drawn])
-    within = np.arange(len(sequence)) - np.repeat(np.cumsum(lengths[drawn]) - lengths[drawn], lengths[drawn])
-    site = torch.from_numpy(starts[drawn][sequence] + within)
-    follows = torch.from_numpy(np.where(within > 0, np.arange(len(sequence)) - 1, -1))
-    return AuxiliaryData(
-        listed.features[site], listed.tokens[site], listed.bins[site], torch.from_numpy(sequence), follows
-    )
-
-
-@pytest.mark.parametrize("chosen", [("rarely",), ("never", "rarely"), ("rarely", "rarely other")])
+@pytest.mark.parametrize("chosen", [("never", "rarely"), ("rarely", "rarely other")])
 def test_fit_on_many_samples_converges_to_the_exact_law_and_target(chosen):
-    """Total variation of π̂(s·v) from π under 0.02 and KL(q̂‖q*) of whole sequences under 0.01 nats."""
+    """Total variation of π̂(s·v) from π under 0.02 and KL(q̂‖q*) of whole sequences under 0.01 nats.
+
+    One chance clause alone is among the forms.
+    """
     case = make_case(small(5), *chosen)
     world, num_bins = case.world, case.target.num_bins
-    data = many_samples(case, 30_000, 6)
+    data = sampled(case, 30_000, 6)
     torch.manual_seed(0)
     head = AuxiliaryHead(data.features.shape[1], 3, num_bins, rank=3, width=48)
     anchor = Anchor(TabularLM(world, world.table))
@@ -412,7 +410,7 @@ def test_corpus_rows_teach_what_samples_do_not_show():
             torch.manual_seed(seed)
             head = AuxiliaryHead(data.features.shape[1], 3, 2, rank=3, width=48)
             fit(
-                head, data, anchor.logits_from, steps=200, learning_rate=3e-3, batch_size=512, consistency_weight=0.0,
+                head, data, anchor.logits_from, steps=100, learning_rate=6e-3, batch_size=512, consistency_weight=0.0,
                 weight_decay=WEIGHT_DECAY, seed=seed, corpus=corpus, corpus_weight=share,
             )  # fmt: skip
             distance = (

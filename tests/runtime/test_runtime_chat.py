@@ -273,7 +273,7 @@ def test_a_chat_model_is_trained_judged_and_asked(
     verdict = json.loads(capsys.readouterr().out)["clauses"][0]
     assert (code, verdict["verdict"]) == (0, "holds"), verdict
     plain = main(["train", *chat_world.flags(
-        tmp_path / "plain", method="plain", max_steps=120, save_steps=500, per_device_train_batch_size=12,
+        tmp_path / "plain", method="plain", max_steps=40, save_steps=500, per_device_train_batch_size=12,
         learning_rate=1e-2, logging_steps=40,
     )])  # fmt: skip
     assert plain == 0
