@@ -27,7 +27,7 @@ from constraintlang_runtime.schedule.records import from_bytes, pack_measured, t
 from constraintlang_runtime.settings import ConstraintSettings
 
 CONFIG = ConstraintSettings(
-    proposals="auto", anchor_samples=1024, sampling_batch_size=64, max_new_tokens=5, auxiliary_steps=120,
+    proposals="auto", anchor_samples=1024, sampling_batch_size=64, max_new_tokens=5, auxiliary_steps=60,
     auxiliary_corpus_weight=0.0, auxiliary_rank=8, auxiliary_width=48, auxiliary_learning_rate=1e-2,
     auxiliary_dropout=0.0,
 )  # fmt: skip
