@@ -124,8 +124,8 @@ def test_preserved_rows_weigh_the_same_with_few_rows_kept(world: World, tmp_path
 def test_logged_losses_do_not_depend_on_how_a_step_is_divided(world: World, tmp_path: Path) -> None:
     def logged(size: int, parts: int) -> dict[str, Any]:
         trainer = make(
-            world, tmp_path / str(size), anchor="start", max_steps=12, rounds=3, per_device_train_batch_size=size,
-            gradient_accumulation_steps=parts, learning_rate=1e-5, logging_steps=12, potential_exponent=8.0,
+            world, tmp_path / str(size), anchor="start", max_steps=24, rounds=6, per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts, learning_rate=1e-5, logging_steps=24, potential_exponent=8.0,
             auxiliary_steps=100, anchor_samples=256,
         )  # fmt: skip
         trainer.train()
