@@ -61,11 +61,11 @@ same: preserve mean(perplexity) <= 1.02 * base for domain=kitchen
 right: preserve mean(accuracy) >= 0.9 * base for domain=kitchen
 """
 GUIDE = {
-    "guide_rounds": 1, "anchor_samples": 48, "control_samples": 12, "auxiliary_steps": 4, "auxiliary_rank": 4,
+    "guide_rounds": 1, "anchor_samples": 48, "control_samples": 12, "auxiliary_steps": 2, "auxiliary_rank": 4,
     "auxiliary_width": 8,
 }  # fmt: skip
 SHORT: dict[str, Any] = {
-    "max_steps": 4, "rounds": 2, "save_steps": 2, "anchor_samples": 16, "control_samples": 8, "auxiliary_steps": 4,
+    "max_steps": 4, "rounds": 2, "save_steps": 2, "anchor_samples": 16, "control_samples": 8, "auxiliary_steps": 2,
     "save_total_limit": 9, "optim": "sgd", "learning_rate": 0.1,
 }  # fmt: skip
 OWN = ("rounds", "max_length", "max_new_tokens", "anchor_samples", "control_samples", "auxiliary_steps",

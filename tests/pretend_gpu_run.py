@@ -19,7 +19,7 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
 SHORT = {  # every operation passes through Python here
-    "max_steps": 4, "rounds": 2, "anchor_samples": 16, "control_samples": 8, "auxiliary_steps": 4, "max_new_tokens": 6,
+    "max_steps": 4, "rounds": 2, "anchor_samples": 16, "control_samples": 8, "auxiliary_steps": 2, "max_new_tokens": 6,
 }  # fmt: skip
 
 

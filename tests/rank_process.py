@@ -1,62 +1,58 @@
-"""A rank of a parallel run as a process of its own, in which one lane can be killed or made to hang.
-
-Ranks are forked from a process that has the imports already, so that a test does not pay them for every rank.
-"""
+"""``constraintc`` in a process of its own, alone or as a rank of two, whose lanes can be killed or made to hang."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import sys
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+from warm_process import WarmProcess, started
 
-def run_rank(rank: int, port: int, folder: str, words: list[str], where: str, what: str) -> None:
-    """``constraintc`` as rank ``rank`` of two; in the lane ``where`` it is killed, or hangs, and leaves a mark."""
-    log = os.open(f"{folder}/log {rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port), "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
-    import torch
 
-    torch.set_num_threads(1)
+def run_command(
+    words: list[str], mark: str = "", where: str = "", number: int = 1, what: str = "hang"
+) -> int:
+    """``constraintc``; at a call in the lane ``where`` it leaves a mark, and is killed or hangs."""
     from constraintc.main import main
     from constraintlang_runtime import fit_once, rounds
     from constraintlang_runtime.trainer import ConstraintTrainer
 
-    places: dict[str, tuple[Any, str, int]] = {
-        "sampling": (rounds, "sample", 3),
-        "fitting": (fit_once, "fit_auxiliary", 1),
-        "training": (ConstraintTrainer, "compute_loss", 10),
+    places: dict[str, tuple[Any, str]] = {
+        "sampling": (rounds, "sample"),
+        "fitting": (fit_once, "fit_auxiliary"),
+        "training": (ConstraintTrainer, "compute_loss"),
     }
     if where:
-        owner, name, number = places[where]
+        owner, name = places[where]
         original, calls = getattr(owner, name), [0]
 
         def struck(*args: Any, **kwargs: Any) -> Any:
             calls[0] += 1
             if calls[0] == number:
-                Path(folder, "struck").touch()
+                Path(mark).touch()
                 if what == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(120)
             return original(*args, **kwargs)
 
         setattr(owner, name, struck)
-    code = main(words)
-    sys.stdout.flush()
-    sys.exit(code)
+    return main(words)
 
 
-def ranks() -> Any:
-    """Where ranks are forked from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["constraintlang_runtime.train_run", "constraintc.main"])
-    return context
+def two_ranks(folder: Path, *args: Any) -> tuple[list[int | None], list[WarmProcess]]:
+    """``run_command`` as two ranks that no launcher looks after: their exit codes, and their processes."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    ranks = [
+        started(
+            folder, f"rank {rank}", run_command, *args, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+            LOCAL_WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=str(port),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    deadline = time.monotonic() + 150
+    return [rank.ended(max(0.1, deadline - time.monotonic())) for rank in ranks], ranks

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils import backend_registration
+from warm_process import run_script, started
 
 from constraintlang_runtime.schedule.remote import see_one_gpu
 
@@ -36,13 +35,9 @@ with_devices = pytest.mark.skipif(
 
 def go_through(script: str, folder: Path, words: list[str]) -> None:
     """Run a script on the pretended GPU, and expect a line that says `done` for each word."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, str(TESTS / script), str(folder), *words],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert sum(line.startswith("done ") for line in done.stdout.splitlines()) == len(words)
+    process = started(folder, "script", run_script, str(TESTS / script), [str(folder), *words])
+    assert process.ended(200) == 0, process.err.read_text()[-3000:]
+    assert sum(line.startswith("done ") for line in process.out.read_text().splitlines()) == len(words)
 
 
 @with_devices

@@ -11,7 +11,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +22,10 @@ from typing import Any
 import pytest
 import torch
 from faults_table import AFTER, COMMAND, FAULTS, PAGE, Fault, page
+from rank_process import run_command
 from safetensors.torch import load_file, save_file
 from tiny_models import World, tiny_llama, word_tokenizer, write_jsonl
+from warm_process import started
 
 from constraintc.main import main
 from constraintlang_runtime import anchor_weights, checkpoint, evaluation, rounds, train_run
@@ -53,7 +54,7 @@ class Case:
     patch: pytest.MonkeyPatch
     stopped: Path
     repairs: list[Callable[[], None]] = field(default_factory=list)
-    process: tuple[list[str], dict[str, str]] | None = None
+    in_round: Path | None = None  # the mark of a process of its own, which hangs there until it is ended
 
     @property
     def output(self) -> Path:
@@ -463,29 +464,8 @@ def word_list_gone(case: Case) -> list[str]:
 
 
 # ------------------------------------------------------------ stops
-SLEEPING_ROUND = """\
-import sys, time, torch
-torch.set_num_threads(1)
-from constraintlang_runtime import rounds
-sample = rounds.sample
-calls = []
-def slow(*args, **kwargs):
-    calls.append(0)
-    if len(calls) == 1:
-        open(sys.argv.pop(1), "w").close()
-        time.sleep(60)
-    return sample(*args, **kwargs)
-rounds.sample = slow
-from constraintc.main import main
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 def sigterm(case: Case) -> list[str]:
-    case.process = (
-        [sys.executable, "-c", SLEEPING_ROUND, str(case.folder / "in the round")],
-        dict(os.environ),
-    )
+    case.in_round = case.folder / "in the round"
     return case.resume()
 
 
@@ -749,23 +729,17 @@ def case(places: World, stopped: Path, tmp_path: Path) -> Iterator[Case]:
 
 def outcome(case: Case, command: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit code and standard error of a command, in this process or, where the fault is a signal, in its own."""
-    if case.process is None:
+    if case.in_round is None:
         capsys.readouterr()
-        started = time.monotonic()
+        begun = time.monotonic()
         code = main(command)
-        assert time.monotonic() - started < TIME_OUT / 2
+        assert time.monotonic() - begun < TIME_OUT / 2
         return code, capsys.readouterr().err
-    words, environment = case.process
-    process = subprocess.Popen(
-        [*words, *command], env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    mark, deadline = Path(words[-1]), time.monotonic() + 2 * TIME_OUT
-    while not mark.exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before its round"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    return process.wait(TIME_OUT), ""
+    process = started(case.folder, "stopped", run_command, command, str(case.in_round), "sampling")
+    process.send_signal_at(case.in_round, signal.SIGTERM)
+    code_of_signal = process.ended(TIME_OUT)
+    assert code_of_signal is not None
+    return code_of_signal, process.err.read_text()
 
 
 @pytest.mark.parametrize("fault", NEW, ids=[fault.name for fault in NEW])

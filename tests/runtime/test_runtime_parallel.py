@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from rank_process import ranks, run_rank
+from rank_process import two_ranks
 from tiny_models import World
 from tiny_trainer import make
 
@@ -371,67 +367,39 @@ def test_a_guide_has_no_schedule() -> None:
 PARALLEL: dict[str, Any] = {**LONGER, "use_cpu": True, "anchor": "tuned", "staleness": 1}
 
 
-def two_ranks(folder: Path, words: list[str], where: str = "", what: str = "") -> list[int]:
-    """The exit codes of two ranks that no launcher looks after; ``where`` names the lane that is struck."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    started = [
-        ranks().Process(target=run_rank, args=(rank, port, str(folder), ["train", *words], where, what))
-        for rank in range(2)
-    ]
-    for process in started:
-        process.start()
-    deadline = time.monotonic() + 150
-    for process in started:
-        process.join(max(0.1, deadline - time.monotonic()))
-    codes = [process.exitcode for process in started]
-    for process in started:
-        process.kill()
-        process.join()
-    return codes
-
-
 @pytest.mark.slow
 def test_a_lane_rank_gives_the_bits_of_threads(
     noisy: World, whole: Callable[..., Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "constraintc", "train", *noisy.flags(output, **PARALLEL)], capture_output=True, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, check=False, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("trained 10 steps") == 1  # one of them speaks
+    codes, both = two_ranks(tmp_path, ["train", *noisy.flags(output, **PARALLEL)])
+    assert codes == [0, 0], [rank.err.read_text()[-2000:] for rank in both]
+    assert [rank.out.read_text().count("trained 10 steps") for rank in both] == [1, 0]  # one of them speaks
     assert_same_result(output, whole("tuned", 1))
 
 
 STRUCK = [
-    ("sampling", "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
-    ("fitting", "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
-    ("training", "kill", [-signal.SIGKILL, 4], "gone"),
-    ("sampling", "hang", [4, 0], "the sampling lane hangs: round 4"),
+    ("sampling", 3, "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
+    ("fitting", 1, "kill", [4, -signal.SIGKILL], "rank 1) is gone"),
+    ("training", 10, "kill", [-signal.SIGKILL, 4], "gone"),
+    ("sampling", 3, "hang", [4, 0], "the sampling lane hangs: round 4"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("where", "what", "codes", "says"), STRUCK, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize(
+    ("where", "number", "what", "codes", "says"), STRUCK, ids=lambda value: str(value)[:8]
+)
 def test_a_rank_that_is_killed_or_hangs_ends_the_run(
-    noisy: World,
-    whole: Callable[..., Path],
-    tmp_path: Path,
-    where: str,
-    what: str,
-    codes: list[int],
+    noisy: World, whole: Callable[..., Path], tmp_path: Path, where: str, number: int, what: str, codes: list[int],
     says: str,
-) -> None:
+) -> None:  # fmt: skip
     """Without a launcher that would end the other process; the run goes on from its last checkpoint, with threads."""
-    output = tmp_path / "run"
+    output, mark = tmp_path / "run", tmp_path / "struck"
     flags = noisy.flags(output, **PARALLEL, lane_timeout=6)
-    found = two_ranks(tmp_path, flags, where, what)
-    logs = [(tmp_path / f"log {rank}").read_text() for rank in range(2)]
-    assert (tmp_path / "struck").exists(), logs
+    found, both = two_ranks(tmp_path, ["train", *flags], str(mark), where, number, what)
+    logs = [rank.err.read_text() for rank in both]
+    assert mark.exists(), logs
     assert found == codes, logs
     assert says in logs[codes.index(4)], logs
     assert "Traceback" not in logs[codes.index(4)]

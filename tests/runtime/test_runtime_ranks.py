@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rank_process import two_ranks
 from safetensors.torch import load_file
 from tiny_models import POLICY, World
 
 from constraintc.main import main
 from constraintlang_runtime.ranks import from_main, gathered, interleaved, is_main, rank_and_size
-
-QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def two_processes(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    return subprocess.run(
-        [*command, "-m", "constraintc", *words], env=os.environ | QUIET, capture_output=True, text=True,
-        check=False, timeout=200,
-    )  # fmt: skip
 
 
 def weights(folder: Path) -> torch.Tensor:
@@ -46,9 +34,9 @@ def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
     flags = world.flags(
         tmp_path / "two", per_device_train_batch_size=2, loss="chunked", chunk_sites=16, **common
     )
-    done = two_processes("train", *flags)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("trained 6 steps") == 1  # one of them speaks
+    codes, both = two_ranks(tmp_path, ["train", *flags])
+    assert codes == [0, 0], [rank.err.read_text()[-2000:] for rank in both]
+    assert [rank.out.read_text().count("trained 6 steps") for rank in both] == [1, 0]  # one of them speaks
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
     records = [json.loads((tmp_path / n / "constraint" / "run.json").read_text()) for n in ("one", "two")]
@@ -60,9 +48,9 @@ def test_two_processes_are_one(world: World, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-6")
     (tmp_path / "two" / "constraint" / "run.json").unlink()
     (tmp_path / "two" / "model.safetensors").unlink()
-    resumed = two_processes("train", *flags, "--resume")
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    assert "checkpoint-4" in resumed.stderr
+    codes, both = two_ranks(tmp_path, ["train", *flags, "--resume"])
+    assert codes == [0, 0], [rank.err.read_text()[-2000:] for rank in both]
+    assert "checkpoint-4" in both[0].err.read_text()
     assert torch.equal(weights(tmp_path / "two"), two)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_process import run_command
 from tiny_models import World
+from warm_process import started
 
 from constraintc.main import main
 from constraintlang_runtime import checkpoint, fit_once, rounds, train_run
@@ -220,23 +219,13 @@ def test_a_run_killed_twice(noisy: World, whole: Callable[[str], Path], tmp_path
 def test_sigkill_of_a_real_process(noisy: World, whole: Callable[[str], Path], tmp_path: Path) -> None:
     output = tmp_path / "run"
     flags = noisy.flags(output, **LONGER)
-    slow = (
-        "import sys, time, torch; torch.set_num_threads(1)\n"
-        "from constraintlang_runtime.trainer import ConstraintTrainer as T\n"
-        "step = T.before_step\n"
-        "T.before_step = lambda self, n: (step(self, n), time.sleep(60) if n == 4 else None)\n"
-        "from constraintc.main import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, "train", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not (output / "checkpoints" / "checkpoint-3").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before its first checkpoint"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    mark = tmp_path / "struck"
+    process = started(
+        tmp_path, "killed", run_command, ["train", *flags], str(mark), "training", 9
+    )  # of step 4
+    process.send_signal_at(mark, signal.SIGKILL)
+    assert process.ended(60) == -signal.SIGKILL
+    assert (output / "checkpoints" / "checkpoint-3").exists()
     assert main(["train", *flags, "--resume"]) == 0
     assert_same_result(output, whole("tuned"))
 
