@@ -292,7 +292,7 @@ def set_point_mean(
     Raises: ValueError when the result would not be above 0 (too few prompts), or for arguments out of range.
     Source: the width limit in Waudby-Smith & Ramdas 2024, section 4.4.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     if not (high > 0 and 0 < bound < high):
         raise ValueError(f"got bound {bound:g} and high {high:g}; expected 0 < bound < high")
@@ -303,7 +303,7 @@ def set_point_mean(
     s, b = std / high, bound / high
     largest = _BET_SHARE / (1.0 - b)
     bet = min(math.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / n) / s, largest) if s > 0 else largest
-    width = math.log(1.0 / alpha) / (n * bet) + 0.5 * bet * s * s + float(norm.ppf(power)) * s / math.sqrt(n)
+    width = math.log(1.0 / alpha) / (n * bet) + 0.5 * bet * s * s + float(ndtri(power)) * s / math.sqrt(n)
     if width >= b:
         raise ValueError(
             f"got n={n} prompts with std {std:g}; the upper bound lies about {width * high:.3g} above "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from constraintlang_compiler.ir import Clause
 from constraintlang_runtime.data import TokenRow
@@ -112,7 +112,7 @@ def reachable(groups: Sequence[GroupLaw], duals: Floats, k: int, confidence: flo
             each = group.means(duals)[:, k]
             mean += group.share / scope * float(each.mean())
             variance += (group.share / scope) ** 2 * float(each.var()) / len(each)
-    margin = float(norm.ppf(confidence)) * variance**0.5
+    margin = float(ndtri(confidence)) * variance**0.5
     return Reachable(mean, max(0.0, mean - margin), mean + margin)
 
 
