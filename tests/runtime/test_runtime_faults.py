@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import gc
 import json
 import os
 import random
@@ -710,15 +709,6 @@ def stopped(places: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoint-6",
     ]
     return output
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """accelerate collects garbage after every run, which takes longer than the run when many modules are loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
