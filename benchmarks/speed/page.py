@@ -58,11 +58,12 @@ def write_page(record: dict[str, Any], path: Path) -> None:
     """Write the page of a stored result."""
     rows = record["rows"]
     machine = record["machine"]
+    load, threads = record["load_average"][0], record["threads"]
+    loose = " (more than the threads: other work ran beside, and the last ratios are loose)"
     body = [
         f"<h1>What the regularizer costs: {html.escape(record['device_kind'])}</h1>",
-        f"<p class=muted>Made by <code>{html.escape(record['command'])}</code> on {html.escape(str(machine['processor']))}, "
-        f"{machine['cores']} cores, {record['threads']} threads; load of the machine at the end {record['load_average'][0]} "
-        "(more than the threads: other work ran beside, and seconds and ratios are loose). "
+        f"<p class=muted>Last written by <code>{html.escape(record['command'])}</code> on {html.escape(str(machine['processor']))}, "
+        f"{machine['cores']} cores, {threads} threads; load of the machine at the end {load}{loose if load > threads + 0.5 else ''}. "
         f"Settings {html.escape(', '.join(f'{k} {v}' for k, v in record['setting_hashes'].items()))}; seed {record['seeds'][0]}; "
         f"{html.escape(', '.join(f'{k} {v}' for k, v in record['versions'].items()))}.</p>",
         "<div class=heads>"
@@ -75,7 +76,10 @@ def write_page(record: dict[str, Any], path: Path) -> None:
     for part, title, told, columns in TABLES:
         own = [row for row in rows if row["part"] == part]
         if own:
-            body.append(f"<h2>{title}</h2><p class=muted>{html.escape(told)}</p>{_table(own, columns)}")
+            command = html.escape(record.get("commands", {}).get(part, record["command"]))
+            body.append(
+                f"<h2>{title}</h2><p class=muted>{html.escape(told)}<br><code>{command}</code></p>{_table(own, columns)}"
+            )
     body.append("<h2>Cost against size</h2><div class=charts>" + "".join(_charts(rows)) + "</div>")
     path.write_text(
         f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width"><title>Speed</title>'
