@@ -47,7 +47,9 @@ class WarmProcess:
         while not mark.exists() and time.monotonic() < deadline:
             assert self.process.is_alive(), self.err.read_text()[-3000:]
             time.sleep(0.05)
-        os.kill(self.process.pid or 0, sent)
+        assert mark.exists(), f"{mark} was not made within two minutes"
+        assert self.process.pid is not None
+        os.kill(self.process.pid, sent)
 
 
 def started(

@@ -76,7 +76,7 @@ def write_page(record: dict[str, Any], path: Path) -> None:
     for part, title, told, columns in TABLES:
         own = [row for row in rows if row["part"] == part]
         if own:
-            command = html.escape(record.get("commands", {}).get(part, record["command"]))
+            command = html.escape(record["commands"][part])
             body.append(
                 f"<h2>{title}</h2><p class=muted>{html.escape(told)}<br><code>{command}</code></p>{_table(own, columns)}"
             )
