@@ -65,10 +65,22 @@ class ControllerState:
         little has a tilt that saturates in λ (V tends to 1 - π, far from 0), so that γ must carry on; 0 for one that
         explains all.
         """
-        if self.kind != "dual":
-            return 1.0
         limit = math.log(MAX_EXPONENT_FACTOR)
-        return math.exp(max(-limit, min(limit, coupling * (self.value - self.start))))
+        return math.exp(max(-limit, min(limit, self._carried(coupling))))
+
+    def weight_factor(self, coupling: float) -> float:
+        """What ρ is multiplied by: exp(coupling · (λ - start)) beyond the 4 of ``exponent_factor``, at most 16.
+
+        There the target moves no further, and what is left lies between it and the student. 1 where the cap of λ is the
+        price of a `prefer`.
+        """
+        if self.max_value < LOG_FLOOR:
+            return 1.0
+        beyond = self._carried(coupling) - math.log(MAX_EXPONENT_FACTOR)
+        return math.exp(max(0.0, min(MAX_WEIGHT_DOUBLINGS * math.log(2.0), beyond)))
+
+    def _carried(self, coupling: float) -> float:
+        return coupling * (self.value - self.start) if self.kind == "dual" else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form for the checkpoint."""

@@ -73,18 +73,23 @@ class Group:
     @property
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
-        return max((state.weight for state in self.controllers), default=1.0)
+        return max((self.weight_of(state) for state in self.controllers), default=1.0)
+
+    def weight_of(self, state: ControllerState) -> float:
+        """ρ that a controller of the group asks for, more where γ is at its limit (``weight_factor``)."""
+        return state.weight * max(1.0, state.weight_factor(self._coupling) / 2**state.doublings)
 
     @property
     def exponent(self) -> float:
-        """γ of the group: what the fit asks for times the most that one of its controllers does.
-
-        A controller moves it by what the auxiliary model leaves unexplained.
-        """
-        coupling = max(0.0, 1.0 - 1.0 / self.fitted_exponent)
+        """γ of the group: what the fit asks for times the most that one of its controllers does."""
         return self.fitted_exponent * max(
-            (state.exponent_factor(coupling) for state in self.controllers), default=1.0
+            (state.exponent_factor(self._coupling) for state in self.controllers), default=1.0
         )
+
+    @property
+    def _coupling(self) -> float:
+        """How much of a controller's move goes on to γ and ρ: what the auxiliary model leaves unexplained."""
+        return max(0.0, 1.0 - 1.0 / self.fitted_exponent)
 
     @property
     def duals(self) -> Floats:

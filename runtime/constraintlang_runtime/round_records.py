@@ -37,7 +37,7 @@ def round_record(
         if column in states:
             record |= {
                 f"{prefix}/dual": states[column].dual,
-                f"{prefix}/weight": states[column].weight,
+                f"{prefix}/weight": group.weight_of(states[column]),
                 f"{prefix}/set_point": states[column].set_point,
             }
     return record

@@ -18,6 +18,7 @@ from world_policy import first_dual, make_case
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.control import ControllerState, initial_weight, update
 from constraintlang_runtime.data import IGNORED_LABEL, TokenRow, collate, next_tokens, prediction_sites
+from constraintlang_runtime.groups import Group
 from constraintlang_runtime.penalty import preservation_term, regularizer_term
 from constraintlang_runtime.projection import LOG_FLOOR, effective_sample_size, project
 from constraintlang_runtime.regularizer import language_model_loss, token_divergence
@@ -173,6 +174,30 @@ def test_a_dual_stays_inside_its_interval_and_doubles_the_weight_at_the_cap():
         assert (state.value, state.weight, state.doublings) == (LOG_FLOOR, 3.0 * 2**doublings, doublings)
     assert update(state, 0.0, 1000).value == LOG_FLOOR - 0.2 * 1.5  # comes back down, not wound up
     assert update(replace(STATE, value=1.9, max_value=2.0), 900.0, 1000).value == 2.0
+
+
+@given(st.floats(0.0, LOG_FLOOR), st.floats(0.0, LOG_FLOOR), st.floats(0.0, 1.0))
+def test_what_the_exponent_cannot_take_on_the_weight_does(value, start, coupling):
+    """Together they carry exp(coupling (λ - start)): γ between 1/4 and 4, then ρ up to 16; a price asks for no more."""
+    state = replace(STATE, value=value, start=start)
+    carried = math.exp(coupling * (value - start))
+    gamma, rho = state.exponent_factor(coupling), state.weight_factor(coupling)
+    np.testing.assert_allclose(gamma * rho, min(max(carried, 1 / 4), 64.0))
+    assert rho == 1.0 or math.isclose(gamma, 4.0)
+    assert replace(state, max_value=5.0).weight_factor(coupling) == 1.0
+    assert replace(state, kind="log_weight").weight_factor(coupling) == 1.0
+
+
+def test_the_weight_of_a_group_grows_when_its_exponent_is_at_its_limit():
+    state = replace(STATE, value=10.0, start=2.0)  # half of 8 goes on, exp(4) / 4 to the weight
+    group = Group("g", (), (), [], 1.0, np.zeros(0), controllers=[STATE, state], fitted_exponent=2.0)
+    np.testing.assert_allclose([group.exponent, group.weight], [8.0, 3.0 * math.exp(4.0) / 4])
+    group.controllers = [
+        replace(state, weight=6.0, doublings=1)
+    ]  # a weight that was doubled already is not twice so
+    np.testing.assert_allclose(group.weight, 3.0 * math.exp(4.0) / 4)
+    group.fitted_exponent = 1.0  # all is explained: λ alone acts
+    assert (group.exponent, group.weight) == (1.0, 6.0)
 
 
 def test_a_controller_waits_until_its_window_is_large_enough():
