@@ -66,12 +66,31 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The long flags of the verb that ``build_parser`` was given."""
+    verbs = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    own = [action for child in verbs.choices.values() for action in child._actions]
+    return [flag for action in own for flag in action.option_strings if flag.startswith("--")]
+
+
+def spelled(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The words with flags as the parser knows them, whether dashes or underscores were typed between their parts."""
+    known = {flag.replace("_", "-"): flag for flag in flags}
+    found: list[str] = []
+    for number, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[number:]]
+        name, equals, value = word.partition("=")
+        found.append(known.get(name.replace("_", "-"), name) + equals + value)
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser = build_parser(next((word for word in arguments if word in VERBS), None))
-        args, extra = parser.parse_known_args(arguments)
+        args, extra = parser.parse_known_args(spelled(arguments, flags_of(parser)))
         args.extra = extra
         if extra and not getattr(args, "takes_settings", False):
             parser.error(f"unrecognized arguments: {' '.join(extra)}")

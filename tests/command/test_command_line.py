@@ -15,7 +15,7 @@ import pytest
 
 from constraintc import main as main_module
 from constraintc.exit_codes import ExitCode
-from constraintc.main import VERBS, main
+from constraintc.main import VERBS, build_parser, flags_of, main, spelled
 from constraintlang.source import SourceFile
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.catalogue import OWN_PAGES
@@ -66,6 +66,27 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
     assert code == ExitCode.USAGE
     assert out == ""
     assert "usage:" in err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_are_known_with_dashes_and_with_underscores(verb: str) -> None:
+    flags = flags_of(build_parser(verb))
+    assert "--help" in flags
+    assert len({flag.replace("_", "-") for flag in flags}) == len(set(flags))
+    for flag in flags:
+        name = flag.removeprefix("--")
+        for other in (name.replace("_", "-"), name.replace("-", "_")):
+            assert spelled([verb, f"--{other}", f"--{other}=a_b-c"], flags) == [verb, flag, f"{flag}=a_b-c"]
+    assert spelled(["a_b", "--no_such-flag", "--", flags[-1].replace("-", "_")], flags)[1:] == [
+        "--no_such-flag", "--", flags[-1].replace("-", "_"),
+    ]  # fmt: skip
+
+
+def test_a_flag_is_taken_in_either_spelling(capsys: pytest.CaptureFixture[str], write: Write) -> None:
+    path = write(GOOD)
+    both = [run(capsys, "check", path, flag, "--format", "json") for flag in ("--allow-path", "--allow_path")]
+    assert both[0] == both[1]
+    assert both[0][0] == ExitCode.OK
 
 
 @pytest.mark.parametrize("verb", OWN_VERBS)

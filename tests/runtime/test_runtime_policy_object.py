@@ -129,7 +129,7 @@ def test_adaptive_weights_rise_while_the_bound_is_missed_and_fall_below_it() -> 
     high = reward.weights["short"]
     assert high > 1.5
     assert logged["constraint/short/value"] == 1.0
-    assert logged["constraint/short/weight"] < high
+    assert logged["constraint/short/dual"] < high
     state = reward.state_dict()
     for _ in range(60):
         reward(["p"] * 20, ["a"] * 20)

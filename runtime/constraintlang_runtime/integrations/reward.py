@@ -94,7 +94,7 @@ class PolicyReward:
         for name, (total, seen) in zip(self._names, means, strict=True):
             if log_metric is not None and seen:
                 log_metric(f"constraint/{name}/value", total / seen)
-                log_metric(f"constraint/{name}/weight", self._states[name].value)
+                log_metric(f"constraint/{name}/dual", self._states[name].value)
         if self.adaptive:
             self._move(means)
         return [float(r) if own.any() else None for r, own in zip(rewards, inside, strict=True)]
