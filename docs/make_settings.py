@@ -15,9 +15,9 @@ HEAD = """# Settings of a training run
 
 <!-- Written by docs/make_settings.py; edit the fields, not this page. -->
 
-Every setting has one name: a key of the YAML file (`--config run.yaml`) and a flag of `constraintc train`. Flags of every command are
-taken with dashes or underscores. Settings of the last two tables are arguments of `ConstraintConfig` in Python, too. Flags win over
-the file. An unknown key is an error that names a similar one.
+Every setting has one name: a key of the YAML file (`--config run.yaml`) and a flag of `constraintc train`. Flags of
+every command are taken with dashes or underscores. Settings of the last two tables are arguments of
+`ConstraintConfig` in Python, too. Flags win over the file. An unknown key is an error that names a similar one.
 
 ## Where a run reads and writes
 

@@ -20,6 +20,7 @@ from constraintlang_runtime.projection import (
     project_groups,
     tilted_covariance,
 )
+from constraintlang_runtime.regularizer_settings import RegularizerConfig
 
 Floats = NDArray[np.float64]
 
@@ -37,8 +38,10 @@ def logit(rate: float) -> float:
 class ControllerState:
     """What the controller of one clause remembers.
 
-    ``value`` is λ (frozen anchor) or log ρ (moving anchor); ``weight`` is ρ; ``window`` holds the last rounds'
-    (sum of f, number of samples) pairs since the value last moved; ``start`` is the first value.
+    ``value`` is λ (frozen anchor) or log ρ (moving anchor), kept at most at ``max_value``; ``weight`` is ρ; ``window``
+    holds the last rounds' (sum of f, number of samples) pairs since the value last moved; ``start`` is the first value.
+    ``unit`` is the logits of the rate that one unit of λ moves (``sensitivity`` at the start), ``cap`` the largest λ:
+    below Λ it is the price of a `prefer`.
     """
 
     value: float
@@ -52,6 +55,8 @@ class ControllerState:
     kind: Literal["dual", "log_weight"] = "dual"
     start: float = 0.0
     fixed_dual: float = 0.0  # λ of the projection at the start; that of the clause while log ρ is controlled
+    unit: float = 1.0
+    cap: float = LOG_FLOOR
 
     @property
     def dual(self) -> float:
@@ -59,7 +64,7 @@ class ControllerState:
         return self.value if self.kind == "dual" else self.fixed_dual
 
     def exponent_factor(self, coupling: float) -> float:
-        """What γ is multiplied by: exp(coupling · (λ - start)), between 1/4 and 4; 1 for a moving anchor.
+        """What γ is multiplied by: exp(coupling · unit · (λ - start)), between 1/4 and 4; 1 for a moving anchor.
 
         ``coupling`` is how much of a move of λ away from its start also moves log γ: an auxiliary model that explains
         little has a tilt that saturates in λ (V tends to 1 - π, far from 0), so that γ must carry on; 0 for one that
@@ -69,18 +74,18 @@ class ControllerState:
         return math.exp(max(-limit, min(limit, self._carried(coupling))))
 
     def weight_factor(self, coupling: float) -> float:
-        """What ρ is multiplied by: exp(coupling · (λ - start)) beyond the 4 of ``exponent_factor``, at most 16.
+        """What ρ is multiplied by: exp(coupling · unit · (λ - start)) beyond the 4 of ``exponent_factor``, at most 16.
 
         There the target moves no further, and what is left lies between it and the student. 1 where the cap of λ is the
         price of a `prefer`.
         """
-        if self.max_value < LOG_FLOOR:
+        if self.cap < LOG_FLOOR:
             return 1.0
         beyond = self._carried(coupling) - math.log(MAX_EXPONENT_FACTOR)
         return math.exp(max(0.0, min(MAX_WEIGHT_DOUBLINGS * math.log(2.0), beyond)))
 
     def _carried(self, coupling: float) -> float:
-        return coupling * (self.value - self.start) if self.kind == "dual" else 0.0
+        return coupling * self.unit * (self.value - self.start) if self.kind == "dual" else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form for the checkpoint."""
@@ -96,8 +101,8 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     """One control step from a measurement: ``total`` is Σ f over ``count`` samples of the current model.
 
     Equation: r̂ = (c + ½)/(n + 1) over the window, value += k · clip(logit r̂ - logit set-point, ±1.5) / scale, kept
-    in [0, max], with k the gain. ``scale`` converts to the units of the statistic: for f in [0, high] pass
-    f/high and its ``sensitivity``.
+    in [0, max], with k the gain and c = Σ f between 0 and n. ``scale`` converts to the units of the statistic: for f in
+    [0, high] pass f/high and its ``sensitivity``.
     A window with fewer than ``min_samples`` (5 / set-point) waits, unless its sum is so far above the set-point b that
     more samples would not change the direction: above 5 + 2 n b, where b leads one to expect n b. While λ stands at
     its cap and the rate is still above, the integrator is frozen and ρ is doubled instead (at most 4 times), unless the
@@ -105,7 +110,9 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
     """
     window = (*state.window, (float(total), float(count)))
     samples = sum(n for _, n in window)
-    seen = sum(c for c, _ in window)
+    seen = min(
+        max(0.0, sum(c for c, _ in window)), samples
+    )  # a value beyond what was taken for the top of its range
     if samples < state.min_samples and seen < CLEAR + 2 * samples * state.set_point:
         return replace(state, window=window)
     rate = (seen + 0.5) / (samples + 1.0)
@@ -115,7 +122,7 @@ def update(state: ControllerState, total: float, count: float, scale: float = 1.
         return replace(state, value=value, weight=math.exp(value), window=())
     at_cap = state.value >= state.max_value and error > 0
     if at_cap:
-        if state.doublings < MAX_WEIGHT_DOUBLINGS and state.max_value >= LOG_FLOOR:  # a price is no obstacle
+        if state.doublings < MAX_WEIGHT_DOUBLINGS and state.cap >= LOG_FLOOR:  # a price is no obstacle
             return replace(state, weight=2 * state.weight, doublings=state.doublings + 1, window=())
         return replace(state, window=())
     value = max(0.0, min(state.max_value, state.value + state.gain * error / scale))
@@ -184,6 +191,11 @@ def initial_weight(corpus_rate: float, set_point: float, divergence: str, alpha:
     if divergence == "alpha":
         return max(1.0, (1 - alpha) * d / b + 2 * alpha * (d - b) / b)
     return max(1.0, d / b) * _against_reverse(divergence)
+
+
+def weight_without_pull(settings: RegularizerConfig) -> float:
+    """ρ where no row pulls the other way: what the settings say, else 1 (js: 4)."""
+    return settings.weight or _against_reverse(settings.divergence)
 
 
 def _against_reverse(divergence: str) -> float:

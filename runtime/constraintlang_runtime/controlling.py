@@ -18,10 +18,9 @@ from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime import control
 from constraintlang_runtime.bin_laws import law_of_group, places_of, set_bin_values, settle
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.groups import Group, attach_target, set_point_of
 from constraintlang_runtime.infeasibility import check_reachable, warn_unreachable
-from constraintlang_runtime.pooling import pool, shares
+from constraintlang_runtime.pooling import Pooled, pool, shares
 from constraintlang_runtime.priorities import ranks_of, solve_by_rank
 from constraintlang_runtime.projection import LOG_FLOOR, GroupLaw, effective_sample_size, project_groups
 from constraintlang_runtime.rounds import Measurement
@@ -92,7 +91,7 @@ def start_controllers(
     samples are (``bin_laws.py``), plus the correction for the pull of the corpus (docs/method.md, "Control").
     ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of each group that some response was in: a
     fitted law never quite leaves the others, so what can be reached, and what gives way, is decided without them.
-    Raises: TrainingError for clauses that the projection cannot meet, ConfigError for settings that do not fit.
+    Raises: TrainingError for clauses that the projection cannot meet, ConfigError for impossible set-points.
     """
     regularizer = config.regularizer
     soft = SoftClauses.of(groups)
@@ -129,14 +128,16 @@ def start_controllers(
     )  # fmt: skip
     states = []
     for k in range(len(points)):
-        point, dual = float(points[k]), float(duals[k])
+        point, dual, cap = float(points[k]), float(duals[k]), float(caps[k])
+        high, unit = _range_and_scale(soft.clauses[k], pooled[soft.indexes[k]])
         state = control.ControllerState(
-            value=dual, weight=weights[k], set_point=point, gain=regularizer.gain, max_value=float(caps[k]),
-            min_samples=int(5 / max(point, 1e-3)), start=dual, fixed_dual=float(solved.duals[k]),
+            value=dual, weight=weights[k], set_point=point, gain=regularizer.gain, max_value=cap, cap=cap, unit=unit,
+            min_samples=int(5 / max(point / high, 1e-3)), start=dual, fixed_dual=float(solved.duals[k]),
         )  # fmt: skip
         if regularizer.adaptive == "prompt":
-            value = control.logit(1 - point) + (dual - float(solved.duals[k]))
-            state = replace(state, value=value, start=value)
+            level = control.logit(1 - point)
+            value = level + (dual - float(solved.duals[k]))
+            state = replace(state, value=value, start=value, max_value=LOG_FLOOR + level)
         if regularizer.is_moving:
             log_weight = float(np.log(weights[k]))
             state = replace(
@@ -144,8 +145,6 @@ def start_controllers(
             )  # fmt: skip
         states.append(state)
     for group, columns, part in zip(groups, soft.columns, own, strict=True):
-        if regularizer.adaptive == "prompt":
-            _check_per_prompt(group)
         group.controllers = [states[k] for k in columns]
         set_bin_values(group, part)
     return [
@@ -183,9 +182,12 @@ def look_ahead(groups: Sequence[Group], measured: Sequence[Measurement]) -> list
 def dual_cap(clause: Clause) -> float:
     """The largest dual of a clause: Λ, or the weight of a `prefer`, whose violation is then only a price.
 
-    min KL + w (E f - b)+ has the dual of min KL s.t. E f <= b, held below w.
+    min KL + w (E f - b)+ has the dual of min KL s.t. E f <= b, held below w. Where the range of the statistic is
+    shorter than 1, Λ is reached over all of it.
     """
-    return LOG_FLOOR if clause.strength != "prefer" else min(LOG_FLOOR, float(clause.weight))
+    high = float(getattr(clause.statistic, "high", None) or 1.0)
+    most = LOG_FLOOR / min(1.0, high) if high > 0 else LOG_FLOOR
+    return most if clause.strength != "prefer" else min(most, float(clause.weight))
 
 
 def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> None:
@@ -203,10 +205,7 @@ def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> 
     moved: dict[int, control.ControllerState] = {}
     for k in np.argsort(ranks, kind="stable").tolist():
         clause, found, state = soft.clauses[k], pooled[soft.indexes[k]], states[k]
-        high, scale = 1.0, 1.0
-        if not isinstance(clause.statistic, Indicator):
-            high = float(getattr(clause.statistic, "high", None) or max(found.values.max(), 1.0))
-            scale = control.sensitivity(found.values, high, found.weights)
+        high, scale = _range_and_scale(clause, found)
         scaled = replace(state, set_point=min(state.set_point / high, 0.999))
         after = control.update(scaled, found.count * found.mean / high, found.count, scale=scale)
         after = replace(after, set_point=state.set_point)
@@ -217,6 +216,14 @@ def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> 
         moved[k] = after
     for group, columns in zip(groups, soft.columns, strict=True):
         group.controllers = [moved[k] for k in columns]
+
+
+def _range_and_scale(clause: Clause, found: Pooled) -> tuple[float, float]:
+    """The top of a clause's statistic, and the logits of its mean that a unit of λ moves; 1 and 1 for an indicator."""
+    if isinstance(clause.statistic, Indicator):
+        return 1.0, 1.0
+    high = float(getattr(clause.statistic, "high", None) or max(found.values.max(), 1.0))
+    return high, control.sensitivity(found.values, high, found.weights)
 
 
 def _within(part: GroupLaw, seen: NDArray[np.bool_]) -> GroupLaw:
@@ -249,15 +256,6 @@ def _weights(
         )
         weights.append(config.regularizer.weight or by_rule)
     return weights
-
-
-def _check_per_prompt(group: Group) -> None:
-    assert group.target is not None
-    if len(group.target.soft) != 1 or not group.target.soft[0].is_indicator or group.target.hard:
-        raise ConfigError(
-            f"adaptive: `prompt` works with one chance clause per domain; `{group.name}` has {len(group.clauses)}",
-            help="use --adaptive domain",
-        )
 
 
 def _started(group: Group, part: GroupLaw, found: Measurement, duals: Floats) -> dict[str, float]:

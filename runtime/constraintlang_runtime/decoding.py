@@ -31,7 +31,7 @@ class Guidance(LogitsProcessor):
         self._features: Tensor | None = None
         self._total: Tensor | None = None
         self._steps = 0
-        self._length = -1
+        self._last: Tensor | None = None  # the tokens of the last call
         self._mask: Tensor | None = None
         self._memory: Any = None
 
@@ -58,13 +58,13 @@ class Guidance(LogitsProcessor):
 
     def begin(self) -> None:
         """Another batch begins."""
-        self._features = self._total = self._mask = self._memory = None
-        self._length = -1
+        self._features = self._total = self._last = self._mask = self._memory = None
 
     def select(self, rows: Tensor) -> None:
         """From here on the rows are these, by their places among the last."""
-        self._features, self._total, self._mask = (
-            None if kept is None else kept[rows] for kept in (self._features, self._total, self._mask)
+        self._features, self._total, self._last, self._mask = (
+            None if kept is None else kept[rows]
+            for kept in (self._features, self._total, self._last, self._mask)
         )
         if self._memory is not None:
             self._memory = self._head.select(self._memory, rows)
@@ -76,9 +76,10 @@ class Guidance(LogitsProcessor):
                 "guidance is not attached to the model that generates; use `with g.attached(model):`"
             )
         state = self._features.float()
-        if self._total is None or input_ids.shape[1] != self._length + 1:  # another call of generate
-            self._total, self._steps, self._memory = torch.zeros_like(state), 0, None
-        self._length = input_ids.shape[1]
+        if self._last is None or not torch.equal(input_ids[:, :-1], self._last):  # another call of generate
+            self._total, self._steps, self._memory = None, 0, None
+        self._last = input_ids
+        self._total = torch.zeros_like(state) if self._total is None else self._total
         self._total, self._steps = self._total + state, self._steps + 1
         with torch.no_grad():
             features = torch.cat([state, self._total / self._steps], dim=-1)

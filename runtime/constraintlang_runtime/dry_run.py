@@ -17,7 +17,7 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.engine import ConstraintEngine
-from constraintlang_runtime.fitting import check_paths
+from constraintlang_runtime.fitting import check_forms, check_paths
 from constraintlang_runtime.loading import load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.run_parts import configured, load_rows_of
@@ -93,6 +93,7 @@ def _planned(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> int:
     engine = ConstraintEngine(
         own.policy, wanted, own.pool, own.tokenizer, own.groups, wanted.max_steps, wanted.seed
     )
+    check_forms(engine.groups, wanted)
     check_paths(engine.groups, wanted)
     starts = engine.activation_step if wanted.method == "constraint" else -1
     rounds = range(0, engine.last_round_step + 1, engine.round_length)

@@ -22,7 +22,7 @@ from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.fit_once import fit_groups
-from constraintlang_runtime.fitting import ScoredCorpus, check_paths, corpus_sample
+from constraintlang_runtime.fitting import ScoredCorpus, check_forms, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.hard_masks import hard_masks
@@ -128,6 +128,7 @@ class ConstraintEngine:
         check_scopes(policy.ir, tags)
         score = engine.score if scores_corpus else _unscored
         engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
+        check_forms(engine.groups, config)
         check_paths(engine.groups, config)
         if config.method == "constraint" and config.token_masks == "auto":
             for group in engine.groups:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from constraintlang_compiler.ir import Indicator
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary import (
     AuxiliaryData,
@@ -188,6 +189,25 @@ def fit_auxiliary(
     if group.controllers:
         set_bin_values(group, law_of_group(group, law, statistics, places_of(rows, len(statistics), law)))
     return Fitted(report, law, heldout, seen)
+
+
+def check_forms(groups: Sequence[Group], config: ConstraintSettings) -> None:
+    """Raise ConfigError for clauses that `adaptive: prompt` or an `adapter` has no form for."""
+    if config.method != "constraint":
+        return
+    for group in groups:
+        plain = [isinstance(clause.statistic, Indicator) for clause in group.clauses]
+        names = ", ".join(f"`{clause.name}`" for clause in group.clauses)
+        if config.adaptive == "prompt" and (plain != [True] or group.clauses[0].hard):
+            raise ConfigError(
+                f"adaptive: `prompt` works with one chance clause per domain; `{group.name}` has {names}",
+                help="use --adaptive domain",
+            )
+        if config.auxiliary == "adapter" and plain != [True]:
+            raise ConfigError(
+                f"auxiliary: an `adapter` predicts one binary statistic, and {names} of `{group.name}` need more",
+                help="use --auxiliary head or transformer, or bound one indicator, such as P(...)",
+            )
 
 
 def check_paths(groups: Sequence[Group], config: ConstraintSettings) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.scopes import sample_clauses, scopes_of
+from constraintlang_runtime.control import weight_without_pull
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.groups import Group
@@ -42,6 +43,8 @@ def make_groups(
                 [p for p, s in zip(prompts, prompt_scopes, strict=True) if s == scope],
                 sum(tokens[i] for i in mine) / max(1, sum(tokens)), means,
                 corpus_rows=as_sampled([rows[i] for i in mine], config.max_new_tokens),
+                base_weight=weight_without_pull(config.regularizer),
+                fixed_exponent=config.potential_exponent is not None,
             )
         )  # fmt: skip
     return groups, [numbers.get(scope, NO_GROUP) for scope in row_scopes]

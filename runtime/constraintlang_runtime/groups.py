@@ -39,8 +39,9 @@ class Group:
     duals that the controllers started from, or had at the newest fit;
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
-    a sample. ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary``
-    was fitted on, and that the ``duals`` were last moved by. ``balance`` is there once ``head`` was fitted.
+    a sample. ``base_weight`` is ρ where no controller asks for more, ``fixed_exponent`` that the settings fix γ.
+    ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary`` was
+    fitted on, and that the ``duals`` were last moved by. ``balance`` is there once ``head`` was fitted.
     """
 
     name: str
@@ -57,8 +58,11 @@ class Group:
     store: list[TokenRow] = field(default_factory=list)
     corpus_rows: list[TokenRow] = field(default_factory=list)
     fitted_exponent: float = 1.0
+    base_weight: float = 1.0
+    fixed_exponent: bool = False
     stamps: dict[str, int] = field(default_factory=dict)
     masks: HardMasks | None = None
+    _measured: tuple[list[TokenRow], float] = field(default=([], 0.0), init=False, repr=False, compare=False)
 
     @property
     def is_active(self) -> bool:
@@ -68,12 +72,15 @@ class Group:
     @property
     def mean_sites(self) -> float:
         """Mean number of prediction sites of a row of the store; 0 when it is empty."""
-        return sum(len(row.completion) for row in self.store) / max(1, len(self.store))
+        if self._measured[0] is not self.store:  # it is replaced, never changed
+            total = sum(len(row.completion) for row in self.store)
+            self._measured = self.store, total / max(1, len(self.store))
+        return self._measured[1]
 
     @property
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
-        return max((self.weight_of(state) for state in self.controllers), default=1.0)
+        return max((self.weight_of(state) for state in self.controllers), default=self.base_weight)
 
     def weight_of(self, state: ControllerState) -> float:
         """ρ that a controller of the group asks for, more where γ is at its limit (``weight_factor``)."""
@@ -89,7 +96,7 @@ class Group:
     @property
     def _coupling(self) -> float:
         """How much of a controller's move goes on to γ and ρ: what the auxiliary model leaves unexplained."""
-        return max(0.0, 1.0 - 1.0 / self.fitted_exponent)
+        return 0.0 if self.fixed_exponent else max(0.0, 1.0 - 1.0 / self.fitted_exponent)
 
     @property
     def duals(self) -> Floats:
@@ -175,13 +182,13 @@ def attach_target(group: Group, statistics: Floats) -> NDArray[np.int64]:
 
 
 def prompt_log_potential(group: Group, success: Tensor) -> Tensor:
-    """log ψ per row [B, M] for ``--adaptive prompt``: λ(x) = clip(c - logit R(x), 0, Λ) with c the controlled value.
+    """log ψ per row [B, M] for ``--adaptive prompt``: λ(x) = clip(c - logit R(x), 0, cap) with c the controlled value.
 
     Source: docs/method.md, "The target"; c starts at logit(1 - set-point) and is controlled like λ.
     """
     assert group.target is not None
-    level = group.controllers[0].value
-    duals = (level - torch.logit(success.clamp(1e-6, 1 - 1e-6))).clamp(0.0, LOG_FLOOR)
+    state = group.controllers[0]
+    duals = (state.value - torch.logit(success.clamp(1e-6, 1 - 1e-6))).clamp(0.0, state.cap)
     values = torch.from_numpy(group.bin_values[:, 0]).float()
     potential = -duals[:, None] * values[None, :]
     potential[:, torch.from_numpy(group.target.hard_bins)] = -LOG_FLOOR

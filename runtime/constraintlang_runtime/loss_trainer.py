@@ -42,6 +42,7 @@ class LossTrainer(StagedTrainer):
     def start_losses(self) -> None:
         """Set what the loss counts; before the first step."""
         self._micro_step, self._num_micro_batches = 0, 1
+        self._batches: Sequence[dict[str, Tensor]] = ()
         self._chunked: ChunkedLoss | None = None
         self._packing_checked = False
         self._rows_weighed = False  # said in the log, once in a run that is resumed, too
@@ -58,8 +59,7 @@ class LossTrainer(StagedTrainer):
     ) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step and N, its number of labels over all ranks, left out or not."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._num_micro_batches = max(1, len(batches))
-        self._leave_out(batches)
+        self._num_micro_batches, self._batches = max(1, len(batches)), batches
         total = torch.zeros(1, device=device)
         for batch in batches:
             total += (batch["labels"][:, 1:] != IGNORED_LABEL).sum().to(total)
@@ -67,8 +67,11 @@ class LossTrainer(StagedTrainer):
             total = self.accelerator.gather(total)
         return batches, total.sum().clamp_min(1.0)
 
-    def _leave_out(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        """What rows weigh in this step by the corpus's projection: ``weight`` [B], 0 for those that are left out."""
+    def leave_out(self) -> None:
+        """What rows weigh in this step by the corpus's projection: ``weight`` [B], 0 for those that are left out.
+
+        After the round of the step, which may be the first after which the regularizer acts.
+        """
         engine, active = self.engine, self.engine.active()
         if self.row_weights is None or not active:
             return
@@ -78,7 +81,7 @@ class LossTrainer(StagedTrainer):
         if found and not self._rows_weighed:
             self.log(found)
         self._rows_weighed = True
-        for batch in batches:
+        for batch in self._batches:
             weights = self.row_weights.drawn(
                 batch["number"].tolist(), engine.groups, active, self.state.global_step, engine.score_alone
             )

@@ -20,7 +20,7 @@ from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import collate
 from constraintlang_runtime.engine import ConstraintEngine
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import ScorerLike
 from constraintlang_runtime.loss_trainer import LossTrainer
 from constraintlang_runtime.model_checks import require_positions
@@ -135,6 +135,11 @@ class ConstraintTrainer(LossTrainer):
                 rows, row_groups, self.groups, lambda group, chosen: self.engine.score(group.clauses, chosen)
             )
             self.rows_dropped = len(rows) - len(kept)
+            if not kept:
+                raise DataError(
+                    f"filtering leaves nothing to train on: none of the {len(rows)} rows satisfies the policy",
+                    help="add rows that comply, check the scorers by `constraintc score`, or use --method constraint",
+                )
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
         self.row_weights: RowWeights | None = None
         if args.method == "constraint" and args.training_rows == "projected":
@@ -225,6 +230,7 @@ class ConstraintTrainer(LossTrainer):
             self.parallel.before_step(self.model, step)
         elif self.engine.is_round(step):
             self.engine.run_round(self.model, step)
+        self.leave_out()
 
     # ------------------------------------------------------------------------------------------ checkpoints
     def before_checkpoint(self, step: int) -> None:

@@ -301,6 +301,31 @@ def test_decoding_step_by_step_reads_what_whole_rows_give(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rows", [2, 3])
+def test_another_call_of_generate_begins_anew_whatever_its_length(form: str, rows: int) -> None:
+    """Also where its prompts are just one token longer than what the call before was last given."""
+    lm = tiny_gpt(4)
+    case, _, _, model = shaken(form, beside=lm)
+    model.attach(Anchor(lm))
+    guidance = Guidance(model, torch.from_numpy(case.log_potential(np.array([1.5]))).float(), 4.0)
+    first, longer = torch.tensor([[1, 2]] * 2), torch.tensor([[2, 1, 1, 2]] * rows)
+    settings: dict[str, Any] = {
+        "max_new_tokens": 2,
+        "do_sample": False,
+        "pad_token_id": END,
+        "eos_token_id": None,
+    }
+    settings |= {"output_scores": True, "return_dict_in_generate": True}
+    with guidance.attached(lm):
+        lm.generate(first, logits_processor=[guidance], **settings)
+        after = lm.generate(longer, logits_processor=[guidance], **settings)
+    with guidance.attached(lm):
+        alone = lm.generate(longer, logits_processor=[guidance], **settings)
+    for one, other in zip(after.scores, alone.scores, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_form_comes_back_from_its_record_and_from_another_process(form: str) -> None:
     """Bit-equal laws from record and state, and from a copy, which does not carry the language model along."""
     _, _, anchor, model = shaken(form)

@@ -182,6 +182,7 @@ def _state(run: Trainer, max_steps: int) -> Any:
     return run.state
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # its name in transformers 5.17
 def test_wrong_settings_name_themselves(world: World, tmp_path: Path) -> None:
     policy = Policy.load(world.policy)
     with pytest.raises(ConfigError, match="has no setting `prefixes`"):
@@ -197,6 +198,13 @@ def test_wrong_settings_name_themselves(world: World, tmp_path: Path) -> None:
             SimpleNamespace(fp16=False, full_determinism=True, device=torch.device("cuda")), None, None,
             model=None, processing_class=None,
         )  # fmt: skip
+    bare = trainer(world, tmp_path, policy.callback(["hello"], **SMALL))
+    bare.callback_handler.processing_class = None
+    with pytest.raises(ConfigError, match=r"no tokenizer.*\n.*processing_class=tokenizer"):
+        bare.train()
+    reentrant = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+    with pytest.raises(ConfigError, match="set use_reentrant to False"):
+        trainer(world, tmp_path, policy.callback(["hello"], **SMALL), **reentrant).train()
     with pytest.raises(DataError, match="no prompt lies in the domain"):
         trainer(world, tmp_path, policy.callback(["hello"], **SMALL)).train()
     with pytest.raises(TrainingError, match="was not told that training begins"):

@@ -48,6 +48,21 @@ def test_a_row_that_is_left_out_is_still_held_to_the_start_model(
     assert kept < 1  # some were left out
 
 
+def test_rows_are_weighed_from_the_first_step_that_the_regularizer_acts_in(
+    world: World, tmp_path: Path
+) -> None:
+    trainer = make(world, tmp_path, **{**ACTS, "anchor": "tuned"}, warmup_fraction=0.5)
+    original, seen = trainer.compute_loss, []
+
+    def compute_loss(model: Any, inputs: dict[str, Any], *rest: Any, **others: Any) -> Any:
+        seen.append((trainer.state.global_step, "weight" in inputs, bool(trainer.engine.active())))
+        return original(model, inputs, *rest, **others)
+
+    trainer.compute_loss = compute_loss  # type: ignore[method-assign]
+    trainer.train()
+    assert seen == [(step, step >= 12, step >= 12) for step in range(24)]
+
+
 @pytest.mark.parametrize("prefixes", ["corpus", "mixed"])
 def test_corpus_prefixes_are_all_there_with_few_rows_kept(
     world: World, tmp_path: Path, prefixes: str
@@ -226,7 +241,7 @@ def test_rows_are_weighed_by_the_fitted_laws_where_these_ask_for_more() -> None:
 
 # ------------------------------------------------------------ controllers at a cap
 def test_at_the_price_of_a_preference_the_weight_stays() -> None:
-    state = ControllerState(value=0.5, weight=1.0, set_point=0.02, max_value=0.5)
+    state = ControllerState(value=0.5, weight=1.0, set_point=0.02, max_value=0.5, cap=0.5)
     assert update(state, 900.0, 1000) == state
     assert update(ControllerState(value=LOG_FLOOR, weight=1.0, set_point=0.02), 900.0, 1000).weight == 2.0
 

@@ -330,6 +330,8 @@ def test_a_closed_lane_drops_its_jobs() -> None:
     lane.close()
     assert isinstance(lane.error, Dropped)
     assert not later.is_given()
+    with pytest.raises(TrainingError, match="make another ConstraintTrainer"):
+        lane.submit("after the end", lambda: 1)
 
 
 def test_a_result_of_a_lane_that_failed_is_not_waited_for() -> None:

@@ -138,6 +138,24 @@ def test_adaptive_weights_rise_while_the_bound_is_missed_and_fall_below_it() -> 
     assert reward.weights["short"] == high
 
 
+def test_a_mean_far_above_its_bound_raises_its_weight() -> None:
+    reward = Policy.from_text("short: mean(words) <= 5").reward_func(adaptive=True)
+    before = reward.weights["short"]
+    assert reward(["p"] * 4, [" ".join(["w"] * 40)] * 4) == [-40.0] * 4
+    assert reward.weights["short"] > before
+
+
+def test_what_a_reward_cannot_stand_for_is_refused() -> None:
+    relative = Policy.from_text("a: words <= 9\nless: P(words > 2) <= 0.5 * base")
+    with pytest.raises(ConfigError, match=r"`less` is relative to a base model"):
+        relative.reward_func()
+    assert relative.reward_func("a").__name__ == "a"
+    tail = Policy.from_text("tail: cvar(words, 0.9) <= 10")
+    with pytest.raises(ConfigError, match="does not tell where its tail is"):
+        tail.reward_func(adaptive=True)
+    assert tail.reward_func().weights == {"tail": 1.0}
+
+
 def test_fixed_weights_stay() -> None:
     reward = Policy.from_text("short: words <= 2").reward_func(weights={"short": 3.0})
     reward(["p"], ["a b c"])

@@ -17,12 +17,15 @@ from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.baselines.filtering import _cvar_of_beginnings, compliant_rows
 from constraintlang_runtime.checkpoint import load_groups, save_groups
 from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.data import load_rows
+from constraintlang_runtime.control import ControllerState
+from constraintlang_runtime.controlling import control_groups, start_controllers
+from constraintlang_runtime.data import TokenRow, load_rows
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
-from constraintlang_runtime.groups import Group
+from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.rounds import Measurement
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
+from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.settling import _cost, against_base, best_eta, settle
 from constraintlang_runtime.trainer import ConstraintTrainer
 
@@ -272,6 +275,67 @@ def test_filtering_drops_the_worst_until_the_rest_meets_the_bound(text: str, lim
     assert len(kept) > 40
     dropped = sorted(set(range(200)) - set(kept), key=lambda i: f[i])
     assert f[dropped[0]] >= rest.max()
+
+
+def test_filtering_that_keeps_no_row_says_so(world: World, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none of the \d+ rows satisfies the policy"):
+        make(world, tmp_path, policy=HEAD + "always toxicity < 0.5\nalways words <= 0", method="filtering")
+
+
+@pytest.mark.parametrize("setting", [{"adaptive": "prompt"}, {"auxiliary": "adapter"}])
+@pytest.mark.parametrize(
+    "text", ["m: mean(toxicity) <= 0.2", "a: always words <= 9\nb: P(toxicity > 0.5) <= 0.2"]
+)
+def test_forms_that_fit_no_such_clause_are_refused_before_the_first_step(
+    world: World, tmp_path: Path, setting: dict[str, str], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"works with one chance clause|predicts one binary statistic"):
+        make(world, tmp_path, policy=HEAD + text, **setting)
+    make(world, tmp_path, policy=HEAD + "b: P(toxicity > 0.5) <= 0.2", **setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "weight"), [({"regularizer_weight": 8.0}, 8.0), ({"divergence": "js"}, 4.0), ({}, 1.0)]
+)
+def test_a_group_without_duals_has_the_weight_of_the_settings(
+    world: World, tmp_path: Path, setting: dict[str, Any], weight: float
+) -> None:
+    trainer = make(world, tmp_path, policy=HEAD + "always toxicity < 0.5", anchor="start", **setting)
+    trainer.before_step(0)
+    (group,) = trainer.groups
+    assert group.is_active
+    assert not group.controllers
+    assert group.weight == weight
+
+
+def test_an_exponent_of_the_settings_is_not_moved(world: World, tmp_path: Path) -> None:
+    (group,) = make(world, tmp_path, policy=HEAD + "P(toxicity > 0.5) <= 0.2", potential_exponent=8.0).groups
+    group.fitted_exponent = 8.0
+    group.controllers = [ControllerState(value=6.0, weight=1.0, set_point=0.1, start=1.0)]
+    assert (group.exponent, group.weight) == (8.0, 1.0)
+
+
+@pytest.mark.parametrize("top", [0.01, 100.0])
+def test_control_does_not_depend_on_the_unit_of_a_score(top: float) -> None:
+    """The same measurements in other units: the same γ and ρ, and λ over the range."""
+
+    def after(top: float, rounds: int = 9) -> tuple[float, ...]:
+        clause = only(f"attribute x: real in [0, {top:g}] lower_is_better\nm: mean(x) <= {0.4 * top:.6g}")
+        generator = np.random.default_rng(5)
+        group = Group("g", (clause,), (0,), [], 1.0, np.array([0.5 * top]))
+        first = top * generator.random((400, 1))
+        rows = [TokenRow((1,), (2, 3), {}, False)] * 400
+        bins = attach_target(group, first)
+        assert group.target is not None
+        law = np.bincount(bins, minlength=group.target.num_bins)[None, :] / 400
+        start_controllers([group], [law], [Measurement(rows, first)], ConstraintSettings(), 1)
+        for _ in range(rounds):
+            control_groups([group], [Measurement(rows, top * generator.random((400, 1)))])
+        group.fitted_exponent = 8.0
+        return group.exponent, group.weight, float(group.duals[0]) * top
+
+    assert after(1.0)[1] > 1.0
+    np.testing.assert_allclose(after(top), after(1.0), rtol=1e-6)
 
 
 def test_filtering_refuses_what_is_relative_to_the_base(world: World, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_what_the_exponent_cannot_take_on_the_weight_does(value, start, coupling
     gamma, rho = state.exponent_factor(coupling), state.weight_factor(coupling)
     np.testing.assert_allclose(gamma * rho, min(max(carried, 1 / 4), 64.0))
     assert rho == 1.0 or math.isclose(gamma, 4.0)
-    assert replace(state, max_value=5.0).weight_factor(coupling) == 1.0
+    assert replace(state, cap=5.0).weight_factor(coupling) == 1.0
     assert replace(state, kind="log_weight").weight_factor(coupling) == 1.0
 
 

@@ -85,8 +85,8 @@ class ConstraintCallback(TrainerCallback):
     # ------------------------------------------------------------ events of the trainer
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Encode the prompts, make the groups, and take the state of the checkpoint that is resumed, if any."""
-        _check(args)
         model, tokenizer = kwargs["model"], kwargs["processing_class"]
+        _check(args, tokenizer)
         config = self.config
         prompts = prompt_rows(
             encode_rows(
@@ -203,7 +203,7 @@ def _accumulate(model: Any, loss: torch.Tensor) -> None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
-def _check(args: Any) -> None:
+def _check(args: Any, tokenizer: Any) -> None:
     if precision_of(args) == torch.float16:
         raise ConfigError("fp16 scales the loss, and the callback's gradient is not scaled", help="use bf16")
     if args.full_determinism and args.device.type == "cuda":
@@ -212,3 +212,18 @@ def _check(args: Any) -> None:
             help="leave it out: runs of one seed draw alike, and differ by the rounding of sums",
         )
     require_whole_weights(args)
+    named = ("activation", "gradient")  # of later and of earlier transformers
+    checkpoints = any(getattr(args, f"{name}_checkpointing", None) for name in named)
+    options: dict[str, Any] = next(
+        filter(None, (getattr(args, f"{name}_checkpointing_kwargs", None) for name in named)), {}
+    )
+    if checkpoints and options.get("use_reentrant"):
+        raise ConfigError(
+            "gradient_checkpointing_kwargs: reentrant checkpointing has no gradient apart from `backward`",
+            help="set use_reentrant to False, which is the default",
+        )
+    if tokenizer is None:
+        raise ConfigError(
+            "the trainer has no tokenizer, so that nothing can be sampled",
+            help="give it one: Trainer(..., processing_class=tokenizer)",
+        )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from constraintlang_compiler.ir import Indicator
+from constraintlang_compiler.ir import Hinge, Indicator
 from constraintlang_runtime.control import ControllerState, update
-from constraintlang_runtime.errors import ScorerError
+from constraintlang_runtime.errors import ConfigError, ScorerError
 from constraintlang_runtime.integrations.texts import as_text
 from constraintlang_runtime.ranks import gathered
 
@@ -32,7 +32,8 @@ class PolicyReward:
     clause's rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It then
     has to see the completions of training and nothing else. Ranks average what they saw.
     ``state_dict`` and ``load_state_dict`` keep the λ over a restart.
-    Raises: ScorerError when a score is unavailable: training cannot guess it.
+    Raises: ScorerError when a score is unavailable: training cannot guess it; ConfigError for a clause whose bound is
+    relative to a base model, and with ``adaptive`` for a cvar, whose mean is not its bound's.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class PolicyReward:
         self._columns = tuple(clauses)
         self._names = tuple(policy.clauses[k].name for k in self._columns)
         self.adaptive = adaptive
+        for k in self._columns:
+            _check(policy, k, adaptive)
         self._states = {
             name: ControllerState(
                 value=float(weights.get(name, 1.0)),
@@ -115,6 +118,20 @@ class PolicyReward:
             scaled = replace(state, set_point=min(max(state.set_point / high, 1e-3), 0.999))
             moved = update(scaled, total / high, seen, scale=high)
             self._states[name] = replace(moved, set_point=state.set_point, weight=1.0, doublings=0, window=())
+
+
+def _check(policy: Policy, k: int, adaptive: bool) -> None:
+    clause = policy.clauses[k]
+    if clause.base_factor is not None:
+        raise ConfigError(
+            f"`{clause.name}` is relative to a base model, which a reward does not sample",
+            help="bound it by a number, or reward the other clauses, one function each: `reward_func(NAME)`",
+        )
+    if adaptive and isinstance(clause.statistic, Hinge):
+        raise ConfigError(
+            f"adaptive: the mean of `{clause.name}` over completions does not tell where its tail is",
+            help="leave adaptive out and choose its weight, or reward the other clauses, one function each",
+        )
 
 
 def _set_point(policy: Policy, k: int) -> float:

@@ -70,7 +70,12 @@ class Lane:
         self._thread.start()
 
     def submit(self, what: str, job: Callable[[], T]) -> Promise[T]:
-        """Add a job; ``what`` names it in errors."""
+        """Add a job; ``what`` names it in errors. Raises: TrainingError after ``close``, when nobody would do it."""
+        if self._closed:
+            raise TrainingError(
+                f"the {self.name} lane ended with the training that it was made for",
+                help="make another ConstraintTrainer, and resume it from the last checkpoint",
+            )
         promise: Promise[T] = Promise()
         self._jobs.put((what, job, promise))
         return promise
