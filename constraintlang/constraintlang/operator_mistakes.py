@@ -10,6 +10,7 @@ from constraintlang.situations import Found, Situation, shown
 from constraintlang.source import Span
 
 _NUMBERS = ("INT", "NUMBER", "PERCENT")
+NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "==": "!="}  # behind a `!`
 
 
 def open_string(s: Situation) -> Found | None:
@@ -61,6 +62,11 @@ def foreign_operator(s: Situation) -> Found | None:
     if s.type() not in ("UNKNOWN", "VBAR"):
         return None
     written, first, last = s.text(), 0, 0
+    if written == "!" and s.text(1) in NEGATED:
+        span, right = s.span(0, 1), NEGATED[s.text(1)]
+        cut = s.text(1) == "=" and not s.touches()
+        message = "`! =` is cut in two" if cut else f"`!{s.text(1)}` is not a comparison"
+        return Found(span, message, f"write `{right}`", replacing(span, right, "safe" if cut else "unsafe"))
     if s.touches() and s.text() + s.text(1) in known:
         written, last = s.text() + s.text(1), 1
     elif (

@@ -138,6 +138,7 @@ EXPECTED = {
     "number_percent_with_space": [("PC007", "%")],
     "number_thousands": [("PC007", "1,000")],
     "number_underscore": [("PC007", "1_000")],
+    "operator_negated": [("PC006", "!<"), ("PC006", "! ="), ("PC006", "!>")],
     "statistic_always": [("PC224", "always mean(toxicity) < 0.1")],
     "statistic_chance_of_number": [("PC208", "toxicity")],
     "statistic_expectation": [("PC001", "E[")],
