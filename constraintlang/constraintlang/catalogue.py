@@ -459,6 +459,15 @@ _ALL = (
         "mean(toxicity) < 0.1",
     ),
     _page(
+        "PC406",
+        "the range decides the comparison",
+        """What is compared cannot lie on the other side of the number, so that the comparison says nothing about the
+        model, or holds for none. Often a percentage was written as a whole number. What several statements
+        decide together is found by `constraintc check --sat`.""",
+        "P(toxicity >= 0.5) < 5",
+        "P(toxicity >= 0.5) < 5%",
+    ),
+    _page(
         "PC901",
         "brackets that change nothing",
         """The condition means the same without these brackets. Findings of style are given with

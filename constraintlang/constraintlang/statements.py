@@ -16,6 +16,7 @@ from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
+from constraintlang.outside import check_ranges
 from constraintlang.printer import format_number, format_statement, plain_text
 from constraintlang.prompts import check_domain
 from constraintlang.report import Report
@@ -152,6 +153,7 @@ def check_statement(
         return None
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report)
+    check_ranges(statement.formula, declarations, report)
     tolerance = None
     if reading == "pointwise":
         tolerance = _tolerance(statement, scope, own, report)

@@ -152,7 +152,7 @@ def test_findings_of_style_are_allowed_like_others() -> None:
 
 
 def test_findings_of_the_analysis_are_allowed_like_others() -> None:
-    text = "mean(toxicity) <= 1"
+    text = "P(toxicity > 0.5 and toxicity < 0.2) <= 1%"
     assert found(with_analysis(check(text))) == ["PC401"]
     allowed = f"{text}  # allow PC401: a placeholder"
     front = with_analysis(check(allowed))
