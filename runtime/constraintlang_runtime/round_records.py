@@ -25,6 +25,8 @@ def round_record(
         if group.target is not None and group.controllers
         else {}
     )
+    if states:
+        record[f"{group.name}/weight"] = group.weight
     for column, (index, clause) in enumerate(zip(group.indexes, group.clauses, strict=True)):
         pooled = found[index]
         prefix = f"constraint/{clause.name}"
@@ -37,7 +39,7 @@ def round_record(
         if column in states:
             record |= {
                 f"{prefix}/dual": states[column].dual,
-                f"{prefix}/weight": group.weight_of(states[column]),
+                f"{prefix}/weight": states[column].weight,
                 f"{prefix}/set_point": states[column].set_point,
             }
     return record

@@ -480,6 +480,8 @@ def test_a_run_logs_one_dual_for_a_clause_in_all_its_groups(world: World, tmp_pa
             first, second = (record[f"constraint/brief/{key}"] for record in records)
             assert first == second
         assert records[0]["constraint/brief/samples"] >= 2 * SETTINGS["control_samples"]
+        for group, record in zip(trainer.engine.groups, records, strict=True):
+            assert record[f"{group.name}/weight"] >= record["constraint/brief/weight"]
     duals = [records[0]["constraint/brief/dual"] for records in rounds.values()]
     assert duals[0] > 0
     assert len(set(duals)) > 1
