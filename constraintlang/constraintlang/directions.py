@@ -14,6 +14,7 @@ from constraintlang.source import Span
 from constraintlang.tree import dotted
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
+TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # the same with its sides exchanged
 
 
 def check_directions(formula: n.Formula, declarations: Declarations, report: Report) -> None:
@@ -54,7 +55,7 @@ def _judge(node: n.Compare, side: n.Expr, goes_up: bool, declarations: Declarati
     asked = "more" if goes_up else "less"
     left, right = node.operands
     written = report.source.find("[<>]=?", Span(left.span.end, right.span.start))
-    turned = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}[node.operators[0]]
+    turned = TURNED[node.operators[0]]
     report.warning(
         "PC405",
         node.span,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from constraintlang import wording
 from constraintlang.fixes import Fix, inserting, removing, replacing
 from constraintlang.layout import CLAUSE_WORDS, DANGLING, NEWLINE
+from constraintlang.normal_form import NEGATED
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 from constraintlang.source import Span
 
 _NUMBERS = ("INT", "NUMBER", "PERCENT")
-NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "==": "!="}  # behind a `!`
+_BEHIND_NOT = {**NEGATED, "=": "!="}
 
 
 def open_string(s: Situation) -> Found | None:
@@ -62,8 +63,8 @@ def foreign_operator(s: Situation) -> Found | None:
     if s.type() not in ("UNKNOWN", "VBAR"):
         return None
     written, first, last = s.text(), 0, 0
-    if written == "!" and s.text(1) in NEGATED:
-        span, right = s.span(0, 1), NEGATED[s.text(1)]
+    if written == "!" and s.text(1) in _BEHIND_NOT:
+        span, right = s.span(0, 1), _BEHIND_NOT[s.text(1)]
         cut = s.text(1) == "=" and not s.touches()
         message = "`! =` is cut in two" if cut else f"`!{s.text(1)}` is not a comparison"
         return Found(span, message, f"write `{right}`", replacing(span, right, "safe" if cut else "unsafe"))

@@ -16,9 +16,9 @@ from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
-from constraintlang.outside import check_ranges
 from constraintlang.printer import format_number, format_statement, plain_text
 from constraintlang.prompts import check_domain
+from constraintlang.ranges import check_ranges
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.splitting import split_fix

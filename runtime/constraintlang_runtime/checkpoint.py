@@ -51,6 +51,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "clauses": [record_json(clause) for clause in group.clauses],  # with measured bounds
                 "bin_values": group.bin_values.tolist(),
                 "fitted_exponent": group.fitted_exponent,
+                "fixed_exponent": group.fixed_exponent,
                 "stamps": group.stamps,
                 "controllers": [state.to_dict() for state in group.controllers],
                 "store_tags": [row.tags for row in group.store],
@@ -111,7 +112,7 @@ def _restore(
         group.corpus_means = np.array(record["corpus_means"])
         group.clauses = msgspec.convert(record["clauses"], tuple[Clause, ...])
         group.bin_values = np.array(record["bin_values"])
-        group.fitted_exponent = record["fitted_exponent"]
+        group.fitted_exponent, group.fixed_exponent = record["fitted_exponent"], record["fixed_exponent"]
         group.stamps = dict(record["stamps"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
         group.balance = None if record["balance"] is None else Balance(**record["balance"])

@@ -80,11 +80,11 @@ class Group:
     @property
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
-        return max((self.weight_of(state) for state in self.controllers), default=self.base_weight)
-
-    def weight_of(self, state: ControllerState) -> float:
-        """ρ that a controller of the group asks for, more where γ is at its limit (``weight_factor``)."""
-        return state.weight * max(1.0, state.weight_factor(self._coupling) / 2**state.doublings)
+        found = (
+            state.weight * max(1.0, state.weight_factor(self._coupling) / 2**state.doublings)
+            for state in self.controllers
+        )
+        return max(found, default=self.base_weight)
 
     @property
     def exponent(self) -> float:

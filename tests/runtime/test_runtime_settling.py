@@ -313,6 +313,10 @@ def test_an_exponent_of_the_settings_is_not_moved(world: World, tmp_path: Path) 
     group.fitted_exponent = 8.0
     group.controllers = [ControllerState(value=6.0, weight=1.0, set_point=0.1, start=1.0)]
     assert (group.exponent, group.weight) == (8.0, 1.0)
+    save_groups(tmp_path, [group], {})
+    loaded = Group(group.name, group.clauses, group.indexes, [], 1.0, np.zeros(1))  # as a guide is read
+    load_groups(tmp_path, [loaded], torch.device("cpu"))
+    assert loaded.exponent == 8.0
 
 
 @pytest.mark.parametrize("top", [0.01, 100.0])

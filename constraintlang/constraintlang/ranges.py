@@ -9,11 +9,11 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
+from constraintlang.directions import TURNED
 from constraintlang.report import Report
 from constraintlang.tree import descendants, dotted
 
 COMPARES = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 Range = tuple[Fraction | None, Fraction | None]
 
 
@@ -48,7 +48,7 @@ def _judge(
     rising = sign in (">", ">=")
     worst, best = (low, high) if rising else (high, low)
     if worst is not None and holds(worst, number):
-        outcome = "holds for every response" if name != "the probability" else "always holds"
+        outcome = "always holds"
     elif best is not None and not holds(best, number):
         outcome = "never holds"
     else:
