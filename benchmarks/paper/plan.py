@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from job import ABLATIONS, CONFIGS, Job, Scale, config_of
 from scales import PARAMETERS
-from stamps import read_record
+from stamps import left_to_measure, read_record
 
 TABLES: dict[str, tuple[str, ...]] = {
     "toxigen": (
@@ -192,17 +192,24 @@ def bytes_of(job: Job) -> float | None:
 
 
 def plan_lines(
-    rows: Iterable[Row], job_of: Callable[[Row], Job], most_calls: Callable[[Job], int], jobs: int
-) -> list[str]:
-    """The plan as text: a line per row with its budget, and the time that all take together."""
+    rows: Iterable[Row], job_of: Callable[[Row], Job], most_calls: Callable[[Job], int], jobs: int,
+    later: Collection[str] = (),
+) -> list[str]:  # fmt: skip
+    """The plan as text: a line per row with its budget, and the time that all take together.
+
+    ``later`` are the protocols that this run does not measure.
+    """
     lines = [f"{'row':<36}{'steps':>7}{'tokens':>12}{'oracle calls':>14}{'seconds':>9}  state"]
     left = total = 0.0
-    unknown = 0
+    unknown = unmeasured = 0
     for row in rows:
         job = job_of(row)
         tokens_a_row, seconds, steps = mean_tokens(job), expected_seconds(job), steps_of(job)
         tokens = None if tokens_a_row is None else steps * job.scale.batch_size * tokens_a_row
-        finished = read_record(job) is not None
+        record = read_record(job)
+        finished, due = record is not None, left_to_measure(record or {}, later)
+        state = f"to measure: {', '.join(due)}" if due else "finished" if finished else "to do"
+        unmeasured += bool(due)
         total += seconds or 0.0
         left += 0.0 if finished or seconds is None else seconds * min(row.cores, jobs)
         unknown += seconds is None and not finished
@@ -210,9 +217,10 @@ def plan_lines(
         memory = "" if (held := bytes_of(job)) is None else f", {held / 1e9:.0f} GB and activations"
         lines.append(
             f"{row.key:<36}{steps:>7}{_number(tokens):>12}{most_calls(job):>14,}"
-            f"{_number(seconds):>9}  {'finished' if finished else 'to do'}{after}{memory}"
+            f"{_number(seconds):>9}  {state}{after}{memory}"
         )
     unknown_rows = f", {unknown} rows of unknown seconds apart" if unknown else ""
+    unknown_rows += f", what is to measure of {unmeasured} finished rows apart" if unmeasured else ""
     lines.append(
         f"{len(lines) - 1} rows. Steps and tokens are those of training rows: sampled rows, and the steps of a row that "
         "this one starts from, come on top; oracle calls are the most that are allowed. Left: about "

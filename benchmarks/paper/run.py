@@ -34,7 +34,7 @@ from plan import Row, plan_lines, rows_of, systems_of, without_configuration
 from pretrain import RECORD, is_made
 from row import MEASURES, function
 from scales import NAMES
-from stamps import read_record, set_aside
+from stamps import left_to_measure, read_record, set_aside
 from table import result_path, samples_of, table_rows, write_samples
 from workers import Failure, Task, python, run_all, visible_gpus
 
@@ -90,7 +90,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rows' processes are ended, too
-    for line in plan_lines(rows, context.job, most_calls, args.jobs):
+    for line in plan_lines(rows, context.job, most_calls, args.jobs, args.later):
         print(line, flush=True)
     lost = (
         [] if args.only else [Failure(name, why) for name, why in without_configuration(args.table).items()]
@@ -139,7 +139,7 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row], lock: 
     for where in dict.fromkeys(config_of(row.system).get("prepare", "measures:prepare") for row in rows):
         function(where)(context.shared, context.setting.scale, context.work)
     places = ("--scale", args.scale, "--shared", str(context.shared), "--work", str(args.work.resolve()))
-    tasks, finished = [], set[str]()
+    tasks, finished, ready = [], set[str](), set[str]()
     made = [
         name for name in dict.fromkeys(row.architecture for row in rows) if name in context.setting.pretrain
     ]
@@ -158,10 +158,10 @@ def run_rows(args: argparse.Namespace, context: Context, rows: list[Row], lock: 
         command = python("row.py", *places, row.system, row.architecture, str(row.seed), *later)
         tasks.append(Task(row.key, command, folder / "log.txt", (*start, *row.needed), row.cores))
         record = read_record(job)
-        if record is not None and set(record.get("later", ())) <= set(args.later):
-            finished.add(row.key)
+        if record is not None:  # trained, and measured but for what an earlier run left for later
+            (ready if left_to_measure(record, args.later) else finished).add(row.key)
     return run_all(
-        tasks, finished, args.jobs, lambda message: print(message, flush=True),
+        tasks, finished, args.jobs, lambda message: print(message, flush=True), ready=ready,
         gpus=_gpus(context.setting.scale.device), inherited=(lock,),
     )  # fmt: skip
 

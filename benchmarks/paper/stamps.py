@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ def read_record(job: Job) -> dict[str, Any] | None:
     path = job.folder / "row.json"
     record = json.loads(path.read_text()) if path.exists() else None
     return record if record is not None and record["stamp"] == row_stamp(job) else None
+
+
+def left_to_measure(record: Mapping[str, Any], later: Collection[str]) -> list[str]:
+    """The protocols that the run of a finished row left for later, without those of ``later``."""
+    return sorted(set(record.get("later", ())) - set(later))
 
 
 @functools.lru_cache(maxsize=64)

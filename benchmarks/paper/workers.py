@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,11 @@ class Failure:
 
 def run_all(
     tasks: Sequence[Task], finished: set[str], places: int, tell: Callable[[str], None], *,
-    gpus: Sequence[str] = (), inherited: Sequence[int] = (),
+    ready: Collection[str] = (), gpus: Sequence[str] = (), inherited: Sequence[int] = (),
 ) -> list[Failure]:  # fmt: skip
     """Run the tasks that are not in ``finished``; returns those that failed or could not be started.
+
+    Tasks in ``ready`` have still to run, but what others need of them is there.
 
     Takes the first task in order that is ready and fits into the free places; one that wants more places than there
     are runs alone. Each has one of ``gpus``, that on which the fewest run: on several transformers would put a replica on
@@ -46,7 +48,7 @@ def run_all(
     of them runs. On an interrupt the processes are ended, and a later run goes on from what they finished.
     """
     waiting = [task for task in tasks if task.key not in finished]
-    done, failed = set(finished), dict[str, str]()
+    done, failed = {*finished, *ready}, dict[str, str]()
     running: dict[str, tuple[Task, subprocess.Popen[bytes], float]] = {}
     placed: dict[str, str | None] = {}  # the GPU of each task that was started
     known = {task.key for task in tasks} | done

@@ -406,6 +406,39 @@ def test_a_task_that_fails_holds_up_only_those_that_need_it(tmp_path: Path) -> N
     assert out.read_text().split() == ["a", "d", "f"]
 
 
+def test_a_task_does_not_wait_for_what_an_earlier_run_left_to_measure(tmp_path: Path) -> None:
+    """Each writes its name and waits for the other's."""
+    both = "; ".join(
+        (
+            "import pathlib, time",
+            f"folder = pathlib.Path({str(tmp_path)!r})",
+            "(folder / %r).touch()",
+            "end = time.monotonic() + 60",
+            "[time.sleep(0.01) for _ in iter(lambda: not (folder / %r).exists() and time.monotonic() < end, False)]",
+            "assert time.monotonic() < end",
+        )
+    )
+    tasks = [
+        task(tmp_path, "plain", both % ("first", "second")),
+        task(tmp_path, "ours", both % ("second", "first"), "plain"),
+    ]
+    assert workers.run_all(tasks, set(), 2, lambda _: None, ready={"plain"}) == []
+
+
+def test_the_plan_says_what_a_finished_row_has_left_to_measure(tmp_path: Path) -> None:
+    own = planned("plain", "testbed", tmp_path)
+    own.folder.mkdir(parents=True)
+    record = {"train_seconds": 4.0, "measure_seconds": 1.0, "later": ["choices", "rtp"]}
+    (own.folder / "row.json").write_text(json.dumps({**record, "stamp": stamps.row_stamp(own)}))
+    row = plan.Row("plain", own.architecture, 0)
+    first, last = plan.plan_lines([row], lambda _: own, lambda _: 0, 1)[1:]
+    assert first.endswith("to measure: choices, rtp")
+    assert "what is to measure of 1 finished rows apart" in last
+    later = plan.plan_lines([row], lambda _: own, lambda _: 0, 1, ("rtp", "choices"))
+    assert later[1].endswith("finished")
+    assert "to measure" not in later[2]
+
+
 def test_a_task_sees_one_gpu_that_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
 
