@@ -162,10 +162,15 @@ PASSING = {
 }  # fmt: skip
 
 
+def patience_with(name: str) -> str:
+    """Seconds for a reply, few where one has to run out: a busy machine may take long to answer at all."""
+    return "0.5" if name == "hangs" else "30"
+
+
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_changes_nothing(evaluate: Any, server: FakeServer, name: str) -> None:
     server.fault = first(2, on({"say 3", "say 20"}, PASSING[name]))
-    _, found = evaluate("--endpoint_timeout", "0.3")
+    _, found = evaluate("--endpoint_timeout", patience_with(name))
     assert (found["clauses"][0]["n"], found["clauses"][0]["estimate"]) == (30, pytest.approx(0.1))
     assert set(server.answered.values()) == {1}
     assert server.asked["say 3"] == 3
@@ -176,17 +181,17 @@ def test_what_stays_is_no_verdict_and_the_next_run_asks_for_the_rest(
     evaluate: Any, server: FakeServer, name: str, capsys: Captured, tmp_path: Path
 ) -> None:
     server.fault = on({"say 3", "say 20"}, PASSING[name])
-    code, found = evaluate("--endpoint_timeout", "0.1")
+    code, found = evaluate("--endpoint_timeout", patience_with(name))
     assert (code, found) == (4, None)
     assert "2 of 30 requests have no completion" in capsys.readouterr().err
     assert len(read_jsonl(tmp_path / "out" / FILE)) == 28
     server.fault = lambda *_: False
     server.asked.clear()
-    code, found = evaluate("--endpoint_timeout", "0.1")
+    code, found = evaluate("--endpoint_timeout", patience_with(name))
     assert dict(server.asked) == {"say 3": 1, "say 20": 1}
     assert found["clauses"][0]["n"] == 30
     assert set(server.answered.values()) == {1}
-    evaluate("--endpoint_timeout", "0.1")
+    evaluate("--endpoint_timeout", patience_with(name))
     assert set(server.answered.values()) == {1}
 
 

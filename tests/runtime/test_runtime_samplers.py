@@ -66,7 +66,7 @@ def prompts(world: World, tokenizer: Any) -> list[TokenRow]:
     return encode_rows(rows, tokenizer, max_length=64, need_completion=False)
 
 
-def sampler(fake: FakeVllm, timeout: float = 20.0, folder: Path | None = None) -> VllmSampler:
+def sampler(fake: FakeVllm, timeout: float = 120.0, folder: Path | None = None) -> VllmSampler:
     return VllmSampler(Server(fake.url, timeout), None if folder is None else str(folder))
 
 
