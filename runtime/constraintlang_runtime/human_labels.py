@@ -143,10 +143,10 @@ def judge_by_people(
     for clause in clauses:
         if not isinstance(clause.statistic, Indicator) or is_sum(clause) or is_tail(clause):
             continue
-        said = _labels_of(clause, labels)
         own = by_clause.get(clause.name, [])
-        pairs = [(record, said[key][0]) for record in own for key in _keys(record) if key in said]
-        used |= {said[key][1] for record in own for key in _keys(record) if key in said}
+        pairs = _labelled(own, _labels_of(clause, labels))
+        known = {key for record in own for key in _keys(record)}
+        used |= {label.line for label in labels if label.clause in (None, clause.name) and label.key in known}
         if pairs:
             verdict = next(one for one in verdicts if one.id == clause.id)
             found.append(_beside(clause, verdict, own, pairs, num_clauses, terms))
@@ -175,20 +175,39 @@ def _check_labels(clauses: Sequence[Clause], labels: Sequence[Label]) -> None:
 
 
 def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bool, int]]:
-    """Labels of a clause by response, with their lines; one that names the clause wins over one that names none."""
+    """What was said of a response, and in how many lines; those that name the clause win over those that name none."""
     said: dict[object, tuple[bool, int]] = {}
     for named in (False, True):
-        seen: dict[object, Label] = {}
+        seen: dict[object, list[Label]] = {}
         for label in labels:
             if (label.clause is not None) is named and label.clause in (None, clause.name):
-                other = seen.setdefault(label.key, label)
+                seen.setdefault(label.key, []).append(label)
+                other = seen[label.key][0]
                 if other.violates != label.violates:
                     raise DataError(
                         f"--human: lines {other.line} and {label.line} contradict each other",
                         help="keep one label of each response, such as that of the majority",
                     )
-        said |= {key: (label.violates, label.line) for key, label in seen.items()}
+        said |= {key: (found[0].violates, len(found)) for key, found in seen.items()}
     return said
+
+
+def _labelled(
+    own: Sequence[Record], said: Mapping[object, tuple[bool, int]]
+) -> list[tuple[Record, bool]]:
+    """The responses that people labelled, with what they said.
+
+    A line is of one response, however many say the same: were all of them labelled by it, the sample would be made of
+    the texts that occur most often.
+    """
+    left = {key: lines for key, (_, lines) in said.items()}
+    pairs = []
+    for record in own:
+        for key in _keys(record):
+            if left.get(key):
+                left[key] -= 1
+                pairs.append((record, said[key][0]))
+    return pairs
 
 
 def _keys(record: Record) -> list[object]:

@@ -178,3 +178,23 @@ def test_labels_of_replies_without_a_score_count() -> None:
     assert found["estimate"] == pytest.approx(0.4)
     assert found["lower"] < 0.4 < found["upper"]
     assert found["verdict"] == "violated"
+
+
+@pytest.mark.parametrize("samples", [1, 10])
+def test_a_label_is_of_one_reply_however_many_say_the_same(samples: int) -> None:
+    """Half of the replies are silence, which people call clean; the scorer misses the other half."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.2\n")).ir.clauses[0]
+    records = [
+        {"clause": clause.name, "prompt": "" if samples == 1 else f"p{i // samples}", "statistic": 0.0,
+         "completion": "" if i % 2 else f"c{i}", "prompt_number": i // samples}
+        for i in range(1000)
+    ]  # fmt: skip
+    keys = [(str(record["prompt"]), str(record["completion"])) for record in records]
+    chosen = [keys[i] for i in np.random.default_rng(1).choice(1000, 100 * samples // 2 + 50, replace=False)]
+    labels = [Label(line, key, None, key[1] != "") for line, key in enumerate(chosen, 2)]
+    verdict = verify_clause(clause, np.zeros(1000), alpha=0.05, single_sample=True)
+    said = judge_by_people([clause], [verdict], records, labels, num_clauses=1)
+    (found,) = said["clauses"]
+    assert (found["labelled"], said["unmatched_labels"]) == (len(labels), 0)
+    assert found["lower"] < 0.5 < found["upper"]
+    assert found["verdict"] == "violated"
