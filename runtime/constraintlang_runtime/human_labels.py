@@ -61,6 +61,11 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def _label(row: Mapping[str, str | None], line: int, by_row: bool, path: Path) -> Label:
+    if None in row:
+        raise DataError(
+            f"--human: line {line} of `{path}` has more cells than the header",
+            help="put texts that hold a comma into quotes",
+        )
     said = (row.get("violates") or "").strip().lower()
     if said not in _YES | _NO:
         raise DataError(

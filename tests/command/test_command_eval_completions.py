@@ -249,6 +249,7 @@ def test_labels_of_people_bound_what_people_would_say(judge: Any, tmp_path: Path
         (["row", "violates"], [[0, "maybe"]], "violates='maybe'"),
         (["row", "violates"], [["x", 1]], "row='x'"),
         (["row", "violates"], [[0, 1], [0, 0]], "contradict each other"),
+        (["violates", "prompt", "completion"], [[0, "hi", "hello", " you"]], "more cells than the header"),
         (["row", "violates"], [], "has no labels"),
         (["row", "violates", "clause"], [[0, 1, "harsh"]], "labels the clause `harsh`"),
     ],
