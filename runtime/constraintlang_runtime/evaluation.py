@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +63,9 @@ class Evaluation:
         return {
             "clauses": [verdict.to_dict() for verdict in self.verdicts],
             "warnings": self.warnings,
-            "losses": self.losses,
+            "losses": {
+                name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()
+            },  # JSON has no nan
             "degeneracy": self.degeneracy,
             "sampling": law,
             "seconds": round(self.seconds, 2),

@@ -197,9 +197,7 @@ def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bo
     return said
 
 
-def _labelled(
-    own: Sequence[Record], said: Mapping[object, tuple[bool, int]]
-) -> list[tuple[Record, bool]]:
+def _labelled(own: Sequence[Record], said: Mapping[object, tuple[bool, int]]) -> list[tuple[Record, bool]]:
     """The responses that people labelled, with what they said.
 
     A line is of one response, however many say the same: were all of them labelled by it, the sample would be made of

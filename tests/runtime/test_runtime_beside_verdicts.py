@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from constraintlang_compiler.bounds import betting_upper
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.collapse import LEVEL, Replies, warnings_of
+from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.human_labels import Label, judge_by_people
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.refusals import is_refusal
@@ -198,3 +201,9 @@ def test_a_label_is_of_one_reply_however_many_say_the_same(samples: int) -> None
     assert (found["labelled"], said["unmatched_labels"]) == (len(labels), 0)
     assert found["lower"] < 0.5 < found["upper"]
     assert found["verdict"] == "violated"
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_verdict() -> None:
+    found = Evaluation([], [], {"a": math.nan, "b": math.inf, "c": 1.5}, {}, 0.0, None, None)
+    written = json.dumps(found.to_dict(), allow_nan=False)
+    assert json.loads(written)["losses"] == {"a": None, "b": None, "c": 1.5}

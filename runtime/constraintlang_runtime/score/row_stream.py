@@ -167,7 +167,9 @@ class RowStream:
                 number = start.row
                 while rows := list(islice(reader, size)):
                     for place, row in enumerate(rows):
-                        if any(row.pop(None, ())):  # a comma outside quotes: the rest of the text would be lost
+                        if any(
+                            row.pop(None, ())
+                        ):  # a comma outside quotes: the rest of the text would be lost
                             raise DataError(
                                 f"{self.role}: row {number + place} of `{self.source}` has more cells than the header",
                                 help="put texts that hold a comma into quotes",
