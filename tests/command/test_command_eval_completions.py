@@ -111,6 +111,12 @@ def test_other_columns_do_not_make_a_row_evidence_of_its_own(judge: Any, tmp_pat
     assert (code, "samples.jsonl of an evaluation" in err) == (2, True)
 
 
+@pytest.mark.parametrize("flag", ["--batch_size", "--endpoint_timeout", "--endpoint_rate"])
+def test_a_flag_that_would_have_no_part_is_an_error(judge: Any, flag: str) -> None:
+    code, _, _, _, err = judge(rows_of(["fine"] * 3), flag, "5")
+    assert (code, flag in err) == (2, True)
+
+
 def test_plain_text_and_messages(judge: Any) -> None:
     talk = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "awful"}]}
     _, found, samples, _, _ = judge([{"text": "fine"}] * 3 + [talk])

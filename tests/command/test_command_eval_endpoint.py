@@ -271,6 +271,7 @@ def test_what_a_served_model_cannot_be_asked(evaluate: Any, capsys: Captured) ->
         ["--rows", "x.jsonl"],
         ["--base", "gpt2"],
         ["--sequential"],
+        ["--batch_size", "8"],
         ["--model", "m"],
         ["--completions", "c"],
     ):
