@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
 
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+METHOD = "prediction-powered, betting on the rectifier"
 Record = Mapping[str, Any]
 
 
@@ -134,7 +137,8 @@ def judge_by_people(
 ) -> dict[str, Any]:
     """For each clause on a share of responses that has labels: bounds of what people would say, beside its verdict.
 
-    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error. ``agreement`` is of
+    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error; prompts with different
+    numbers of responses have no bounds. ``agreement`` is of
     labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
     responses that hold one of the terms and are clean to people, the rate at which the scorer says violation.
     ``unmatched_labels`` counts labels of no response.
@@ -233,7 +237,10 @@ def _beside(
         return prediction_powered_bounds(rates, _by_prompt(differences), alpha)
 
     clean, worst = at(0.0), at(1.0)
-    bounds = Bounds(clean.estimate, clean.lower, worst.upper)
+    bounds, method = Bounds(clean.estimate, clean.lower, worst.upper), METHOD
+    if len(set(Counter(record["prompt_number"] for record in own).values())) > 1:
+        # labels of random replies are mostly of prompts with many of them, and the prompt is what counts
+        bounds, method = Bounds(math.nan, 0.0, 1.0), "none: the prompts have different numbers of replies"
     decided = decide(
         bounds.lower, bounds.upper, float(clause.bound), strict=clause.strict, direction="at_most"
     )
@@ -252,7 +259,7 @@ def _beside(
         **{key: value if np.isfinite(value) else None for key, value in shown.items()},
         "bound": offset + scale * float(clause.bound),
         "alpha": alpha,
-        "method": "prediction-powered, betting on the rectifier",
+        "method": method,
         "verdict": decided,
         "scorer_verdict": verdict.verdict,
     }

@@ -203,6 +203,36 @@ def test_a_label_is_of_one_reply_however_many_say_the_same(samples: int) -> None
     assert found["verdict"] == "violated"
 
 
+def test_labels_bound_nothing_where_some_prompts_have_more_replies() -> None:
+    """Half of the prompts have one reply, a violation that the scorer misses, but few of the replies and labels."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.2\n")).ir.clauses[0]
+    records = [
+        {
+            "clause": clause.name,
+            "prompt": f"p{n}",
+            "completion": f"c{i}",
+            "statistic": 0.0,
+            "prompt_number": n,
+        }
+        for n in range(200)
+        for i in range(1 if n % 2 else 19)
+    ]
+    chosen = [records[i] for i in np.random.default_rng(1).choice(2000, 200, replace=False)]
+    labels = [
+        Label(line, (one["prompt"], one["completion"]), None, one["prompt_number"] % 2 == 1)
+        for line, one in enumerate(chosen, 2)
+    ]
+    verdict = verify_clause(clause, np.zeros(200), alpha=0.05, single_sample=True)
+    (found,) = judge_by_people([clause], [verdict], records, labels, num_clauses=1)["clauses"]
+    assert (found["verdict"], found["estimate"], found["lower"], found["upper"]) == (
+        "inconclusive",
+        None,
+        0.0,
+        1.0,
+    )
+    assert "different numbers of replies" in found["method"]
+
+
 def test_a_loss_that_is_no_number_is_null_in_the_verdict() -> None:
     found = Evaluation([], [], {"a": math.nan, "b": math.inf, "c": 1.5}, {}, 0.0, None, None)
     written = json.dumps(found.to_dict(), allow_nan=False)
