@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from constraintlang_runtime.score.judged_clauses import decided_by_texts
 from constraintlang_runtime.score.row_stream import Position, RowStream
 from constraintlang_runtime.scorers.binding import bind_audit
 from constraintlang_runtime.scorers.parts import Pool
+from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.verification import verify
 
@@ -127,18 +128,23 @@ class FileSource:
 
 
 def evaluate_completions(
-    policy: CompiledPolicy, settings: CompletionSettings, *, folder: Path, progress: Progress | None = None
-) -> Evaluation:
+    policy: CompiledPolicy, settings: CompletionSettings, *, folder: Path, progress: Progress | None = None,
+    made: Callable[[], tuple[str, ...]] | None = None,
+) -> Evaluation:  # fmt: skip
     """Verify the clauses that texts decide; the others are named in ``not_judged``.
 
+    ``made`` makes the files in place of ``settings.completions`` when labels were read and scorers are there.
     The verdicts hold for the law by which the completions were made, which nobody here knows.
     """
     started = time.perf_counter()
     people = read_people(settings.human, settings.identity_terms)
     policy, left = decided_by_texts(policy)
     with settings.shared_pool(policy, folder=folder) as pool:
-        source = FileSource(settings.completions, settings.base_completions, policy.ir.clauses)
-        found = _judged(policy, settings, source, pool, folder=folder, progress=progress, started=started)
+        audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
+        files = settings.completions if made is None else made()
+        source = FileSource(files, settings.base_completions, policy.ir.clauses)
+        second = audit_pool(policy.ir, audit, settings.scorer_timeout)
+        found = _judged(policy, settings.seed, source, pool, second, progress=progress, started=started)
     found = people.beside(found, len(found.clauses))
     return replace(
         found,
@@ -153,11 +159,9 @@ def evaluate_completions(
 
 
 def _judged(
-    policy: CompiledPolicy, settings: CompletionSettings, source: FileSource, pool: Pool, *, folder: Path,
+    policy: CompiledPolicy, seed: int, source: FileSource, pool: Pool, second: ScoringPool | None, *,
     progress: Progress | None, started: float,
 ) -> Evaluation:  # fmt: skip
-    audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
-    second = audit_pool(policy.ir, audit, settings.scorer_timeout)
     policy_ir = expand_strata(policy.ir, source.tags)
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
     judge = Judge(pool, audit=second, progress=progress)
@@ -171,7 +175,7 @@ def _judged(
     by_audit_scorers = with_warnings([by_audit[clause.id] for clause in audited], policy_ir, judge)
     return Evaluation(
         verdicts, judge.records, {}, degeneracy(judge.texts), time.perf_counter() - started, None, None,
-        beside=beside_verdicts(clauses, judge, by_audit_scorers, settings.seed),
+        beside=beside_verdicts(clauses, judge, by_audit_scorers, seed),
         clauses=clauses, audit_verdicts=tuple(by_audit_scorers),
     )  # fmt: skip
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.readings import Reading
+from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.columns import Row, row_tags
 from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.evaluation import Evaluation
+from constraintlang_runtime.evaluation import Evaluation, require_prompts
 from constraintlang_runtime.samplers.endpoint import (
     KEYS,
     NEUTRAL,
@@ -71,11 +75,16 @@ def evaluate_endpoint(
 ) -> Evaluation:
     """Verify the clauses that texts decide on samples of a served model; ``judging`` says how they are scored.
 
-    With ``output`` the completions are kept there as they come, and a second run asks for the missing ones alone.
-    Raises: ConfigError for a clause with a sampling law of its own, ServerFailure for prompts without a completion.
+    With ``output`` the completions are kept there as they come, and a second run asks for the missing ones alone. What
+    is wrong with prompts, scorers or labels is said before the first request.
+    Raises: ConfigError for a clause with a sampling law of its own, DataError for a clause without prompts,
+    ServerFailure for prompts without a completion.
     """
-    _require_one_law(policy)
-    rows = _prompts(settings)
+    own, _ = decided_by_texts(policy)
+    _require_one_law(own.ir.clauses)
+    rows = _prompts(settings, Reading(own.ir.clauses))
+    tags = [row_tags(row) for row in rows]
+    require_prompts(expand_strata(own.ir, tags).clauses, tags)
     if settings.endpoint_model is None:
         name = only_model(settings.endpoint, "endpoint", KEYS, settings.endpoint_timeout)
         settings = replace(settings, endpoint_model=name)
@@ -90,20 +99,21 @@ def evaluate_endpoint(
     ]
     with _place(settings, rows, judging.seed) as path:
         sampler = EndpointSampler(endpoint, settings.law, chat=settings.chat)
-        sampler.complete(asked, path, seed=judging.seed, progress=progress)
-        found = evaluate_completions(
-            policy, replace(judging, completions=(str(path),)), folder=folder, progress=progress
-        )
+
+        def sampled() -> tuple[str, ...]:
+            sampler.complete(asked, path, seed=judging.seed, progress=progress)
+            return (str(path),)
+
+        found = evaluate_completions(policy, judging, folder=folder, progress=progress, made=sampled)
     given = {**found.extra.get("settings", {}), **asdict(settings)}
     given.pop("completions", None)
-    left = [] if sampler.takes_neutral else list(NEUTRAL)
+    left = list(NEUTRAL) if sampler.left_to_the_server else []
     extra = {**found.extra, "settings": given, "left_to_the_server": left}
     return replace(found, law=settings.law, seed=judging.seed, extra=extra)
 
 
-def _require_one_law(policy: CompiledPolicy) -> None:
-    kept, _ = decided_by_texts(policy)
-    own = [clause.name for clause in kept.ir.clauses if clause.sampling]
+def _require_one_law(clauses: Sequence[Clause]) -> None:
+    own = [clause.name for clause in clauses if clause.sampling]
     if own:
         raise ConfigError(
             f"--endpoint: {', '.join(f'`{name}`' for name in own)} say by `under` how to sample, and a served model is "
@@ -112,17 +122,18 @@ def _require_one_law(policy: CompiledPolicy) -> None:
         )
 
 
-def _prompts(settings: EndpointSettings) -> list[Row]:
-    """Distinct prompts of each file, in order of first appearance."""
-    found: list[Row] = []
+def _prompts(settings: EndpointSettings, reading: Reading) -> list[Row]:
+    """The first distinct prompts of each file; tags tell rows of one prompt apart where a clause reads them."""
+    found: dict[str, Row] = {}
     for spec in settings.prompts:
         seen: dict[str, Row] = {}
         for row in _read(spec):
             turns = prompt_turns(row, chat=settings.chat)  # also refuses what is no prompt
-            key = fingerprint([row["prompt"] if turns is None else turns, row_tags(row)])
+            key = fingerprint([row["prompt"] if turns is None else turns, reading(row_tags(row))])
             seen.setdefault(key, row)
-        found += list(seen.values())[: settings.num_prompts]
-    return found
+        for key, row in islice(seen.items(), settings.num_prompts):
+            found.setdefault(key, row)  # what two files share is evidence once
+    return list(found.values())
 
 
 def _read(spec: str) -> Iterator[Row]:

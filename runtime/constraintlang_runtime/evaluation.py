@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +63,9 @@ class Evaluation:
         return {
             "clauses": [verdict.to_dict() for verdict in self.verdicts],
             "warnings": self.warnings,
-            "losses": self.losses,
+            "losses": {
+                name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()
+            },  # JSON has no nan
             "degeneracy": self.degeneracy,
             "sampling": law,
             "seconds": round(self.seconds, 2),
@@ -95,17 +98,22 @@ def by_law(
 def prompts_of(clauses: Sequence[Clause], source: Source) -> list[int]:
     """The prompts that lie in a domain of the clauses, in order.
 
-    Raises: DataError for a clause without prompts; a stratum may be without.
+    Raises: DataError as ``require_prompts``.
     """
+    require_prompts(clauses, source.tags)
+    return [i for i, tags in enumerate(source.tags) if any(matches(c.domain, tags) for c in clauses)]
+
+
+def require_prompts(clauses: Sequence[Clause], prompts: Sequence[Mapping[str, Any]]) -> None:
+    """Raise DataError for a clause without prompts, of which these are the tags; a stratum may be without."""
     for clause in clauses:
-        if not clause.stratum and not any(matches(clause.domain, tags) for tags in source.tags):
-            present = sorted({str(tags["domain"]) for tags in source.tags if "domain" in tags})
+        if not clause.stratum and not any(matches(clause.domain, tags) for tags in prompts):
+            present = sorted({str(tags["domain"]) for tags in prompts if "domain" in tags})
             raise DataError(
                 f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
                 f"the prompts have {'the domains ' + ', '.join(present) if present else 'no domain'}",
                 help="write --prompts DOMAIN=FILE, or give the rows a `domain` column",
             )
-    return [i for i, tags in enumerate(source.tags) if any(matches(c.domain, tags) for c in clauses)]
 
 
 def with_warnings(verdicts: Sequence[Verdict], policy: PolicyIR, judge: Judge) -> list[Verdict]:

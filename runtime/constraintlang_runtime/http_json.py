@@ -116,7 +116,7 @@ def parsed(text: str) -> Any:
     """JSON where it is one, else the text."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError also for an integer of more digits than Python reads
         return text
 
 

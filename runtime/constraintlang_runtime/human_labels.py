@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
 
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+METHOD = "prediction-powered, betting on the rectifier"
 Record = Mapping[str, Any]
 
 
@@ -61,6 +64,11 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def _label(row: Mapping[str, str | None], line: int, by_row: bool, path: Path) -> Label:
+    if None in row:
+        raise DataError(
+            f"--human: line {line} of `{path}` has more cells than the header",
+            help="put texts that hold a comma into quotes",
+        )
     said = (row.get("violates") or "").strip().lower()
     if said not in _YES | _NO:
         raise DataError(
@@ -129,7 +137,8 @@ def judge_by_people(
 ) -> dict[str, Any]:
     """For each clause on a share of responses that has labels: bounds of what people would say, beside its verdict.
 
-    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error. ``agreement`` is of
+    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error; prompts with different
+    numbers of responses have no bounds. ``agreement`` is of
     labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
     responses that hold one of the terms and are clean to people, the rate at which the scorer says violation.
     ``unmatched_labels`` counts labels of no response.
@@ -143,10 +152,10 @@ def judge_by_people(
     for clause in clauses:
         if not isinstance(clause.statistic, Indicator) or is_sum(clause) or is_tail(clause):
             continue
-        said = _labels_of(clause, labels)
         own = by_clause.get(clause.name, [])
-        pairs = [(record, said[key][0]) for record in own for key in _keys(record) if key in said]
-        used |= {said[key][1] for record in own for key in _keys(record) if key in said}
+        pairs = _labelled(own, _labels_of(clause, labels))
+        known = {key for record in own for key in _keys(record)}
+        used |= {label.line for label in labels if label.clause in (None, clause.name) and label.key in known}
         if pairs:
             verdict = next(one for one in verdicts if one.id == clause.id)
             found.append(_beside(clause, verdict, own, pairs, num_clauses, terms))
@@ -175,20 +184,37 @@ def _check_labels(clauses: Sequence[Clause], labels: Sequence[Label]) -> None:
 
 
 def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bool, int]]:
-    """Labels of a clause by response, with their lines; one that names the clause wins over one that names none."""
+    """What was said of a response, and in how many lines; those that name the clause win over those that name none."""
     said: dict[object, tuple[bool, int]] = {}
     for named in (False, True):
-        seen: dict[object, Label] = {}
+        seen: dict[object, list[Label]] = {}
         for label in labels:
             if (label.clause is not None) is named and label.clause in (None, clause.name):
-                other = seen.setdefault(label.key, label)
+                seen.setdefault(label.key, []).append(label)
+                other = seen[label.key][0]
                 if other.violates != label.violates:
                     raise DataError(
                         f"--human: lines {other.line} and {label.line} contradict each other",
                         help="keep one label of each response, such as that of the majority",
                     )
-        said |= {key: (label.violates, label.line) for key, label in seen.items()}
+        said |= {key: (found[0].violates, len(found)) for key, found in seen.items()}
     return said
+
+
+def _labelled(own: Sequence[Record], said: Mapping[object, tuple[bool, int]]) -> list[tuple[Record, bool]]:
+    """The responses that people labelled, with what they said.
+
+    A line is of one response, however many say the same: were all of them labelled by it, the sample would be made of
+    the texts that occur most often.
+    """
+    left = {key: lines for key, (_, lines) in said.items()}
+    pairs = []
+    for record in own:
+        for key in _keys(record):
+            if left.get(key):
+                left[key] -= 1
+                pairs.append((record, said[key][0]))
+    return pairs
 
 
 def _keys(record: Record) -> list[object]:
@@ -211,7 +237,10 @@ def _beside(
         return prediction_powered_bounds(rates, _by_prompt(differences), alpha)
 
     clean, worst = at(0.0), at(1.0)
-    bounds = Bounds(clean.estimate, clean.lower, worst.upper)
+    bounds, method = Bounds(clean.estimate, clean.lower, worst.upper), METHOD
+    if len(set(Counter(record["prompt_number"] for record in own).values())) > 1:
+        # labels of random replies are mostly of prompts with many of them, and the prompt is what counts
+        bounds, method = Bounds(math.nan, 0.0, 1.0), "none: the prompts have different numbers of replies"
     decided = decide(
         bounds.lower, bounds.upper, float(clause.bound), strict=clause.strict, direction="at_most"
     )
@@ -230,7 +259,7 @@ def _beside(
         **{key: value if np.isfinite(value) else None for key, value in shown.items()},
         "bound": offset + scale * float(clause.bound),
         "alpha": alpha,
-        "method": "prediction-powered, betting on the rectifier",
+        "method": method,
         "verdict": decided,
         "scorer_verdict": verdict.verdict,
     }

@@ -71,7 +71,8 @@ class Budget:
 
     def shown(self, value: float) -> float:
         """A mean as people read it: a perplexity, or a share of right answers."""
-        return math.exp(value) if self.quantity == "perplexity" else value
+        # kept below the largest float: a model may have diverged
+        return math.exp(min(value, 700.0)) if self.quantity == "perplexity" else value
 
     @property
     def bound(self) -> float:

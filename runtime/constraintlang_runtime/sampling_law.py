@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ class SamplingLaw:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens: got {self.max_new_tokens}, expected at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ConfigError(
                 f"sampling: got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}; "
                 "expected temperature >= 0, 0 < top_p <= 1, top_k >= 0"

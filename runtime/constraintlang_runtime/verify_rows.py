@@ -40,24 +40,24 @@ def verify_utility(
     rows, which both share.
     Shapes: [rows] each. Units: nats per row; tokens per row. Asymptotic in the number of rows; rows are
     clusters. A row whose sum is not finite is unavailable: then no bound is known.
-    Raises: ValueError for another kind of clause, unequal shapes, or a bound that is not > 0.
+    A bound that is not > 0 is below every perplexity: the verdict is ``error``.
+    Raises: ValueError for another kind of clause or unequal shapes.
     """
     _expect_rows(clause, "perplexity")
     factor, offset = float(clause.base_factor or 0), float(clause.bound)
     own, theirs, counts, unavailable = _known_rows(nll_model, nll_base, token_counts)
     n, mean_model, mean_base = _row_means(own, theirs, counts)
-    base = factor * math.exp(mean_base) if n else math.nan
-    if n and base + offset <= 0:
-        raise ValueError(
-            f"got the bound {base + offset:g} for a perplexity, which is at least 1; loosen the clause"
-        )
-    weight = base / (base + offset) if n else 1.0
+    # exp(700) is near the largest float: with such a base there is no number to compare with
+    base = factor * math.exp(mean_base) if n and mean_base <= 700.0 else math.nan
+    impossible = base + offset <= 0
+    weight = 1.0 if impossible or math.isnan(base) else base / (base + offset)
     paired = ratio_bounds(own, counts, alpha, base_sums=theirs, base_weight=weight)
     half_width = paired.upper - paired.estimate if n > 1 else math.inf
-    shown = Bounds(math.exp(mean_model), math.exp(mean_model - half_width), _exp(mean_model + half_width))
+    shown = Bounds(*map(_exp, (mean_model, mean_model - half_width, mean_model + half_width)))
     return _verify_rows(
         clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity", method=ASYMPTOTIC,
         unavailable=unavailable,
+        problem=f"its bound is {base + offset:.4g}, and a perplexity is at least 1" if impossible else None,
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def _row_means(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[in
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700.0 else math.inf
+    return math.inf if value > 700.0 else math.exp(value)
 
 
 def _verify_rows(
@@ -141,12 +141,15 @@ def _verify_rows(
     quantity: Literal["perplexity", "accuracy"],
     method: str,
     unavailable: int,
+    problem: str | None = None,
 ) -> Verdict:
     direction: Direction = "at_least" if clause.at_least else "at_most"
     decided = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
     if unavailable:  # a loss without an end may be anything, so that the other rows bound nothing
         shown, decided = Bounds(shown.estimate, -math.inf, math.inf), "inconclusive"
     verdict, note = after_gaps(decided, n + unavailable, unavailable)
+    if problem is not None:
+        verdict, note = "error", problem
     return make_verdict(
         clause,
         shown,

@@ -362,6 +362,8 @@ def test_a_report_over_nothing(world: World, capsys: Captured, tmp_path: Path) -
         ["--samples", "0"],
         ["--num_prompts", "0"],
         ["--temperature", "-1"],
+        ["--temperature", "nan"],
+        ["--temperature", "inf"],
         ["--top_p", "0"],
         ["--batch_size", "0"],
     ],

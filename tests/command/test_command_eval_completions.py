@@ -111,6 +111,12 @@ def test_other_columns_do_not_make_a_row_evidence_of_its_own(judge: Any, tmp_pat
     assert (code, "samples.jsonl of an evaluation" in err) == (2, True)
 
 
+@pytest.mark.parametrize("flag", ["--batch_size", "--endpoint_timeout", "--endpoint_rate"])
+def test_a_flag_that_would_have_no_part_is_an_error(judge: Any, flag: str) -> None:
+    code, _, _, _, err = judge(rows_of(["fine"] * 3), flag, "5")
+    assert (code, flag in err) == (2, True)
+
+
 def test_plain_text_and_messages(judge: Any) -> None:
     talk = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "awful"}]}
     _, found, samples, _, _ = judge([{"text": "fine"}] * 3 + [talk])
@@ -249,6 +255,7 @@ def test_labels_of_people_bound_what_people_would_say(judge: Any, tmp_path: Path
         (["row", "violates"], [[0, "maybe"]], "violates='maybe'"),
         (["row", "violates"], [["x", 1]], "row='x'"),
         (["row", "violates"], [[0, 1], [0, 0]], "contradict each other"),
+        (["violates", "prompt", "completion"], [[0, "hi", "hello", " you"]], "more cells than the header"),
         (["row", "violates"], [], "has no labels"),
         (["row", "violates", "clause"], [[0, 1, "harsh"]], "labels the clause `harsh`"),
     ],

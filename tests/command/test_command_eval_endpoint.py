@@ -117,6 +117,9 @@ def test_the_law_is_whole_where_the_server_takes_it(
     _, found = evaluate("--seed", "7", "--endpoint_rate", "200", rows=PROMPTS[:3])
     assert found["left_to_the_server"] == ["top_k", "min_p", "repetition_penalty"]
     assert "the server refuses top_k" in caplog.text
+    server.bodies.clear()
+    _, found = evaluate("--seed", "7", "--overwrite", rows=PROMPTS[:3])
+    assert (server.bodies, found["left_to_the_server"]) == ([], ["top_k", "min_p", "repetition_penalty"])
 
 
 def test_several_samples_of_a_prompt_have_their_own_seeds(evaluate: Any, server: FakeServer) -> None:
@@ -155,9 +158,39 @@ def test_domains_and_equal_prompts(evaluate: Any, server: FakeServer, tmp_path: 
     assert sum(server.asked.values()) == 10  # a prompt once in each domain
 
 
+def test_prompts_that_no_clause_tells_apart_are_asked_once(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    """An id of each row, or a second file, must not make some prompts be answered more often than others."""
+    again = write_jsonl(tmp_path / "again.jsonl", [{"prompt": "say 1", "id": 99}, {"prompt": "say 99"}])
+    rows = [{"prompt": f"say {i % 20}", "id": i} for i in range(30)]
+    code, found = evaluate("--prompts", str(again), policy="short: median(size) < 3\n", rows=rows)
+    assert (code, found["clauses"][0]["n"], found["clauses"][0]["samples"]) == (0, 21, 1)
+    assert set(server.asked.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("policy", "flags", "message"),
+    [
+        ("attribute rude: flag\nr: P(rude) < 9%\n", [], "no scorer for the attribute `rude`"),
+        ("short: size < 3\n", ["--human", "no_such.csv"], "cannot read `no_such.csv`"),
+        ("short: size < 3\n", ["--audit", "other=x.txt"], "uses no attribute `other`"),
+        ("short: size < 3 for domain=chat\n", [], "no prompt lies in the domain"),
+        ("short: size < 3 per lang\n", [], "no prompt in its domain has `lang`"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_request(
+    evaluate: Any, server: FakeServer, capsys: Captured, policy: str, flags: list[str], message: str
+) -> None:
+    code, _ = evaluate(*flags, policy=policy)
+    assert (code, dict(server.asked)) == (2, {})
+    assert message in capsys.readouterr().err
+
+
 PASSING = {
     "drops": drops, "rate limit": limits, "errors": fails, "truncated": truncates, "hangs": hangs,
-    "no JSON": says("<html>"), "no choice": says({"choices": []}),
+    "no JSON": says("<html>"), "no number": says('{"choices": [], "id": ' + 5000 * "1" + "}"),
+    "no choice": says({"choices": []}),
     "ended by a filter": says({"choices": [{"text": "x", "finish_reason": "content_filter"}]}),
 }  # fmt: skip
 
@@ -243,6 +276,7 @@ def test_what_a_served_model_cannot_be_asked(evaluate: Any, capsys: Captured) ->
         ["--rows", "x.jsonl"],
         ["--base", "gpt2"],
         ["--sequential"],
+        ["--batch_size", "8"],
         ["--model", "m"],
         ["--completions", "c"],
     ):

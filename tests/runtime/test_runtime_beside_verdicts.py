@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from constraintlang_compiler.bounds import betting_upper
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.collapse import LEVEL, Replies, warnings_of
+from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.human_labels import Label, judge_by_people
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.refusals import is_refusal
@@ -178,3 +181,59 @@ def test_labels_of_replies_without_a_score_count() -> None:
     assert found["estimate"] == pytest.approx(0.4)
     assert found["lower"] < 0.4 < found["upper"]
     assert found["verdict"] == "violated"
+
+
+@pytest.mark.parametrize("samples", [1, 10])
+def test_a_label_is_of_one_reply_however_many_say_the_same(samples: int) -> None:
+    """Half of the replies are silence, which people call clean; the scorer misses the other half."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.2\n")).ir.clauses[0]
+    records = [
+        {"clause": clause.name, "prompt": "" if samples == 1 else f"p{i // samples}", "statistic": 0.0,
+         "completion": "" if i % 2 else f"c{i}", "prompt_number": i // samples}
+        for i in range(1000)
+    ]  # fmt: skip
+    keys = [(str(record["prompt"]), str(record["completion"])) for record in records]
+    chosen = [keys[i] for i in np.random.default_rng(1).choice(1000, 100 * samples // 2 + 50, replace=False)]
+    labels = [Label(line, key, None, key[1] != "") for line, key in enumerate(chosen, 2)]
+    verdict = verify_clause(clause, np.zeros(1000), alpha=0.05, single_sample=True)
+    said = judge_by_people([clause], [verdict], records, labels, num_clauses=1)
+    (found,) = said["clauses"]
+    assert (found["labelled"], said["unmatched_labels"]) == (len(labels), 0)
+    assert found["lower"] < 0.5 < found["upper"]
+    assert found["verdict"] == "violated"
+
+
+def test_labels_bound_nothing_where_some_prompts_have_more_replies() -> None:
+    """Half of the prompts have one reply, a violation that the scorer misses, but few of the replies and labels."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.2\n")).ir.clauses[0]
+    records = [
+        {
+            "clause": clause.name,
+            "prompt": f"p{n}",
+            "completion": f"c{i}",
+            "statistic": 0.0,
+            "prompt_number": n,
+        }
+        for n in range(200)
+        for i in range(1 if n % 2 else 19)
+    ]
+    chosen = [records[i] for i in np.random.default_rng(1).choice(2000, 200, replace=False)]
+    labels = [
+        Label(line, (one["prompt"], one["completion"]), None, one["prompt_number"] % 2 == 1)
+        for line, one in enumerate(chosen, 2)
+    ]
+    verdict = verify_clause(clause, np.zeros(200), alpha=0.05, single_sample=True)
+    (found,) = judge_by_people([clause], [verdict], records, labels, num_clauses=1)["clauses"]
+    assert (found["verdict"], found["estimate"], found["lower"], found["upper"]) == (
+        "inconclusive",
+        None,
+        0.0,
+        1.0,
+    )
+    assert "different numbers of replies" in found["method"]
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_verdict() -> None:
+    found = Evaluation([], [], {"a": math.nan, "b": math.inf, "c": 1.5}, {}, 0.0, None, None)
+    written = json.dumps(found.to_dict(), allow_nan=False)
+    assert json.loads(written)["losses"] == {"a": None, "b": None, "c": 1.5}

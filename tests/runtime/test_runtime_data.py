@@ -262,3 +262,14 @@ def test_an_empty_cell_of_a_csv_is_no_value(tmp_path: Path) -> None:
     path.write_text("prompt,completion\n,\n")
     with pytest.raises(DataError, match="has no value in"):
         load_rows([str(path)], role="--data")
+
+
+def test_a_csv_row_with_more_cells_than_the_header_is_no_row(tmp_path: Path) -> None:
+    """A comma outside quotes: what stands behind it must not be lost in silence."""
+    path = tmp_path / "r.csv"
+    path.write_text("lang,text\nen,fine,\nen,hello, you idiot\n")
+    with pytest.raises(DataError, match=r"row 1 of .*r\.csv. has more cells than the header") as caught:
+        load_rows([str(path)], role="--data")
+    assert "quotes" in str(caught.value.help)
+    path.write_text('lang,text\nen,fine,\nen,"hello, you idiot"\n')
+    assert [row["text"] for row in load_rows([str(path)], role="--data")] == ["fine", "hello, you idiot"]

@@ -37,10 +37,12 @@ from constraintc.main import main
 from constraintlang.source import SourceFile
 from constraintlang_compiler.ir import AttributeRecord
 from constraintlang_compiler.pipeline import compile_with_diagnostics
-from constraintlang_runtime.errors import ConfigError, ScorerError
-from constraintlang_runtime.scorers import calling
+from constraintlang_runtime.errors import ConfigError, ScorerError, ScorerUnavailable
+from constraintlang_runtime.http_json import Reply
+from constraintlang_runtime.scorers import calling, endpoint
 from constraintlang_runtime.scorers.binding import bind_scorers
 from constraintlang_runtime.scorers.cache import ScoreCache
+from constraintlang_runtime.scorers.endpoint import Endpoint
 from constraintlang_runtime.scorers.judge import JudgeScorer
 from constraintlang_runtime.scorers.judge_settings import KEYS, JudgeSettings
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -155,6 +157,21 @@ def test_what_is_not_the_object_is_never_a_score(server: FakeServer, content: st
     assert made.unavailable == {"tone": 1}
     server.fault = first(7, server.fault)  # the first five are spent
     assert scores(pool(server), ["a"]) == [0.1]
+
+
+def test_a_number_that_no_float_holds_is_never_a_score(server: FakeServer) -> None:
+    server.fault = says(reply_of('{"score": 1' + 400 * "0" + "}"))
+    scorer = JudgeScorer(Endpoint(server.url, "m", "judge_url", KEYS), "r")
+    with pytest.raises(ScorerUnavailable, match="not the object"):
+        scorer(prompts=["p"], completions=["a"])
+
+
+@pytest.mark.parametrize("data", [5, True, "one", {"id": "m"}, [5], [{"id": 5}], None])
+def test_a_server_that_lists_no_models_says_so(monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
+    reply = Reply(200, json.dumps({"data": data}), None)
+    monkeypatch.setattr(endpoint, "exchange", lambda *given, **options: reply)
+    with pytest.raises(ConfigError, match="names not one model"):
+        endpoint.only_model("http://localhost:1", "endpoint", KEYS, 1.0)
 
 
 def test_a_fenced_object_is_read(server: FakeServer) -> None:

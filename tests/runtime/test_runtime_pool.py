@@ -75,6 +75,28 @@ def test_batches_are_formed_by_length() -> None:
     assert lengths == sorted(lengths)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("flag", 0.001, "is a flag"),
+        ("flag", 2.0, "is a flag"),
+        ("int", 0.5, "whole"),
+        ("count", 1.5, "whole"),
+    ],
+)
+def test_what_is_not_of_its_type_is_no_score(kind: str, value: float, message: str) -> None:
+    """A flag that is not 0 is true: of a probability, `P(a) >= 90%` would hold whatever it was."""
+    text = f"edition 1\nattribute a: {kind}\n" + ("P(a) < 9%\n" if kind == "flag" else "a <= 9\n")
+    outcome = compile_with_diagnostics(SourceFile(text, "p.policy"))
+    assert outcome.policy is not None
+    attribute = outcome.policy.ir.attributes[0]
+    made = ScoringPool([attribute], {"a": lambda **given: [value] * len(given["completions"])})
+    with pytest.raises(ScorerError, match=message):
+        made.score(["p"], ["x"])
+    whole = ScoringPool([attribute], {"a": lambda **given: [True for _ in given["completions"]]})
+    assert whole.score(["p"], ["x"])["a"].tolist() == [1.0]
+
+
 @given(st.permutations(range(len(TEXTS))))
 def test_the_order_of_the_texts_does_not_matter(order: list[int]) -> None:
     plain = pool(Recorder(), batch_size=2).score(["p"] * 7, TEXTS)["tone"]

@@ -69,6 +69,13 @@ def test_a_clause_that_allows_nothing_is_measured_in_hundredths() -> None:
         budget("mean(perplexity) <= base - 100", 2.0).spend(2.0)
 
 
+def test_a_model_that_diverged_is_measured() -> None:
+    found = budget("mean(perplexity) <= base", 2.0)
+    found.value, found.spent = 9000.0, found.spend(9000.0)
+    assert math.isfinite(found.report()["value"])
+    assert found.is_hit
+
+
 # ------------------------------------------------------------ the multiplier
 @given(st.lists(st.floats(-5.0, 9.0), max_size=30))
 def test_the_weight_moves_on_its_logarithm_and_stays_in_its_bounds(spent: list[float]) -> None:

@@ -69,6 +69,8 @@ def test_lexicon_sums_do_not_straddle_a_threshold(lexicon: Callable[..., Lexicon
 def test_lexicon_ceiling_and_flag(lexicon: Callable[..., LexiconScorer]) -> None:
     assert score(lexicon("bad\t0.7", ceiling=1.0), "bad bad") == [1.0]
     assert score(lexicon("bad", flag=True), "bad bad", "good") == [1.0, 0.0]
+    mild = lexicon("bad\t0.3\nnot\t-0.3\n", flag=True)
+    assert score(mild, "bad", "bad bad", "not", "not bad", "good") == [1.0, 1.0, 1.0, 0.0, 0.0]
     assert score(lexicon("bad"), "bad bad") == [2.0]
 
 
@@ -228,6 +230,12 @@ def test_an_option_wins_over_the_backend_and_a_callable_over_both(tmp_path: Path
     assert describe(bind_scorers(ir, {}, folder=tmp_path)) == {"tone": "LexiconScorer"}
     option = {"tone": (str(classifier), "rude")}
     assert describe(bind_scorers(ir, option, folder=tmp_path)) == {"tone": "ClassifierScorer"}
+    flags = compile_with_diagnostics(
+        SourceFile("edition 1\nattribute tone: flag\nP(tone) < 9%\n", "p.policy")
+    )
+    assert flags.policy is not None
+    with pytest.raises(ConfigError, match="`tone` is a flag"):
+        bind_scorers(flags.policy.ir, option, folder=tmp_path)
     ready = RegexScorer("a", flag=False)
     assert bind_scorers(ir, option, {"tone": ready}, folder=tmp_path)["tone"] is ready
 

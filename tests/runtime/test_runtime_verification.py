@@ -369,6 +369,22 @@ def test_a_large_offset_lets_less_of_the_difficulty_cancel() -> None:
     assert np.mean(widths) == pytest.approx(1.296 * np.std(gaps), rel=0.15)
 
 
+def test_perplexities_that_no_float_holds_are_judged() -> None:
+    """A model that diverged has a loss of hundreds of nats a token."""
+    model, base, tokens = paired_rows(0.0)
+    found = verify_utility(UTILITY, model + 900 * tokens, base, tokens, alpha=0.05)
+    assert (found.verdict, found.estimate) == ("violated", None)
+    for own in (base, base + 900 * tokens):
+        found = verify_utility(UTILITY, own, base + 900 * tokens, tokens, alpha=0.05)
+        assert (found.verdict, found.bound) == ("inconclusive", None)
+
+
+def test_a_bound_below_every_perplexity_is_an_error_of_its_clause() -> None:
+    model, base, tokens = paired_rows(0.0)
+    found = verify_utility(replace(UTILITY, bound="-5000"), model, base, tokens, alpha=0.05)
+    assert (found.verdict, "a perplexity is at least 1" in found.note) == ("error", True)
+
+
 def test_accuracy_may_fall_by_what_the_clause_allows() -> None:
     base = (np.arange(2000) % 10 < 7).astype(float)
     ones = np.ones(2000)

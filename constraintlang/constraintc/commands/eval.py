@@ -257,6 +257,7 @@ def _check_together(args: argparse.Namespace) -> None:
         "--max_prompts": args.max_prompts is not None, "--max_length": args.max_length != 512,
         "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
         "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
+        "--batch_size": args.batch_size != 256,
     }  # fmt: skip
     local = [flag for flag, given in here.items() if given]
     if args.endpoint is not None and local:
@@ -269,6 +270,7 @@ def _check_together(args: argparse.Namespace) -> None:
         "--top_p": args.top_p != 1.0, "--max_length": args.max_length != 512,
         "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
         "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
+        "--batch_size": args.batch_size != 256,
     }  # fmt: skip
     ignored = [flag for flag, given in sampled.items() if given]
     if args.completions and ignored:
@@ -310,10 +312,13 @@ def _check_sources(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"{given[0]} needs prompts", help="add --prompts [DOMAIN=]FILE with held-out prompts"
         )
-    if args.endpoint is None and (args.endpoint_model is not None or args.endpoint_rate is not None):
-        raise ConfigError(
-            "--endpoint_model, --endpoint_rate: there is no endpoint", help="add --endpoint URL"
-        )
+    of_endpoint = {
+        "--endpoint_model": args.endpoint_model is not None, "--endpoint_rate": args.endpoint_rate is not None,
+        "--endpoint_timeout": args.endpoint_timeout != 120.0,
+    }  # fmt: skip
+    if args.endpoint is None and any(of_endpoint.values()):
+        flags = ", ".join(flag for flag, is_given in of_endpoint.items() if is_given)
+        raise ConfigError(f"{flags}: there is no endpoint", help="add --endpoint URL")
 
 
 def _of_texts(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:

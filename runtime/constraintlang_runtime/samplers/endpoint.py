@@ -31,6 +31,7 @@ from constraintlang_runtime.small_writes import writing_small
 logger = logging.getLogger(__name__)
 KEYS = ("CONSTRAINTLANG_ENDPOINT_KEY", "OPENAI_API_KEY")
 REQUEST = "endpoint_request"  # column of the completions file: which request a row answers
+LEFT = "endpoint_left"  # the same of a row whose request did not say what ``NEUTRAL`` says
 FILE = "completions.jsonl"
 USABLE_ENDS = ("stop", "length")
 # What servers fill in from the model's generation_config where a request leaves it out; not all servers take it.
@@ -61,6 +62,7 @@ class EndpointSampler:
     """
 
     takes_neutral = True
+    left_to_the_server = False  # of a completion in the file, whichever run asked for it
 
     def __init__(self, endpoint: Endpoint, law: SamplingLaw, *, chat: bool = False) -> None:
         self._endpoint = endpoint
@@ -75,6 +77,7 @@ class EndpointSampler:
         Raises: ServerFailure when requests stay without an answer; the others are kept, and the same call goes on.
         """
         answered = read_answered(path)
+        self.left_to_the_server = any(answered.values())
         open_requests = [one for one in asked if one.number not in answered]
         done = len(asked) - len(open_requests)
         failures: list[ScorerUnavailable] = []
@@ -88,9 +91,10 @@ class EndpointSampler:
                 if isinstance(result, ScorerUnavailable):
                     failures.append(result)
                 else:
-                    append(
-                        {**completed(open_requests[index].row, result), REQUEST: open_requests[index].number}
-                    )
+                    own = {REQUEST: open_requests[index].number}
+                    if not self.takes_neutral:
+                        own[LEFT] = self.left_to_the_server = True
+                    append({**completed(open_requests[index].row, result), **own})
                     done += 1
                     if progress is not None:
                         progress("sampling", done, len(asked))
@@ -192,17 +196,21 @@ def require_own(folder: Path, digest: str) -> Path:
     return path
 
 
-def read_answered(path: Path) -> set[int]:
-    """Requests that a file answers; a last line that was cut by a kill is removed."""
+def read_answered(path: Path) -> dict[int, bool]:
+    """Requests that a file answers, and whether they left ``NEUTRAL`` to the server.
+
+    A last line that was cut by a kill is removed.
+    """
     if not path.exists():
-        return set()
+        return {}
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         with path.open("r+b") as stream:
             stream.truncate(len(whole))
     try:
-        return {int(json.loads(line)[REQUEST]) for line in whole.splitlines()}
+        rows = [json.loads(line) for line in whole.splitlines()]
+        return {int(row[REQUEST]): bool(row.get(LEFT)) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"`{path}` is damaged: {error}", help="remove it and start again") from error
 

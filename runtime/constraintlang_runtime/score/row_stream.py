@@ -166,9 +166,15 @@ class RowStream:
                     pass
                 number = start.row
                 while rows := list(islice(reader, size)):
+                    for place, row in enumerate(rows):
+                        if any(
+                            row.pop(None, ())
+                        ):  # a comma outside quotes: the rest of the text would be lost
+                            raise DataError(
+                                f"{self.role}: row {number + place} of `{self.source}` has more cells than the header",
+                                help="put texts that hold a comma into quotes",
+                            )
                     number += len(rows)
-                    for row in rows:
-                        row.pop(None, None)  # cells beyond the header
                     yield RowBatch(rows, range(number - len(rows), number), Position(number), None)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(

@@ -168,6 +168,11 @@ def _build(
         path, label = option
         if _is_word_list(path):
             return lexicon_scorer(attribute, Path(path))
+        if attribute.type == "flag":
+            raise ConfigError(
+                f"--scorer: `{attribute.name}` is a flag, true or false, and `{path}` gives a probability",
+                help=f"declare `attribute {attribute.name}: score in [0, 1]` and write `{attribute.name} > 0.5`",
+            )
         return ClassifierScorer(path, label=label, attribute=attribute.name)
     if backend is None:
         help = (

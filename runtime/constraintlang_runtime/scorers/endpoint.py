@@ -84,7 +84,8 @@ def only_model(url: str, setting: str, keys: tuple[str, ...], timeout: float) ->
         ) from None
     found = parsed(reply.text) if reply.status < 300 else None
     listed = found.get("data") if isinstance(found, dict) else None
-    names = [one.get("id") for one in listed or () if isinstance(one, dict)]
+    ones = listed if isinstance(listed, list) else []
+    names = [one.get("id") for one in ones if isinstance(one, dict)]
     if len(names) == 1 and isinstance(names[0], str):
         return names[0]
     known = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.monitors.lexicons import folded
 from constraintlang_runtime.scorers.length import LengthScorer
-from constraintlang_runtime.scorers.lexicon import LexiconScorer, rounded
+from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.scorers.regex import RegexScorer
 
@@ -49,8 +49,8 @@ class FusedScorers:
 
     def _occurrences(self, texts: Sequence[str]) -> Floats:
         """The sums of the weights [lists, n]."""
-        ceilings = [scorer.ceiling for scorer in self._lists.values()]
-        totals = np.zeros((len(ceilings), len(texts)))
+        scorers = list(self._lists.values())
+        totals = np.zeros((len(scorers), len(texts)))
         matches = self._automaton.iter
         for row, text in enumerate(texts):
             text = folded(text)
@@ -65,7 +65,7 @@ class FusedScorers:
                 for column, weight in hits:
                     sums[column] = sums.get(column, 0.0) + weight
             for column, total in sums.items():
-                totals[column, row] = rounded(total, ceilings[column])
+                totals[column, row] = scorers[column].of_sum(total)
         return totals
 
 

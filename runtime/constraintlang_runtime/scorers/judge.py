@@ -142,9 +142,13 @@ class JudgeScorer:
             raise _malformed(content)
         if not self._low <= value <= self._high:  # also NaN, which Python's JSON reads
             raise ScorerUnavailable(f"the judge gave {value}, expected {self._numbers()}")
-        if math.isinf(value):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond the largest float
+            number = math.inf
+        if math.isinf(number):
             raise _malformed(content)
-        return float(value)
+        return number
 
 
 def _malformed(content: str) -> ScorerUnavailable:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class LexiconScorer:
-    """Sum of the weights of all occurrences of listed words or phrases, cut at ``ceiling``.
+    """Sum of the weights of all occurrences of listed words or phrases, cut at ``ceiling``; of a flag, whether it is
+    not 0.
 
     The file has one entry a line, ``word`` or ``word<TAB>weight`` (default weight 1); ``#`` starts a comment line.
     An occurrence counts when neither neighbour is a letter, digit or underscore. Overlapping entries all count.
@@ -29,7 +30,7 @@ class LexiconScorer:
         import ahocorasick
 
         self.path = path
-        self.ceiling = 1.0 if flag else ceiling
+        self._flag, self._ceiling = flag, ceiling
         self.entries = read_lexicon(path)
         self._automaton = ahocorasick.Automaton()
         for key, value in self.entries.items():
@@ -48,7 +49,12 @@ class LexiconScorer:
             start = end - length + 1
             if _is_boundary(text, start - 1) and _is_boundary(text, end + 1):
                 total += weight
-        return rounded(total, self.ceiling)
+        return self.of_sum(total)
+
+    def of_sum(self, total: float) -> float:
+        """A sum of weights as a score: sums such as 0.1 + 0.2 must not straddle a threshold."""
+        total = round(total, 12)
+        return float(total != 0) if self._flag else min(total, self._ceiling)
 
 
 def build(attribute: AttributeRecord, backend: Backend, place: Place) -> LexiconScorer:
@@ -60,11 +66,6 @@ def lexicon_scorer(attribute: AttributeRecord, path: Path) -> LexiconScorer:
     """The scorer of a word list for an attribute, cut at the top of its range."""
     ceiling = float(attribute.high) if attribute.high is not None else math.inf
     return LexiconScorer(path, ceiling=ceiling, flag=attribute.type == "flag")
-
-
-def rounded(total: float, ceiling: float) -> float:
-    """A sum of weights as a score: sums such as 0.1 + 0.2 must not straddle a threshold."""
-    return min(round(total, 12), ceiling)
 
 
 def read_lexicon(path: Path) -> dict[str, float]:

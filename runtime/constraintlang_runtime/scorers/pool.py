@@ -65,11 +65,12 @@ class ScoringPool:
 
     For a scorer that reads columns (``Terms.reads_columns``) those of the row are part of the key.
 
-    A scorer that raises, exits, returns NaN, a value outside the attribute's declared range, or a list of another
-    length ends the call with a ScorerError; None is a score that is unavailable and comes back as NaN. So does one that
-    takes longer than ``timeout`` seconds for a batch; without a time-out a scorer may take as long as it likes, and is
-    called in the caller's thread. A call that raises ScorerUnavailable is made again on the scorer's ``Terms``; when
-    that is of no use either, its scores are unavailable, counted in ``unavailable``, and a warning says why.
+    A scorer that raises, exits, returns NaN, a value outside the attribute's declared range or not of its type, or
+    a list of another length ends the call with a ScorerError; None is a score that is unavailable and comes back as
+    NaN. So does one that takes longer than ``timeout`` seconds for a batch; without a time-out a scorer may take as
+    long as it likes, and is called in the caller's thread. A call that raises ScorerUnavailable is made again on
+    the scorer's ``Terms``; when that is of no use either, its scores are unavailable, counted in ``unavailable``,
+    and a warning says why.
 
     ``cache`` keeps the scores of the scorers that it takes beyond the run; each is written before the next call.
     """
@@ -321,9 +322,9 @@ class ScoringPool:
             return None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ScorerError(
-                f"scorer {name}: returned {value!r} for {_excerpt(text)}", help="return a float or None"
+                f"scorer {name}: returned {value!r:.60} for {_excerpt(text)}", help="return a float or None"
             ) from None
         if math.isnan(number) or math.isinf(number):
             raise ScorerError(
@@ -333,6 +334,20 @@ class ScoringPool:
         low, high = self._range(name)
         if not low - SLACK <= number <= high + SLACK:
             raise self._out_of_range(name, text, number)
+        kind = self._attributes[name].type
+        if kind == "flag" and number not in (
+            0.0,
+            1.0,
+        ):  # what is not 0 is true: a probability would always be
+            raise ScorerError(
+                f"scorer {name}: returned {number:g} for {_excerpt(text)}, and `{name}` is a flag: 0 or 1",
+                help=f"return 0 or 1; or declare `attribute {name}: score in [0, 1]` and write `{name} > 0.5`",
+            )
+        if kind in ("int", "count") and number != round(number):
+            raise ScorerError(
+                f"scorer {name}: returned {number:g} for {_excerpt(text)}, and `{name}` takes whole numbers",
+                help=f"declare `{name}` as real, or round in the scorer",
+            )
         return min(max(number, low), high)
 
     def _range(self, name: str) -> tuple[float, float]:
