@@ -1,4 +1,4 @@
-"""The exit codes of every command (docs/how-to.md, "Gate a CI job")."""
+"""The exit codes of every command (docs/how-to-verify.md, "Gate a CI job")."""
 
 from __future__ import annotations
 

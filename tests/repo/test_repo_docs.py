@@ -107,6 +107,38 @@ def test_links_lead_somewhere() -> None:
             assert not anchor or anchor in anchors, f"{page.name} links to {target}"
 
 
+def in_order(page: Path) -> list[str]:
+    """The titles of a page's groups and sections, as they come."""
+    return re.findall(r"^###? (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["how-to", "how-to-verify"])
+def test_contents_link_every_section(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    text = page.read_text(encoding="utf-8")
+    contents = text[: text.index("\n## ")]
+    assert len(in_order(page)) > 10
+    assert re.findall(r"\]\(#([^)]*)\)", contents) == [
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in in_order(page)
+    ]
+
+
+def test_glossary_is_sorted_and_of_words_in_use() -> None:
+    """Each row has one or two sentences and a link, and its word stands on another page."""
+    page = ROOT / "docs" / "glossary.md"
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    )[1:]
+    words = [word.strip() for word, _, _ in rows]
+    assert words == sorted(words, key=str.lower)
+    others = " ".join(other.read_text(encoding="utf-8").lower() for other in PAGES if other != page)
+    for word, meaning, more in rows:
+        assert re.search(r"\[[^\]]+\]\([^)]+\)", more), f"no page treats `{word}`"
+        assert meaning.count(". ") <= 2, f"`{word}` is explained at length"
+        for name in word.split(", "):
+            assert name.lower() in others, f"no page says `{name}`"
+
+
 # ------------------------------------------------------------------ policies
 @pytest.mark.parametrize("block", POLICIES, ids=lambda block: block.page)
 def test_policies_check_as_written(block: Block, tmp_path: Path) -> None:
@@ -175,6 +207,16 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert any(where == f"{verb} --help" and words[0] == verb for where, words in COMMANDS)
     for action in build_parser(verb)._subparsers._group_actions[0].choices[verb]._actions:  # type: ignore[union-attr]
         assert action.help, f"`{verb}` has an option without help: {action.dest}"
+
+
+def test_the_lock_names_the_verbs_that_keep_it() -> None:
+    def flags(verb: str) -> set[str]:
+        parsers = build_parser(verb)._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+        return set(parsers[verb]._option_string_actions)
+
+    said = importlib.import_module("constraintc.commands.lock").HELP.partition("With --locked, ")[2]
+    keep = {verb for verb in VERBS if "--locked" in flags(verb)}
+    assert keep == set(re.findall(r"`(\w+)`", said.partition("refuse")[0])) != set()
 
 
 # ------------------------------------------------------------------ settings, code

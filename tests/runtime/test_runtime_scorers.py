@@ -276,6 +276,13 @@ def test_a_classifier_outside_the_policys_folder(classifier: Path, tmp_path: Pat
         bind_scorers(ir, {}, folder=tmp_path)
 
 
+def test_a_word_list_has_no_labels(tmp_path: Path) -> None:
+    write_lexicon(tmp_path / "words.tsv")
+    option = {"tone": (str(tmp_path / "words.tsv"), "toxic")}
+    with pytest.raises(ConfigError, match="word list, and has no label `toxic`"):
+        bind_scorers(policy('lexicon("words.tsv")'), option, folder=tmp_path)
+
+
 def test_names_that_the_policy_does_not_use(tmp_path: Path) -> None:
     ir = policy('regex(re"a")', "count")
     with pytest.raises(ConfigError, match="a similar name exists: `tone`"):

@@ -12,8 +12,8 @@ from constraintc.output import print_diagnostics, print_error, print_message, pr
 from constraintc.sources import add_allow_path, add_scorer, compile_argument
 
 HELP = """Write POLICY.lock: the content hashes of the word lists, data files and model folders that a policy names, the
-commits of its hub models, and distribution, version and source of its plug-ins. With --locked, `compile`, `train` and
-`eval` refuse to run when one of them has changed, or is not pinned at all.
+commits of its hub models, and distribution, version and source of its plug-ins. With --locked, `compile`, `train`,
+`eval` and `score` refuse to run when one of them has changed, or is not pinned at all.
 
 Nothing is run and nothing is downloaded. The lock goes into version control, beside the policy."""
 

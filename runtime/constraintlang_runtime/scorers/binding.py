@@ -167,6 +167,11 @@ def _build(
     if option is not None:
         path, label = option
         if _is_word_list(path):
+            if label is not None:
+                raise ConfigError(
+                    f"scorer {attribute.name}: `{path}` is a word list, and has no label `{label}`",
+                    help=f"write {attribute.name}={path}",
+                )
             return lexicon_scorer(attribute, Path(path))
         if attribute.type == "flag":
             raise ConfigError(
