@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from constraintlang import wording
 from constraintlang.fixes import Fix, inserting, removing, replacing
-from constraintlang.layout import CLAUSE_WORDS, DANGLING, NEWLINE
+from constraintlang.layout import CLAUSE_WORDS, DANGLING
 from constraintlang.normal_form import NEGATED
+from constraintlang.open_texts import never_closed
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 from constraintlang.source import Span
+from constraintlang.tokens import NEWLINE
 
 _NUMBERS = ("INT", "NUMBER", "PERCENT")
 _BEHIND_NOT = {**NEGATED, "=": "!="}
@@ -18,9 +20,8 @@ def open_string(s: Situation) -> Found | None:
     """A text without its closing quote."""
     if s.type() != "BAD_STRING":
         return None
-    end = s.span().start + len(s.text().rstrip())
-    fix = None if s.text().rstrip().endswith("\\") else inserting(end, '"')
-    return Found(s.span(), "this text is never closed", 'end it with `"` on the same line', fix)
+    found = never_closed(s.tokens[s.index], s.tokens[: s.index])
+    return Found(found.span, found.message, found.help or "", found.fix)
 
 
 def foreign_comment(s: Situation) -> Found | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from constraintlang.fixes import Fix
-from constraintlang.layout import NEWLINE, Token, span_of
 from constraintlang.source import Span
+from constraintlang.tokens import NEWLINE, Token, span_of
 
 
 @dataclass(frozen=True)
