@@ -50,6 +50,8 @@ DANGLING = (
 CONTINUING = frozenset(["AND", "OR", "IMPLIES", "UNTIL", "WEAK_UNTIL", "RELEASE", "BEFORE"]) | CLAUSE_WORDS
 # An operand is missing after the others, and after these the next line may well be it.
 _JOINING = _TEMPORAL | frozenset(["AND", "OR", "IMPLIES", "NOT", "COMMA"])
+# What begins with these takes no clauses; a clause that begins an item is a mistake, and one is enough.
+_WITHOUT_CLAUSES = CLAUSE_WORDS | frozenset(["EDITION", "IMPORT", "LET", "ATTRIBUTE", "DOMAIN", "TAG"])
 _BRACED = frozenset(["ATTRIBUTE", "DOMAIN", "TAG", "TEST"])
 _ITEM_WORDS = (
     frozenset(["EDITION", "IMPORT", "LET", "ATTRIBUTE", "TAG", "GROUP", "TEST", "GIVEN"]) | STRENGTH_WORDS
@@ -160,6 +162,8 @@ class _Splitter:
             return
         following = self.following(index + 1)
         if following is not None and following.type in CONTINUING:
+            if self.current.tokens[0].type in _WITHOUT_CLAUSES:
+                self.end_of_item()
             return
         last = self.current.tokens[-1].type
         if last in DANGLING and last != "EQUAL" and following is not None and not new_item:
