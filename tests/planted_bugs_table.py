@@ -403,8 +403,8 @@ _plant(
     33, "What the checker lets pass has a value.",
     "constraintlang/test_language_soundness.py::test_33_what_is_validated_has_a_value",
     "a score may be compared with a mean",
-    (LANGUAGE + "kinds.py", "if len(levels) > 1:\n            report_mixed(self.report, parts, \"comparison\")\n            return",
-     "if len(levels) > 2:\n            report_mixed(self.report, parts, \"comparison\")\n            return"),
+    (LANGUAGE + "kinds.py", 'if len(levels) > 1:\n            report_mixed(self.report, parts, "comparison")',
+     'if len(levels) > 2:\n            report_mixed(self.report, parts, "comparison")'),
 )  # fmt: skip
 _plant(
     34, "The same bytes under another hash seed, in another process and directory.",
