@@ -396,15 +396,15 @@ _plant(
     32, "No text crashes the checker, and every error has a code, a span inside the file and help.",
     "constraintlang/test_language_syntax.py::test_never_crashes_on_tokens",
     "a token ends one character late",
-    (LANGUAGE + "layout.py", "return Span(token.start_pos, token.end_pos)",
+    (LANGUAGE + "tokens.py", "return Span(token.start_pos, token.end_pos)",
      "return Span(token.start_pos, token.end_pos + 1)"),
 )  # fmt: skip
 _plant(
     33, "What the checker lets pass has a value.",
     "constraintlang/test_language_soundness.py::test_33_what_is_validated_has_a_value",
     "a score may be compared with a mean",
-    (LANGUAGE + "kinds.py", "if len(levels) > 1:\n            report_mixed(self.report, parts)\n            return",
-     "if len(levels) > 2:\n            report_mixed(self.report, parts)\n            return"),
+    (LANGUAGE + "kinds.py", 'if len(levels) > 1:\n            report_mixed(self.report, parts, "comparison")',
+     'if len(levels) > 2:\n            report_mixed(self.report, parts, "comparison")'),
 )  # fmt: skip
 _plant(
     34, "The same bytes under another hash seed, in another process and directory.",

@@ -6,6 +6,7 @@ is verified on the spot, and a fix that breaks it is an error of ours: nothing i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ def fix_source(
 ) -> Fixed:
     """Make the safe fixes, and with ``unsafe`` the others once no safe one is left; never placeholders.
 
+    An unsafe fix is a guess, and one that would leave more errors than there were is not made.
     ``select`` keeps to the codes that begin with one of its prefixes; ``style`` looks for findings of style,
     too; ``allow_path`` lets the policy import and name files outside its folder. An imported file is left alone.
     Raises: UnsoundFix.
@@ -61,18 +63,30 @@ def fix_source(
     'toxicity <= 0.1'
     """
     made: list[MadeFix] = []
+    refused: set[object] = set()
+    most: int | None = None  # so many guesses are tried together
     front = check_and_lower(source, allow_path=allow_path)
     for _ in range(MAX_ROUNDS):
         findings = findings_of(source, front, style=style)
         own = [d for d in findings if d.source is None]
         wanted = [d for d in own if not select or d.code.startswith(tuple(select))]
-        chosen = _together(wanted, "safe", source) or (_together(wanted, "unsafe", source) if unsafe else [])
+        chosen = _together(wanted, "safe", source)
+        is_sure = bool(chosen)
+        if unsafe and not is_sure:
+            chosen = _together([d for d in wanted if _key(d) not in refused], "unsafe", source)[:most]
         if not chosen:
             break
         after = SourceFile(apply_edits(source.text, _edits(chosen, source)), source.name, source.folder)
         after_front = check_and_lower(after, allow_path=allow_path)
-        if all(d.fix is not None and d.fix.applicability == "safe" for d in chosen):
+        if is_sure:
             _require_same(source, front, after, after_front)
+        elif not _are_good_guesses(chosen, front, after_front):
+            # Half of them the next time, until it is known which is wrong.
+            most = len(chosen) // 2 or None
+            if most is None:
+                refused.add(_key(chosen[0]))
+            continue
+        most = None
         made += [MadeFix(d, *source.position(d.span.start)) for d in chosen]
         source, front = after, after_front
     return Fixed(source, tuple(made), findings_of(source, front, style=style))
@@ -94,6 +108,18 @@ def fix_of(page: Page) -> Applicability | None:
     source = SourceFile(page.failing)
     findings = findings_of(source, check_and_lower(source), style=True)
     return next((d.fix.applicability for d in findings if d.code == page.code and d.fix), None)
+
+
+def _are_good_guesses(chosen: Sequence[Diagnostic], before: Front, after: Front) -> bool:
+    """Whether fixes leave no more errors; of several together none may be new, which the others could make up for."""
+    found, left = (Counter((d.code, d.message) for d in f.diagnostics if d.is_error) for f in (before, after))
+    return left.total() <= found.total() and (len(chosen) == 1 or left <= found)
+
+
+def _key(finding: Diagnostic) -> object:
+    """What tells a finding from others while its place moves."""
+    texts = () if finding.fix is None else tuple(edit.text for edit in finding.fix.edits)
+    return (finding.code, finding.message, texts)
 
 
 def _together(findings: Sequence[Diagnostic], applicability: str, source: SourceFile) -> list[Diagnostic]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from constraintlang import nodes as n
 from constraintlang.constants import fold
 from constraintlang.mixtures import Level, report_mixed, report_units
+from constraintlang.printer import format_formula
 from constraintlang.units import Unit, multiply
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def arithmetic_kind(kinds: Kinds, node: n.Arithmetic) -> Term:
             message = "`base` stands for the whole left side of a comparison and adds to numbers only"
             kinds.report.error("PC225", place.span, message, BASE_HELP)
         else:
-            report_mixed(kinds.report, [(left.level, node.left.span), (right.level, node.right.span)])
+            parts = [(left.level, node.left.span), (right.level, node.right.span)]
+            report_mixed(kinds.report, parts, "comparison")
         return ERROR
     level: Level = next(iter(levels), "const")
     if level in ("dist", "rows", "base"):
@@ -64,6 +66,9 @@ def arithmetic_kind(kinds: Kinds, node: n.Arithmetic) -> Term:
             level == "base" and "const" not in (left.level, right.level)
         ):
             help = "mention it once, multiplied by and added to numbers"
+            if node.op == "/" and level == "dist":
+                left_text, right_text = format_formula(node.left), format_formula(node.right)
+                help = f"compare with a multiple instead, for example `{left_text} <= 1.2 * {right_text}`"
             kinds.report.error("PC120", node.span, f"this use of a statistic {NOT_COMPILED}", help)
             return ERROR
     if node.op in "+-":

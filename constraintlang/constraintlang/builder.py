@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from constraintlang import nodes as n
+from constraintlang.comparison_examples import compared
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.fixes import Fix
 from constraintlang.literals import exact_number, unescape
@@ -52,12 +53,7 @@ class Builder:
         if isinstance(value, n.Name):
             return n.Flag(name=value, span=value.span)
         if isinstance(value, _EXPRESSIONS):
-            self.error(
-                "PC011",
-                value.span,
-                "this is a number, not a condition",
-                "compare it with something, for example `mean(toxicity) < 0.1`",
-            )
+            self.error("PC011", value.span, *compared(value))
             return n.Truth(value=True, span=value.span)
         return value
 
@@ -128,6 +124,10 @@ class Builder:
         late = next((p for k, p in pairwise(given) if k.value.__class__ is tuple), None)
         if late is not None and isinstance(late.value, n.Scalar):
             self.error("PC001", late.span, "a plain argument cannot follow a named one", "put it first")
+        if str(c[0]) == "regex" and positional and positional[0].kind == "string":
+            # A pattern in plain quotes is told as such (PC117), whatever its backslashes would mean in a text.
+            place = positional[0].span
+            self.diagnostics[:] = [d for d in self.diagnostics if not place.start <= d.span.start < place.end]
         return n.Call(
             function=str(c[0]),
             arguments=positional,

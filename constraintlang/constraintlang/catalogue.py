@@ -36,8 +36,8 @@ _ALL = (
         "PC002",
         "a bracket is never closed",
         """Inside round and square brackets lines are joined, so a missing bracket would swallow what
-        follows. The reader stops at the next line that can only be the beginning of an item and blames
-        the innermost bracket.""",
+        follows. The reader stops at the next line that can only be the beginning of an item, or that could be
+        one and is not indented, and blames the innermost bracket.""",
         "cap: mean(toxicity < 0.1\nlength: words < 100",
         "cap: mean(toxicity) < 0.1\nlength: words < 100",
     ),

@@ -15,6 +15,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
+from constraintlang.literals import as_pattern
 from constraintlang.printer import plain_text
 from constraintlang.report import Report
 from constraintlang.source import SourceFile, Span
@@ -411,7 +412,10 @@ def _check_argument(
     )
     if not fits:
         message = f"`{function}` takes {v.argument_words(kind, shape)} here"
-        report.error("PC117", argument.span, message, help)
+        fix = None
+        if kind == "regex" and argument.kind == "string":
+            fix = replacing(argument.span, f're"{as_pattern(report.source.extract(argument.span)[1:-1])}"')
+        report.error("PC117", argument.span, message, help, fix=fix)
     elif function == "python" and kind == "string" and ":" not in str(argument.value):
         report.error("PC117", argument.span, "a python backend is named `module:function`", help)
 

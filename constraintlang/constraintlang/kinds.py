@@ -28,6 +28,7 @@ class Kinds:
         self.report = report
         self.preserve = preserve
         self.statistic: str | None = None  # the statistic whose argument is being read
+        self.choice: str | None = None  # the `or`, `implies` or `not` that the formula stands under
         self.over: str | None = None  # the level whose parts are being read
         self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
 
@@ -63,7 +64,9 @@ class Kinds:
         return self._one_level(list(zip(levels, (o.span for o in operands), strict=True)))
 
     def _alternative(self, word: str, span: Span, operands: Sequence[n.Formula]) -> Level:
+        outer, self.choice = self.choice, word
         level = self._junction(word, span, operands)
+        self.choice = outer
         if level == "rows" and not (word == "not" and _is_single_comparison(operands[0])):
             help = "turn the comparison round instead" if word == "not" else "write a policy for each case"
             self.report.error("PC120", span, f"`{word}` between conditions on your rows {NOT_COMPILED}", help)
@@ -80,7 +83,7 @@ class Kinds:
                 self.report.error("PC226", span, message, "remove it")
                 return "error"
             return next(iter(kinds), "const")
-        report_mixed(self.report, parts)
+        report_mixed(self.report, parts, self.choice)
         return "error"
 
     def _flag(self, node: n.Flag) -> Level:
@@ -93,13 +96,14 @@ class Kinds:
         if found.attribute is not None and found.attribute.type == "flag":
             return "seq" if level_fits(self, node.name, found.attribute) else "error"
         example = "0.1" if found.attribute is None or found.attribute.type in v.CONTINUOUS else "10"
+        bound = v.ROWS_QUANTITIES[name] if found.kind == "rows" else f"< {example}"
         if self.statistic == v.PROBABILITY:
             message = f"`P` takes a condition, and `{name}` is a number"
             self.report.error("PC208", node.span, message, f"write `P({name} > {example})` or `mean({name})`")
         else:
             message = f"`{name}` is a number, not a condition"
-            fix = inserting(node.span.end, f" < {example}", "placeholder")
-            help = f"compare it, for example `{name} < {example}`"
+            fix = inserting(node.span.end, f" {bound}", "placeholder")
+            help = f"compare it, for example `{name} {bound}`"
             self.report.error("PC220", node.span, message, help, fix=fix)
         return "error"
 
@@ -132,7 +136,7 @@ class Kinds:
             levels -= {"base"}
             parts = [part for part in parts if part[0] != "base"]
         if len(levels) > 1:
-            report_mixed(self.report, parts)
+            report_mixed(self.report, parts, "comparison")
             return "error"
         level: Level = next(iter(levels), "const")
         if not self._same_units(operands, terms):

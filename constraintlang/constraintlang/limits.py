@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from constraintlang.diagnostics import Diagnostic
-from constraintlang.layout import MAX_ERRORS, OPENING, span_of
+from constraintlang.layout import MAX_ERRORS
 from constraintlang.source import Span
+from constraintlang.tokens import OPENING, span_of
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_LINE = 100_000

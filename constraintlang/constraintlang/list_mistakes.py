@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from constraintlang.fixes import inserting, replacing
+from constraintlang.fixes import inserting, removing, replacing
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 
 _VALUES = ("NAME", "NUMBER", "INT", "PERCENT", "STRING", "REGEX")
 _CLOSING = {"RBRACE": "LBRACE", "RPAR": "LPAR", "RSQB": "LSQB"}
-
-
-def value_without_tag(s: Situation) -> Found | None:
-    """``for toxigen``: the value of a tag stands where the tag belongs."""
-    if s.type(-1) != "NAME" or not {"EQUAL", "IN"} <= s.expected or "CMP" in s.expected:
-        return None
-    name = shown(s.text(-1))
-    before = [token.type for token in s.tokens[max(0, s.index - 4) : s.index - 1]]
-    if s.type(-2) == "OR" and before[:2] == ["EQUAL", "NAME"]:
-        help = f"write `in {{{shown(s.text(-3))}, {name}}}`"
-    elif s.type(-2) in ("FOR", "AND", "OR", "NOT", "VBAR", "LPAR"):
-        help = f"write `domain={name}`"
-    else:
-        return None
-    return Found(s.span(-1, -1), f"`{name}` stands alone, and prompts are chosen by tag and value", help)
 
 
 def comma_between_conditions(s: Situation) -> Found | None:
@@ -67,6 +52,19 @@ def missing_operator(s: Situation) -> Found | None:
     return None
 
 
+def prefixed_text(s: Situation) -> Found | None:
+    """A text with the prefix that another language puts before a pattern."""
+    prefix = s.text(-1)
+    if s.type() != "STRING" or not s.touches(-1) or prefix.lower() not in ("r", "b", "f", "u", "rb", "re"):
+        return None
+    place = s.span(-1, -1)
+    if s.text(-3) == "regex":
+        help, fix = 'write a pattern like `re"[0-9]+"`', replacing(place, "re", "safe")
+    else:
+        help, fix = 'a text has no prefix; a pattern is written like `re"[0-9]+"`', removing(place)
+    return Found(place, f'no text begins with `{prefix}"`', help, fix)
+
+
 def missing_comma(s: Situation) -> Found | None:
     """Two values side by side in a list."""
     if s.type() in _VALUES and s.type(-1) in _VALUES and "COMMA" in s.expected:
@@ -76,19 +74,39 @@ def missing_comma(s: Situation) -> Found | None:
     return None
 
 
+def range_in_words(s: Situation) -> Found | None:
+    """``between 1 and 2``, ``from 1 to 2``, ``in 1..2``, ``in (1, 2)``: a range that is written in another way."""
+    in_words = s.type() == "NAME" and s.text() in ("between", "from", "within") and s.index > 0
+    if not in_words and not (s.type(-1) == "IN" and "LSQB" in s.expected):
+        return None
+    first = 0 if in_words else -1
+    numbers = [i for i in range(first + 1, first + 7) if s.type(i) in ("INT", "NUMBER", "PERCENT")][:2]
+    message = f"a range is not written with `{s.text(first)}`" if in_words else "`in` needs an interval here"
+    if len(numbers) < 2 or any(s.type(i) in _VALUES and i not in numbers and s.text(i) != "to" and i > 0
+                               for i in range(first + 1, numbers[1])):  # fmt: skip
+        return Found(s.span(first, 0), message, "write it like `in [low, high]`; both ends are included")
+    low, high = numbers
+    last = high + (s.type(high + 1) in _CLOSING)
+    right = f"in [{s.text(low)}, {s.text(high)}]"
+    return Found(
+        s.span(first, last), message, f"write `{shown(right)}`", replacing(s.span(first, last), right)
+    )
+
+
 def wrong_enclosure(s: Situation) -> Found | None:
     """A set where one value, an interval or a text belongs, and the other way round."""
     if s.type() == "LBRACE" and s.type(-1) == "EQUAL" and "NAME" in s.expected:
         fix = replacing(s.span(-1, -1), " in " if s.touches(-1) else " in", "safe")
-        return Found(s.span(-1), "`=` matches one value, not a set", "write `in {...}`", fix)
+        return Found(s.span(-1), "`=` matches one value, not a set", "a set is matched with `in`", fix)
     if s.type(-1) == "IN" and "LBRACE" in s.expected and s.type() in ("NAME", "LSQB", "LPAR", "STRING"):
         single = s.type() in ("NAME", "STRING") and s.type(1) != "COMMA"
         in_braces = replacing(s.span(), f"{{{s.text()}}}", "safe") if single else None
-        return Found(s.span(), "`in` needs a set of values here", "write `in {a, b}`", in_braces)
-    if s.type(-1) == "IN" and "LSQB" in s.expected:
-        return Found(
-            s.span(-1), "`in` needs an interval here", "write `in [low, high]`; both ends are included"
+        help = (
+            f"write `{{{shown(s.text())}}}`"
+            if single
+            else "write the values in braces, for example `{en, de}`"
         )
+        return Found(s.span(), "`in` needs a set of values here", help, in_braces)
     if s.place == "bound: LSQB INT" and s.type() == "RSQB":
         number = shown(s.text(-1))
         return Found(s.span(-2), "a bound has two ends", f"write `[0, {number}]`, or `[{number}, {number}]`")

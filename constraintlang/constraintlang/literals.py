@@ -22,6 +22,16 @@ def exact_number(text: str) -> Decimal:
     return Decimal(text)
 
 
+def as_pattern(text: str) -> str:
+    """What stands between the quotes of `"..."`, as it stands in `re"..."`, where a backslash is itself.
+
+    Text whose backslashes are no escapes was meant as a pattern from the beginning.
+    """
+    unknown: list[Span] = []
+    value = unescape(text, 0, lambda code, span, *rest: unknown.append(span))
+    return text if unknown or "\n" in value else value.replace('"', '\\"')
+
+
 def unescape(text: str, offset: int, error: Callable[[str, Span, str, str, Fix], None]) -> str:
     """The text that stands between quotes at ``offset``; an unknown escape is reported and kept as it is."""
 

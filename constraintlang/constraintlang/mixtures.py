@@ -10,11 +10,15 @@ from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.units import Unit, unit_words
 
+MAX_SHOWN = 60  # characters of a condition in a help
 Level = Literal["const", "seq", "dist", "rows", "base", "error"]
 
 
-def report_mixed(report: Report, parts: list[tuple[Level, Span]]) -> None:
-    """PC201: the parts of a formula speak of different things."""
+def report_mixed(report: Report, parts: list[tuple[Level, Span]], joined_by: str | None = None) -> None:
+    """PC201: the parts of a formula speak of different things.
+
+    ``joined_by`` is what keeps them from being two statements: `or`, `implies`, `not`, or a comparison.
+    """
     words = {
         "seq": "one response at a time",
         "dist": "distribution: taken over all responses",
@@ -28,13 +32,33 @@ def report_mixed(report: Report, parts: list[tuple[Level, Span]]) -> None:
         "PC201",
         first[1],
         f"this formula mixes {what}",
-        "write one statement for each",
+        _separation(report, first, second, joined_by),
         label=words[first[0]],
         labels=(Label(second[1], words[second[0]]),),
         notes=("a bare comparison is pointwise: it judges one response at a time",)
         if first[0] == "seq"
         else (),
     )
+
+
+def _separation(
+    report: Report, first: tuple[Level, Span], second: tuple[Level, Span], joined_by: str | None
+) -> str:
+    """How to write what was meant with one kind of quantity in each statement."""
+    if joined_by is None:
+        return "write one statement for each"
+    text = report.source.extract(first[1])
+    written = text if "\n" not in text and len(text) <= MAX_SHOWN else "..."
+    if first[0] == "seq" and second[0] == "dist":
+        if joined_by == "comparison":
+            return f"take a statistic of both, for example `mean({written})`"
+        example = f"`P({written}) >= 95%`"
+        return (
+            f"no statement is split at `{joined_by}`: turn this part into a statistic, for example {example}"
+        )
+    if joined_by == "comparison":
+        return "compare each of them with a number"
+    return f"no statement is split at `{joined_by}`: demand one of the two by itself"
 
 
 def report_units(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from constraintlang import wording
 from constraintlang.fixes import Fix, inserting, removing, replacing
-from constraintlang.layout import CLAUSE_WORDS, DANGLING, NEWLINE
+from constraintlang.layout import CLAUSE_WORDS, DANGLING
+from constraintlang.literals import exact_number
 from constraintlang.normal_form import NEGATED
+from constraintlang.open_texts import never_closed
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 from constraintlang.source import Span
+from constraintlang.tokens import NEWLINE
 
 _NUMBERS = ("INT", "NUMBER", "PERCENT")
 _BEHIND_NOT = {**NEGATED, "=": "!="}
@@ -18,9 +23,8 @@ def open_string(s: Situation) -> Found | None:
     """A text without its closing quote."""
     if s.type() != "BAD_STRING":
         return None
-    end = s.span().start + len(s.text().rstrip())
-    fix = None if s.text().rstrip().endswith("\\") else inserting(end, '"')
-    return Found(s.span(), "this text is never closed", 'end it with `"` on the same line', fix)
+    found = never_closed(s.tokens[s.index], s.tokens[: s.index])
+    return Found(found.span, found.message, found.help or "", found.fix)
 
 
 def foreign_comment(s: Situation) -> Found | None:
@@ -57,7 +61,7 @@ def foreign_operator(s: Situation) -> Found | None:
     """An operator of another language."""
     known = wording.FOREIGN_OPERATORS
     if s.type() == "MUL" and s.text(-1) + s.text() == "**":
-        return Found(s.span(-1), "there is no power operator", "write `a * a`")
+        return Found(s.span(-1), "there is no power operator", "multiply it out: `a * a`")
     if s.type() == "CMP" and s.text(-1) == "-" and s.text() == ">" and s.touches(-1):
         return Found(s.span(-1), "`->` is not an operator of this language", "write `implies`")
     if s.type() not in ("UNKNOWN", "VBAR"):
@@ -93,6 +97,8 @@ def _operator_fix(s: Situation, first: int, last: int, operator: str) -> Fix:
 def misspelt_comparison(s: Situation) -> Found | None:
     """A comparison that is written in another way, or `=` and `==` in each other's place."""
     first, second, before = s.text(), s.text(1), s.text(-1)
+    if s.touches() and first + second == "=>":
+        return _arrow(s)
     if s.touches() and (first + second) in wording.WRONG_COMPARISONS:
         return _wrong_comparison(first + second, s.span(0, 1))
     if s.type(-1) == "CMP" and (before + first) in wording.WRONG_COMPARISONS and s.touches(-1):
@@ -111,6 +117,21 @@ def misspelt_comparison(s: Situation) -> Found | None:
         word = s.text(-1)
         return Found(s.span(-1), f"no `{first}` follows `{word}`", sentence(s.place))
     return None
+
+
+def _arrow(s: Situation) -> Found:
+    """`=>`: a comparison before a number, `implies` between conditions, and between two names nobody knows."""
+    ends = {*CLAUSE_WORDS, "AND", "OR", "IMPLIES", "COMMA", "RPAR", "LPAR", NEWLINE}
+    left = takewhile(lambda kind: kind not in ends, (s.type(-i) for i in range(1, s.index + 1)))
+    right = takewhile(lambda kind: kind not in ends, (s.type(i) for i in range(2, len(s.tokens) - s.index)))
+    conditions = {"CMP", "IN", "NOT", *wording.TIME_WORDS}
+    has_condition = not conditions.isdisjoint(left) or not conditions.isdisjoint(right)
+    message, place = "`=>` is not a comparison", s.span(0, 1)
+    if has_condition:
+        return Found(place, message, "write `implies`", replacing(place, "implies"))
+    if s.type(2) in _NUMBERS:
+        return Found(place, message, "write `>=`", replacing(place, ">="))
+    return Found(place, message, "write `>=` to compare, `implies` between conditions")
 
 
 def _wrong_comparison(written: str, span: Span) -> Found:
@@ -163,12 +184,18 @@ def number_form(s: Situation) -> Found | None:
         return Found(s.span(-1, 0), "a number cannot end with a point or have two", "write it as `1.0`")
     if s.text() == "%" and s.type() == "UNKNOWN" and s.type(-1) in _NUMBERS and s.touches(-1):
         message = "a percentage has no exponent and no second `%`"
-        return Found(s.span(-1), message, "write it out, for example `0.05%`")
+        right = s.text(-1) if s.type(-1) == "PERCENT" else f"{exact_number(s.text(-1)):f}%"
+        return Found(s.span(-1), message, f"write `{shown(right)}`")
+    if s.text() == "%" and s.type() == "UNKNOWN" and s.type(-1) in ("NAME", "RPAR"):
+        help = "there is no remainder; a percentage is a number such as `5%`"
+        return Found(s.span(), "`%` is not an operator of this language", help)
     if s.text() == "%" and s.type() == "UNKNOWN":
-        number = s.text(-1) if s.type(-1) in _NUMBERS else s.text(1) if s.type(1) in _NUMBERS else "5"
-        between = Span(s.span(-1, -1).end, s.span().start)
-        fix = removing(between, "safe") if s.type(-1) in ("INT", "NUMBER") else None
-        return Found(s.span(), "`%` must stand directly behind a number", f"write `{shown(number)}%`", fix)
+        side = -1 if s.type(-1) in _NUMBERS else int(s.type(1) in _NUMBERS)
+        number = s.text(side) if side else "5"
+        place = s.span(min(side, 0), max(side, 0))
+        is_clear = s.type(side) in ("INT", "NUMBER") and (side < 0 or s.touches())
+        fix = replacing(place, f"{number}%", "safe") if is_clear else None
+        return Found(place, "`%` must stand directly behind a number", f"write `{shown(number)}%`", fix)
     left, right = s.text(-1), s.text(1)
     if s.type() == "COMMA" and "COMMA" not in s.expected and s.type(-1) == "INT" and s.type(1) in _NUMBERS:
         groups = len(right) == 3 and left != "0"

@@ -1,6 +1,6 @@
 """Text to nodes: item by item, so that one run reports every syntax error and keeps every good item.
 
-Only this module and ``machine.py`` import lark.
+Only this module, ``entries.py`` and ``machine.py`` import lark.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from msgspec.structs import replace
 from constraintlang import nodes as n
 from constraintlang.builder import Builder
 from constraintlang.diagnostics import Diagnostic, Label, sort_diagnostics
+from constraintlang.entries import entries
 from constraintlang.fixes import Edit, Fix
-from constraintlang.layout import CONTINUING, MAX_ERRORS, Chunk, span_of, split
+from constraintlang.layout import CONTINUING, MAX_ERRORS, Chunk, split
 from constraintlang.limits import (
     MAX_NESTING,
     MAX_TOKENS,
@@ -36,6 +37,7 @@ from constraintlang.memory import Memory
 from constraintlang.situations import Situation
 from constraintlang.source import SourceFile, Span
 from constraintlang.syntax_errors import explain
+from constraintlang.tokens import span_of
 from constraintlang.tree import tree_depth
 
 __all__ = ["ParseResult", "parse", "parse_detailed", "write_table"]
@@ -158,10 +160,18 @@ class _Reader:
         for chunk in chunks:
             if len(self.diagnostics) > MAX_ERRORS:
                 break
-            item = self.group(chunk) if chunk.body is not None else self.item(chunk.tokens, chunk)
-            if item is not None:
-                found.append(item)
+            for part in self.parts(chunk):
+                item = self.group(part) if part.body is not None else self.item(part.tokens, part)
+                if item is not None:
+                    found.append(item)
         return tuple(found)
+
+    def parts(self, chunk: Chunk) -> list[Chunk]:
+        """The chunk, or its lines where it makes no sense as one item and they could be items of their own."""
+        if not chunk.cut_at or self.remembered(chunk.tokens, chunk)[0] is not None:
+            return [chunk]
+        places = pairwise([0, *chunk.cut_at, len(chunk.tokens)])
+        return [Chunk(chunk.tokens[start:end]) for start, end in places]
 
     def group(self, chunk: Chunk) -> Any:
         assert chunk.body is not None
@@ -251,6 +261,16 @@ class _ItemParser:
 
     def parse(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The node of one item, or None and the reasons."""
+        item, found = self.parse_whole(tokens)
+        if item is None and found:
+            for entry in entries(tokens):
+                if len(found) <= MAX_ERRORS:
+                    reported = max(d.span.end for d in found)
+                    found = [*found, *(d for d in self.parse_whole(entry)[1] if d.span.start > reported)]
+        return item, found
+
+    def parse_whole(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
+        """The same; what follows the first place that does not fit the grammar is not looked at."""
         found: list[Diagnostic] = []
         self.builder.diagnostics = found
         run = self.started()

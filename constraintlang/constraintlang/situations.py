@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from constraintlang.fixes import Fix
-from constraintlang.layout import NEWLINE, Token, span_of
 from constraintlang.source import Span
+from constraintlang.tokens import NEWLINE, Token, span_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,13 @@ class Situation:
         if not self.type(offset) or not self.type(offset + 1):
             return False
         return self.tokens[self.index + offset].end_pos == self.tokens[self.index + offset + 1].start_pos
+
+    def written(self, first: int, last: int) -> str:
+        """The tokens from ``first`` places away to the one ``last`` places away, one space where any white space is."""
+        text = self.text(first)
+        for offset in range(first + 1, last + 1):
+            text += self.text(offset) if self.touches(offset - 1) else f" {self.text(offset)}"
+        return text
 
     def joined(self, first: int, count: int) -> str:
         """The text of at most ``count`` tokens that touch each other, from ``first`` places away on."""

@@ -22,7 +22,7 @@ from constraintlang.ranges import check_ranges
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.splitting import split_fix
-from constraintlang.tree import dotted, names_in
+from constraintlang.tree import descendants, dotted, names_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def enter(scope: Scope, clauses: Sequence[n.Clause], declarations: Declarations,
     for index, clause in enumerate(clauses):
         word = type(clause).__name__.removesuffix("Clause").lower()
         if type(clause) in first:
-            help = "join the conditions with `and`" if word == "for" else "keep one of the two"
+            help = "join the conditions with `and` or `or`" if word == "for" else "keep one of the two"
             label = Label(first[type(clause)], "first given here")
             fix = _joining_fix(clauses[index - 1], clause)
             report.error("PC114", clause.span, f"`{word}` is given twice", help, labels=(label,), fix=fix)
@@ -60,7 +60,14 @@ def _joining_fix(before: n.Clause, clause: n.Clause) -> Fix | None:
         return None
     if isinstance(before.predicate, n.DomainOr) or isinstance(clause.predicate, n.DomainOr):
         return None  # `and` would bind tighter than the `or`
+    if _keys(before.predicate) & _keys(clause.predicate):
+        return None  # no prompt has two values of one tag
     return replacing(Span(clause.span.start, clause.span.start + len("for")), "and")
+
+
+def _keys(predicate: n.DomainPredicate) -> set[str]:
+    parts = [predicate, *descendants(predicate)]
+    return {part.key for part in parts if isinstance(part, n.DomainEquals | n.DomainIn)}
 
 
 def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, report: Report) -> Scope:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 def statistic_kind(kinds: Kinds, node: n.Apply) -> Term:
     """What is known of a statistic; its level is "error" when it has been complained about."""
     function, span = node.function, node.function_span or node.span
+    if function in v.BACKENDS:
+        message = f"`{function}` is a backend, not a statistic"
+        kinds.report.error("PC116", span, message, v.backend_help(function))
+        return ERROR
     if function not in v.STATISTICS:
         kinds.report.unknown_word(span, "statistic", function, v.STATISTICS, "PC116")
         return ERROR

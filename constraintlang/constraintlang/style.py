@@ -9,11 +9,11 @@ from constraintlang import nodes as n
 from constraintlang.declarations import walk
 from constraintlang.diagnostics import Diagnostic
 from constraintlang.fixes import Edit, Fix
-from constraintlang.layout import NEWLINE, Token, span_of
 from constraintlang.limits import MAX_NESTING
 from constraintlang.parser import tokens_of
 from constraintlang.printer import format_statement
 from constraintlang.source import SourceFile
+from constraintlang.tokens import NEWLINE, Token, span_of
 
 
 def check_style(source: SourceFile, tree: n.Policy) -> list[Diagnostic]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from constraintlang import list_mistakes as lists
 from constraintlang import operator_mistakes as operators
+from constraintlang import prompt_mistakes as prompts
+from constraintlang import reserved_mistakes as reserved
 from constraintlang import word_mistakes as words
 from constraintlang import wording
 from constraintlang.diagnostics import Diagnostic
@@ -39,9 +41,16 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("PC007", operators.markup, (
         "<<<<<<< HEAD", "=======", ">>>>>>> theirs", "```policy", "```", "a &lt; 1", "a &ge; 1", "a < 1 &amp; b < 1",
     )),
+    Mistake("PC004", reserved.compared_truth, (
+        "a == false", "a != true", "a = true", "a is false", "true == a", "x.a == false and b < 1",
+    )),
     Mistake("PC004", operators.misspelt_comparison, (
         "a =< 1", "a => 1", "a = 1", "a <> 1", "a === 1", "a !== 1", "a < = 1", "a < 1 for domain == x",
         "a >> 1", "a =! 1", "a < 1 confidence=0.9", "a < 1 priority: 1", "a < 1 because='x'",
+    )),
+    Mistake("PC001", words.hyphenated_name, (
+        "attribute self-harm: score", "let a-b = 1", "tag my-tag in {a}", "group safe-core { a < 1 }", "my-cap: a < 1",
+        "a < 1 for domain=my-chat", "a < 1 for my-tag=x", 'test "t" { pass on my-cap }',
     )),
     Mistake("PC001", words.label_form, (
         '"cap": a < 1', "no slurs: a < 1", "a: < 1", "a: in [0, 1]", "a < 1 and: b < 1", "a < 1:", "always: a < 1",
@@ -54,41 +63,62 @@ MISTAKES: tuple[Mistake, ...] = (
         "a < .5", "a < 1.", "a < 1.2.3", "a < 5 %", "a < 0,1", "a < 1,000", "a < 1_000", "a < 1 under tolerance=%5",
         "a < 1e-5%", "a < 5%%",
     )),
+    Mistake("PC001", prompts.repeated_for, ("a < 1 for domain=x and for lang=y", "a < 1 for for domain=x")),
     Mistake("PC005", operators.nothing_follows, (
         "a <", "a < 1 and", "mean(a) + ", "a < 1 for", "a < 1 weight", "let x =", "always", "cap:", "not",
         "a <\nlet x = 1", "a < for domain=x", "a < 1 and or b < 1", "(a < ) and b < 1", "a < 1 for domain=",
         "a < 1 under", "require", "a in", "let", "a@", "P(a|) < 1",
     )),
+    Mistake("PC001", prompts.all_prompts, ("a < 1 for all", "a < 1 for any weight 2", "a < 1 for *", "a < 1 for true")),
     Mistake("PC005", operators.missing_operand, (
         "< 0.1", "and a < 1", "a < < 1", "a < 1 and <= 2", "* a < 1", "a < * 2", "or a < 1",
     )),
     Mistake("PC007", operators.unknown_character, (
         "a < 1;", "a $ 1", "a < 'x'", "тoxicity < 1", "a < 1 ? b", "`a` < 1", "a < 1 \u2028", "a < “x”",
     )),
-    Mistake("PC001", words.hyphenated_name, (
-        "attribute self-harm: score", "let a-b = 1", "tag my-tag in {a}", "group safe-core { a < 1 }",
+    Mistake("PC001", reserved.clause_first, (
+        "for domain=x a < 1", "for lang in {x, y}: a < 1", "per lang a < 1", "cap: for domain=x a < 1", "for domain=x",
+        "for domain=x { }",
     )),
-    Mistake("PC009", words.reserved_word, (
+    Mistake("PC009", reserved.misplaced_word, (
+        "always require a < 1", "over sentences (always a)", "a < 1 and always b", "a < 1 and prefer b < 1",
+        "a < 1 per domain", "a < 1 per lang, domain",
+    )),
+    Mistake("PC009", reserved.reserved_word, (
         "a < 1 for domain=test", "let and = 1", "tag lang in {en, or}", "group test { }", "a < 1 for group=x",
         "attribute for: score", "a < 1 for and b < 1 for domain = x",
     )),
     Mistake("PC001", words.wrong_case, ("a < 1 AND b < 1", "LET x = 1", "a < 1 For domain=x", "NOT flag")),
-    Mistake("PC001", words.foreign_word, (
-        "if a < 1", "a is less than 1", "a between 1 and 2", "a < 1 unless b < 1", "a < 1 where domain=x", "version 1",
-        "a < 5 percent", "from x import y", "if domain == chat", "a < 1 then b", "must not a",
+    Mistake("PC001", lists.range_in_words, (
+        "a between 1 and 2", "a from 1 to 2", "a in 3", "a in {1, 2}", "a in 1 to 2", "a in (1, 2)",
     )),
-    Mistake("PC001", words.setting_without_under, ("a < 1 tolerance 5%", "a < 1 temperature=0", "a < 1 samples=5")),
+    Mistake("PC001", words.never, (
+        "never a", "no a", "never a < 1 and b", "over sentences (never a)", "a and never b",
+    )),
+    Mistake("PC001", words.backend_as_condition, ('not pii("any")', 'always not regex(re"a")')),
+    Mistake("PC001", words.foreign_word, (
+        "if a < 1", "a is less than 1", "a < 1 unless b < 1", "a < 1 where domain=x", "version 1",
+        "a < 5 percent", "from x import y", "if domain == chat", "a < 1 then b", "must not a", "a xor b", "5% of a < 1",
+    )),
+    Mistake("PC001", prompts.setting_form, (
+        "a < 1 tolerance 5%", "a < 1 temperature=0", "a < 1 samples=5 top_p=1", "a < 1 under samples=5 top_p=1",
+    )),
     Mistake("PC001", words.statistic_form, ("E[a] < 1", "mean a < 1", "avg a < 1", "mean[a] < 1")),
     Mistake("PC001", words.misspelt_keyword, (
         "a < 1 wieght 2", "attribut a: score", "editon 1", 'a < 1 becuse "x"', "reqire a < 1",
         "a < 1 adn b < 1",
     )),
+    Mistake("PC001", reserved.clauses_first, ("a < 1\nfor domain=x b < 1", "a < 1 weight 2 (b < 1)")),
     Mistake("PC001", words.prose, ("responses are polite", "The model stays polite")),
-    Mistake("PC001", lists.value_without_tag, (
+    Mistake("PC001", prompts.compared_tag, (
+        "a < 1 for lang != en", "a < 1 for age < 13", "P(a < 1 | domain != x) < 1",
+    )),
+    Mistake("PC001", prompts.turned_in, ("a < 1 for lang not in {en}", "a not in [1, 2]")),
+    Mistake("PC001", prompts.value_without_tag, (
         "a < 1 for toxigen", "a < 1 for domain=x or y", "P(a > 1 | fr) < 1", "a < 1 for not x",
     )),
     Mistake("PC001", lists.wrong_enclosure, (
-        "a < 1 for domain={x, y}", "a < 1 for lang in en", "a in 3", "a in {1, 2}", "tag lang in [en]",
+        "a < 1 for domain={x, y}", "a < 1 for lang in en", "tag lang in [en]",
         "eventually[3] a",
     )),
     Mistake("PC001", lists.comma_between_conditions, (
@@ -99,6 +129,9 @@ MISTAKES: tuple[Mistake, ...] = (
         "tag lang in {}", "domain x { }", "()", "attribute a: flag {\n}", "a < ()",
     )),
     Mistake("PC001", lists.missing_operator, ("a 0.1", "a < 1 b < 1", "mean(a) 0.1", "a < 1 (b < 1)", "2 a < 1")),
+    Mistake("PC001", lists.prefixed_text, (
+        'attribute a: flag { backend = regex(r"x") }', 'attribute a: score { backend = judge(f"x") }',
+    )),
     Mistake("PC001", lists.missing_comma, ("tag lang in {en de}", "a < 1 for x in {1 2}")),
 )  # fmt: skip
 """INVARIANT: the first row that recognises a situation answers; the order is from special to general."""

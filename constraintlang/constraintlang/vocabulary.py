@@ -16,8 +16,8 @@ TEXT_MEASURES = ("lexicon", "regex", "length", "readability", "repetition", "lan
 """Backends that measure any text, so that attributes have all levels unless they are told apart."""
 OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
 CONTINUOUS = ("score", "real")
-ROWS_QUANTITIES = ("perplexity", "accuracy")
-"""Quantities of the model on the user's rows; known under ``preserve`` only."""
+ROWS_QUANTITIES = {"perplexity": "<= 1.02 * base", "accuracy": ">= base - 1%"}
+"""Quantities of the model on the user's rows, known under ``preserve`` only, and what is usually asked of them."""
 
 PROBABILITY = "P"
 STATISTICS = {"mean": 1, "median": 1, "min": 1, "max": 1, "quantile": 2, "cvar": 2, PROBABILITY: 1}
@@ -202,3 +202,11 @@ def argument_words(kind: str, backend: Backend) -> str:
 
 ATTRIBUTE_FIELDS = ("backend", "levels")
 DOMAIN_FIELDS = ("source", "tags")
+
+
+def backend_help(name: str) -> str:
+    """What to write where a backend stands as if it were a condition or a statistic."""
+    backend = BACKENDS[name]
+    type = backend.types[0]
+    use = "not measured" if type == "flag" else "measured < 0.1" if type in CONTINUOUS else "measured < 10"
+    return f"declare `attribute measured: {type} {{ backend = {backend.example} }}`, then write `{use}`"

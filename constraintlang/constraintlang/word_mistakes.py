@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
+
 from constraintlang import vocabulary as v
 from constraintlang import wording
-from constraintlang.fixes import replacing
+from constraintlang.fixes import Edit, Fix, replacing
+from constraintlang.layout import CLAUSE_WORDS, STRENGTH_WORDS
 from constraintlang.situations import Found, Situation, shown
 from constraintlang.suggestions import closest
+
+_HYPHENATED = re.compile(r"[A-Za-z_]\w*(-\w+)+")
 
 
 def label_form(s: Situation) -> Found | None:
@@ -16,8 +22,10 @@ def label_form(s: Situation) -> Found | None:
             s.span(), "a label is a plain name without quotes", "write it like `cap: toxicity < 0.1`"
         )
     if s.index == 1 and s.type(-1) == "NAME" and s.type() == "NAME" and s.type(1) == "COLON":
-        name = shown(f"{s.text(-1)}_{s.text()}")
-        return Found(s.span(-1), "a label is one word", f"write `{name}:`")
+        if closest(s.text(-1), [w.lower() for w in wording.FIRST_WORDS]) is not None:
+            return None  # `atribute q: score`
+        name = f"{s.text(-1)}_{s.text()}"
+        return Found(s.span(-1), "a label is one word", f"write `{shown(name)}`", replacing(s.span(-1), name))
     if s.index == 2 and s.type(-1) == "COLON" and s.type() in ("CMP", "IN"):
         name = shown(s.text(-2))
         message = f"`{name}:` is a label, so nothing stands to the left of `{s.text()}`"
@@ -30,12 +38,53 @@ def label_form(s: Situation) -> Found | None:
 
 
 def hyphenated_name(s: Situation) -> Found | None:
-    """A declared name with a hyphen in it."""
-    declares = s.index == 2 and s.type(-1) == "NAME" and s.type(-2) in wording.NAMING_WORDS
-    if declares and s.text() == "-" and s.touches(-1):
-        name = shown(s.joined(-1, 9).replace("-", "_").partition(":")[0])
-        return Found(s.span(-1, 1), "a name is made of letters, digits and `_`", f"write `{name}`")
+    """A name with a hyphen in it where it is declared, or stands as a label, a tag, or the value of one."""
+    message = "a name is made of letters, digits and `_`"
+    label = s.written(-s.index, -1) if s.type() == "COLON" else ""
+    if _HYPHENATED.fullmatch(label):
+        place, name = s.span(-s.index, -1), label.replace("-", "_")
+        return Found(place, message, f"write `{shown(name)}`", replacing(place, name))
+    if s.text() != "-" or s.type(-1) != "NAME" or not s.touches(-1) or not s.touches():
+        return None
+    words = _HYPHENATED.match(s.joined(-1, 9))
+    last = 2 * words[0].count("-") - 1 if words is not None else 1
+    place, written = s.span(-1, last), s.written(-1, last)
+    name = shown(written.replace("-", "_"))
+    declares = s.index == 2 and s.type(-2) in wording.NAMING_WORDS
+    if declares:
+        return Found(place, message, f"write `{name}`")
+    if s.type(-2) == "ON" or (s.type(-2) in ("FOR", "PER", "AND", "OR", "NOT") and "CMP" not in s.expected):
+        return Found(place, message, f"write `{name}`", replacing(place, written.replace("-", "_")))
+    if s.type(-2) in ("EQUAL", "LBRACE", "COMMA") and "CMP" not in s.expected:
+        text = f'"{written}"'
+        return Found(place, message, f"put it in quotes: `{shown(text)}`", replacing(place, text, "safe"))
     return None
+
+
+def never(s: Situation) -> Found | None:
+    """``never x``, ``no x``: a condition that is denied in English."""
+    word = next((i for i in (0, -1) if s.type(i) == "NAME" and s.text(i).lower() in ("never", "no")), None)
+    if word is None or s.type(word + 1) not in ("NAME", "LPAR", "OVER", "INT", "NUMBER", "PERCENT"):
+        return None
+    before = [token.type for token in s.tokens[: s.index + word]]
+    if "OVER" in before:
+        right = "globally not" if before[-1] == "LPAR" else "not"
+    else:
+        right = "not" if before and before[-1] not in ("COLON", *STRENGTH_WORDS) else "always not"
+    message = f"`{s.text(word)}` is not a word of this language"
+    rest = (s.type(i) for i in range(word + 1, len(s.tokens) - s.index))
+    condition = takewhile(lambda kind: kind not in CLAUSE_WORDS, rest)
+    if not {"AND", "OR", "IMPLIES", "UNTIL", "BEFORE"}.isdisjoint(condition):
+        return Found(s.span(word, word), message, f"write `{right}` and the condition in brackets behind it")
+    return Found(s.span(word, word), message, f"write `{right}`", replacing(s.span(word, word), right))
+
+
+def backend_as_condition(s: Situation) -> Found | None:
+    """A backend where an attribute belongs."""
+    name = s.text(-2)
+    if s.type(-1) != "LPAR" or s.type() not in ("STRING", "REGEX") or name not in v.BACKENDS:
+        return None
+    return Found(s.span(-2, 0), f"`{name}` is a backend, not a condition", v.backend_help(name))
 
 
 def foreign_word(s: Situation) -> Found | None:
@@ -44,23 +93,16 @@ def foreign_word(s: Situation) -> Found | None:
         word = s.text(offset)
         if s.type(offset) != "NAME" or word.lower() not in wording.FOREIGN_WORDS:
             continue
+        if word.lower() == "of" and s.text(offset - 1).lower() in wording.FOREIGN_WORDS:
+            continue  # `ratio of`
         if offset == -1 and s.index > 1 and s.type() in ("CMP", "AND", "OR"):
             continue
-        help = wording.FOREIGN_WORDS[word.lower()]
+        message = f"`{word}` is not a word of this language"
         if word.lower() == "percent" and s.type(offset - 1) in ("INT", "NUMBER"):
-            help = f"write `{shown(s.text(offset - 1))}%`"
-        return Found(s.span(offset, offset), f"`{word}` is not a word of this language", help)
+            place, number = s.span(offset - 1, offset), f"{s.text(offset - 1)}%"
+            return Found(place, message, f"write `{shown(number)}`", replacing(place, number, "safe"))
+        return Found(s.span(offset, offset), message, wording.FOREIGN_WORDS[word.lower()])
     return None
-
-
-def setting_without_under(s: Situation) -> Found | None:
-    """A setting of the sampling as if it were a clause."""
-    name = s.text()
-    if s.type() != "NAME" or name not in v.UNDER or not {"UNDER", "CMP"} & s.expected or s.index == 0:
-        return None
-    skip = 2 if s.type(1) in ("EQUAL", "COLON") else 1
-    value = s.text(skip) if s.type(skip) in ("INT", "NUMBER", "PERCENT") else "1"
-    return Found(s.span(), f"`{name}` is a setting of `under`", f"write `under {name}={shown(value)}`")
 
 
 def statistic_form(s: Situation) -> Found | None:
@@ -72,22 +114,17 @@ def statistic_form(s: Situation) -> Found | None:
     function = known[name] or name
     if s.type() == "LSQB" and s.touches(-1):
         message = "a statistic takes its argument in round brackets"
-        return Found(s.span(-1), message, f"write `{function}(...)`")
+        end = next((i for i in range(1, len(s.tokens) - s.index) if s.type(i) in ("LSQB", "RSQB")), 0)
+        fix = None
+        if s.type(end) == "RSQB":
+            fix = Fix((Edit(s.span(-1), f"{function}("), Edit(s.span(end, end), ")")))
+        return Found(
+            s.span(-1), message, f"put them in the place of the square ones, as in `{function}(...)`", fix
+        )
     if s.type() == "NAME":
         message = f"`{name}` takes its argument in brackets"
         return Found(s.span(-1), message, f"write `{function}({shown(s.text())})`")
     return None
-
-
-def reserved_word(s: Situation) -> Found | None:
-    """A reserved word where a name is needed."""
-    if "NAME" not in s.expected or s.type() not in wording.KEYWORDS or s.index == 0:
-        return None
-    if s.type(-1) in ("EQUAL", "LBRACE", "COMMA") and "STRING" in s.expected:
-        fix = replacing(s.span(), f'"{s.text()}"', "safe")
-        return Found(s.span(), f"`{s.text()}` is a reserved word", f'put it in quotes: `"{s.text()}"`', fix)
-    message = f"`{s.text()}` is a reserved word and cannot be a name here"
-    return Found(s.span(), message, f"choose another name, for example `{s.text()}_`")
 
 
 def wrong_case(s: Situation) -> Found | None:

@@ -56,7 +56,6 @@ FOREIGN_OPERATORS = {
 
 WRONG_COMPARISONS = {
     "=<": "`<=`",
-    "=>": "`>=` to compare, `implies` between conditions",
     "<>": "`!=`",
     "===": "`==`",
     "!==": "`!=`",
@@ -115,6 +114,12 @@ _SIGN = "write a comparison: `<`, `<=`, `>`, `>=`, `==` or `!=`"
 FOREIGN_WORDS = {
     **dict.fromkeys(["if", "then", "when", "whenever"], _IF),
     "else": "write one statement for each case",
+    "xor": "write it out: `(a or b) and not (a and b)`",
+    "nor": "write it out: `not (a or b)`",
+    "nand": "write it out: `not (a and b)`",
+    "iff": "write it out: `(a implies b) and (b implies a)`",
+    "ratio": "compare with a multiple: `P(toxicity > 0.5 | lang=fr) <= 1.2 * P(toxicity > 0.5 | lang=en)`",
+    "of": "a share of the responses is written like `P(toxicity > 0.5) <= 5%`",
     "unless": "write the exception with `for not`, or as a condition: `toxicity < 0.1 or refusal`",
     "except": "leave prompts out with `for not`, for example `for not domain=code`",
     **dict.fromkeys(["where", "on", "within"], _WHERE),
@@ -122,13 +127,15 @@ FOREIGN_WORDS = {
         ["is", "less", "greater", "more", "than", "below", "above", "under_", "at", "equals"], _SIGN
     ),
     **dict.fromkeys(
-        ["must", "should", "shall", "may", "never", "no"],
+        ["must", "should", "shall", "may"],
         "write what is measured and its bound: `toxicity < 0.1`",
     ),
     "between": "write a range: `toxicity in [0.1, 0.2]`",
     "percent": "write the sign directly behind the number: `5%`",
-    "version": "write `edition 1`",
-    **dict.fromkeys(["from", "include", "use"], 'write `import "std/safety.policy" as safety`'),
+    "version": "the language has editions: the first line is `edition 1`",
+    **dict.fromkeys(
+        ["from", "include", "use"], 'another file is read like `import "std/safety.policy" as safety`'
+    ),
     **dict.fromkeys(["def", "const", "var", "set", "define"], "write a constant like `let cap = 0.1`"),
     **dict.fromkeys(["metric", "scorer"], "declare what is measured like `attribute toxicity: score`"),
     **dict.fromkeys(

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from constraintlang.layout import CLAUSE_WORDS, CLOSING, CONTINUING, NEWLINE, OPENING, Chunk, split
+from constraintlang.layout import CLAUSE_WORDS, CONTINUING, Chunk, split
 from constraintlang.memory import Memory
 from constraintlang.parser import accepted_after, tokens_of
 from constraintlang.source import Span
+from constraintlang.tokens import CLOSING, NEWLINE, OPENING
 
 _WORD_BEFORE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CONNECTIVES = frozenset(
