@@ -20,7 +20,7 @@ from constraintlang_compiler.ir import (
     Value,
 )
 from constraintlang_compiler.operators import bound_sign
-from constraintlang_compiler.planning import samples_needed
+from constraintlang_compiler.planning import MAX_CLEAN, UnitBound, Unplanned, unit_bound
 from constraintlang_compiler.render import negation, number_text, predicate_text, term_text, written_term
 from constraintlang_compiler.render_parts import comparison_text, condition_text
 
@@ -42,14 +42,15 @@ class Explanation:
 
 def explain_clause(clause: Clause, num_clauses: int = 1) -> Explanation:
     """One clause in words, as one of so many that are verified together."""
-    num_samples = samples_needed(clause, num_clauses)
+    unit = unit_bound(clause, num_clauses)
+    num_samples = unit.least if isinstance(unit, UnitBound) else None
     return Explanation(
         name=clause.name,
         text=clause.text,
         reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
         demand=_demand(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
-        evidence=_evidence(clause, num_samples, num_clauses),
+        evidence=_evidence(clause, unit, num_samples, num_clauses),
         num_samples=num_samples,
     )
 
@@ -183,37 +184,35 @@ def _falsified_by(clause: Clause) -> str:
     return f"It is broken when the measured value is {side} {_bound(clause)} at {level} confidence."
 
 
-def _evidence(clause: Clause, num_samples: int | None, num_clauses: int) -> str:
+def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | None, num_clauses: int) -> str:
+    if not isinstance(unit, UnitBound):
+        return UNPLANNED["base" if unit == "several" and _reads_base(clause) else unit]
+    if num_samples is None:
+        return f"It takes more than {MAX_CLEAN:,} prompts, even when all are the best possible."
+    best = (
+        "none of them shows a violation"
+        if isinstance(clause.statistic, Indicator)
+        else "all are the best possible"
+    )
     level = number_text(Fraction(clause.confidence), percent=True)
-    if clause.kind == "utility":
-        return "It is measured on the rows themselves, against the reference model on the same rows."
-    if clause.base_factor is not None or _reads_base(clause):
-        return "It is measured against the reference model's own responses to the same prompts."
-    if isinstance(clause.statistic, (Combination, Choice)):
-        return (
-            "Every statistic in it gets a bound of its own, and all of them hold at this confidence together."
-        )
-    if clause.hard:
-        return (
-            "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
-            "it holds for certain only when decoding masks or rejects every such response."
-        )
-    if num_samples is not None:
-        best = (
-            "none of them shows a violation"
-            if isinstance(clause.statistic, Indicator)
-            else "all are the best possible"
-        )
-        together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
-        return f"At least {num_samples} prompts are needed at {level} confidence{together}, when {best}."
-    bound = Fraction(clause.bound)
-    if bound < 0 or (bound == 0 and clause.strict):
-        return "It cannot hold: the bound lies outside the range of what is measured."
-    if bound == 0:
-        return "No number of samples proves it, because the bound is the best possible value."
-    if isinstance(clause.statistic, (Value, Hinge)) and clause.statistic.high is None:
-        return "The range is open: no number of samples gives an exact bound, only an asymptotic one."
-    return "It holds for every law of responses: the bound is not below what is possible."
+    together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
+    strata = " in each stratum, and more because the strata share the confidence," if clause.per else ""
+    return f"At least {num_samples} prompts are needed{strata} at {level} confidence{together}, when {best}."
+
+
+UNPLANNED: dict[Unplanned, str] = {
+    "utility": "It is measured on the rows themselves, against the reference model on the same rows.",
+    "base": "It is measured against the reference model's own responses to the same prompts.",
+    "several": "Statistics of the same prompts are added up prompt by prompt; every other one gets a bound of its own, "
+    "and all of them hold at this confidence together.",
+    "hard": "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
+    "it holds for certain only when decoding masks or rejects every such response.",
+    "beyond": "It cannot hold: the bound lies outside the range of what is measured.",
+    "best": "No number of samples proves it, because the bound is the best possible value.",
+    "open": "The range is open: no number of samples gives an exact bound, only an asymptotic one.",
+    "always": "It holds for every law of responses: the bound is not below what is possible.",
+}
+"""What evidence there is where no number of prompts can be named."""
 
 
 def _capital(text: str) -> str:
@@ -237,11 +236,6 @@ def clause_columns(clause: Clause) -> tuple[str, str, str, str]:
         case Indicator() if clause.kind == "quantile":
             found = quantile_bound(clause)
             demand = f"quantile({term_text(found.term)}, {decimal_text(found.level)}) {sign} {_bound(clause)}"
-        case Indicator(predicate=predicate) if clause.base_factor is None:
-            sign = bound_sign(at_least=False, strict=clause.strict)
-            demand = (
-                f"P({predicate_text(predicate)}) {sign} {number_text(Fraction(clause.bound), percent=True)}"
-            )
         case Indicator(predicate=predicate):
             event = predicate if clause.shown.scale == 1 else negation(predicate)
             demand = f"P({predicate_text(event)}) {sign} {_bound(clause)}"

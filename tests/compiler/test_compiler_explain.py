@@ -95,8 +95,7 @@ def test_statements_about_the_distribution(text: str, reading: str, demand: str,
     [
         ("quantile(toxicity, 0.95) < 0.3", 59, "59 prompts"),
         ("quantile(toxicity, 0.05) >= 0.3", 59, "59 prompts"),
-        # cvar = 1 * p / 10% with a share p of the worst possible responses: p <= 4%
-        ("cvar(toxicity, 0.9) <= 0.4", 74, "74 prompts"),
+        ("cvar(toxicity, 0.9) <= 0.4", 178, "178 prompts"),
         ("cvar(words, 0.9) <= 40", None, "asymptotic"),
         ("mean(grade) >= base", None, "own responses to the same prompts"),
         ("quantile(grade, 0.9) >= base", None, "own responses to the same prompts"),
@@ -150,7 +149,7 @@ def test_always() -> None:
     ("text", "demand", "falsified", "num_samples"),
     [
         ("mean(grade) < 9", "The average of `grade` over responses must be below 9.", "at least 9", 6),
-        ("mean(grade) >= 9", "The average of `grade` over responses must be at least 9.", "below 9", 4),
+        ("mean(grade) >= 9", "The average of `grade` over responses must be at least 9.", "below 9", 5),
         ("P(slur) <= 1%", "The share of responses with `slur` must be at most 1%.", "above 1%", 299),
         (
             "P(not slur) > 99%",
@@ -201,6 +200,10 @@ def test_utility(text: str, bound: str) -> None:
         ("mean(words) <= 80", "open"),
         ("mean(grade) <= 0", "best possible value"),
         ("mean(grade) < 0", "cannot hold"),
+        ("cvar(grade, 0.9) <= 0", "best possible value"),
+        ("cvar(grade, 0.9) < 0", "cannot hold"),
+        ("cvar(grade, 0.9) <= 20", "every law"),
+        ("mean(toxicity) <= 0.0000001", "more than 10,000,000 prompts"),
         ("P(slur) < 0%", "cannot hold"),
         ("mean(grade) <= 20", "every law"),
     ],
