@@ -20,6 +20,7 @@ from constraintlang_compiler.bounds import (
 )
 from constraintlang_compiler.hinges import NUM_ETAS
 from constraintlang_compiler.ir import Clause, Hinge, Indicator, Value
+from constraintlang_compiler.measurements import reads_base_model
 
 MAX_CLEAN = 10**7  # values of 0 that are tried for a mean: each try costs time that grows with them
 
@@ -75,7 +76,7 @@ def unit_bound(clause: Clause, num_clauses: int) -> UnitBound | Unplanned:
         return "hard"
     if clause.kind == "utility":
         return "utility"
-    if clause.base_factor is not None:
+    if reads_base_model(clause):
         return "base"
     match statistic:
         case Indicator():
