@@ -184,6 +184,13 @@ def test_a_requirement_that_is_not_analysed_is_named_beside_the_witness() -> Non
     assert change.witness.heading().endswith("the old policy holds where it speaks of it (not checked: c)")
 
 
+def test_no_witness_stands_against_a_counterpart_that_is_not_analysed() -> None:
+    gap = "a: P(toxicity > 0.05 | lang=fr) <= P(toxicity > 0.05 | lang=en)"
+    change = change_of("a", "a: mean(toxicity) < 0.2", gap)
+    assert change.status == "not decided"
+    assert change.witness is None
+
+
 def test_the_heading_names_the_statement_that_fails() -> None:
     """Where the way back alone is decided the law is one on which the new statement fails."""
     change = change_of("a", "a: toxicity < 0.3 and over sentences (globally not slur)", "a: toxicity < 0.2")

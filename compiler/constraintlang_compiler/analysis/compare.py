@@ -86,7 +86,7 @@ class Change:
         """The label, else the text, of the new statement where there is one."""
         statement = self.new or self.old
         assert statement is not None
-        return statement.label or statement.text
+        return _called(statement)
 
     @property
     def domain(self) -> str:
@@ -199,6 +199,8 @@ class _Comparison:
         opens = _binds(old) and bool(looser or undecided)
         if isinstance(before, Requirement) and (looser or undecided):
             witness = self._witness("old", before, after, forth.sample)
+            if witness is not None and isinstance(after, str) and _called(new) in witness.unchecked:
+                witness = None  # nothing is known of the statement that it stands against
             if opens and not _standing(old, new)[0] and self._is_implied(before):
                 opens = False
                 looser.append("the rest of the new policy still implies the old statement")
@@ -234,9 +236,7 @@ class _Comparison:
         if answer.sample is not None:
             apart = [s for s, r in zip(policy.statements, holding, strict=True) if isinstance(r, str)]
             unchecked = [s for s in apart if _binds(s) and self._may_break(s, failing, answer.sample)]
-            return Witness(
-                answer.sample, breaks, "hold", tuple(dict.fromkeys(s.label or s.text for s in unchecked))
-            )
+            return Witness(answer.sample, breaks, "hold", tuple(dict.fromkeys(map(_called, unchecked))))
         if between is None:
             return None
         return Witness(between, breaks, "excluded" if answer.is_impossible else "not decided")
@@ -278,6 +278,10 @@ def _near(holding: Sequence[Requirement], subject: Requirement) -> list[Requirem
 def _measured(policy: CheckedPolicy, name: str) -> tuple[object, ...]:
     info = policy.attributes[name]
     return info.type, info.low, info.high, info.backend
+
+
+def _called(statement: CheckedStatement) -> str:
+    return statement.label or statement.text
 
 
 def _binds(statement: CheckedStatement) -> bool:
