@@ -440,8 +440,8 @@ _plant(
 _plant(
     36, "Lowering keeps the verdicts of pointwise statements.",
     "compiler/test_compiler_lower.py::test_pointwise_statements_keep_their_meaning",
-    "a negated `<` becomes `>`",
-    (COMPILER + "operators.py", '{"lt": "ge"', '{"lt": "gt"'),
+    "a negated comparison is turned round",
+    (COMPILER + "operators.py", "OP_OF[normal_form.NEGATED[sign]]", "OP_OF[normal_form.TURNED[sign]]"),
 )  # fmt: skip
 _plant(
     36, "Lowering keeps the verdicts of demands on the distribution.",

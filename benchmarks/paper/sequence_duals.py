@@ -6,7 +6,7 @@ import numpy as np
 from job import Job
 from numpy.typing import NDArray
 
-from constraintlang_compiler.bounds import set_point
+from constraintlang_compiler.set_points import set_point
 from constraintlang_runtime.projection import Projection, project
 
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""One-sided confidence bounds of rates, means and paired per-token losses, and the set-points they imply.
+"""One-sided confidence bounds of rates, means and paired per-token losses.
 
 Pure functions of numbers: nothing here knows clauses or verdicts (``verification.py`` does). Every bound is
 one-sided at level ``alpha``: it is on the wrong side of the truth with probability at most ``alpha``. Exact,
@@ -18,15 +18,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from constraintlang_compiler.planning import clean_samples_needed
-
 # Bets are sized for this level whatever `alpha` is asked, so that the capital process does not depend on
 # `alpha` and the bound is exactly monotone in it. The price is a factor (sqrt r + 1/sqrt r)/2, r = log alpha
 # / log 0.01, in width: under 3% for alpha between 0.06 and 0.0003.
-_BET_LEVEL = 0.01
+BET_LEVEL = 0.01
 # A bet is at most this share of the largest that cannot lose everything. Waudby-Smith & Ramdas use 1/2 or
 # 3/4; any value below 1 is valid, and violation rates are small, where a larger share is tighter.
-_BET_SHARE = 0.9
+BET_SHARE = 0.9
 _BISECTION_STEPS = 40  # 2**-40 of the range
 
 
@@ -71,7 +69,49 @@ def clopper_pearson_upper(failures: int, n: int, alpha: float) -> float:
     return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, alpha))
 
 
+def clean_samples_needed(bound: float, alpha: float) -> int:
+    """The smallest number of independent prompts, all without violation, that shows ``rate <= bound``.
+
+    Equation: the smallest n with (1 - bound)^n <= alpha, the exact one-sided binomial bound at 0 failures.
+    ``alpha`` is 1 less the confidence, shared by the statements: a small one is exact where 1 - alpha is 1.
+    Raises: ValueError unless 0 < bound < 1 and 0 < alpha < 1.
+
+    >>> clean_samples_needed(0.05, 0.05), clean_samples_needed(0.001, 0.05)
+    (59, 2995)
+    """
+    if not (0.0 < bound < 1.0 and 0.0 < alpha < 1.0):
+        raise ValueError(f"got bound {bound} and alpha {alpha}, expected numbers between 0 and 1")
+    ratio = math.log(alpha) / math.log1p(-bound)
+    # The quotient of two rounded logarithms may stand a few units in the last place above a whole number.
+    return max(1, math.ceil(ratio - 1e-9 * ratio))
+
+
 # ------------------------------------------------------------ means of values in [0, 1]
+def chernoff_upper(mean: float, n: int, alpha: float) -> float:
+    """Upper bound of the mean of ``n`` independent values in [0, 1] from their average alone.
+
+    Equation: the largest p with ``n kl(mean, p) <= log(1/alpha)``, by bisection to 2**-50, rounded up;
+    ``1 - alpha**(1/n)`` for an average of 0, which is the bound of Clopper and Pearson.
+    Source: Hoeffding 1963, JASA 58, theorem 1.
+
+    >>> round(chernoff_upper(0.0, 300, 0.05), 4)
+    0.0099
+    """
+    limit = math.log(1.0 / alpha) / n
+    low, high = mean, 1.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _kl(mean, middle) <= limit else (low, middle)
+    return high
+
+
+def _kl(p: float, q: float) -> float:
+    if q <= 0.0 or q >= 1.0:
+        return 0.0 if p == q else math.inf
+    first = 0.0 if p <= 0.0 else p * math.log(p / q)
+    return first + (0.0 if p >= 1.0 else (1.0 - p) * math.log((1.0 - p) / (1.0 - q)))
+
+
 def betting_lower(values: ArrayLike, alpha: float) -> float:
     """Lower bound of the mean of independent values in [0, 1], by betting against every smaller mean.
 
@@ -118,12 +158,12 @@ def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
     means = (0.5 + np.cumsum(x, axis=-1)) / counts
     variances = (0.25 + np.cumsum((x - means) ** 2, axis=-1)) / counts
     previous = np.concatenate((np.full((*x.shape[:-1], 1), 0.25), variances[..., :-1]), axis=-1)
-    return np.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / (n * previous))
+    return np.sqrt(2.0 * math.log(1.0 / BET_LEVEL) / (n * previous))
 
 
 def best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> NDArray[np.float64]:
     """``max_t log K_t(m)`` [...]; non-increasing in m because every factor is."""
-    return np.asarray(np.cumsum(np.log1p(np.minimum(bets, _BET_SHARE / m) * (x - m)), axis=-1).max(axis=-1))
+    return np.asarray(np.cumsum(np.log1p(np.minimum(bets, BET_SHARE / m) * (x - m)), axis=-1).max(axis=-1))
 
 
 def clean_log_capital(n: int, m: float) -> float:
@@ -132,8 +172,8 @@ def clean_log_capital(n: int, m: float) -> float:
     Equation: the variance times i is at most ``V = pi^2/24``, so ``l_i >= sqrt(2 log(1/0.01) i / (n V))``: from
     ``i = n (c/m)^2 V / (2 log(1/0.01))`` on every bet is the largest that is allowed, ``c/m``.
     """
-    largest = _BET_SHARE / m
-    share = largest**2 * (math.pi**2 / 24.0) / (2.0 * math.log(1.0 / _BET_LEVEL))
+    largest = BET_SHARE / m
+    share = largest**2 * (math.pi**2 / 24.0) / (2.0 * math.log(1.0 / BET_LEVEL))
     first = np.ones(min(n, math.ceil(n * share)))
     bets = predictable_bets(first) * math.sqrt(first.size / n)  # sized for n values
     rest = (n - first.size) * math.log1p(largest * (1.0 - m))
@@ -222,96 +262,7 @@ def ratio_bounds(
     return Bounds(estimate, estimate - half_width, estimate + half_width)
 
 
-# ------------------------------------------------------------ planning
-def prompts_needed(bound: float, *, confidence: float = 0.95, num_statements: int = 1) -> int:
-    """Fewest prompts with which a rate can be certified at all, that is, with no failure among them.
-
-    Equation: ``n >= log(alpha) / log(1 - bound)``, ``alpha = (1 - confidence) / num_statements``.
-    Raises: ValueError when ``bound`` is outside (0, 1).
-
-    >>> prompts_needed(0.001)
-    2995
-    """
-    _check_bound(bound)
-    return clean_samples_needed(bound, corrected_alpha(confidence, num_statements))
-
-
-def set_point(
-    bound: float, n: int, *, confidence: float = 0.95, power: float = 0.9, num_statements: int = 1
-) -> float:
-    """Largest true rate at which verifying ``n`` prompts still says ``holds`` with probability ``power``.
-
-    Equation: with c the largest number of failures whose one-sided Clopper-Pearson upper bound at
-    ``alpha = (1 - confidence)/num_statements`` is at most ``bound``, the p with ``P(Binomial(n, p) <= c) =
-    power``.
-    Units: a rate, below ``bound``. Training to the bound itself would be certified with probability about
-    alpha.
-    Raises: ValueError when no outcome of ``n`` prompts could certify ``bound``, with the n that could.
-    Source: docs/method.md, "Control".
-
-    >>> f"{set_point(0.05, 500):.3f} {set_point(0.05, 2000):.3f} {set_point(0.01, 2000):.4f}"
-    '0.024 0.036 0.0043'
-    """
-    from scipy.special import betaincinv
-    from scipy.stats import binom
-
-    _check_bound(bound)
-    _check_power(power)
-    alpha = corrected_alpha(confidence, num_statements)
-    # P(X <= c | bound) <= alpha  <=>  upper(c) <= bound; ppf is the first c that is too large, up to rounding
-    failures = int(binom.ppf(alpha, n, bound)) if n > 0 else 0
-    while failures >= 0 and clopper_pearson_upper(failures, n, alpha) > bound:
-        failures -= 1
-    if failures < 0:
-        needed = prompts_needed(bound, confidence=confidence, num_statements=num_statements)
-        raise ValueError(
-            f"got n={n} prompts for bound {bound:g} at confidence {confidence:g} over "
-            f"{num_statements} statement(s), which even no failure would not certify: "
-            f"verify at least {needed} prompts, or weaken the bound"
-        )
-    return float(betaincinv(failures + 1, n - failures, 1.0 - power))
-
-
-def set_point_mean(
-    bound: float,
-    n: int,
-    std: float,
-    *,
-    high: float = 1.0,
-    confidence: float = 0.95,
-    power: float = 0.9,
-    num_statements: int = 1,
-) -> float:
-    """Largest true mean that the betting bound certifies with probability about ``power``: an approximation.
-
-    Equation: ``bound - log(1/alpha)/(n l) - l s^2/2 - z_power s/sqrt(n)`` with the bet
-    ``l = min(sqrt(2 log(1/0.01)/n)/s, 0.9/(1 - bound))``: the second-order width of the betting bound plus
-    the fluctuation of the mean (all in units of ``high``).
-    Units: ``bound``, ``std``, ``high`` and the result in units of the value; values lie in [0, high] and have
-    standard deviation ``std`` per prompt.
-    Raises: ValueError when the result would not be above 0 (too few prompts), or for arguments out of range.
-    Source: the width limit in Waudby-Smith & Ramdas 2024, section 4.4.
-    """
-    from scipy.special import ndtri
-
-    if not (high > 0 and 0 < bound < high):
-        raise ValueError(f"got bound {bound:g} and high {high:g}; expected 0 < bound < high")
-    if not (n >= 1 and std >= 0):
-        raise ValueError(f"got n={n} and std={std:g}; expected n >= 1 and std >= 0")
-    _check_power(power)
-    alpha = corrected_alpha(confidence, num_statements)
-    s, b = std / high, bound / high
-    largest = _BET_SHARE / (1.0 - b)
-    bet = min(math.sqrt(2.0 * math.log(1.0 / _BET_LEVEL) / n) / s, largest) if s > 0 else largest
-    width = math.log(1.0 / alpha) / (n * bet) + 0.5 * bet * s * s + float(ndtri(power)) * s / math.sqrt(n)
-    if width >= b:
-        raise ValueError(
-            f"got n={n} prompts with std {std:g}; the upper bound lies about {width * high:.3g} above "
-            f"the mean, more than the allowed {bound:g}: verify more prompts, or weaken the bound"
-        )
-    return (b - width) * high
-
-
+# ------------------------------------------------------------ several clauses
 def corrected_alpha(confidence: float, num_statements: int) -> float:
     """Bonferroni: ``(1 - confidence) / num_statements``, so that ``confidence`` is joint over all statements.
 
@@ -335,18 +286,6 @@ def _check_counts(failures: int, n: int) -> None:
 def _check_alpha(alpha: float) -> None:
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"got alpha={alpha:g}; expected an error probability between 0 and 1, such as 0.05")
-
-
-def _check_bound(bound: float) -> None:
-    if not 0.0 < bound < 1.0:
-        raise ValueError(
-            f"got bound {bound:g}; expected a rate between 0 and 1 (0 cannot be shown from samples)"
-        )
-
-
-def _check_power(power: float) -> None:
-    if not 0.0 < power < 1.0:
-        raise ValueError(f"got power {power:g}; expected a probability between 0 and 1, such as 0.9")
 
 
 def _unit_interval(values: ArrayLike) -> NDArray[np.float64]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
-from constraintlang_compiler.attributes import bounds_in
+from constraintlang_compiler.attributes import overs_of
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe, domain_name
 from constraintlang_compiler.hinges import quantile_bound
@@ -14,15 +16,24 @@ from constraintlang_compiler.ir import (
     Choice,
     Clause,
     Combination,
+    DomainPredicate,
     Hinge,
     Indicator,
+    Over,
+    Part,
+    Predicate,
+    Quantity,
     RowsLoss,
+    Share,
+    Summary,
     Value,
 )
+from constraintlang_compiler.lower_domains import both
+from constraintlang_compiler.measurements import measurements
 from constraintlang_compiler.operators import bound_sign
-from constraintlang_compiler.planning import samples_needed
+from constraintlang_compiler.planning import MAX_CLEAN, UnitBound, Unplanned, unit_bound
 from constraintlang_compiler.render import negation, number_text, predicate_text, term_text, written_term
-from constraintlang_compiler.render_parts import comparison_text, condition_text
+from constraintlang_compiler.render_parts import comparison_text, condition_text, sides_of
 
 READINGS: dict[str, str] = {"violation": "pointwise"}  # every other kind is called what it is
 
@@ -42,22 +53,27 @@ class Explanation:
 
 def explain_clause(clause: Clause, num_clauses: int = 1) -> Explanation:
     """One clause in words, as one of so many that are verified together."""
-    num_samples = samples_needed(clause, num_clauses)
+    unit = unit_bound(clause, num_clauses)
+    num_samples = unit.least if isinstance(unit, UnitBound) else None
     return Explanation(
         name=clause.name,
         text=clause.text,
         reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
         demand=_demand(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
-        evidence=_evidence(clause, num_samples, num_clauses),
+        evidence=_evidence(clause, unit, num_samples, num_clauses),
         num_samples=num_samples,
     )
 
 
-def _prompts(clause: Clause) -> str:
-    responses = (
-        "responses" if clause.domain is None else f"responses to prompts with {describe(clause.domain)}"
-    )
+def _prompts(
+    clause: Clause, given: DomainPredicate | None = None, model: Literal["self", "base"] = "self"
+) -> str:
+    """The responses that are spoken of: those to the prompts of the clause that lie in ``given``."""
+    responses = "responses" if model == "self" else "responses of the reference model"
+    scopes = [scope for scope in (clause.domain, given) if scope is not None]
+    if scopes:
+        responses += f" to prompts with {describe(both(scopes))}"
     settings = ", ".join(f"{name}={value}" for name, value in sorted(clause.sampling.items()))
     responses = f"{responses} (sampled under {settings})" if settings else responses
     return f"{responses} of each {' and '.join(clause.per)}" if clause.per else responses
@@ -101,24 +117,56 @@ def _relative(base_factor: str | None, number: Fraction, *, percent: bool) -> st
 
 def _quantity(clause: Clause) -> str:
     match clause.statistic:
-        case Indicator() if clause.kind == "quantile":
-            found = quantile_bound(clause)
-            level = number_text(found.level, percent=True)
-            return f"the {level} quantile of `{term_text(found.term)}` over {_prompts(clause)}"
-        case Indicator(predicate=predicate):
-            event = predicate if clause.shown.scale == 1 else negation(predicate)
-            return f"the share of {_prompts(clause)} with `{predicate_text(event)}`"
-        case Value():
-            term = term_text(written_term(clause.statistic, clause.shown))
-            return f"the average of `{term}` over {_prompts(clause)}"
-        case Hinge(term=term, level=level):
-            worst = number_text(1 - Fraction(level), percent=True)
-            return f"the average of `{term_text(term)}` over the {worst} of {_prompts(clause)} where it is largest"
         case RowsLoss(quantity=quantity):
             rows = "your rows" if clause.domain is None else f"your rows with {describe(clause.domain)}"
             return f"the model's {quantity} on {rows}"
         case Combination() | Choice():
             return f"over {_prompts(clause)}"
+        case Indicator(predicate=predicate) if clause.kind != "quantile":
+            event = predicate if clause.shown.scale == 1 else negation(predicate)
+            return _amount(Share(predicate=event), _prompts(clause))
+        case Value():
+            term = written_term(clause.statistic, clause.shown)
+            return _amount(Summary(function="mean", term=term), _prompts(clause))
+        case _:
+            (measurement,) = measurements(clause)
+            return _amount(measurement.quantity, _prompts(clause))
+
+
+def _amount(quantity: Quantity, responses: str) -> str:
+    """A quantity of some responses."""
+    if isinstance(quantity, Share):
+        return f"the share of {responses} with `{predicate_text(quantity.predicate)}`"
+    term, level = term_text(quantity.term), Fraction(quantity.level or 0)
+    match quantity.function:
+        case "mean":
+            return f"the average of `{term}` over {responses}"
+        case "quantile":
+            return f"the {number_text(level, percent=True)} quantile of `{term}` over {responses}"
+        case "cvar":
+            worst = number_text(1 - level, percent=True)
+            return f"the average of `{term}` over the {worst} of {responses} where it is largest"
+
+
+def _comparison(clause: Clause, combination: Combination) -> str:
+    """A bound on a sum of quantities in words, every part on the side where its factor is positive."""
+
+    def side(parts: Sequence[Part], number: Fraction) -> str:
+        amounts = [
+            ("" if part.factor == "1" else f"{part.factor} times ")
+            + _amount(part.quantity, _prompts(clause, part.given, part.model))
+            for part in parts
+        ]
+        text = " plus ".join(amounts)
+        if not number:
+            return text or "0"
+        shown = number_text(abs(number) if text else number, percent=percent)
+        return f"{text} {'plus' if number > 0 else 'minus'} {shown}" if text else shown
+
+    percent = all(isinstance(part.quantity, Share) for part in combination.parts)
+    left, right, number, at_least = sides_of(combination.parts, Fraction(clause.bound))
+    relation = _relation(at_least=at_least, strict=clause.strict)
+    return f"{_capital(side(left, Fraction(0)))} must be {relation} {side(right, number)}."
 
 
 def _at_least(clause: Clause) -> bool:
@@ -137,20 +185,30 @@ def _is_strict(clause: Clause) -> bool:
 
 def _demand(clause: Clause) -> str:
     statistic = clause.statistic
-    if isinstance(statistic, Indicator) and clause.hard:
-        return f"None of the {_prompts(clause)} may have `{predicate_text(statistic.predicate)}`."
-    if isinstance(statistic, Indicator) and clause.kind == "violation":
-        event = predicate_text(statistic.predicate)
-        return f"Of the {_prompts(clause)}, at most {_bound(clause)} may have `{event}` (the tolerance)."
-    quantity = _capital(_quantity(clause))
+    if isinstance(statistic, Indicator) and (clause.hard or clause.kind == "violation"):
+        verb, text = _violation(statistic.predicate)
+        violation = f"{verb} `{text}`"
+        if not clause.hard:
+            return f"Of the {_prompts(clause)}, at most {_bound(clause)} may {violation} (the tolerance)."
+        return f"None of the {_prompts(clause)} may {violation}."
     if isinstance(statistic, Combination):
-        text = comparison_text(statistic.parts, clause.bound, strict=clause.strict)
-        return f"{quantity}, it must be true that `{text}`."
+        return _comparison(clause, statistic)
+    quantity = _capital(_quantity(clause))
     if isinstance(statistic, Choice):
         alternatives = ", or ".join(f"`{condition_text(part)}`" for part in statistic.operands)
         return f"{quantity}, it must be true that {alternatives}."
     relation = _relation(at_least=_at_least(clause), strict=_is_strict(clause))
     return f"{quantity} must be {relation} {_bound(clause)}."
+
+
+def _violation(predicate: Predicate) -> tuple[Literal["have", "break"], str]:
+    """What a response must not do: be such, or break what is demanded, whichever order makes shorter to say."""
+    text = predicate_text(predicate)
+    if any(overs_of([predicate])):
+        demanded = predicate_text(negation(predicate))
+        if len(demanded) < len(text):
+            return "break", demanded
+    return "have", text
 
 
 def _standing(clause: Clause) -> str:
@@ -183,51 +241,47 @@ def _falsified_by(clause: Clause) -> str:
     return f"It is broken when the measured value is {side} {_bound(clause)} at {level} confidence."
 
 
-def _evidence(clause: Clause, num_samples: int | None, num_clauses: int) -> str:
+def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | None, num_clauses: int) -> str:
+    if not isinstance(unit, UnitBound):
+        one_part = isinstance(clause.statistic, Combination) and len(clause.statistic.parts) == 1
+        return (
+            "No least number of prompts is known for it."
+            if unit == "several" and one_part
+            else UNPLANNED[unit]
+        )
+    if num_samples is None:
+        return f"It takes more than {MAX_CLEAN:,} prompts, even when all are the best possible."
+    best = (
+        "none of them shows a violation"
+        if isinstance(clause.statistic, Indicator)
+        else "all are the best possible"
+    )
     level = number_text(Fraction(clause.confidence), percent=True)
-    if clause.kind == "utility":
-        return "It is measured on the rows themselves, against the reference model on the same rows."
-    if clause.base_factor is not None or _reads_base(clause):
-        return "It is measured against the reference model's own responses to the same prompts."
-    if isinstance(clause.statistic, (Combination, Choice)):
-        return (
-            "Every statistic in it gets a bound of its own, and all of them hold at this confidence together."
-        )
-    if clause.hard:
-        return (
-            "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
-            "it holds for certain only when decoding masks or rejects every such response."
-        )
-    if num_samples is not None:
-        best = (
-            "none of them shows a violation"
-            if isinstance(clause.statistic, Indicator)
-            else "all are the best possible"
-        )
-        together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
-        return f"At least {num_samples} prompts are needed at {level} confidence{together}, when {best}."
-    bound = Fraction(clause.bound)
-    if bound < 0 or (bound == 0 and clause.strict):
-        return "It cannot hold: the bound lies outside the range of what is measured."
-    if bound == 0:
-        return "No number of samples proves it, because the bound is the best possible value."
-    if isinstance(clause.statistic, (Value, Hinge)) and clause.statistic.high is None:
-        return "The range is open: no number of samples gives an exact bound, only an asymptotic one."
-    return "It holds for every law of responses: the bound is not below what is possible."
+    together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
+    prompts = f"{num_samples} prompts"
+    if clause.per:
+        prompts += f" of each {' and '.join(clause.per)}"
+        best += "; more of them, as the strata share the confidence"
+    return f"At least {prompts} are needed at {level} confidence{together}, when {best}."
+
+
+UNPLANNED: dict[Unplanned, str] = {
+    "utility": "It is measured on the rows themselves, against the reference model on the same rows.",
+    "base": "It is measured against the reference model's own responses to the same prompts.",
+    "several": "Means and shares of the same prompts are added up prompt by prompt; each part left gets a bound "
+    "of its own, and all of them hold at this confidence together. No least number of prompts is known for it.",
+    "hard": "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
+    "it holds for certain only when decoding masks or rejects every such response.",
+    "beyond": "It cannot hold: the bound lies outside the range of what is measured.",
+    "best": "No number of samples proves it, because the bound is the best possible value.",
+    "open": "The range is open: no number of samples gives an exact bound, only an asymptotic one.",
+    "always": "It holds for every law of responses: the bound is not below what is possible.",
+}
+"""What evidence there is where no number of prompts can be named."""
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _reads_base(clause: Clause) -> bool:
-    match clause.statistic:
-        case Combination(parts=parts):
-            return any(part.model == "base" for part in parts)
-        case Choice(operands=operands):
-            return any(part.model == "base" for bound in bounds_in(operands) for part in bound.parts)
-        case _:
-            return False
 
 
 def clause_columns(clause: Clause) -> tuple[str, str, str, str]:
@@ -237,11 +291,10 @@ def clause_columns(clause: Clause) -> tuple[str, str, str, str]:
         case Indicator() if clause.kind == "quantile":
             found = quantile_bound(clause)
             demand = f"quantile({term_text(found.term)}, {decimal_text(found.level)}) {sign} {_bound(clause)}"
-        case Indicator(predicate=predicate) if clause.base_factor is None:
-            sign = bound_sign(at_least=False, strict=clause.strict)
-            demand = (
-                f"P({predicate_text(predicate)}) {sign} {number_text(Fraction(clause.bound), percent=True)}"
-            )
+        case Indicator(predicate=predicate) if clause.kind == "violation":
+            verb, text = _violation(predicate)
+            shown = f"not {text if isinstance(predicate, Over) else f'({text})'}" if verb == "break" else text
+            demand = f"P({shown}) {sign} {_bound(clause)}"
         case Indicator(predicate=predicate):
             event = predicate if clause.shown.scale == 1 else negation(predicate)
             demand = f"P({predicate_text(event)}) {sign} {_bound(clause)}"

@@ -11,6 +11,9 @@ from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.ir import Clause, Comparison, Const, Hinge, Indicator, Term, Value
 from constraintlang_compiler.lower_terms import add, const
 
+GRID = 16  # etas of a verification on either side of the threshold, or twice as many over the range
+NUM_ETAS = 2 * GRID + 1
+
 
 @dataclass(frozen=True)
 class QuantileBound:

@@ -6,12 +6,13 @@ import operator
 from collections.abc import Callable
 from fractions import Fraction
 
+from constraintlang import normal_form
 from constraintlang_compiler.ir import Op
 
 OP_OF: dict[str, Op] = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 SIGN_OF: dict[Op, str] = {op: sign for sign, op in OP_OF.items()}
-NEGATED: dict[Op, Op] = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne", "ne": "eq"}
-MIRRORED: dict[Op, Op] = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
+NEGATED: dict[Op, Op] = {op: OP_OF[normal_form.NEGATED[sign]] for op, sign in SIGN_OF.items()}
+MIRRORED: dict[Op, Op] = {op: OP_OF[normal_form.TURNED[sign]] for op, sign in SIGN_OF.items()}
 HOLDS: dict[Op, Callable[[Fraction, Fraction], bool]] = {
     "lt": operator.lt,
     "le": operator.le,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from fractions import Fraction
 
 from msgspec.structs import replace
 
@@ -37,7 +37,7 @@ from constraintlang_compiler.ir_monitors import (
     Until,
 )
 from constraintlang_compiler.operators import bound_sign
-from constraintlang_compiler.render import predicate_text, term_text
+from constraintlang_compiler.render import number_text, predicate_text, term_text
 
 
 def quantity_text(part: Part) -> str:
@@ -58,12 +58,17 @@ def quantity_text(part: Part) -> str:
 
 def comparison_text(parts: Sequence[Part], bound: str, *, strict: bool) -> str:
     """``sum of parts <= bound`` with every part on the side where its factor is positive."""
+    left, right, number, at_least = sides_of(parts, Fraction(bound))
+    return f"{_sum(left, Fraction(0))} {bound_sign(at_least=at_least, strict=strict)} {_sum(right, number)}"
+
+
+def sides_of(parts: Sequence[Part], bound: Fraction) -> tuple[list[Part], list[Part], Fraction, bool]:
+    """``sum of parts <= bound`` without negative factors: what is compared, with which parts and number, and whether
+    it is to be at least that.
+    """
     plus = [part for part in parts if not part.factor.startswith("-")]
     minus = [replace(part, factor=part.factor[1:]) for part in parts if part.factor.startswith("-")]
-    at_least = not plus
-    number = Decimal(bound).copy_negate() if at_least else Decimal(bound)
-    left, right = (minus, []) if at_least else (plus, minus)
-    return f"{_sum(left, Decimal(0))} {bound_sign(at_least=at_least, strict=strict)} {_sum(right, number)}"
+    return (plus, minus, bound, False) if plus else (minus, [], -bound, True)
 
 
 def condition_text(condition: Condition) -> str:
@@ -77,17 +82,17 @@ def condition_text(condition: Condition) -> str:
     )
 
 
-def _sum(parts: Sequence[Part], number: Decimal) -> str:
+def _sum(parts: Sequence[Part], number: Fraction) -> str:
     texts = [
         quantity_text(part) if part.factor == "1" else f"{part.factor} * {quantity_text(part)}"
         for part in parts
     ]
     if not texts:
-        return format(number, "f")
+        return number_text(number, percent=False)
     text = " + ".join(texts)
     if not number:
         return text
-    return f"{text} {'-' if number < 0 else '+'} {format(abs(number), 'f')}"
+    return f"{text} {'-' if number < 0 else '+'} {number_text(abs(number), percent=False)}"
 
 
 def _term_on_base(term: Term) -> Term:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from constraintlang_compiler.ir_monitors import (
     Both,
     Either,
@@ -16,6 +18,7 @@ from constraintlang_compiler.ir_monitors import (
     Until,
 )
 from constraintlang_compiler.ir_terms import Comparison, FlagRef, Literally
+from constraintlang_compiler.lower_traces import negated_trace
 
 PartText = Callable[[Comparison | FlagRef], str]
 
@@ -25,6 +28,9 @@ def over_text(over: Over, part_text: PartText) -> str:
     text = _text(over.formula, part_text)
     # What is written has a value without parts of its own; where that is not meant, it is said.
     if _value_without_parts(over.formula) != over.empty:
+        opposite = negated_trace(over.formula)
+        if _value_without_parts(opposite) != over.empty:
+            return f"not over {over.level} ({_text(opposite, part_text)})"
         if over.empty:
             text = f"globally false or {text}"
         else:
@@ -37,6 +43,9 @@ def _text(formula: TraceFormula, part_text: PartText) -> str:
     def operand(inner: TraceFormula) -> str:
         text = _text(inner, part_text)
         return f"({text})" if isinstance(inner, (Both, Either, Until, Release)) else text
+
+    def opposite(inner: Now) -> str:
+        return part_text(replace(inner.predicate, negated=False))
 
     match formula:
         case Literally(value=value):
@@ -57,6 +66,11 @@ def _text(formula: TraceFormula, part_text: PartText) -> str:
             return f"globally{_bounds(low, high)} {operand(inner)}"
         case Until(left=left, right=right):
             return f"{operand(left)} until {operand(right)}"
+        case Release(left=left, right=Now(predicate=FlagRef(negated=True)) as right):
+            return f"{operand(left)} before {opposite(right)}"
+        case Release(left=left, right=Either(operands=operands)) if left in operands and len(operands) == 2:
+            (other,) = (part for part in operands if part != left)
+            return f"{operand(other)} weak_until {operand(left)}"
         case Release(left=left, right=right):
             return f"{operand(left)} release {operand(right)}"
 

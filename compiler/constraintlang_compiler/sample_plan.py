@@ -1,36 +1,39 @@
 """How many prompts the verification of each clause needs, before any is sampled.
 
-The bounds are those of verification (``bounds.py``), at its level: ``alpha = (1 - confidence) / clauses``.
+The bounds are those of verification (``planning.py``), at its level: ``alpha = (1 - confidence) / clauses``.
 ``least`` is the number with which the best possible outcome is called ``holds``; ``needed`` the number with
-which a model whose true value lies at a given share of the bound is called ``holds`` with the given power;
+which a model whose true value lies at a given share of the way to the bound is called ``holds`` with the given power;
 ``set_point`` the largest true value that a given number of prompts calls ``holds`` with that power.
 A clause that no number of prompts decides says why.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
+from constraintlang_compiler.bands import other_ends
 from constraintlang_compiler.betting_power import betting_power
-from constraintlang_compiler.bounds import (
-    clean_log_capital,
-    clopper_pearson_upper,
-    corrected_alpha,
-    set_point,
-)
+from constraintlang_compiler.bounds import chernoff_upper, clopper_pearson_upper, corrected_alpha
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.explain import clause_columns
-from constraintlang_compiler.ir import Clause, Indicator, RowsLoss, Value
-from constraintlang_compiler.planning import clean_samples_needed
+from constraintlang_compiler.ir import Clause, RowsLoss
+from constraintlang_compiler.planning import (
+    MAX_CLEAN,
+    UnitBound,
+    Unplanned,
+    first,
+    num_samples,
+    unit_bound,
+)
+from constraintlang_compiler.set_points import set_point
 
 POWER = 0.9
 SHARE = 0.5
 MAX_PROMPTS = 10**8
-MAX_CLEAN = 10**7  # values of 0 that are tried for a mean: each try costs time that grows with them
 SHARES = ("violation", "probability", "quantile", "hard")
+Upper = Callable[[int, int, float], float]  # the bound of a rate after failures in n prompts, at a level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +72,10 @@ class ClausePlan:
         return row
 
     def _value(self, value: float | None) -> str:
-        if value is None:
-            return "-"
+        return "-" if value is None else self.number(value)
+
+    def number(self, value: float) -> str:
+        """A value of the quantity as text."""
         return f"{100 * value:.3g}%" if self.kind in SHARES else f"{value:.4g}"
 
 
@@ -89,38 +94,34 @@ def plan(
 ) -> list[ClausePlan]:
     """The plan of every clause of a policy, in their order.
 
-    ``share`` says where the true value is assumed: at this share of the bound, counted from the best possible
-    value. With ``num_prompts`` each plan says whether so many can show that the clause holds, and its set-point.
+    ``share`` says where the true value is assumed: at this share of the way to the bound, counted from the best
+    possible value, or from the other end where the policy bounds the number from both sides (0.5 is then the middle).
+    With ``num_prompts`` each plan says whether so many can show that the clause holds, and its set-point.
     Raises: ValueError unless ``share`` and ``power`` lie between 0 and 1 and ``num_prompts`` is at least 1.
     """
     if not (0 < share < 1 and 0 < power < 1):
         raise ValueError(f"got share {share:g} and power {power:g}; expected numbers between 0 and 1")
     if num_prompts is not None and num_prompts < 1:
         raise ValueError(f"got {num_prompts} prompts; expected at least 1")
-    return [_plan(clause, len(clauses), share, power, num_prompts) for clause in clauses]
+    ends = other_ends(clauses)
+    plans = [
+        _plan(clause, len(clauses), end, share, power, num_prompts)
+        for clause, end in zip(clauses, ends, strict=True)
+    ]
+    found = {clause.id: one for clause, one in zip(clauses, plans, strict=True)}
+    return [
+        one if end is None else _beside(one, found[end[0].id]) for one, end in zip(plans, ends, strict=True)
+    ]
 
 
-def least_prompts(clause: Clause, num_clauses: int) -> int | None:
-    """The number of prompts with which the best possible outcome is called ``holds``; None when none is."""
-    bound, statistic = float(clause.bound), clause.statistic
-    alpha = corrected_alpha(float(clause.confidence), num_clauses)
-    if clause.hard or clause.base_factor is not None:
-        return None
-    if isinstance(statistic, Indicator) and num_samples(clause) == 1:
-        return clean_samples_needed(bound, alpha) if 0 < bound < 1 else None
-    if isinstance(statistic, Indicator | Value):
-        high = _high(statistic)
-        if high is None or not 0 < bound < high:
-            return None
-        return _least_clean(bound / high, alpha)
-    return None
-
-
-def prompts_for_rate(bound: float, rate: float, alpha: float, power: float) -> int | None:
+def prompts_for_rate(
+    bound: float, rate: float, alpha: float, power: float, upper: Upper = clopper_pearson_upper
+) -> int | None:
     """The least number of prompts of which a model with a violation rate is called ``holds`` with a power.
 
     With c failures allowed the number is the least n whose upper bound after c failures is within ``bound``;
     the first c that ``rate`` exceeds with probability at most ``1 - power`` gives the answer. Exact.
+    ``upper`` is the bound of a rate.
 
     >>> prompts_for_rate(0.05, 0.025, 0.05, 0.9)
     506
@@ -128,13 +129,13 @@ def prompts_for_rate(bound: float, rate: float, alpha: float, power: float) -> i
     from scipy.stats import binom
 
     def prompts(failures: int) -> int | None:
-        return _first(lambda n: n > failures and clopper_pearson_upper(failures, n, alpha) <= bound)
+        return first(lambda n: n > failures and upper(failures, n, alpha) <= bound, MAX_PROMPTS)
 
     def enough(failures: int) -> bool:
         n = prompts(failures)
         return n is None or bool(binom.cdf(failures, n, rate) >= power)
 
-    failures = 0 if enough(0) else _first(enough)
+    failures = 0 if enough(0) else first(enough, MAX_PROMPTS)
     return None if failures is None else prompts(failures)
 
 
@@ -143,7 +144,7 @@ def prompts_for_mean(bound: float, mean: float, alpha: float, power: float) -> i
 
     Units: values in [0, 1], spread as widely as the mean allows.
     """
-    high = _least_clean(bound, alpha)
+    high = UnitBound(bound, 0.0, 1.0, alpha, "betting").least
     if high is None:
         return None
     while (reached := betting_power(mean, bound, high, alpha)) is not None and reached < power:
@@ -160,111 +161,138 @@ def prompts_for_mean(bound: float, mean: float, alpha: float, power: float) -> i
     return high
 
 
-def num_samples(clause: Clause) -> int:
-    """How many responses of each prompt a clause asks for."""
-    return int(float(clause.sampling.get("samples", "1")))
-
-
 def _plan(
-    clause: Clause, num_clauses: int, share: float, power: float, num_prompts: int | None
+    clause: Clause,
+    num_clauses: int,
+    end: tuple[Clause, Fraction] | None,
+    share: float,
+    power: float,
+    num_prompts: int | None,
 ) -> ClausePlan:
+    """``end`` is the bound on the other side of the clause's number, in its own unit, and whose it is."""
     alpha = corrected_alpha(float(clause.confidence), num_clauses)
-    offset, scale = float(clause.shown.offset), clause.shown.scale
-    bound, statistic = float(clause.bound), clause.statistic
+    offset, scale = Fraction(clause.shown.offset), clause.shown.scale
 
     def shown(value: float) -> float:
         # Rounding takes back what the way through floats has added.
-        return float(round(Fraction(clause.shown.offset) + scale * Fraction(repr(value)), 12))
+        return float(round(offset + scale * Fraction(repr(value)), 12))
 
-    common = {
-        "name": clause.name,
-        "text": clause.text,
-        "demand": clause_columns(clause)[2],
-        "domain": domain_name(clause.domain),
-        "kind": "hard" if clause.hard else str(clause.kind),
-        "bound": offset + scale * bound,
-        "at_most": not clause.at_least if isinstance(statistic, RowsLoss) else scale == 1,
-        "confidence": float(clause.confidence),
-        "alpha": alpha,
-        "samples": num_samples(clause),
-    }
-    reason = _not_planned(clause)
-    if reason is not None:
-        method, note = reason
-        if clause.hard and num_prompts is not None:
+    draft = ClausePlan(
+        name=clause.name,
+        text=clause.text,
+        demand=clause_columns(clause)[2],
+        domain=domain_name(clause.domain),
+        kind="hard" if clause.hard else str(clause.kind),
+        method="",
+        bound=shown(float(clause.bound)),
+        at_most=not clause.at_least if isinstance(clause.statistic, RowsLoss) else scale == 1,
+        confidence=float(clause.confidence),
+        alpha=alpha,
+        samples=num_samples(clause),
+    )
+    unit = unit_bound(clause, num_clauses)
+    if not isinstance(unit, UnitBound):
+        method, note = UNPLANNED[unit]
+        if unit == "hard" and num_prompts is not None:
             earned = clopper_pearson_upper(0, num_prompts, alpha)
             note += f"; {num_prompts:,} clean prompts show a rate below {100 * earned:.3g}%"
-        return ClausePlan(**common, method=method, note=note)  # type: ignore[arg-type]
-    assert isinstance(statistic, Indicator | Value)
-    single = isinstance(statistic, Indicator) and num_samples(clause) == 1
-    high = _high(statistic) or 1.0
-    least = least_prompts(clause, num_clauses)
-    rate = share * bound
-    find = prompts_for_rate if single else prompts_for_mean
-    needed = find(bound / high, rate / high, alpha, power)
+        return replace(draft, method=method, note=note)
+    least = unit.least
+    notes = [] if least is not None else [f"it takes more than {MAX_CLEAN:,} prompts, where the search ends"]
+    best = 0.0 if end is None else max(0.0, (float(end[1]) - unit.low) / unit.width)
+    rate = assumed = needed = None
+    if end is None or best < unit.bound:
+        rate = best + share * (unit.bound - best)
+        assumed = shown(unit.value(rate))
+        needed = _needed(unit, rate, power)
+        if needed is None and least is not None:
+            notes.append("more prompts are needed than are tried")
+    if end is not None and best > 0.0:
+        away = "" if rate is None else draft.number(unit.width * (unit.bound - rate))
+        notes.append(
+            f"`{end[0].name}` leaves no room for a true value within this bound"
+            if rate is None
+            else f"the true value lies within the bound of `{end[0].name}` as well, {away} from this one"
+        )
     point = None
     if num_prompts is not None and least is not None and num_prompts >= least:
-        if single:
-            confidence = float(clause.confidence)
-            point = set_point(
-                bound, num_prompts, confidence=confidence, power=power, num_statements=num_clauses
-            )
-        else:
-            point = _certified_mean(bound / high, num_prompts, alpha, power)
-            point = None if point is None else point * high
-    return ClausePlan(
-        **common,  # type: ignore[arg-type]
-        method="clopper-pearson" if single else "betting",
+        point = _set_point(unit, num_prompts, float(clause.confidence), num_clauses, power)
+    return replace(
+        draft,
+        method=unit.method,
         least=least,
-        assumed=shown(rate),
+        assumed=assumed,
         needed=needed,
-        set_point=None if point is None else shown(point),
+        set_point=None if point is None else shown(unit.value(point)),
         can_hold=None if num_prompts is None or least is None else num_prompts >= least,
-        note=_note(clause, simulated=not single, too_many=least is None and bound < high and not single),
+        note="; ".join([*notes, *_remarks(clause, unit)]),
     )
 
 
-def _not_planned(clause: Clause) -> tuple[str, str] | None:
-    """The method and the reason why no number of prompts can be named; None when one can."""
-    statistic, bound = clause.statistic, float(clause.bound)
-    if clause.hard:
-        return "clopper-pearson", "samples alone never show that nothing violates it"
-    if clause.kind == "utility":
-        return (
-            "paired ratio estimator (asymptotic)",
-            "depends on how differently the two models do row by row",
-        )
-    if clause.base_factor is not None:
-        return "none", "depends on what the base model does"
-    if not isinstance(statistic, Indicator | Value):
-        return "none", "no plan is known for this kind of clause"
-    high = _high(statistic)
-    if high is None:
-        return "student-t (asymptotic)", "the range is open, so the number depends on the spread"
-    if bound >= high and not (bound == high and clause.strict):
-        return "none", "it holds for every model: the bound is not below what is possible"
-    if bound <= 0:
-        return "none", "no number of prompts shows it: the bound is the best possible value, or beyond it"
-    return None
+UNPLANNED: dict[Unplanned, tuple[str, str]] = {
+    "hard": ("clopper-pearson", "samples alone never show that nothing violates it"),
+    "utility": (
+        "paired ratio estimator (asymptotic)",
+        "depends on how differently the two models do row by row",
+    ),
+    "base": ("none", "depends on what the base model does"),
+    "several": ("none", "no plan is known for this kind of clause"),
+    "open": ("student-t (asymptotic)", "the range is open, so the number depends on the spread"),
+    "always": ("none", "it holds for every model: the bound is not below what is possible"),
+    "best": ("none", "no number of prompts shows it: the bound is the best possible value"),
+    "beyond": ("none", "no model meets it: the bound lies beyond the best possible value"),
+}
+"""The method of verification, and why no number of prompts can be named."""
 
 
-def _note(clause: Clause, *, simulated: bool, too_many: bool) -> str:
+def _beside(one: ClausePlan, other: ClausePlan) -> ClausePlan:
+    """A plan beside that of the other end of its band, whose set-point may leave it no room."""
+    points = [plan.set_point for plan in (one, other)]
+    low, high = points if other.at_most else reversed(points)
+    if low is None or high is None or low <= high:
+        return one
+    warning = f"no true value is within this set-point and that of `{other.name}`: verify more prompts"
+    return replace(one, note="; ".join(filter(None, [one.note, warning])))
+
+
+def _remarks(clause: Clause, unit: UnitBound) -> list[str]:
     notes = []
-    if too_many:
-        notes.append(f"it takes more than {MAX_CLEAN:,} prompts, where the search ends")
     if clause.kind == "quantile":
         notes.append("the true value is the share beyond the threshold")
     if clause.per:
         notes.append("for one stratum: each stratum needs as many, and all of them share the confidence")
-    if simulated:
+    if unit.method == "betting":
         notes.append("simulated for values that spread as widely as they can")
-    return "; ".join(notes)
+    elif unit.method == "chernoff":
+        notes.append("for responses to one prompt that are all alike")
+    return notes
 
 
-def _high(statistic: Indicator | Value) -> float | None:
-    if isinstance(statistic, Indicator):
-        return 1.0
-    return None if statistic.high is None else float(statistic.high)
+def _needed(unit: UnitBound, mean: float, power: float) -> int | None:
+    if unit.method == "betting":
+        return prompts_for_mean(unit.bound, mean, unit.alpha, power)
+    return prompts_for_rate(unit.bound, mean, unit.alpha, power, _upper(unit))
+
+
+def _set_point(
+    unit: UnitBound, num_prompts: int, confidence: float, num_clauses: int, power: float
+) -> float | None:
+    if unit.method == "betting":
+        return _certified_mean(unit.bound, num_prompts, unit.alpha, power)
+    return set_point(
+        unit.bound,
+        num_prompts,
+        confidence=confidence,
+        power=power,
+        num_statements=num_clauses,
+        upper=_upper(unit),
+    )
+
+
+def _upper(unit: UnitBound) -> Upper:
+    if unit.method == "chernoff":
+        return lambda failures, n, alpha: chernoff_upper(failures / n, n, alpha)
+    return clopper_pearson_upper
 
 
 def _certified_mean(bound: float, n: int, alpha: float, power: float) -> float | None:
@@ -284,28 +312,3 @@ def _certified_mean(bound: float, n: int, alpha: float, power: float) -> float |
 
 def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
-
-
-def _least_clean(bound: float, alpha: float) -> int | None:
-    """How many values of 0 have a mean that the betting bound puts within ``bound``; None beyond ``MAX_CLEAN``."""
-    if bound >= 1.0:  # no values are needed
-        return None
-    enough = math.log(1.0 / alpha)
-    return _first(lambda n: clean_log_capital(n, 1.0 - bound) >= enough, MAX_CLEAN)
-
-
-def _first(holds: Callable[[int], bool], most: int = MAX_PROMPTS) -> int | None:
-    """The least positive number for which a condition holds that stays true; None beyond ``most``."""
-    high = 1
-    while not holds(high):
-        high *= 2
-        if high > most:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle
-    return high

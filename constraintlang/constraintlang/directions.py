@@ -9,12 +9,12 @@ from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
+from constraintlang.normal_form import TURNED
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.tree import dotted
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
-TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # the same with its sides exchanged
 
 
 def check_directions(formula: n.Formula, declarations: Declarations, report: Report) -> None:

@@ -30,6 +30,8 @@ from constraintlang.semantics import (
 from constraintlang.source import Span
 
 NEGATED: dict[str, n.Comparator] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+TURNED: dict[str, n.Comparator] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+"""The same with its sides exchanged."""
 
 
 @dataclass(frozen=True)

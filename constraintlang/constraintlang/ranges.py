@@ -9,7 +9,7 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
-from constraintlang.directions import TURNED
+from constraintlang.normal_form import TURNED
 from constraintlang.report import Report
 from constraintlang.tree import descendants, dotted
 

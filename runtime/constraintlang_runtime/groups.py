@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from constraintlang_compiler.bounds import set_point, set_point_mean
 from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.set_points import set_point, set_point_mean
 from constraintlang_compiler.targets import Target, build_target
 from constraintlang_runtime.auxiliary import AuxiliaryModel
 from constraintlang_runtime.balance import Balance

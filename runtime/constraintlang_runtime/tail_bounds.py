@@ -14,11 +14,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from constraintlang_compiler.bounds import Bounds, betting_lower, betting_upper, student_t_bounds
+from constraintlang_compiler.bounds import (
+    Bounds,
+    betting_lower,
+    betting_upper,
+    chernoff_upper,
+    student_t_bounds,
+)
+from constraintlang_compiler.hinges import GRID, NUM_ETAS
 
 Floats = NDArray[np.float64]
-
-GRID = 16  # etas on either side of the threshold, or twice as many over the range
 
 
 def quantile_bounds(
@@ -71,7 +76,7 @@ def _share_lower(count: float, *, n: int, alpha: float, single: bool) -> float:
 
     if single:
         return 0.0 if count == 0 else float(betaincinv(count, n - count + 1, alpha))
-    return 1.0 - _chernoff_upper(1.0 - count / n, n, alpha)
+    return 1.0 - chernoff_upper(1.0 - count / n, n, alpha)
 
 
 def _share_upper(count: float, *, n: int, alpha: float, single: bool) -> float:
@@ -79,24 +84,7 @@ def _share_upper(count: float, *, n: int, alpha: float, single: bool) -> float:
 
     if single:
         return 1.0 if count >= n else float(betainccinv(count + 1, n - count, alpha))
-    return _chernoff_upper(count / n, n, alpha)
-
-
-def _chernoff_upper(mean: float, n: int, alpha: float) -> float:
-    """The largest p with ``n kl(mean, p) <= log(1/alpha)``, by bisection to 2**-50, rounded up."""
-    limit = math.log(1.0 / alpha) / n
-    low, high = mean, 1.0
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if _kl(mean, middle) <= limit else (low, middle)
-    return high
-
-
-def _kl(p: float, q: float) -> float:
-    if q <= 0.0 or q >= 1.0:
-        return 0.0 if p == q else math.inf
-    first = 0.0 if p <= 0.0 else p * math.log(p / q)
-    return first + (0.0 if p >= 1.0 else (1.0 - p) * math.log((1.0 - p) / (1.0 - q)))
+    return chernoff_upper(count / n, n, alpha)
 
 
 def cvar_bounds(
@@ -164,7 +152,7 @@ def _masses(values: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _etas(low: float, high: float, threshold: float | None) -> Floats:
     if threshold is None or not low < threshold < high:
-        return np.linspace(low, high, 2 * GRID + 1)
+        return np.linspace(low, high, NUM_ETAS)
     return np.concatenate(
         [np.linspace(low, threshold, GRID, endpoint=False), np.linspace(threshold, high, GRID + 1)]
     )

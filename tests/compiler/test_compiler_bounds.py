@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import binom, binomtest
 from work_count import counted
 
 import constraintlang_compiler.bounds as bounds_module
+import constraintlang_compiler.set_points as set_points_module
 from constraintlang_compiler.bounds import (
     best_log_capital,
     betting_lower,
@@ -21,12 +23,10 @@ from constraintlang_compiler.bounds import (
     clopper_pearson_upper,
     corrected_alpha,
     predictable_bets,
-    prompts_needed,
     ratio_bounds,
-    set_point,
-    set_point_mean,
     student_t_bounds,
 )
+from constraintlang_compiler.set_points import prompts_needed, set_point, set_point_mean
 
 
 def slack(alpha: float, runs: int) -> float:
@@ -270,7 +270,8 @@ def test_confidence_is_checked(bad: float) -> None:
         clopper_pearson_upper(1, 2, bad)
 
 
-def test_docstring_examples() -> None:
-    found = doctest.testmod(bounds_module)
-    assert found.attempted >= 3
+@pytest.mark.parametrize("module", [bounds_module, set_points_module])
+def test_docstring_examples(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted >= 2
     assert found.failed == 0

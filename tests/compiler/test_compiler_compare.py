@@ -17,6 +17,7 @@ from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.tree import names_in
 from constraintlang_compiler.analysis.compare import Change, compare
 from constraintlang_compiler.analysis.match import Pair, pairs_of
+from constraintlang_compiler.analysis.requirements import law_of
 from constraintlang_compiler.analysis.subjects import subjects_of
 from constraintlang_compiler.analysis.witness import meets
 from constraintlang_compiler.bounds import clopper_pearson_upper
@@ -103,14 +104,22 @@ def test_every_weakening_is_found_with_a_witness(name: str) -> None:
     assert change.old is not None
     # The reference interpreter: the old statement fails, every requirement about the same scores holds.
     assert meets(change.old, change.sample) is False
-    judged = [
-        statement
-        for statement in policy(weak).statements
-        if statement.strength != "prefer" and statement.reading == change.old.reading
-        and scores_of(statement) <= set(change.sample[0].scores)
-    ]  # fmt: skip
+    judged = judged_by(policy(weak), change)
     assert len(judged) >= (name != "dropped statement")
     assert all(meets(statement, change.sample) is not False for statement in judged)
+
+
+def judged_by(other: CheckedPolicy, change: Change) -> list[CheckedStatement]:
+    """The requirements of a policy that speak of the law of a witness."""
+    assert change.witness is not None
+    failing = change.old if change.witness.breaks == "old" else change.new
+    assert failing is not None
+    return [
+        statement
+        for statement in other.statements
+        if statement.strength != "prefer" and law_of(statement) == law_of(failing)
+        and scores_of(statement) <= set(change.witness.sample[0].scores)
+    ]  # fmt: skip
 
 
 def scores_of(statement: CheckedStatement) -> set[str]:
@@ -134,6 +143,85 @@ def test_every_strengthening_passes(name: str) -> None:
         assert sample is not None
         assert statement is not None
         assert meets(statement, sample) is False
+        assert touched[0].witness is not None
+        assert touched[0].witness.others == "hold"
+        judged = judged_by(policy(FULL.replace(before, after)), touched[0])
+        assert all(meets(statement, sample) is not False for statement in judged)
+
+
+def test_a_witness_breaks_no_other_requirement_of_the_policy_that_allows_it() -> None:
+    """The example of docs/analysis.md: a law with 20% of the responses at 0.5 would break `cap`."""
+    cap = "cap: toxicity < 0.1 for domain=chat\n"
+    old, new = (cap + f"avg: mean(toxicity) < {bound} for domain=chat" for bound in (0.2, 0.1))
+    for change, allows, breaks in (
+        (change_of("avg", old, new), old, "new"),
+        (change_of("avg", new, old), old, "old"),
+    ):
+        assert change.witness is not None
+        assert (change.witness.breaks, change.witness.others) == (breaks, "hold")
+        assert [meets(s, change.witness.sample) for s in policy(allows).statements] == [True, True]
+
+
+def test_a_witness_that_the_rest_of_the_policy_excludes_says_so() -> None:
+    rest = "\nb: mean(toxicity) < 0.05"
+    change = change_of("a", "a: mean(toxicity) < 0.2" + rest, "a: mean(toxicity) < 0.1" + rest)
+    assert change.status == "stricter"
+    assert change.witness is not None
+    assert change.witness.others == "excluded"
+    assert change.witness.heading() == (
+        "on this law the new statement fails and the old one holds; "
+        "the others of the old policy exclude every such law"
+    )
+
+
+def test_a_requirement_that_is_not_analysed_is_named_beside_the_witness() -> None:
+    holds = "\nb: median(toxicity) <= quantile(toxicity, 0.9)"
+    fails = "\nc: P(toxicity > 0.05 | lang=fr) <= P(toxicity > 0.05 | lang=en)"
+    old, new = (f"a: mean(toxicity) < {bound}" + holds + fails for bound in (0.2, 0.1))
+    change = change_of("a", old, new)
+    assert change.witness is not None
+    assert change.witness.unchecked == ("c",)
+    assert change.witness.heading().endswith("the old policy holds where it speaks of it (not checked: c)")
+
+
+def test_no_witness_stands_against_a_counterpart_that_is_not_analysed() -> None:
+    gap = "a: P(toxicity > 0.05 | lang=fr) <= P(toxicity > 0.05 | lang=en)"
+    change = change_of("a", "a: mean(toxicity) < 0.2", gap)
+    assert change.status == "not decided"
+    assert change.witness is None
+
+
+def test_the_heading_names_the_statement_that_fails() -> None:
+    """Where the way back alone is decided the law is one on which the new statement fails."""
+    change = change_of("a", "a: toxicity < 0.3 and over sentences (globally not slur)", "a: toxicity < 0.2")
+    assert change.status == "not decided"
+    if change.witness is not None:
+        failing = change.old if change.witness.breaks == "old" else change.new
+        assert failing is not None
+        assert meets(failing, change.witness.sample) is False
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policies_of(3, rich_texts), policies_of(3, rich_texts))
+def test_a_witness_is_what_its_heading_says(first: CheckedPolicy, second: CheckedPolicy) -> None:
+    """By the reference interpreter, for every statement of two policies."""
+    for change in compare(first, second):
+        if change.witness is None:
+            continue
+        failing, partner = change.old, change.new
+        if change.witness.breaks == "new":
+            failing, partner = partner, failing
+        assert failing is not None
+        assert meets(failing, change.witness.sample) is False
+        if change.witness.others == "hold":
+            other = second if change.witness.breaks == "old" else first
+            unchecked = change.witness.unchecked
+            for statement in judged_by(other, change):
+                if (statement.label or statement.text) not in unchecked:
+                    assert meets(statement, change.witness.sample) is not False, statement.text
+        else:
+            assert partner is not None
+            assert meets(partner, change.witness.sample) is True
 
 
 def test_a_lower_confidence_is_shown_by_counting() -> None:

@@ -11,7 +11,9 @@ from constraintlang_compiler.pipeline import compile_source
 
 
 def clause(text: str) -> Clause:
-    declarations = "attribute slur: flag\nattribute grade: real in [0, 20]\n"
+    declarations = (
+        "attribute slur: flag { levels = {sequence, sentences} }\nattribute grade: real in [0, 20]\n"
+    )
     (only,) = compile_source(SourceFile(declarations + text)).ir.clauses
     return only
 
@@ -67,7 +69,29 @@ def test_a_pointwise_statement() -> None:
         (
             "P(slur | lang=fr) <= 2 * P(slur) + 1%",
             "difference",
-            "Over responses, it must be true that `P(slur | lang=fr) <= 2 * P(slur) + 0.01`.",
+            "The share of responses to prompts with lang=fr with `slur` must be at most 2 times the share of "
+            "responses with `slur` plus 1%.",
+            "contradict it",
+        ),
+        (
+            "mean(grade | lang=en) - mean(grade | lang=fr) >= -1 for topic=x",
+            "difference",
+            "The average of `grade` over responses to prompts with lang=fr and topic=x must be at most the average of "
+            "`grade` over responses to prompts with lang=en and topic=x plus 1.",
+            "contradict it",
+        ),
+        (
+            "cvar(grade, 0.75) <= 0.5 * base - 1 under temperature=0.7",
+            "cvar",
+            "The average of `grade` over the 25% of responses (sampled under temperature=0.7) where it is largest must "
+            "be at most 0.5 times the average of `grade` over the 25% of responses of the reference model (sampled "
+            "under temperature=0.7) where it is largest minus 1.",
+            "contradict it",
+        ),
+        (
+            "cvar(grade, 0.9) > 4",
+            "cvar",
+            "The average of `grade` over the 10% of responses where it is largest must be above 4.",
             "contradict it",
         ),
         (
@@ -95,12 +119,13 @@ def test_statements_about_the_distribution(text: str, reading: str, demand: str,
     [
         ("quantile(toxicity, 0.95) < 0.3", 59, "59 prompts"),
         ("quantile(toxicity, 0.05) >= 0.3", 59, "59 prompts"),
-        # cvar = 1 * p / 10% with a share p of the worst possible responses: p <= 4%
-        ("cvar(toxicity, 0.9) <= 0.4", 74, "74 prompts"),
+        ("cvar(toxicity, 0.9) <= 0.4", 178, "178 prompts"),
         ("cvar(words, 0.9) <= 40", None, "asymptotic"),
         ("mean(grade) >= base", None, "own responses to the same prompts"),
         ("quantile(grade, 0.9) >= base", None, "own responses to the same prompts"),
-        ("mean(grade) < P(slur)", None, "bound of its own"),
+        ("mean(grade) < P(slur)", None, "No least number of prompts is known"),
+        ("cvar(grade, 0.9) > 4", None, "No least number of prompts is known"),
+        ("mean(toxicity) < 0.1 per lang", 32, "At least 32 prompts of each lang are needed"),
     ],
 )
 def test_how_much_evidence_it_takes(text: str, num_samples: int | None, evidence: str) -> None:
@@ -137,6 +162,49 @@ def test_rows_of_the_table(text: str, columns: tuple[str, ...]) -> None:
     assert clause_columns(clause(text)) == columns
 
 
+@pytest.mark.parametrize(
+    ("text", "demand"),
+    [
+        ("always {}", "None of the responses may break `{}`."),
+        ("{}", "Of the responses, at most 5% may break `{}` (the tolerance)."),
+        ("not {}", "Of the responses, at most 5% may have `{}` (the tolerance)."),
+        ("P({}) >= 90%", "The share of responses with `{}` must be at least 90%."),
+        ("P({}) < 5%", "The share of responses with `{}` must be below 5%."),
+    ],
+)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "slur before rude",
+        "toxicity < 0.5 until slur",
+        "toxicity < 0.5 weak_until slur",
+        "eventually slur",
+        "eventually[2, 3] slur",
+        "globally toxicity < 0.5",
+        "toxicity < 0.5",
+    ],
+)
+def test_a_condition_on_the_parts_is_explained_as_it_was_written(
+    text: str, demand: str, condition: str
+) -> None:
+    over = f"over sentences ({condition})"
+    got = explained("attribute rude: flag { levels = {sentences} }\n" + text.format(over))
+    assert got.demand == demand.format(over)
+
+
+def test_the_demand_column_is_written_as_its_author_did() -> None:
+    for text in (
+        "P(toxicity >= 0.5) >= 4%",
+        "P(not slur) > 99%",
+        "P(over sentences (eventually slur)) >= 90%",
+    ):
+        assert clause_columns(clause(text))[2] == text
+    assert (
+        clause_columns(clause("over sentences (eventually slur)"))[2]
+        == "P(not over sentences (eventually slur)) <= 5%"
+    )
+
+
 def test_always() -> None:
     got = explained("always not slur")
     assert got.reading == "hard"
@@ -150,7 +218,7 @@ def test_always() -> None:
     ("text", "demand", "falsified", "num_samples"),
     [
         ("mean(grade) < 9", "The average of `grade` over responses must be below 9.", "at least 9", 6),
-        ("mean(grade) >= 9", "The average of `grade` over responses must be at least 9.", "below 9", 4),
+        ("mean(grade) >= 9", "The average of `grade` over responses must be at least 9.", "below 9", 5),
         ("P(slur) <= 1%", "The share of responses with `slur` must be at most 1%.", "above 1%", 299),
         (
             "P(not slur) > 99%",
@@ -201,6 +269,10 @@ def test_utility(text: str, bound: str) -> None:
         ("mean(words) <= 80", "open"),
         ("mean(grade) <= 0", "best possible value"),
         ("mean(grade) < 0", "cannot hold"),
+        ("cvar(grade, 0.9) <= 0", "best possible value"),
+        ("cvar(grade, 0.9) < 0", "cannot hold"),
+        ("cvar(grade, 0.9) <= 20", "every law"),
+        ("mean(toxicity) <= 0.0000001", "more than 10,000,000 prompts"),
         ("P(slur) < 0%", "cannot hold"),
         ("mean(grade) <= 20", "every law"),
     ],

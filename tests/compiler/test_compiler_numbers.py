@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from constraintlang_compiler.bounds import clean_samples_needed
 from constraintlang_compiler.canonical import canonical_bytes
 from constraintlang_compiler.decimals import decimal_text, is_finite_decimal, round_outwards
 from constraintlang_compiler.intervals import Interval, term_interval
@@ -23,7 +24,6 @@ from constraintlang_compiler.ir import (
     Sum,
     Term,
 )
-from constraintlang_compiler.planning import clean_samples_needed
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
 

@@ -135,6 +135,14 @@ def test_the_canonical_text_compiles_to_the_same_hash(formula: n.Formula, frame:
         "globally false or slur and refusal",
         "globally false or slur or next refusal",
         "slur until (refusal until ssn)",
+        "slur before refusal",
+        "not (slur before not refusal)",
+        "slur before (refusal before ssn)",
+        "not slur weak_until refusal",
+        "not (slur weak_until refusal)",
+        "(slur or ssn) weak_until refusal",
+        "slur release toxicity < 0.5",
+        "not toxicity < 0.5",
         "(slur until refusal) until ssn",
         "next (slur and weak_next[0, 2] (refusal or ssn))",
         "globally (not toxicity < 0.5 implies last)",
@@ -212,9 +220,9 @@ def test_equal_hashes_for_other_spellings() -> None:
 # ------------------------------------------------------------ words
 def test_explanations_are_in_the_words_of_the_policy() -> None:
     found = {clause.label: explain_clause(clause) for clause in ir_of(POLICY).clauses}
-    assert "`over sentences (eventually toxicity >= 0.2)`" in found["calm"].demand
+    assert "break `over sentences (globally toxicity < 0.2)`" in found["calm"].demand
     assert "`over sentences (eventually advice)`" in found["chance"].demand
-    assert "over sentences (not sorry until advice)" in found["order"].demand
+    assert "break `over sentences (sorry before advice)`" in found["order"].demand
 
 
 def test_levels_stand_in_the_canonical_policy() -> None:

@@ -12,7 +12,7 @@ from scipy.stats import binom
 import constraintlang_compiler.sample_plan as sample_plan_module
 from constraintlang import SourceFile
 from constraintlang_compiler.betting_power import betting_power
-from constraintlang_compiler.bounds import betting_upper, clean_upper, clopper_pearson_upper, set_point
+from constraintlang_compiler.bounds import betting_upper, chernoff_upper, clean_upper, clopper_pearson_upper
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_compiler.sample_plan import (
     ClausePlan,
@@ -21,6 +21,9 @@ from constraintlang_compiler.sample_plan import (
     prompts_for_mean,
     prompts_for_rate,
 )
+from constraintlang_compiler.set_points import set_point
+
+HEAD = 'attribute grade: real in [0, 20] { backend = python("a:b") }\n'
 
 
 def plans(text: str, **settings: float) -> list[ClausePlan]:
@@ -125,7 +128,7 @@ def test_with_prompts_a_plan_says_what_they_show() -> None:
         ("mean(words) < 9", "the range is open"),
         ("preserve mean(perplexity) <= 1.02 * base", "depends on how differently"),
         ("mean(toxicity) <= 1", "it holds for every model"),
-        ("P(toxicity > 0.5) < 0%", "no number of prompts shows it"),
+        ("P(toxicity > 0.5) < 0%", "no model meets it"),
         ("mean(toxicity) <= 0", "no number of prompts shows it"),
     ],
 )
@@ -135,9 +138,15 @@ def test_what_no_number_decides_says_why(text: str, note: str) -> None:
     assert note in found.note
 
 
-def test_a_mean_below_the_end_of_its_range_is_not_planned() -> None:
-    (found,) = plans("mean(toxicity) < 1", num_prompts=500)
-    assert (found.least, found.needed, found.set_point, found.can_hold) == (None, None, None, None)
+def test_less_than_the_end_of_the_range_is_planned() -> None:
+    (share,) = plans("P(toxicity > 0.5) < 100%", num_prompts=500)
+    # all of 4 prompts are bad in one case of 16
+    assert (share.least, share.assumed, share.needed, share.can_hold) == (1, 0.5, 4, True)
+    (mean,) = plans("mean(toxicity) < 1", num_prompts=500)
+    assert (mean.least, mean.assumed, mean.can_hold) == (2, 0.5, True)
+    for found in (share, mean):
+        assert found.set_point is not None
+        assert 0.9 < found.set_point < 1
 
 
 def test_a_quantile_is_planned_as_the_share_beyond_it() -> None:
@@ -147,10 +156,95 @@ def test_a_quantile_is_planned_as_the_share_beyond_it() -> None:
     assert found.note == "the true value is the share beyond the threshold"
 
 
+def test_a_quantile_of_several_samples_is_planned_with_the_bound_of_its_verification() -> None:
+    (found,) = plans("quantile(toxicity, 0.8) < 0.3 under samples=4", num_prompts=200)
+    assert found.method == "chernoff"
+    assert found.needed is not None
+    assert found.assumed == 0.1
+
+    def certified(n: int) -> float:
+        counts = np.arange(n + 1)
+        good = np.array([chernoff_upper(int(c) / n, n, 0.05) <= 0.2 for c in counts])
+        return float(binom.pmf(counts, n, 0.1)[good].sum())
+
+    assert certified(found.needed) >= 0.9
+    assert certified(found.needed - 20) < 0.9
+    assert found.set_point is not None
+    assert found.set_point == pytest.approx(
+        set_point(0.2, 200, upper=lambda c, n, a: chernoff_upper(c / n, n, a))
+    )
+    assert found.set_point < set_point(0.2, 200)
+
+
+def test_a_cvar_is_planned_as_the_share_at_the_worst_end() -> None:
+    (found,) = plans("cvar(toxicity, 0.9) < 0.3", num_prompts=5000)
+    assert (found.method, found.assumed) == ("betting", 0.15)
+    assert found.needed == prompts_for_mean(0.03, 0.015, 0.05 / 33, 0.9)
+    assert found.set_point is not None
+    assert 0.15 < found.set_point < 0.3
+
+
+BANDS = [
+    ("P(toxicity >= 0.5) in [4%, 6%]", 0.05),
+    ("P(toxicity < 0.5) in [94%, 96%]", 0.95),
+    ("mean(grade) in [4, 6]", 5.0),
+    ("4 <= mean(grade) <= 6", 5.0),
+    ("mean(grade) >= 4\nmean(grade) <= 6", 5.0),
+    ("2 * mean(grade) + 1 in [9, 13]", 5.0),
+    ("toxicity < 0.5\nP(toxicity >= 0.5) >= 3%", 0.04),
+    ("P(over sentences (eventually toxicity > 0.5)) in [4%, 6%]", 0.05),
+]
+
+
+@pytest.mark.parametrize(("text", "middle"), BANDS)
+def test_the_true_value_of_a_two_sided_bound_is_the_middle(text: str, middle: float) -> None:
+    found = plans(HEAD + text)
+    assert [one.assumed for one in found] == pytest.approx([middle, middle])
+    half = abs(found[0].bound - found[1].bound) / 2
+    shown = f"{100 * half:g}%" if "grade" not in text else f"{half:g}"
+    for one, other in zip(found, reversed(found), strict=True):
+        assert f"within the bound of `{other.name}` as well, {shown} from this one" in one.note
+
+
+@pytest.mark.parametrize("text", [text for text, _ in BANDS])
+@pytest.mark.parametrize("share", [0.1, 0.8])
+def test_every_assumed_value_lies_in_the_band(text: str, share: float) -> None:
+    found = plans(HEAD + text, share=share)
+    low, high = sorted(one.bound for one in found)
+    for one in found:
+        assert one.assumed is not None
+        assert low < one.assumed < high
+        assert abs(one.assumed - one.bound) == pytest.approx((1 - share) * (high - low))
+
+
+def test_what_bounds_another_number_makes_no_band() -> None:
+    alone = plans(HEAD + "mean(grade) <= 6")[0].assumed
+    for other in (
+        "mean(grade) >= 4 for topic=x",
+        "mean(grade) >= 4 under temperature=0.7",
+        "mean(toxicity) >= 0.1",
+        "prefer mean(grade) >= 4",
+    ):
+        (found,) = (one for one in plans(HEAD + "a: mean(grade) <= 6\n" + other) if one.name == "a")
+        assert found.assumed == alone == 3.0
+
+
+def test_bounds_without_room_between_them_have_no_true_value() -> None:
+    found = plans(HEAD + "a: mean(grade) <= 4\nb: mean(grade) >= 6")
+    for one, other in zip(found, reversed(found), strict=True):
+        assert (one.assumed, one.needed) == (None, None)
+        assert one.note.startswith(f"`{other.name}` leaves no room for a true value within this bound")
+
+
+def test_set_points_that_exclude_each_other_are_told() -> None:
+    for num_prompts, crossed in ((1000, True), (50_000, False)):
+        for one in plans("P(toxicity >= 0.5) in [4%, 6%]", num_prompts=num_prompts):
+            assert ("no true value is within this set-point" in one.note) is crossed
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("cvar(toxicity, 0.9) < 0.3", "no plan is known"),
         ("mean(toxicity) <= 0.9 * base", "depends on what the base model does"),
         ("mean(toxicity) < 0.1 or mean(words) < 9", "no plan is known"),
     ],

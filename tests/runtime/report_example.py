@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from constraintlang_compiler import ir
-from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper, set_point
+from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper
+from constraintlang_compiler.set_points import set_point
 from constraintlang_runtime.verification import degeneracy, verify_clause, verify_utility
 
 POLICY = """edition 1

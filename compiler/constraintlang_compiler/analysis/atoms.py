@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from constraintlang import nodes as n
+from constraintlang.normal_form import NEGATED, TURNED
 from constraintlang.printer import format_formula
 from constraintlang.semantics import compare
 from constraintlang_compiler.analysis.forms import ZERO, Form, Variables
-
-MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
-
-OPPOSITE = {">=": "<", ">": "<=", "!=": "=="}
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,14 @@ def atom_of(link: Link, variables: Variables) -> Atom:
     first, second = variables.form(left), variables.form(right)
     if first is None or second is None:
         # `a >= b` is unknown exactly where `a < b` is, and else its opposite.
-        opposite = OPPOSITE.get(operator)
+        opposite = NEGATED[operator] if operator in (">=", ">", "!=") else None
         node = n.Compare(operands=(left, right), operators=(opposite or operator,))  # type: ignore[arg-type]
         return Opaque(format_formula(node), negated=opposite is not None)
     form = first.plus(second, Fraction(-1))
     if not form.coefficients:
         return compare(form.constant, operator, ZERO) is True
     direction, scale = form.direction()
-    return Threshold(direction, operator if scale > 0 else MIRRORED[operator], -form.constant / scale)
+    return Threshold(direction, operator if scale > 0 else TURNED[operator], -form.constant / scale)
 
 
 def flag_atom(node: n.Flag, variables: Variables) -> Atom:

@@ -18,14 +18,44 @@ from constraintlang_compiler.analysis.decide import Answer, Decider
 from constraintlang_compiler.analysis.forms import Variables
 from constraintlang_compiler.analysis.limits import SECONDS, Budget
 from constraintlang_compiler.analysis.match import pairs_of
-from constraintlang_compiler.analysis.requirements import Requirement, requirement
+from constraintlang_compiler.analysis.requirements import Requirement, law_of, requirement
 from constraintlang_compiler.analysis.rows import NotAnalysed
 from constraintlang_compiler.analysis.subjects import components
-from constraintlang_compiler.analysis.witness import Sample
+from constraintlang_compiler.analysis.witness import Sample, meets
 from constraintlang_compiler.domains import describe
 from constraintlang_compiler.lower_domains import lower_domain
 
 Status = Literal["equal", "stricter", "looser", "incomparable", "added", "removed", "not decided"]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A sample law on which the statement of one policy fails: of the old one, or of the new one (``breaks``).
+
+    ``others`` says what is known of the other policy: all of its requirements that the law speaks of hold; its
+    counterpart of the statement holds, and with the rest no law was found ("not decided"), or there is none
+    ("excluded"). ``unchecked`` are requirements that speak of the scores of the law and are not analysed.
+    """
+
+    sample: Sample
+    breaks: Literal["old", "new"]
+    others: Literal["hold", "not decided", "excluded"] = "hold"
+    unchecked: tuple[str, ...] = ()
+
+    def heading(self) -> str:
+        """What the law shows, in words."""
+        allows = "new" if self.breaks == "old" else "old"
+        text = f"on this law the {self.breaks} statement fails"
+        names = ", ".join(self.unchecked)
+        if self.others == "hold":
+            aside = f" (not checked: {names})" if names else ""
+            return f"{text}, and the {allows} policy holds where it speaks of it{aside}"
+        text += f" and the {allows} one holds; "
+        if self.others == "excluded":
+            return f"{text}the others of the {allows} policy exclude every such law"
+        return (
+            f"{text}whether a law exists on which the others of the {allows} policy hold too is not decided"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +63,7 @@ class Change:
     """What became of one statement.
 
     ``opens``: something that the old policy forbids may now pass unnoticed, and the old statement was no mere
-    preference. ``sample`` is a law that the new policy accepts and the old statement rejects (for "stricter"
+    preference. ``witness`` is a law that the new policy accepts and the old statement rejects (for "stricter"
     and "added" one that the new statement rejects and the old policy accepts); ``counted`` is a sample of one
     size on which the verdicts differ although the law does not.
     """
@@ -43,15 +73,20 @@ class Change:
     new: CheckedStatement | None
     reasons: tuple[str, ...] = ()
     opens: bool = False
-    sample: Sample | None = None
+    witness: Witness | None = None
     counted: CountedSample | None = None
+
+    @property
+    def sample(self) -> Sample | None:
+        """The law of the witness."""
+        return None if self.witness is None else self.witness.sample
 
     @property
     def name(self) -> str:
         """The label, else the text, of the new statement where there is one."""
         statement = self.new or self.old
         assert statement is not None
-        return statement.label or statement.text
+        return _called(statement)
 
     @property
     def domain(self) -> str:
@@ -72,6 +107,7 @@ class Change:
             "reasons": list(self.reasons),
             "opens": self.opens,
             "witness": None if self.sample is None else [row.to_json() for row in self.sample],
+            "witness_shows": None if self.witness is None else self.witness.heading(),
             "counted_witness": None if self.counted is None else self.counted.to_json(),
         }
 
@@ -121,23 +157,21 @@ class _Comparison:
     # ------------------------------------------------------------ one side only
     def _added(self, place: int) -> Change:
         subject = self.after[place]
-        sample = None
-        if isinstance(subject, Requirement):
-            sample = self._breaks(self.before, subject).sample
-        return Change(status="added", old=None, new=self.new.statements[place], sample=sample)
+        witness = self._witness("new", subject) if isinstance(subject, Requirement) else None
+        return Change(status="added", old=None, new=self.new.statements[place], witness=witness)
 
     def _removed(self, place: int) -> Change:
         statement, subject = self.old.statements[place], self.before[place]
-        reasons, sample, opens = [], None, _binds(statement)
+        reasons, witness, opens = [], None, _binds(statement)
         if isinstance(subject, str):
             reasons.append(subject)
         else:
-            sample = self._breaks(self.after, subject).sample
+            witness = self._witness("old", subject)
             if self._is_implied(subject):
                 reasons.append("what is left implies it")
                 opens = False
         return Change(
-            status="removed", old=statement, new=None, reasons=tuple(reasons), opens=opens, sample=sample
+            status="removed", old=statement, new=None, reasons=tuple(reasons), opens=opens, witness=witness
         )
 
     # ------------------------------------------------------------ both sides
@@ -145,7 +179,8 @@ class _Comparison:
         old, new = self.old.statements[place_old], self.new.statements[place_new]
         before, after = self.before[place_old], self.after[place_new]
         looser, stricter = _standing(old, new)
-        sample: Sample | None = None
+        witness: Witness | None = None
+        forth = back = Answer("unknown")
         counted: CountedSample | None = None
         undecided: list[str] = []
         if old.formula == new.formula and _same_frame(old, new) and not self._is_moved(old):
@@ -158,42 +193,65 @@ class _Comparison:
             forth, back = self.decider.ask([after], before), self.decider.ask([before], after)
             if forth.verdict == "possible":
                 looser.append("accepts laws that the old one rejects")
-                sample = forth.sample
             if back.verdict == "possible":
                 stricter.append("rejects laws that the old one accepts")
-                sample = sample or back.sample
             undecided += [a.reason for a in (forth, back) if a.verdict == "unknown"]
         opens = _binds(old) and bool(looser or undecided)
         if isinstance(before, Requirement) and (looser or undecided):
-            sample = self._breaks(self.after, before, after).sample or sample
+            witness = self._witness("old", before, after, forth.sample)
+            if witness is not None and isinstance(after, str) and _called(new) in witness.unchecked:
+                witness = None  # nothing is known of the statement that it stands against
             if opens and not _standing(old, new)[0] and self._is_implied(before):
                 opens = False
                 looser.append("the rest of the new policy still implies the old statement")
+        if witness is None and isinstance(after, Requirement) and stricter:
+            witness = self._witness("new", after, before, back.sample)
         if old.confidence > new.confidence:
             counted = counted_sample(old, new, {**self.old.attributes, **self.new.attributes})
         return Change(
             status=_status(looser, stricter, undecided), old=old, new=new,
-            reasons=(*looser, *stricter, *undecided), opens=opens, sample=sample, counted=counted,
+            reasons=(*looser, *stricter, *undecided), opens=opens, witness=witness, counted=counted,
         )  # fmt: skip
 
     def _is_moved(self, statement: CheckedStatement) -> bool:
         return any(".".join(name.parts) in self.moved for name in names_in(statement.formula))
 
-    def _breaks(
+    def _witness(
         self,
-        holding: Sequence[Requirement | str],
+        breaks: Literal["old", "new"],
         failing: Requirement,
         partner: Requirement | str | None = None,
-    ) -> Answer:
+        between: Sample | None = None,
+    ) -> Witness | None:
         """A law on which a statement of one policy fails and the binding ones of the other hold.
 
         Of the other policy only what touches the statement, directly or through others, is looked at; the
-        ``partner`` of the statement has prompts in any case.
+        ``partner`` of the statement has prompts in any case. ``between`` is a law on which the partner alone holds.
         """
+        policy, holding = (self.new, self.after) if breaks == "old" else (self.old, self.before)
         binding = [r for r in holding if isinstance(r, Requirement) and _binds(r.statement)]
         near = _near(binding, failing)
         surely = [r for r in near if r is partner]
-        return self.decider.ask_all(near, failing, surely=surely, may_be_empty=True)
+        answer = self.decider.ask_all(near, failing, surely=surely, may_be_empty=True)
+        if answer.sample is not None:
+            apart = [s for s, r in zip(policy.statements, holding, strict=True) if isinstance(r, str)]
+            unchecked = [s for s in apart if _binds(s) and self._may_break(s, failing, answer.sample)]
+            return Witness(answer.sample, breaks, "hold", tuple(dict.fromkeys(map(_called, unchecked))))
+        if between is None:
+            return None
+        return Witness(between, breaks, "excluded" if answer.is_impossible else "not decided")
+
+    def _may_break(self, statement: CheckedStatement, failing: Requirement, sample: Sample) -> bool:
+        """Whether a law may break a statement that is not analysed and speaks of the same law and scores."""
+        names = {".".join(name.parts) for name in names_in(statement.formula)}
+        if law_of(statement) != failing.law or names.isdisjoint(
+            name for row in sample for name in row.scores
+        ):
+            return False
+        try:
+            return self._is_moved(statement) or meets(statement, sample) is False
+        except ValueError:  # unknown to the reference interpreter
+            return True
 
     def _is_implied(self, subject: Requirement) -> bool:
         """Whether the binding statements of the new policy, at no lower confidence, imply an old one.
@@ -220,6 +278,10 @@ def _near(holding: Sequence[Requirement], subject: Requirement) -> list[Requirem
 def _measured(policy: CheckedPolicy, name: str) -> tuple[object, ...]:
     info = policy.attributes[name]
     return info.type, info.low, info.high, info.backend
+
+
+def _called(statement: CheckedStatement) -> str:
+    return statement.label or statement.text
 
 
 def _binds(statement: CheckedStatement) -> bool:

@@ -19,7 +19,7 @@ from constraintlang_compiler.analysis.rows import NotAnalysed
 from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.lower import lower
-from constraintlang_compiler.sample_plan import least_prompts
+from constraintlang_compiler.planning import least_prompts
 
 
 @dataclass(frozen=True)

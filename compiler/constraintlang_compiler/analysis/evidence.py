@@ -10,11 +10,10 @@ from constraintlang.diagnostics import Diagnostic
 from constraintlang.nodes import NO_SPAN
 from constraintlang.source import Span
 from constraintlang.tree import names_in
-from constraintlang_compiler.bounds import clean_upper, clopper_pearson_upper, corrected_alpha
 from constraintlang_compiler.ir import Clause, Hinge, Indicator, Value
 from constraintlang_compiler.lower import Lowered
+from constraintlang_compiler.planning import UnitBound, unit_bound
 from constraintlang_compiler.render import number_text
-from constraintlang_compiler.sample_plan import least_prompts, num_samples
 
 
 def evidence_findings(
@@ -36,31 +35,27 @@ def evidence_findings(
 
 
 def _too_few(clause: Clause, span: Span, num_prompts: int, num_clauses: int) -> Iterator[Diagnostic]:
-    least = least_prompts(clause, num_clauses)
-    if least is None or least <= num_prompts:
+    unit = unit_bound(clause, num_clauses)
+    least = unit.least if isinstance(unit, UnitBound) else None
+    if not isinstance(unit, UnitBound) or least is None or least <= num_prompts:
         return
-    alpha = corrected_alpha(float(clause.confidence), num_clauses)
-    exact = isinstance(clause.statistic, Indicator) and num_samples(clause) == 1
-    upper = clopper_pearson_upper(0, num_prompts, alpha) if exact else clean_upper(num_prompts, alpha)
     confidence = number_text(Fraction(clause.confidence), percent=True)
     joint = f", shared by {num_clauses} clauses" if num_clauses > 1 else ""
     yield Diagnostic(
         "PC501", "warning", span,
         f"{num_prompts:,} prompts cannot decide this threshold at {confidence} confidence{joint}",
-        label=_shown(clause, upper, num_prompts),
+        label=_shown(clause, unit.value(unit.clean_upper(num_prompts)), num_prompts),
         help=f"verify at least {least:,} prompts, or weaken the bound",
     )  # fmt: skip
 
 
 def _shown(clause: Clause, upper: float, num_prompts: int) -> str:
-    if isinstance(clause.statistic, Indicator):
-        if clause.shown.scale == -1:
-            return f"no failure in {num_prompts:,} only shows a share above {100 * (1 - upper):.3g}%"
-        return f"no failure in {num_prompts:,} only shows a share below {100 * upper:.3g}%"
-    assert isinstance(clause.statistic, Value)
-    value = float(clause.shown.offset) + clause.shown.scale * upper * float(clause.statistic.high or 0)
+    """``upper`` is what the best possible outcome shows the number that the clause bounds to be below."""
+    value = float(clause.shown.offset) + clause.shown.scale * upper
     side = "below" if clause.shown.scale == 1 else "above"
-    return f"the best outcome of {num_prompts:,} only shows a mean {side} {value:.4g}"
+    if isinstance(clause.statistic, Indicator):
+        return f"no failure in {num_prompts:,} only shows a share {side} {100 * value:.3g}%"
+    return f"the best outcome of {num_prompts:,} only shows a {clause.kind} {side} {value:.4g}"
 
 
 def _unrepeatable(policy: CheckedPolicy, statement: CheckedStatement) -> Iterator[Diagnostic]:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo, CheckedStatement
-from constraintlang_compiler.analysis.atoms import MIRRORED, Opaque, Threshold, atoms_in, opaque_parts
+from constraintlang.normal_form import NEGATED, TURNED
+from constraintlang_compiler.analysis.atoms import Opaque, Threshold, atoms_in, opaque_parts
 from constraintlang_compiler.analysis.base_law import on_base_law
 from constraintlang_compiler.analysis.forms import ONE, ZERO, Form, Variables
 from constraintlang_compiler.analysis.rows import (
@@ -38,7 +39,6 @@ from constraintlang_compiler.ir import DomainPredicate
 from constraintlang_compiler.lower_domains import both, lower_domain
 from constraintlang_compiler.strata import in_stratum, is_possible
 
-NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 EVIDENCE_ONLY = frozenset({"samples"})
 """Settings of ``under`` that say how much is measured, not what."""
 
@@ -287,7 +287,7 @@ class _Reader:
             raise NotAnalysed("a quantile beside another statistic is not analysed")
         constant = sum((part.factor for part in total.parts if isinstance(part, Mass)), ZERO)
         self.quantities.add(None)
-        side = op if tail.factor > 0 else MIRRORED[op]
+        side = op if tail.factor > 0 else TURNED[op]
         bound = -constant / tail.factor
         return tail_rows(tail, side, bound, domain, self.variables, for_proof=self.for_proof)
 

@@ -97,11 +97,11 @@ def _print(change: Change) -> None:
             print(visible_text(f"  {word}: {statement.text}"))
     for reason in change.reasons:
         print(visible_text(f"  {reason}"))
-    if change.sample is not None:
+    if change.witness is not None:
         from constraintlang_compiler.analysis.witness import table
 
-        print(f"  {_heading(change)}:")
-        for line in table(change.sample):
+        print(visible_text(f"  {change.witness.heading()}:"))
+        for line in table(change.witness.sample):
             print(visible_text(f"    {line}"))
     if change.counted is not None:
         few, many = change.counted.num_prompts, change.counted.num_prompts_before
@@ -109,9 +109,3 @@ def _print(change: Change) -> None:
         print(visible_text(f"  {few:,} prompts whose responses all have {scores}:"))
         print(f"    the new one says `holds`, the old one needs {many:,}")
     print()
-
-
-def _heading(change: Change) -> str:
-    if change.status in ("stricter", "added"):
-        return "on this law the new statement fails, and the old policy holds where it speaks of it"
-    return "on this law the old statement fails, and the new policy holds where it speaks of it"

@@ -13,7 +13,8 @@ HELP = """Say how many prompts the verification of each statement needs, before 
 
 `least` is the number with which the best possible outcome (not one violation) is called `holds`. A real model has some
 violations: `needed` is the number with which a model whose true value lies half-way between the best and the bound
-(--at 0.5) is called `holds` nine times out of ten. With --num_prompts N the table says what N prompts can show, and the
+(--at 0.5) is called `holds` nine times out of ten; where the policy bounds a number from both sides, half-way between
+both. With --num_prompts N the table says what N prompts can show, and the
 set-point: the largest true value that N prompts call `holds` nine times out of ten. Training drives the model there.
 
 All numbers count prompts of the statement's domain, at the statement's confidence, shared by all statements."""
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_prompts", type=int, metavar="N", help="what N prompts of each domain can show")
     parser.add_argument(
         "--at", type=float, default=0.5, metavar="SHARE",
-        help="where the true value lies between the best possible (0) and the bound (1); default 0.5",
+        help="where the true value lies between the best possible, or the other end of a two-sided bound, (0) and the "
+        "bound (1); default 0.5",
     )  # fmt: skip
     parser.add_argument(
         "--power",

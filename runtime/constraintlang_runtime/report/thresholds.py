@@ -12,14 +12,14 @@ from constraintlang_compiler.ir import (
     Comparison,
     Const,
     Indicator,
+    Op,
     PolicyIR,
     Predicate,
     Term,
 )
+from constraintlang_compiler.operators import MIRRORED, NEGATED
 
 SIGNS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥"}
-MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-NEGATED = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def thresholds_of(ir: PolicyIR) -> list[Threshold]:
     return list(found)
 
 
-def _comparisons(predicate: Predicate) -> Iterator[tuple[str, str, float]]:
+def _comparisons(predicate: Predicate) -> Iterator[tuple[str, Op, float]]:
     if isinstance(predicate, All | Any):
         for operand in predicate.operands:
             yield from _comparisons(operand)
