@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from constraintlang_compiler.attributes import bounds_in
+from constraintlang_compiler.attributes import bounds_in, overs_of, predicates_of, reads_first_part
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe, domain_name
 from constraintlang_compiler.hinges import quantile_bound
@@ -47,7 +47,7 @@ def explain_clause(clause: Clause, num_clauses: int = 1) -> Explanation:
         name=clause.name,
         text=clause.text,
         reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
-        demand=_demand(clause) + _standing(clause),
+        demand=_demand(clause) + _first_part(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
         evidence=_evidence(clause, num_samples, num_clauses),
         num_samples=num_samples,
@@ -153,6 +153,14 @@ def _demand(clause: Clause) -> str:
     return f"{quantity} must be {relation} {_bound(clause)}."
 
 
+def _first_part(clause: Clause) -> str:
+    levels = {over.level for over in overs_of(predicates_of(clause)) if reads_first_part(over.formula)}
+    return "".join(
+        f" Outside a word of order, `over {level}` is about the first {level.removesuffix('s')}."
+        for level in sorted(levels)
+    )
+
+
 def _standing(clause: Clause) -> str:
     parts = []
     if clause.strength == "prefer":
@@ -186,7 +194,8 @@ def _falsified_by(clause: Clause) -> str:
 def _evidence(clause: Clause, num_samples: int | None, num_clauses: int) -> str:
     level = number_text(Fraction(clause.confidence), percent=True)
     if clause.kind == "utility":
-        return "It is measured on the rows themselves, against the reference model on the same rows."
+        against = "" if clause.base_factor is None else ", against the reference model on the same rows"
+        return f"It is measured on the rows themselves{against}."
     if clause.base_factor is not None or _reads_base(clause):
         return "It is measured against the reference model's own responses to the same prompts."
     if isinstance(clause.statistic, (Combination, Choice)):
@@ -199,13 +208,14 @@ def _evidence(clause: Clause, num_samples: int | None, num_clauses: int) -> str:
             "it holds for certain only when decoding masks or rejects every such response."
         )
     if num_samples is not None:
-        best = (
-            "none of them shows a violation"
-            if isinstance(clause.statistic, Indicator)
-            else "all are the best possible"
+        prompts, clean, best = (
+            ("prompt is", "it shows no violation", "it is the best possible")
+            if num_samples == 1
+            else ("prompts are", "none of them shows a violation", "all are the best possible")
         )
+        when = clean if isinstance(clause.statistic, Indicator) else best
         together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
-        return f"At least {num_samples} prompts are needed at {level} confidence{together}, when {best}."
+        return f"At least {num_samples} {prompts} needed at {level} confidence{together}, when {when}."
     bound = Fraction(clause.bound)
     if bound < 0 or (bound == 0 and clause.strict):
         return "It cannot hold: the bound lies outside the range of what is measured."

@@ -454,7 +454,8 @@ _ALL = (
     _page(
         "PC405",
         "the demand goes against the declared direction",
-        "The attribute is declared to be better when lower (or higher); the statement asks for the opposite.",
+        """The attribute is declared to be better when lower (or higher); the statement asks for the opposite.
+        `perplexity` is better when lower, `accuracy` when higher.""",
         "mean(toxicity) > 0.1",
         "mean(toxicity) < 0.1",
     ),
@@ -466,6 +467,14 @@ _ALL = (
         decide together is found by `constraintc check --sat`.""",
         "P(toxicity >= 0.5) < 5",
         "P(toxicity >= 0.5) < 5%",
+    ),
+    _page(
+        "PC407",
+        "a condition over parts is asked of the first part alone",
+        """Inside `over`, a condition without a word of order is about the first sentence, turn or token. `globally`
+        asks it of every part, `eventually` of some part; `eventually[0, 0]` says that the first one is meant.""",
+        "over sentences (toxicity < 0.2)",
+        "over sentences (globally toxicity < 0.2)",
     ),
     _page(
         "PC901",

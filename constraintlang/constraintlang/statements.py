@@ -14,6 +14,7 @@ from constraintlang.constants import exact_decimal, fold, number_node, substitut
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
+from constraintlang.first_parts import check_first_parts
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
 from constraintlang.printer import format_number, format_statement, plain_text
@@ -154,6 +155,7 @@ def check_statement(
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report)
     check_ranges(statement.formula, declarations, report)
+    check_first_parts(statement.formula, report)
     tolerance = None
     if reading == "pointwise":
         tolerance = _tolerance(statement, scope, own, report)

@@ -16,7 +16,21 @@ TEXT_MEASURES = ("lexicon", "regex", "length", "readability", "repetition", "lan
 """Backends that measure any text, so that attributes have all levels unless they are told apart."""
 OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
 CONTINUOUS = ("score", "real")
-ROWS_QUANTITIES = ("perplexity", "accuracy")
+
+
+@dataclass(frozen=True)
+class RowsQuantity:
+    """What is known of a quantity of the model on the user's rows: where it lies, and when it is better."""
+
+    direction: Literal["lower", "higher"]
+    low: Decimal
+    high: Decimal | None
+
+
+ROWS_QUANTITIES = {
+    "perplexity": RowsQuantity("lower", Decimal(1), None),
+    "accuracy": RowsQuantity("higher", Decimal(0), Decimal(1)),
+}
 """Quantities of the model on the user's rows; known under ``preserve`` only."""
 
 PROBABILITY = "P"
