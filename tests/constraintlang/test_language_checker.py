@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from constraintlang import check_source
+from constraintlang import check_source, undeclared
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
 from constraintlang.tree import names_in
@@ -287,7 +287,9 @@ def test_code_and_underlined_text(text, expected):
         ("toxcity < 0.1", "write `toxicity`",
          "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)"),
         ("let cap = 1\nwords < cpa", "write `cap`", "a similar constant exists: `cap`"),
-        ("refusal", 'declare it: `attribute refusal: flag { backend = regex(re"...") }`', "not declared"),
+        ("ironic", 'declare it: `attribute ironic: flag { backend = regex(re"...") }`', "not declared"),
+        ("word_count < 50", "write `words`", "the attribute exists: `words` (count, from the prelude)"),
+        ("preserve perplexty < 9", "write `perplexity`", "a similar quantity exists: `perplexity`"),
         ("toxicity < 1 under temprature=1", "write `temperature`", "a similar one exists: `temperature`"),
         ("tag lang in {en, de}\ntoxicity < 1 for lang=xx", "known are `de`, `en`; or declare it", None),
         ("max(toxicity) < 1", "bound every response, for example `always toxicity < 0.5`", None),
@@ -327,6 +329,46 @@ def test_one_line_is_a_complete_policy():
     assert (statement.strength, statement.label, statement.priority) == ("require", None, 0)
     assert (statement.confidence, statement.weight, statement.sampling) == (Decimal("0.95"), 1, {})
     assert statement.domain == n.DomainEquals(key="domain", value=n.Scalar(value="toxigen", kind="name"))
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        ("tokens < 256", "count { backend = length(tokens) }"),
+        ("mean(length) < 99.5", "count { backend = length(words) }"),
+        ("quantile(num_tokens, 0.9) < 300", "count { backend = length(tokens) }"),
+        ("grade < 8", "real in [0, 20] { backend = readability(flesch_kincaid_grade) }"),
+        ("mean(reading_ease) > 60", "real in [0, 100] { backend = readability(flesch_reading_ease) }"),
+        ("profanity == 0", 'count { backend = lexicon("std/lists/profanity.txt") }'),
+        ("P(profanity) < 1%", 'flag { backend = lexicon("std/lists/profanity.txt") }'),
+        ("mean(distinct_2) > 0.8", "score in [0, 1] { backend = repetition(distinct_2) }"),
+        ("english > 0.9", 'score in [0, 1] { backend = language("en") }'),
+        ("not pii", 'flag { backend = pii("any") }'),
+        ("emails == 0", 'count { backend = pii("EMAIL_ADDRESS") }'),
+        ("let cap = 5\nhelpful >= cap", "count"),
+        ("helpful >= 50%", "score in [0, 1]"),
+        ("mean(helpful) >= base + 0.01", "score in [0, 1]"),
+        ("P(rating >= 3.5) > 90%", "real in [0, 10]"),
+        ("rating in [2.5, 100]", "real in [0, 1000]"),
+        ("-2.5 <= mood", "real in [-10, 10]"),
+        ("mood == -2", "int"),
+        ("grade == 8", "count"),
+    ],
+)
+def test_what_to_declare_for_an_unknown_name_checks(text, declared):
+    (error,) = check_source(text).errors
+    assert error.help.startswith("declare it: `attribute ")
+    line = error.help.removeprefix("declare it: `").removesuffix("`")
+    assert line.endswith(f": {declared}")
+    assert {d.code for d in check_source(f"{line}\n{text}").diagnostics} <= {"PC404"}
+
+
+@pytest.mark.parametrize("use", ["not {}", "{} > 2", "{} > 0.5", "{} == 0", "mean({}) < 9.5"])
+@pytest.mark.parametrize("name", sorted(undeclared.MEASURES))
+def test_whatever_measures_a_known_thing_checks(name, use):
+    (error,) = check_source(use.format(name)).errors
+    line = error.help.removeprefix("declare it: `").removesuffix("`")
+    assert {d.code for d in check_source(f"{line}\n{use.format(name)}").diagnostics} <= {"PC404"}
 
 
 def test_readings():
