@@ -81,10 +81,26 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
         return replace(scope, priority=clause.value)
     if isinstance(clause, n.ConfidenceClause):
         value = _number(clause.value, declarations, report, "confidence", v.CONFIDENCE)
-        return scope if value is None else replace(scope, confidence=value)
+        if value is None:
+            return scope
+        if value < v.LEAST_CONFIDENCE:
+            _low_confidence(clause, value, report)
+        return replace(scope, confidence=value)
     if isinstance(clause, n.BecauseClause):
         return replace(scope, because=clause.reason)
     return replace(scope, per={key: _strata(key, clause, declarations, report) for key in clause.keys})
+
+
+def _low_confidence(clause: n.ConfidenceClause, value: Decimal, report: Report) -> None:
+    """PC408: the share of wrong verdicts may have been written for that of right ones."""
+    share, meant = format_number(value, percent=True), format_number(1 - value, percent=True)
+    report.warning(
+        "PC408",
+        clause.value.span,
+        f"with a confidence of {share} a verdict may be wrong more often than right",
+        f"write `{meant}` for verdicts that are wrong at most {share} of the time",
+        fix=replacing(clause.value.span, meant),
+    )
 
 
 def _strata(

@@ -50,6 +50,8 @@ RESERVED_NAMES = frozenset([*STATISTICS, *ROWS_QUANTITIES, "base", "inf"])
 EDITIONS = (1,)
 DEFAULT_TOLERANCE = Decimal("0.05")
 DEFAULT_CONFIDENCE = Decimal("0.95")
+LEAST_CONFIDENCE = Decimal("0.5")
+"""Below it a verdict may be wrong more often than right, which nobody asks for."""
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,15 @@ def found(text):
         ("mean(toxicity) <= 2 * base", []),
         ("preserve accuracy >= 60", [("PC406", "accuracy >= 60")]),
         ("preserve mean(perplexity) < 1", [("PC406", "mean(perplexity) < 1")]),
+        # languages and personal data
+        ('attribute a: score { backend = language("english") }\na > 0.9', [("PC115", '"english"')]),
+        ('attribute a: score { backend = language("en") }\na > 0.9', []),
+        ('attribute a: flag { backend = pii("BANANA") }\na', [("PC115", '"BANANA"')]),
+        ('attribute a: flag { backend = pii("any") }\na', []),
+        # confidence
+        ("toxicity < 0.1 confidence 5%", [("PC408", "5%")]),
+        ("group g confidence 10% {\n  toxicity < 0.1\n}", [("PC408", "10%")]),
+        ("toxicity < 0.1 confidence 50%", []),
         # the first part alone
         ("over sentences (toxicity < 0.2)", [("PC407", "toxicity < 0.2")]),
         ("always over turns (not (words < 5)) and words < 9", [("PC407", "not (words < 5)")]),
@@ -369,6 +378,27 @@ def test_whatever_measures_a_known_thing_checks(name, use):
     (error,) = check_source(use.format(name)).errors
     line = error.help.removeprefix("declare it: `").removesuffix("`")
     assert {d.code for d in check_source(f"{line}\n{use.format(name)}").diagnostics} <= {"PC404"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "help"),
+    [
+        ('language("english")', 'write `"en"`'),
+        ('language("en-US")', 'write `"en"`'),
+        ('language("Deutsch")', 'write `"de"`'),
+        ('language("xx")', "known are `ace`, `af`, "),
+        ('pii("EMAIL")', 'write `"EMAIL_ADDRESS"`'),
+        ('pii("credit_crad")', 'write `"CREDIT_CARD"`'),
+        ('pii("VAT")', "known are `DE_VAT_ID`, `IT_VAT_CODE`, `ZA_VAT_NUMBER`"),
+        ('pii("BANANA")', "known are `any`, `ABA_ROUTING_NUMBER`, "),
+    ],
+)
+def test_what_a_backend_may_know(backend, help):
+    type = "score" if "language" in backend else "flag"
+    (warning,) = check_source(f"attribute a: {type} {{ backend = {backend} }}").diagnostics
+    assert (warning.code, warning.severity) == ("PC115", "warning")
+    assert warning.help.startswith(help)
+    assert (warning.fix is not None) == help.startswith("write")
 
 
 def test_readings():
