@@ -157,7 +157,9 @@ class _Block:
             self.warn(item, "this touches no statement")
         elif judged and not self.can_be_judged(item, head, read):
             return None
-        return Case(item.outcome, item.span, tuple(judged), read, item.text, item.on) if judged else None
+        if not judged:
+            return None
+        return Case(item.outcome, item.span, tuple(judged), read, item.text, item.on, tags)
 
     def warn(self, item: n.Expect, message: str) -> None:
         if self.complete:
