@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import write_whole
-from constraintlang_compiler.domains import domain_name, matches
+from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_runtime.collapse import warnings_of
-from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.small_writes import writing_small
+from constraintlang_runtime.tag_values import no_prompt
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.worst_prompts import worst_prompts
 
@@ -99,12 +99,7 @@ def prompts_of(clauses: Sequence[Clause], source: Source) -> list[int]:
     """
     for clause in clauses:
         if not clause.stratum and not any(matches(clause.domain, tags) for tags in source.tags):
-            present = sorted({str(tags["domain"]) for tags in source.tags if "domain" in tags})
-            raise DataError(
-                f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-                f"the prompts have {'the domains ' + ', '.join(present) if present else 'no domain'}",
-                help="write --prompts DOMAIN=FILE, or give the rows a `domain` column",
-            )
+            raise no_prompt(clause, source.tags, "--prompts DOMAIN=FILE")
     return [i for i, tags in enumerate(source.tags) if any(matches(c.domain, tags) for c in clauses)]
 
 
