@@ -99,6 +99,15 @@ def overs_of(predicates: Iterable[Predicate]) -> Iterator[Over]:
             yield from overs_of(predicate.operands)
 
 
+def reads_first_part(formula: TraceFormula) -> bool:
+    """Whether a condition stands outside every word of order, where it is about the first part alone."""
+    match formula:
+        case Both(operands=operands) | Either(operands=operands):
+            return any(map(reads_first_part, operands))
+        case _:
+            return isinstance(formula, Now)
+
+
 def parts_predicates(formula: TraceFormula) -> Iterator[Comparison | FlagRef]:
     """Every predicate of a trace formula."""
     stack = [formula]

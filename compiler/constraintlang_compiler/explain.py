@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from constraintlang_compiler.attributes import overs_of
+from constraintlang_compiler.attributes import overs_of, predicates_of, reads_first_part
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.domains import describe, domain_name
 from constraintlang_compiler.hinges import quantile_bound
@@ -59,7 +59,7 @@ def explain_clause(clause: Clause, num_clauses: int = 1) -> Explanation:
         name=clause.name,
         text=clause.text,
         reading="hard" if clause.hard else READINGS.get(clause.kind, clause.kind),
-        demand=_demand(clause) + _standing(clause),
+        demand=_demand(clause) + _first_part(clause) + _standing(clause),
         falsified_by=_falsified_by(clause),
         evidence=_evidence(clause, unit, num_samples, num_clauses),
         num_samples=num_samples,
@@ -211,6 +211,14 @@ def _violation(predicate: Predicate) -> tuple[Literal["have", "break"], str]:
     return "have", text
 
 
+def _first_part(clause: Clause) -> str:
+    levels = {over.level for over in overs_of(predicates_of(clause)) if reads_first_part(over.formula)}
+    return "".join(
+        f" Outside a word of order, `over {level}` is about the first {level.removesuffix('s')}."
+        for level in sorted(levels)
+    )
+
+
 def _standing(clause: Clause) -> str:
     parts = []
     if clause.strength == "prefer":
@@ -243,6 +251,8 @@ def _falsified_by(clause: Clause) -> str:
 
 def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | None, num_clauses: int) -> str:
     if not isinstance(unit, UnitBound):
+        if unit == "utility" and clause.base_factor is None:
+            return "It is measured on the rows themselves."
         one_part = isinstance(clause.statistic, Combination) and len(clause.statistic.parts) == 1
         return (
             "No least number of prompts is known for it."
@@ -252,17 +262,18 @@ def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | No
     if num_samples is None:
         return f"It takes more than {MAX_CLEAN:,} prompts, even when all are the best possible."
     best = (
-        "none of them shows a violation"
+        ("it shows no violation" if num_samples == 1 else "none of them shows a violation")
         if isinstance(clause.statistic, Indicator)
-        else "all are the best possible"
+        else ("it is the best possible" if num_samples == 1 else "all are the best possible")
     )
     level = number_text(Fraction(clause.confidence), percent=True)
     together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
-    prompts = f"{num_samples} prompts"
+    prompts = f"{num_samples} prompt{'s' if num_samples > 1 else ''}"
     if clause.per:
         prompts += f" of each {' and '.join(clause.per)}"
         best += "; more of them, as the strata share the confidence"
-    return f"At least {prompts} are needed at {level} confidence{together}, when {best}."
+    needed = "are needed" if num_samples > 1 else "is needed"
+    return f"At least {prompts} {needed} at {level} confidence{together}, when {best}."
 
 
 UNPLANNED: dict[Unplanned, str] = {

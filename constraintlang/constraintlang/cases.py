@@ -19,7 +19,8 @@ class Case:
 
     ``statements`` are indexes into the policy's statements: the one that ``on`` names, or those that the case
     is about. ``stubs`` hold one number, or one for each response of a sample; keys are ``name`` or
-    ``name@model``. ``text`` is the response of ``pass`` and ``fail``, a name elsewhere.
+    ``name@model``. ``text`` is the response of ``pass`` and ``fail``, a name elsewhere. ``tags`` are those of the
+    prompts.
     """
 
     outcome: str
@@ -28,6 +29,7 @@ class Case:
     stubs: Mapping[str, Stub] = field(default_factory=dict)
     text: str | None = None
     on: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def of_sample(self) -> bool:

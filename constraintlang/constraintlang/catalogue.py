@@ -242,7 +242,8 @@ _ALL = (
     _page(
         "PC115",
         "a word that is not in the list",
-        "Types, properties, fields, backends, levels and settings come from closed lists.",
+        """Types, properties, fields, backends, levels and settings come from closed lists. The languages and kinds
+        of personal data grow with the libraries that know them, so that an unknown one is a warning.""",
         "mean(toxicity) < 0.1 under temprature=1",
         "mean(toxicity) < 0.1 under temperature=1",
     ),
@@ -454,7 +455,8 @@ _ALL = (
     _page(
         "PC405",
         "the demand goes against the declared direction",
-        "The attribute is declared to be better when lower (or higher); the statement asks for the opposite.",
+        """The attribute is declared to be better when lower (or higher); the statement asks for the opposite.
+        `perplexity` is better when lower, `accuracy` when higher.""",
         "mean(toxicity) > 0.1",
         "mean(toxicity) < 0.1",
     ),
@@ -466,6 +468,22 @@ _ALL = (
         decide together is found by `constraintc check --sat`.""",
         "P(toxicity >= 0.5) < 5",
         "P(toxicity >= 0.5) < 5%",
+    ),
+    _page(
+        "PC407",
+        "a condition over parts is asked of the first part alone",
+        """Inside `over`, a condition without a word of order is about the first sentence, turn or token. `globally`
+        asks it of every part, `eventually` of some part; `eventually[0, 0]` says that the first one is meant.""",
+        "over sentences (toxicity < 0.2)",
+        "over sentences (globally toxicity < 0.2)",
+    ),
+    _page(
+        "PC408",
+        "a confidence below one half",
+        """The confidence is the chance that a verdict is right, 0.95 where nothing is written. Below one half the
+        chance of a wrong verdict was often meant.""",
+        "toxicity < 0.1 confidence 5%",
+        "toxicity < 0.1 confidence 95%",
     ),
     _page(
         "PC901",

@@ -13,5 +13,5 @@ def compared(expression: n.Expr) -> tuple[str, str]:
         message = f"`{expression.function}` is a backend, not a condition"
         return message, v.backend_help(expression.function)
     rows = [name for name in map(dotted, names_in(expression)) if name in v.ROWS_QUANTITIES]
-    example = f"mean({rows[0]}) {v.ROWS_QUANTITIES[rows[0]]}" if rows else "mean(toxicity) < 0.1"
+    example = f"mean({rows[0]}) {v.ROWS_QUANTITIES[rows[0]].usual}" if rows else "mean(toxicity) < 0.1"
     return "this is a number, not a condition", f"compare it with something, for example `{example}`"

@@ -15,6 +15,7 @@ from constraintlang.checked import AttributeInfo
 from constraintlang.constants import LetValues, exact_decimal, fold
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
+from constraintlang.known_values import KNOWN, check_known
 from constraintlang.literals import as_pattern
 from constraintlang.printer import plain_text
 from constraintlang.report import Report
@@ -418,6 +419,8 @@ def _check_argument(
         report.error("PC117", argument.span, message, help, fix=fix)
     elif function == "python" and kind == "string" and ":" not in str(argument.value):
         report.error("PC117", argument.span, "a python backend is named `module:function`", help)
+    elif function in KNOWN:
+        check_known(argument, function, report)
 
 
 def _levels(entry: n.Field, report: Report) -> tuple[str, ...]:

@@ -1,10 +1,9 @@
-"""Warns where a demand pushes an attribute the way its declaration calls bad (PC405)."""
+"""Warns where a demand pushes what is measured the way that is called bad (PC405)."""
 
 from __future__ import annotations
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
-from constraintlang.checked import AttributeInfo
 from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
@@ -12,7 +11,7 @@ from constraintlang.fixes import replacing
 from constraintlang.normal_form import TURNED
 from constraintlang.report import Report
 from constraintlang.source import Span
-from constraintlang.tree import dotted
+from constraintlang.tree import dotted, names_in
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
 
@@ -36,16 +35,23 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
             upward = (operator in _UP) == (sign > 0)
             for side, goes_up in ((left, upward), (right, not upward)):
                 other = right if side is left else left
-                bound = fold(other, declarations.values.fractions)
-                if bound is None:
+                if not _stands_still(other, declarations):
                     continue
                 if isinstance(side, n.Apply) and side.function == v.PROBABILITY:
                     # What is rare is bounded by little from above, what is usual by much from below.
-                    is_usual_form = goes_up == (2 * bound >= 1)
+                    bound = fold(other, declarations.values.fractions)
+                    is_usual_form = bound is not None and goes_up == (2 * bound >= 1)
                     outer = turned if is_usual_form else node
                     stack.append((side.arguments[0], 1 if goes_up else -1, outer))  # type: ignore[arg-type]
                 else:
                     _judge(node, side, goes_up, turned or node, declarations, report)
+
+
+def _stands_still(side: n.Expr, declarations: Declarations) -> bool:
+    """Whether a side is a number or the base model's, so that only the other one can move."""
+    names = names_in(side)
+    constants = declarations.lets.keys() | declarations.constants.keys()
+    return all(name.model == "base" or name.parts == ("base",) or dotted(name) in constants for name in names)
 
 
 def _judge(
@@ -61,18 +67,22 @@ def _judge(
         side = side.arguments[0]  # type: ignore[assignment]
     if not isinstance(side, n.Name):
         return
-    info: AttributeInfo | None = declarations.attributes.get(dotted(side))
-    if info is None or info.direction is None or (info.direction == "higher") == goes_up:
+    name = dotted(side)
+    info = declarations.attributes.get(name) if side.model is None else None
+    direction = v.ROWS_QUANTITIES[name].direction if name in v.ROWS_QUANTITIES else info and info.direction
+    if direction is None or (direction == "higher") == goes_up:
         return
     asked = "more" if goes_up else "less"
+    declared = f"which is declared `{direction}_is_better`" if info else f"which is better when {direction}"
+    help = "turn the comparison round" + (", or correct the declaration" if info else "")
     left, right = turned.operands
     written = report.source.find("[<>]=?", Span(left.span.end, right.span.start))
     operator = TURNED[turned.operators[0]]
     report.warning(
         "PC405",
         node.span,
-        f"this asks for {asked} `{info.name}`, which is declared `{info.direction}_is_better`",
-        "turn the comparison round, or correct the declaration",
-        labels=(Label(info.span, "declared here"),) if info.span is not None and info.source is None else (),
+        f"this asks for {asked} `{name}`, {declared}",
+        help,
+        labels=(Label(info.span, "declared here"),) if info and info.span and info.source is None else (),
         fix=None if written is None else replacing(written, operator),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.arithmetic_kinds import BASE_HELP, CONST, ERROR, NOT_COMPILED, Term, arithmetic_kind
 from constraintlang.base_model import reads_base, same_text_fits, scaling_fits
+from constraintlang.constants import fold
 from constraintlang.declarations import Declarations
 from constraintlang.fixes import Fix, inserting, replacing
 from constraintlang.mixtures import Level, report_mixed, report_units
@@ -17,6 +19,7 @@ from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.statistic_kinds import statistic_kind
 from constraintlang.temporal import base_fits, level_fits, temporal_kind
+from constraintlang.undeclared import Use
 from constraintlang.units import unit_of
 
 
@@ -30,6 +33,7 @@ class Kinds:
         self.statistic: str | None = None  # the statistic whose argument is being read
         self.choice: str | None = None  # the `or`, `implies` or `not` that the formula stands under
         self.over: str | None = None  # the level whose parts are being read
+        self.use = Use()  # of a name in the comparison that is being read
         self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
 
     # ------------------------------------------------------------ formulas
@@ -88,7 +92,7 @@ class Kinds:
 
     def _flag(self, node: n.Flag) -> Level:
         name = ".".join(node.name.parts)
-        found = resolve(node.name, self.declarations, self.report, as_flag=True)
+        found = resolve(node.name, self.declarations, self.report, Use(as_flag=True))
         if found is None:
             return "error"
         if not self._model_fits(node.name, found):
@@ -96,7 +100,7 @@ class Kinds:
         if found.attribute is not None and found.attribute.type == "flag":
             return "seq" if level_fits(self, node.name, found.attribute) else "error"
         example = "0.1" if found.attribute is None or found.attribute.type in v.CONTINUOUS else "10"
-        bound = v.ROWS_QUANTITIES[name] if found.kind == "rows" else f"< {example}"
+        bound = v.ROWS_QUANTITIES[name].usual if found.kind == "rows" else f"< {example}"
         if self.statistic == v.PROBABILITY:
             message = f"`P` takes a condition, and `{name}` is a number"
             self.report.error("PC208", node.span, message, f"write `P({name} > {example})` or `mean({name})`")
@@ -116,13 +120,15 @@ class Kinds:
         repeated: Sequence[int | None],
     ) -> Level:
         """The level of a comparison; ``base`` in operand i stands for operand ``repeated[i]``."""
+        equality = any(op in ("==", "!=") for op in operators)
         terms: list[Term] = []
+        outer, self.use = self.use, Use(equality=equality, numbers=self._numbers(operands))
         for operand in operands:
             terms.append(self.expression(operand))
+        self.use = outer
         levels = {t.level for t in terms} - {"const"}
         if "error" in levels or self._turns_back(operands, operators):
             return "error"
-        equality = any(op in ("==", "!=") for op in operators)
         parts = [(t.level, o.span) for t, o in zip(terms, operands, strict=True)]
         if "base" in levels:
             for term, left, (_, place) in zip(terms, repeated, parts, strict=True):
@@ -158,6 +164,10 @@ class Kinds:
             )
             return "error"
         return level
+
+    def _numbers(self, operands: Sequence[n.Expr]) -> tuple[Fraction, ...]:
+        found = (fold(operand, self.declarations.values.fractions) for operand in operands)
+        return tuple(number for number in found if number is not None)
 
     def _turns_back(self, operands: Sequence[n.Expr], operators: Sequence[str]) -> bool:
         """PC004 for a chain such as `toxicity > 0.1 < 0.2`, which does not say what it seems to."""
@@ -218,7 +228,7 @@ class Kinds:
         raise AssertionError(f"{type(node).__name__} is no expression")
 
     def _name(self, node: n.Name) -> Term:
-        found = resolve(node, self.declarations, self.report)
+        found = resolve(node, self.declarations, self.report, self.use)
         name = ".".join(node.parts)
         if found is None:
             return ERROR

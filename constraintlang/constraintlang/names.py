@@ -16,6 +16,7 @@ from constraintlang.situations import shown
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tree import dotted
+from constraintlang.undeclared import ALSO_CALLED, Use, declaration
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,7 @@ class Meaning:
     attribute: AttributeInfo | None = None
 
 
-def resolve(
-    name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
-) -> Meaning | None:
+def resolve(name: n.Name, declarations: Declarations, report: Report, use: Use) -> Meaning | None:
     """The meaning of a name; None when it has none, which is reported unless its definition failed."""
     first, whole = name.parts[0], dotted(name)
     if {first, whole} & declarations.quiet:
@@ -41,13 +40,11 @@ def resolve(
         return Meaning("rows")
     if whole == "base":
         return Meaning("base")
-    unknown_attribute(name, declarations, report, as_flag=as_flag)
+    unknown_attribute(name, declarations, report, use)
     return None
 
 
-def unknown_attribute(
-    name: n.Name, declarations: Declarations, report: Report, *, as_flag: bool = False
-) -> None:
+def unknown_attribute(name: n.Name, declarations: Declarations, report: Report, use: Use) -> None:
     """Report PC101, with the most similar name there is."""
     whole = dotted(name)
     written = shown(whole)
@@ -56,26 +53,27 @@ def unknown_attribute(
         report.error("PC101", name.span, f"`{written}` is a constant, not an attribute", help)
         return
     known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
-    near = closest(whole, known)
+    near = ALSO_CALLED.get(whole.lower())
+    near = near if near in known else closest(whole, known)
     if near is None:
-        help = _declare(name, declarations, as_flag=as_flag)
+        help = _declare(name, declarations, use)
         report.error("PC101", name.span, f"no attribute named `{written}`", help, label="not declared")
         return
-    kind = "attribute" if near in declarations.attributes else "constant"
     info = declarations.attributes.get(near)
+    kind = "attribute" if info is not None else "quantity" if near in v.ROWS_QUANTITIES else "constant"
     detail = f" ({describe(info)})" if info is not None else ""
-    label = f"a similar {kind} exists: `{near}`{detail}"
+    alike = "a similar" if closest(whole, [near]) else "the"
+    label = f"{alike} {kind} exists: `{near}`{detail}"
     fix = replacing(Span(name.span.start, name.span.start + len(whole)), near)
     message = f"no attribute named `{written}`"
     report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
 
 
-def _declare(name: n.Name, declarations: Declarations, *, as_flag: bool) -> str:
+def _declare(name: n.Name, declarations: Declarations, use: Use) -> str:
     """What to do about a name that is like no other."""
     alias, last = name.parts[0], name.parts[-1]
     if len(name.parts) == 1:
-        type = 'flag { backend = regex(re"...") }' if as_flag else "score in [0, 1]"
-        return f"declare it: `attribute {last}: {type}`"
+        return f"declare it: `{declaration(last, use)}`"
     if alias not in declarations.imports:
         return f'import the file that declares it: `import "{alias}.policy" as {alias}`'
     if len(name.parts) > 2:

@@ -73,8 +73,9 @@ def _range_of(side: n.Expr, declarations: Declarations) -> tuple[str, Range] | N
         side = side.arguments[0]  # type: ignore[assignment]
     if not isinstance(side, n.Name):
         return None
-    info = declarations.attributes.get(dotted(side))
+    name = dotted(side)
+    info = declarations.attributes.get(name) or v.ROWS_QUANTITIES.get(name)
     if info is None:
         return None
     low, high = (None if end is None else Fraction(end) for end in (info.low, info.high))
-    return f"`{info.name}`", (low, high)
+    return f"`{name}`", (low, high)

@@ -14,6 +14,7 @@ from constraintlang.constants import exact_decimal, fold, number_node, substitut
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
+from constraintlang.first_parts import check_first_parts
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
 from constraintlang.printer import format_number, format_statement, plain_text
@@ -87,10 +88,26 @@ def _with_clause(scope: Scope, clause: n.Clause, declarations: Declarations, rep
         return replace(scope, priority=clause.value)
     if isinstance(clause, n.ConfidenceClause):
         value = _number(clause.value, declarations, report, "confidence", v.CONFIDENCE)
-        return scope if value is None else replace(scope, confidence=value)
+        if value is None:
+            return scope
+        if value < v.LEAST_CONFIDENCE:
+            _low_confidence(clause, value, report)
+        return replace(scope, confidence=value)
     if isinstance(clause, n.BecauseClause):
         return replace(scope, because=clause.reason)
     return replace(scope, per={key: _strata(key, clause, declarations, report) for key in clause.keys})
+
+
+def _low_confidence(clause: n.ConfidenceClause, value: Decimal, report: Report) -> None:
+    """PC408: the share of wrong verdicts may have been written for that of right ones."""
+    share, meant = format_number(value, percent=True), format_number(1 - value, percent=True)
+    report.warning(
+        "PC408",
+        clause.value.span,
+        f"with a confidence of {share} a verdict may be wrong more often than right",
+        f"write `{meant}` for verdicts that are wrong at most {share} of the time",
+        fix=replacing(clause.value.span, meant),
+    )
 
 
 def _strata(
@@ -161,6 +178,7 @@ def check_statement(
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report)
     check_ranges(statement.formula, declarations, report)
+    check_first_parts(statement.formula, report)
     tolerance = None
     if reading == "pointwise":
         tolerance = _tolerance(statement, scope, own, report)

@@ -19,6 +19,7 @@ from constraintlang.scores import score_problem
 from constraintlang.source import Span
 from constraintlang.suggestions import closest
 from constraintlang.tested_statements import MAX_JUDGED, TestedStatements
+from constraintlang.undeclared import Use
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class _Block:
         if info is None:
             parts = tuple(item.name.split("."))
             if not {parts[0], item.name} & self.declarations.quiet:
-                unknown_attribute(n.Name(parts=parts, span=place), self.declarations, self.report)
+                name = n.Name(parts=parts, span=place)
+                unknown_attribute(name, self.declarations, self.report, Use())
             return
         if item.model not in (None, "base"):
             help = f"write `{item.name}@base`"
@@ -155,7 +157,9 @@ class _Block:
             self.warn(item, "this touches no statement")
         elif judged and not self.can_be_judged(item, head, read):
             return None
-        return Case(item.outcome, item.span, tuple(judged), read, item.text, item.on) if judged else None
+        if not judged:
+            return None
+        return Case(item.outcome, item.span, tuple(judged), read, item.text, item.on, tags)
 
     def warn(self, item: n.Expect, message: str) -> None:
         if self.complete:

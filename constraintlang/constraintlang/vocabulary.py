@@ -16,8 +16,23 @@ TEXT_MEASURES = ("lexicon", "regex", "length", "readability", "repetition", "lan
 """Backends that measure any text, so that attributes have all levels unless they are told apart."""
 OUTCOMES = ("pass", "fail", "holds", "violated", "inconclusive")
 CONTINUOUS = ("score", "real")
-ROWS_QUANTITIES = {"perplexity": "<= 1.02 * base", "accuracy": ">= base - 1%"}
-"""Quantities of the model on the user's rows, known under ``preserve`` only, and what is usually asked of them."""
+
+
+@dataclass(frozen=True)
+class RowsQuantity:
+    """What is known of a quantity of the model on the user's rows: its range, when it is better, what is usually asked."""
+
+    direction: Literal["lower", "higher"]
+    low: Decimal
+    high: Decimal | None
+    usual: str
+
+
+ROWS_QUANTITIES = {
+    "perplexity": RowsQuantity("lower", Decimal(1), None, "<= 1.02 * base"),
+    "accuracy": RowsQuantity("higher", Decimal(0), Decimal(1), ">= base - 1%"),
+}
+"""Quantities of the model on the user's rows; known under ``preserve`` only."""
 
 PROBABILITY = "P"
 STATISTICS = {"mean": 1, "median": 1, "min": 1, "max": 1, "quantile": 2, "cvar": 2, PROBABILITY: 1}
@@ -36,6 +51,8 @@ RESERVED_NAMES = frozenset([*STATISTICS, *ROWS_QUANTITIES, "base", "inf"])
 EDITIONS = (1,)
 DEFAULT_TOLERANCE = Decimal("0.05")
 DEFAULT_CONFIDENCE = Decimal("0.95")
+LEAST_CONFIDENCE = Decimal("0.5")
+"""Below it a verdict may be wrong more often than right, which nobody asks for."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from constraintlang_runtime.scorers.binding import bind_audit
 from constraintlang_runtime.scorers.parts import Pool
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
+from constraintlang_runtime.tag_values import warn_of_spelling
 from constraintlang_runtime.verification import verify
 
 _BATCH = 4096
@@ -166,6 +167,7 @@ def _judged(
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
     judge = Judge(pool, audit=second, progress=progress)
     judge.take(clauses, source, prompts_of(clauses, source), _ANY_LAW, 0)
+    warn_of_spelling(clauses, source.tags)
     evidence = {clause.id: judge.evidence(clause) for clause in clauses}
     verdicts = with_warnings(verify(clauses, evidence), policy_ir, judge)
     audited = judge.audited(clauses)

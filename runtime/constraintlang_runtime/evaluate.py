@@ -28,6 +28,7 @@ from constraintlang_runtime.scorers.parts import Pool
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.sequential import Track
 from constraintlang_runtime.sequential_run import run_sequentially
+from constraintlang_runtime.tag_values import warn_of_spelling
 from constraintlang_runtime.verification import AnyEvidence, UtilityEvidence, Verdict, verify
 
 Progress = Callable[[str, int, int], None]
@@ -84,6 +85,7 @@ def evaluate(
     )  # fmt: skip
     require_base(clauses, source)
     prompts_of(clauses, source)
+    warn_of_spelling(clauses, source.tags)
     answers = {
         clause.id: _benchmark_of(clause, benchmarks or {}, everything)
         for clause in utility_clauses(policy_ir)

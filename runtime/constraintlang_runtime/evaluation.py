@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import write_whole
-from constraintlang_compiler.domains import domain_name, matches
+from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_runtime.collapse import warnings_of
-from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.small_writes import writing_small
+from constraintlang_runtime.tag_values import no_prompt
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.worst_prompts import worst_prompts
 
@@ -108,12 +108,7 @@ def require_prompts(clauses: Sequence[Clause], prompts: Sequence[Mapping[str, An
     """Raise DataError for a clause without prompts, of which these are the tags; a stratum may be without."""
     for clause in clauses:
         if not clause.stratum and not any(matches(clause.domain, tags) for tags in prompts):
-            present = sorted({str(tags["domain"]) for tags in prompts if "domain" in tags})
-            raise DataError(
-                f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-                f"the prompts have {'the domains ' + ', '.join(present) if present else 'no domain'}",
-                help="write --prompts DOMAIN=FILE, or give the rows a `domain` column",
-            )
+            raise no_prompt(clause, prompts, "--prompts DOMAIN=FILE")
 
 
 def with_warnings(verdicts: Sequence[Verdict], policy: PolicyIR, judge: Judge) -> list[Verdict]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.ir import Clause, PolicyIR
-from constraintlang_compiler.scopes import sample_clauses, scopes_of
+from constraintlang_compiler.scopes import compared_clauses, sample_clauses, scopes_of
 from constraintlang_runtime.control import weight_without_pull
 from constraintlang_runtime.data import TokenRow
-from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.tag_values import no_prompt, warn_of_spelling
 
 Score = Callable[[Sequence[Clause], Sequence[TokenRow]], NDArray[np.float64]]
 NO_GROUP = -1
@@ -73,12 +73,8 @@ def check_scopes(policy: PolicyIR, tags: Sequence[dict[str, Any]]) -> None:
     scopes = scopes_of(policy, tags)
     for index, clause in enumerate(sample_clauses(policy)):
         if clause.strength != "preserve" and not any(index in scope for scope in scopes):
-            domains = sorted({str(t["domain"]) for t in tags if "domain" in t})
-            raise DataError(
-                f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-                f"the prompts have {'the domains ' + ', '.join(domains) if domains else 'no domain'}",
-                help="write --prompts DOMAIN=FILE (or --data DOMAIN=FILE), or give the rows a `domain` column",
-            )
+            raise no_prompt(clause, tags, "--prompts DOMAIN=FILE (or --data DOMAIN=FILE)")
+    warn_of_spelling((*sample_clauses(policy), *compared_clauses(policy)), tags)
 
 
 def group_name(clauses: Sequence[Clause]) -> str:

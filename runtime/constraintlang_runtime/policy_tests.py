@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -154,7 +154,7 @@ class Runner:
 
     def _judge_sample(self, case: Case, statements: Sequence[CheckedStatement]) -> CaseResult:
         responses = _sample(case)
-        findings = tuple(self._on_sample(statement, responses) for statement in statements)
+        findings = tuple(self._on_sample(statement, responses, case.tags) for statement in statements)
         verdicts = [finding.verdict or "error" for finding in findings]
         if met_by_verdicts(case.outcome, verdicts):
             return CaseResult(case, "passed", "", findings, responses)
@@ -164,10 +164,14 @@ class Runner:
         message = f"expected `{case.outcome}`, but on these {len(responses)} responses {shown}"
         return CaseResult(case, "failed", message, findings, responses)
 
-    def _on_sample(self, statement: CheckedStatement, responses: Sequence[Scores]) -> Finding:
+    def _on_sample(
+        self, statement: CheckedStatement, responses: Sequence[Scores], tags: Mapping[str, str]
+    ) -> Finding:
         from constraintlang_runtime.sample_verdicts import verdicts_on  # numpy: not for single responses
 
-        found = verdicts_on(statement, self.policy.attributes, responses)
+        # All responses of a sample are of one stratum, where the test says of which.
+        stratum = replace(statement, per={}) if statement.per.keys() <= tags.keys() else statement
+        found = verdicts_on(stratum, self.policy.attributes, responses)
         notes = [
             f" ({v.quantity} {v.estimate:.4g} in [{v.lower:.4g}, {v.upper:.4g}], bound {v.bound:.4g})"
             for v in found
@@ -180,7 +184,7 @@ class Runner:
         case = result.case
         if case.of_sample:
             verdicts = [f.verdict or "error" for f in result.findings]
-            verdicts[position] = self._on_sample(mutant, _sample(case)).verdict or "error"
+            verdicts[position] = self._on_sample(mutant, _sample(case), case.tags).verdict or "error"
             return met_by_verdicts(case.outcome, verdicts)
         truths = [f.truth for f in result.findings]
         truths[position] = truth_on_response(mutant.formula, result.responses[0])

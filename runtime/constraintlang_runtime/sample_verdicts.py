@@ -47,7 +47,7 @@ def verdicts_on(
 
 def _check_judged(policy: PolicyIR, groups: Sequence[Sequence[int]]) -> None:
     """Raise ConfigError where more than given scores of whole responses is needed."""
-    missing = ""
+    missing = help = ""
     if any(clause.kind == "utility" for clause in policy.clauses):
         missing = "the model on your rows"
     elif parts_needed(policy.clauses):
@@ -56,12 +56,14 @@ def _check_judged(policy: PolicyIR, groups: Sequence[Sequence[int]]) -> None:
         missing = "responses of the base model"
     elif any(clause.per or clause.stratum for clause in policy.clauses):
         missing = "the values of a tag"
+        keys = sorted({key for clause in policy.clauses for key in (*clause.per, *clause.stratum)})
+        help = f"say of which stratum the sample is: `for {' and '.join(f'{key}=...' for key in keys)}`"
     elif any(one.given is not None for clause in policy.clauses for one in measurements(clause)):
         missing = "the tags of each prompt"
     if missing:
         raise ConfigError(
             f"it needs {missing}, which given scores do not hold",
-            help="verify it with `constraintc eval`, which samples and scores",
+            help=help or "verify it with `constraintc eval`, which samples and scores",
         )
     if len({len(group) for group in groups}) > 1 and any(is_tail(c) or is_sum(c) for c in policy.clauses):
         raise ConfigError(

@@ -34,6 +34,12 @@ def test_init_copies_a_standard_policy(capsys: pytest.CaptureFixture[str], tmp_p
     assert run(capsys, "init", str(tmp_path / "new"), "--template", name)[0] == ExitCode.USAGE
 
 
+@pytest.mark.parametrize("name", std_names())
+def test_the_tests_of_a_standard_policy_run(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out, _ = run(capsys, "test", "--live", str(std_path(f"std/{name}.policy")))
+    assert (code, "ERROR" in out, "skip " in out) == (ExitCode.OK, False, False), out
+
+
 @pytest.mark.parametrize("written", ["no_pii", "std/no_pii.policy", "no_pii.policy"])
 def test_init_knows_a_policy_by_its_short_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, written: str

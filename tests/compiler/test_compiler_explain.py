@@ -297,3 +297,31 @@ def test_bounds_at_the_ends_of_the_range(text: str, evidence: str) -> None:
 )
 def test_columns(text: str, columns: tuple[str, ...]) -> None:
     assert clause_columns(clause(text)) == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("over sentences (toxicity < 0.2)", "is about the first sentence."),
+        ("P(over turns (slur or eventually words > 3)) < 1%", "is about the first turn."),
+        ("over sentences (globally not slur)", None),
+        ("not slur", None),
+    ],
+)
+def test_the_first_part_is_named(text: str, said: str | None) -> None:
+    text = "attribute slur: flag { levels = {sequence, sentences, turns} }\n" + text
+    (only,) = compile_source(SourceFile(text)).ir.clauses
+    demand = explain_clause(only).demand
+    assert ("the first" in demand) == (said is not None)
+    assert demand.endswith(said or "")
+
+
+def test_utility_is_relative_only_where_base_is_written() -> None:
+    assert explained("preserve perplexity <= base").evidence.endswith("reference model on the same rows.")
+    assert explained("preserve perplexity <= 12").evidence == "It is measured on the rows themselves."
+
+
+def test_one_prompt_is_singular() -> None:
+    assert explained("P(slur) < 99%").evidence == (
+        "At least 1 prompt is needed at 95% confidence, when it shows no violation."
+    )

@@ -111,6 +111,13 @@ def test_safe_fixes(before: str, after: str | None) -> None:
         ("mean(toxicity) > 0.1", "mean(toxicity) < 0.1"),
         ("(toxicity) # <\n>= (0.1)", None),
         ("((toxicity) # <\n>= (0.1))", "((toxicity) # <\n<= (0.1))"),
+        ('attribute a: score { backend = language("english") }\na < 1',
+         'attribute a: score { backend = language("en") }\na < 1'),
+        ("toxicity < 0.1 confidence 0.05", "toxicity < 0.1 confidence 95%"),
+        ("preserve perplexity >= base", "preserve perplexity <= base"),
+        ("over turns (words < 2) and words < 9", "over turns (globally words < 2) and words < 9"),
+        ("over turns (words < 2 or words > 3)", "over turns (globally (words < 2 or words > 3))"),
+        ("P(over turns (words < 2)) < 1%", None),  # `eventually` may be meant
         ('words < 2 because "a\u202eb"', 'words < 2 because "ab"'),
         ("edition 1\nc: prefer words < 3 and mean(words) < 9 weight 2",
          "edition 1\nc_1: prefer words < 3 weight 2\nc_2: prefer mean(words) < 9 weight 2"),

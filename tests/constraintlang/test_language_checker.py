@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from constraintlang import check_source
+from constraintlang import check_source, undeclared
 from constraintlang import nodes as n
 from constraintlang.checked import AttributeInfo
 from constraintlang.tree import names_in
@@ -226,6 +226,18 @@ def found(text):
         ("P(toxicity < 0.5) < 1%", [("PC405", "toxicity < 0.5")]),
         ("P(toxicity < 0.5) > 99%", []),
         ("not toxicity > 0.1", []),
+        ("mean(toxicity) >= 1.02 * base", [("PC405", "mean(toxicity) >= 1.02 * base")]),
+        ("mean(toxicity) <= 1.02 * base", []),
+        ("mean(toxicity) >= mean(words) / 100 - 1", [("PC205", "mean(words) / 100 - 1")]),
+        ("toxicity@base <= toxicity", [("PC405", "toxicity@base <= toxicity")]),
+        ("toxicity@base >= toxicity", []),
+        (
+            "let f = 2\npreserve mean(perplexity) >= f * base",
+            [("PC405", "mean(perplexity) >= f * base")],
+        ),
+        ("preserve accuracy <= base - 1%", [("PC405", "accuracy <= base - 1%")]),
+        ("preserve perplexity >= 12", [("PC405", "perplexity >= 12")]),
+        ("preserve perplexity <= 12 and accuracy >= base - 1%", []),
         ("toxicity > 0.1 implies words < 3", []),
         # ranges
         ("toxicity < 5", [("PC406", "toxicity < 5")]),
@@ -241,6 +253,24 @@ def found(text):
         ("words in [20, 10]", [("PC406", "words in [20, 10]")]),
         ("let top = 2\ntoxicity <= top", [("PC406", "toxicity <= top")]),
         ("mean(toxicity) <= 2 * base", []),
+        ("preserve accuracy >= 60", [("PC406", "accuracy >= 60")]),
+        ("preserve mean(perplexity) < 1", [("PC406", "mean(perplexity) < 1")]),
+        # languages and personal data
+        ('attribute a: score { backend = language("english") }\na > 0.9', [("PC115", '"english"')]),
+        ('attribute a: score { backend = language("en") }\na > 0.9', []),
+        ('attribute a: flag { backend = pii("BANANA") }\na', [("PC115", '"BANANA"')]),
+        ('attribute a: flag { backend = pii("any") }\na', []),
+        # confidence
+        ("toxicity < 0.1 confidence 5%", [("PC408", "5%")]),
+        ("group g confidence 10% {\n  toxicity < 0.1\n}", [("PC408", "10%")]),
+        ("toxicity < 0.1 confidence 50%", []),
+        # the first part alone
+        ("over sentences (toxicity < 0.2)", [("PC407", "toxicity < 0.2")]),
+        ("always over turns (not (words < 5)) and words < 9", [("PC407", "not (words < 5)")]),
+        ("P(over tokens (words < 5 or words > 9)) < 5%", [("PC407", "words < 5 or words > 9")]),
+        ("over sentences (eventually[0, 0] toxicity < 0.2)", []),
+        ("over sentences (words < 9 and weak_next words > 2)", []),
+        ("over turns (last) or over turns (true)", []),
         # tests
         ('cap: toxicity < 1\ntest "t" { given toxcity = 1 }', [("PC101", "toxcity"), ("PC702", "test")]),
         ('cap: toxicity < 1\ntest "t" { pas }', [("PC703", "pas")]),
@@ -266,7 +296,9 @@ def test_code_and_underlined_text(text, expected):
         ("toxcity < 0.1", "write `toxicity`",
          "a similar attribute exists: `toxicity` (score in [0, 1], from the prelude)"),
         ("let cap = 1\nwords < cpa", "write `cap`", "a similar constant exists: `cap`"),
-        ("refusal", 'declare it: `attribute refusal: flag { backend = regex(re"...") }`', "not declared"),
+        ("ironic", 'declare it: `attribute ironic: flag { backend = regex(re"...") }`', "not declared"),
+        ("word_count < 50", "write `words`", "the attribute exists: `words` (count, from the prelude)"),
+        ("preserve perplexty < 9", "write `perplexity`", "a similar quantity exists: `perplexity`"),
         ("toxicity < 1 under temprature=1", "write `temperature`", "a similar one exists: `temperature`"),
         ("tag lang in {en, de}\ntoxicity < 1 for lang=xx", "known are `de`, `en`; or declare it", None),
         ("max(toxicity) < 1", "bound every response, for example `always toxicity < 0.5`", None),
@@ -306,6 +338,67 @@ def test_one_line_is_a_complete_policy():
     assert (statement.strength, statement.label, statement.priority) == ("require", None, 0)
     assert (statement.confidence, statement.weight, statement.sampling) == (Decimal("0.95"), 1, {})
     assert statement.domain == n.DomainEquals(key="domain", value=n.Scalar(value="toxigen", kind="name"))
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        ("tokens < 256", "count { backend = length(tokens) }"),
+        ("mean(length) < 99.5", "count { backend = length(words) }"),
+        ("quantile(num_tokens, 0.9) < 300", "count { backend = length(tokens) }"),
+        ("grade < 8", "real in [0, 20] { backend = readability(flesch_kincaid_grade) }"),
+        ("mean(reading_ease) > 60", "real in [0, 100] { backend = readability(flesch_reading_ease) }"),
+        ("profanity == 0", 'count { backend = lexicon("std/lists/profanity.txt") }'),
+        ("P(profanity) < 1%", 'flag { backend = lexicon("std/lists/profanity.txt") }'),
+        ("mean(distinct_2) > 0.8", "score in [0, 1] { backend = repetition(distinct_2) }"),
+        ("english > 0.9", 'score in [0, 1] { backend = language("en") }'),
+        ("not pii", 'flag { backend = pii("any") }'),
+        ("emails == 0", 'count { backend = pii("EMAIL_ADDRESS") }'),
+        ("let cap = 5\nhelpful >= cap", "count"),
+        ("helpful >= 50%", "score in [0, 1]"),
+        ("mean(helpful) >= base + 0.01", "score in [0, 1]"),
+        ("P(rating >= 3.5) > 90%", "real in [0, 10]"),
+        ("rating in [2.5, 100]", "real in [0, 1000]"),
+        ("-2.5 <= mood", "real in [-10, 10]"),
+        ("mood == -2", "int"),
+        ("grade == 8", "count"),
+    ],
+)
+def test_what_to_declare_for_an_unknown_name_checks(text, declared):
+    (error,) = check_source(text).errors
+    assert error.help.startswith("declare it: `attribute ")
+    line = error.help.removeprefix("declare it: `").removesuffix("`")
+    assert line.endswith(f": {declared}")
+    assert {d.code for d in check_source(f"{line}\n{text}").diagnostics} <= {"PC404"}
+
+
+@pytest.mark.parametrize("use", ["not {}", "{} > 2", "{} > 0.5", "{} == 0", "mean({}) < 9.5"])
+@pytest.mark.parametrize("name", sorted(undeclared.MEASURES))
+def test_whatever_measures_a_known_thing_checks(name, use):
+    (error,) = check_source(use.format(name)).errors
+    line = error.help.removeprefix("declare it: `").removesuffix("`")
+    assert {d.code for d in check_source(f"{line}\n{use.format(name)}").diagnostics} <= {"PC404"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "help"),
+    [
+        ('language("english")', 'write `"en"`'),
+        ('language("en-US")', 'write `"en"`'),
+        ('language("Deutsch")', 'write `"de"`'),
+        ('language("xx")', "known are `ace`, `af`, "),
+        ('pii("EMAIL")', 'write `"EMAIL_ADDRESS"`'),
+        ('pii("credit_crad")', 'write `"CREDIT_CARD"`'),
+        ('pii("VAT")', "known are `DE_VAT_ID`, `IT_VAT_CODE`, `ZA_VAT_NUMBER`"),
+        ('pii("BANANA")', "known are `any`, `ABA_ROUTING_NUMBER`, "),
+    ],
+)
+def test_what_a_backend_may_know(backend, help):
+    type = "score" if "language" in backend else "flag"
+    (warning,) = check_source(f"attribute a: {type} {{ backend = {backend} }}").diagnostics
+    assert (warning.code, warning.severity) == ("PC115", "warning")
+    assert warning.help.startswith(help)
+    assert (warning.fix is not None) == help.startswith("write")
 
 
 def test_readings():

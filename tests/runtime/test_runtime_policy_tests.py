@@ -144,6 +144,19 @@ def test_what_given_scores_do_not_decide_is_refused(statement: str, missing: str
         verdicts_on(policy.statements[0], policy.attributes, [{"toxicity": Decimal(0)}])
 
 
+def test_a_sample_of_one_stratum() -> None:
+    declared = (
+        "edition 1\ntag lang in {a, b}\ntag topic in {x, y}\nfair: mean(toxicity) < 0.5 per lang, topic\n"
+    )
+    high = ", ".join(["0.9"] * 30)
+    test = f'test "t" for lang=a and topic=x {{\n  given toxicity = [{high}]\n  violated on fair\n}}\n'
+    assert statuses(declared + test) == ["passed"]
+    assert statuses(declared + test.replace("violated", "holds")) == ["failed"]
+    (case,) = runner_of(declared + test.replace(" and topic=x", "")).run()[0].cases
+    assert case.status == "error"
+    assert "the values of a tag" in case.message
+
+
 def test_tails_need_as_many_responses_to_each_prompt() -> None:
     policy = policy_of("quantile(toxicity, 0.9) < 0.5")
     sample = [{"toxicity": Decimal("0.1")}] * 300

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from constraintlang.known_values import KNOWN
 from constraintlang.source import SourceFile
 from constraintlang.vocabulary import BACKENDS
 from constraintlang_compiler.ir import PolicyIR
@@ -133,6 +134,14 @@ def test_language() -> None:
     assert score(scorer, "", "12 + 3 =") == [None, None]
     with pytest.raises(ConfigError, match="did you mean `en`"):
         bound('language("EN-us")', "score")
+    with pytest.raises(ConfigError, match="they are") as refused:
+        bound('language("77")', "score")
+    assert listed(refused.value) <= set(KNOWN["language"])
+
+
+def listed(error: ConfigError) -> set[str]:
+    """The values that the library knows, as an error lists them: all are known when a policy is checked."""
+    return set((error.help or "").removeprefix("they are ").split(", "))
 
 
 # ---------------------------------------------------------------------------------------------- secrets
@@ -367,6 +376,9 @@ def test_pii() -> None:
     assert score(bound('pii("any")', "flag"), "card 4111 1111 1111 1111", "see https://a.org/b") == [1, 0]
     with pytest.raises(ConfigError, match="did you mean `EMAIL_ADDRESS`"):
         bound('pii("EMAIL")', "flag")
+    with pytest.raises(ConfigError, match="they are") as refused:
+        bound('pii("77")', "flag")
+    assert listed(refused.value) <= set(KNOWN["pii"])
 
 
 # --------------------------------------------------------------------------------------------------- laws
