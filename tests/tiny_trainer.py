@@ -17,7 +17,10 @@ from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 from constraintlang_runtime.trainer import ConstraintTrainer
 
-GIVEN = ("heldout", "selection", "prompts", "tell", "eval_dataset")
+GIVEN = (
+    "heldout", "selection", "prompts", "tell", "callbacks",
+    "eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func",
+)  # fmt: skip
 
 
 def compiled(text: str) -> CompiledPolicy:

@@ -16,6 +16,11 @@ from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.sharding import require_whole_weights
 
+EVALUATED = (  # what transformers reads of its evaluation loop
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "eval_steps", "eval_on_start",
+)  # fmt: skip
+INSTEAD = "leave it out; --keep best measures every checkpoint and keeps the one that holds the policy at least loss"
+
 
 @dataclass
 class ConstraintConfig(ConstraintSettings, TrainingArguments):
@@ -42,7 +47,14 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
 
     def __post_init__(self) -> None:
         require_whole_weights(self)
+        for name in EVALUATED:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ConfigError(
+                    f"{name}: no rows are evaluated in training, so that nothing would read it", help=INSTEAD
+                )
         super().__post_init__()
+        if self.save_strategy == "best":
+            raise ConfigError("save_strategy: `best` saves by an evaluation, and there is none", help=INSTEAD)
         self.max_steps = checked_steps(self.max_steps, self.num_train_epochs)
         if not 0 <= self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate: got {self.learning_rate}, expected 0 or more")

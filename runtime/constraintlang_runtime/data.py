@@ -22,7 +22,7 @@ from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.row_files import load_rows as load_rows
 
 IGNORED_LABEL = -100
-MAX_CUT = 32  # a `text` row yields a prompt of k tokens, k uniform in 1..min(32, half the row)
+MAX_CUT = 32  # a `text` row yields a prompt of k tokens, k uniform in 1..min(32, half of the tokens kept)
 
 
 # ------------------------------------------------------------------------------------------------ tokens
@@ -65,10 +65,11 @@ def encode_rows(
 ) -> list[TokenRow]:
     """Tokenize rows; a `text` row is cut into prompt and completion after k tokens.
 
-    k is uniform in 1..min(32, half the row's tokens), drawn from a generator seeded by ``seed`` and the row's text,
-    so that a row is cut alike wherever it stands. Rows longer than ``max_length`` lose their tail (and then do not
-    end with the end token). ``need_completion=False`` accepts prompt-only rows. With ``chat`` a `prompt` text is what a
-    user says and a `completion` text what the assistant answers, by the chat template; else they are taken as written.
+    k is uniform in 1..min(32, half the row's tokens that ``max_length`` leaves), drawn from a generator seeded by
+    ``seed`` and the row's text, so that a row is cut alike wherever it stands. Rows longer than ``max_length`` lose
+    their tail (and then do not end with the end token). ``need_completion=False`` accepts prompt-only rows. With
+    ``chat`` a `prompt` text is what a user says and a `completion` text what the assistant answers, by the chat
+    template; else they are taken as written.
     Raises: DataError naming the row when it has no usable content.
     """
     encoder: chats.ChatEncoder | None = None
@@ -85,7 +86,9 @@ def encode_rows(
             if spans == ((len(prompt), len(prompt) + len(completion)),):
                 spans = None  # the completion alone
         else:
-            prompt, completion, train_prompt = _encode_one(row, number, tokenizer, seed, need_completion)
+            prompt, completion, train_prompt = _encode_one(
+                row, number, tokenizer, seed, need_completion, max_length
+            )
         room = max_length - len(prompt)
         if room < (1 if completion else 0):
             raise DataError(
@@ -120,7 +123,7 @@ def _conversation(row: Row, number: int, chat: bool) -> tuple[Row | None, int]:
 
 
 def _encode_one(
-    row: Row, number: int, tokenizer: Any, seed: int, need_completion: bool
+    row: Row, number: int, tokenizer: Any, seed: int, need_completion: bool, max_length: int
 ) -> tuple[list[int], list[int], bool]:
     """Prompt ids, completion ids, and whether the prompt is trained on."""
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -156,7 +159,7 @@ def _encode_one(
             )
         raise DataError(f"row {number} has no text: {text!r}", help="drop empty rows")
     ids = _ids(tokenizer, text)
-    longest = max(1, min(MAX_CUT, len(ids) // 2))
+    longest = max(1, min(MAX_CUT, min(len(ids), max_length - len(bos)) // 2))
     cut = random.Random(f"{seed}:{zlib.crc32(text.encode())}").randint(1, longest)
     return bos + ids[:cut], ids[cut:] + eos, True
 

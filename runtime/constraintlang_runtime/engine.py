@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.fingerprint import HARMLESS, differences
 from constraintlang_runtime.fit_once import fit_groups
 from constraintlang_runtime.fitting import ScoredCorpus, check_forms, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
@@ -344,6 +345,7 @@ class ConstraintEngine:
             folder, self.groups,
             {
                 "semantic_hash": self.policy.semantic_hash,
+                "settings": self._shaping(),
                 "has_anchor": self.anchor is not None,
                 "budgets": self.budgets.state(),
                 **(extra or {}),
@@ -353,13 +355,20 @@ class ConstraintEngine:
     def load(self, folder: Path, model: Any, device: torch.device) -> dict[str, Any]:
         """Restore what ``save`` wrote; returns its ``extra``.
 
-        Raises: ConfigError for a checkpoint of another policy, TrainingError for a damaged one.
+        Raises: ConfigError for a checkpoint of another policy or of other settings, TrainingError for a damaged one.
         """
         extra = checkpoint.load_groups(folder, self.groups, device)
         if extra["semantic_hash"] != self.policy.semantic_hash:
             raise ConfigError(
                 f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
                 help="resume with the policy of the run, or start a new output folder",
+            )
+        here = self._shaping()
+        differ = differences({"settings": extra.get("settings", here)}, {"settings": here})
+        if differ:
+            raise ConfigError(
+                f"the checkpoint `{folder}` is of a run with other settings: {'; '.join(differ[:5])}",
+                help="resume with the settings that the run was started with, or start a new output folder",
             )
         self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
@@ -369,6 +378,12 @@ class ConstraintEngine:
             else:
                 self.take_anchor(model)
         return extra
+
+    def _shaping(self) -> dict[str, Any]:
+        """The settings on which groups, rounds and their targets depend."""
+        own = {f.name: getattr(self.config, f.name) for f in fields(ConstraintSettings)}
+        shaping = {name: value for name, value in own.items() if name not in HARMLESS}
+        return shaping | {"max_steps": self.max_steps, "seed": self.seed}
 
     def _keeps_anchor(self) -> bool:
         return self.config.anchor in ("tuned", "previous") or (

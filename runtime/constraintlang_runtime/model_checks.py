@@ -12,7 +12,7 @@ from constraintlang_runtime.errors import ConfigError, ModelError
 
 @torch.no_grad()
 def require_causal(model: Any) -> None:
-    """Raise ModelError when what a model says of a token depends on those that follow it."""
+    """Raise ModelError when what a model says of a token depends on those that follow it, or stands elsewhere."""
     name = type(model).__name__
     help = "use a decoder, such as those that AutoModelForCausalLM loads with is_decoder=True"
     if getattr(model.config, "is_encoder_decoder", False):
@@ -22,12 +22,28 @@ def require_causal(model: Any) -> None:
     was_training = model.training
     model.eval()
     try:
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, :3]
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     finally:
         model.train(was_training)
+    if logits.shape[1] != ids.shape[1]:
+        raise ModelError(
+            f"{name} has logits at {logits.shape[1]} positions for {ids.shape[1]} tokens",
+            help="prompt tuning puts positions before the text: use another adapter, such as LoRA",
+        )
+    logits = logits[:, :3]
     rounding = 16 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
     if float((logits[0] - logits[1]).abs().max()) > rounding:
         raise ModelError(f"{name} is not causal: its logits change with the tokens that follow", help=help)
+
+
+def require_end(tokenizer: Any, name: str | None = None) -> None:
+    """Raise ModelError for a tokenizer without an end token."""
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer{f' of `{name}`' if name else ''} has no end-of-sequence token, so no completion would have "
+            "an end",
+            help="name its `eos_token` in tokenizer_config.json",
+        )
 
 
 def learned_positions(model: Any) -> int | None:

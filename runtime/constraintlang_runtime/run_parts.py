@@ -11,8 +11,9 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import load_rows
-from constraintlang_runtime.errors import ConfigError, ModelError
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.model_checks import require_end
 from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.run_settings import RunSettings
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
@@ -71,11 +72,7 @@ def load_parts(
         base=settings.model,
     )
     tokenizer = load_tokenizer(settings.model)
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer of `{settings.model}` has no end-of-sequence token, so no completion would have an end",
-            help="name its `eos_token` in tokenizer_config.json",
-        )
+    require_end(tokenizer, settings.model)
     model = with_adapter(
         load_model(
             settings.model,

@@ -69,12 +69,17 @@ class StagedTrainer(Trainer):
         self._drop_old(staging.parent)
 
     def _drop_old(self, output_dir: Path) -> None:
-        """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older."""
-        limit = self.args.save_total_limit
-        found = sorted(
-            (p for p in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.split("-")[-1].isdigit()),
-            key=lambda path: int(path.name.split("-")[-1]),
-        )
+        """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older.
+
+        Those of later steps are of an earlier run in this folder, and go first.
+        """
+        limit, now = self.args.save_total_limit, self.state.global_step
+        steps = {
+            path: int(path.name.split("-")[-1])
+            for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+            if path.name.split("-")[-1].isdigit()
+        }
+        found = sorted(steps, key=lambda path: (steps[path] <= now, steps[path]))
         best = self.best_checkpoint()
         spare = [path for path in found[:-1] if path.name != f"{PREFIX_CHECKPOINT_DIR}-{best}"]
         for path in spare[: max(0, len(found) - limit)] if limit else []:

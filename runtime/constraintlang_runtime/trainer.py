@@ -40,6 +40,7 @@ from constraintlang_runtime.trainer_inputs import (
     listed_rows,
     model_and_tokenizer,
     policy_and_scorers,
+    require_used,
 )
 
 logger = logging.getLogger(__name__)
@@ -93,11 +94,7 @@ class ConstraintTrainer(LossTrainer):
         **trainer_options: Any,
     ) -> None:
         args = arguments(args)
-        if trainer_options.get("eval_dataset") is not None:
-            raise ConfigError(
-                "eval_dataset: there is no evaluation loop on rows in training",
-                help="pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards",
-            )
+        require_used(trainer_options)
         if args.n_gpu > 1:
             raise ConfigError(
                 f"{args.n_gpu} GPUs in one process: transformers would train on batches as many times as large",
@@ -141,6 +138,8 @@ class ConstraintTrainer(LossTrainer):
                     help="add rows that comply, check the scorers by `constraintc score`, or use --method constraint",
                 )
             rows, row_groups = [rows[i] for i in kept], [row_groups[i] for i in kept]
+            self.constraint = args = args.over(len(rows))  # epochs are passes over the rows that are left
+            self.engine.max_steps = args.max_steps
         self.row_weights: RowWeights | None = None
         if args.method == "constraint" and args.training_rows == "projected":
             self.row_weights = RowWeights(
@@ -242,8 +241,7 @@ class ConstraintTrainer(LossTrainer):
         """The constraint's own state."""
         records = [] if self.selection is None else self.selection.records
         own = {
-            "term_sums": dict(self._term_sums), "selection": records, "schedule": self.constraint.schedule,
-            "rows_weighed": self._rows_weighed,
+            "term_sums": dict(self._term_sums), "selection": records, "rows_weighed": self._rows_weighed,
         }  # fmt: skip
         self.engine.save(folder, own)
         if self.parallel is not None:
@@ -252,12 +250,6 @@ class ConstraintTrainer(LossTrainer):
     def read_state(self, folder: Path) -> None:
         """Inverse of ``write_state``."""
         extra = self.engine.load(folder, self.model, self.args.device)
-        if extra["schedule"] != self.constraint.schedule:
-            raise ConfigError(
-                f"the checkpoint `{folder}` is of the schedule `{extra['schedule']}`, this run is "
-                f"`{self.constraint.schedule}`",
-                help="resume with the --schedule that the run was started with",
-            )
         self._term_sums = {key: list(values) for key, values in extra["term_sums"].items()}
         self._rows_weighed = bool(extra["rows_weighed"])
         if self.parallel is not None:
@@ -280,13 +272,17 @@ class ConstraintTrainer(LossTrainer):
         self.finish()
 
     def finish(self) -> None:
-        """The measurement after the last step, then the weights and state of the checkpoint to keep."""
+        """The measurement after the last step, then the checkpoint to keep."""
         if self.parallel is not None:
             self.parallel.finish(self.model)
         else:
             self.engine.run_round(self.model, self.engine.last_round_step)
         if self.engine.states is not None:
             self.engine.states.remove()
+        self.take_best()
+
+    def take_best(self) -> None:
+        """The weights and state of the checkpoint to keep, where it is not the last."""
         best = None if self.selection is None else from_main(self.selection.best)
         if self.selection is None or best is None or best == self.state.global_step:
             return
@@ -307,8 +303,10 @@ class _Rounds(TrainerCallback):
         self._trainer.before_step(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After the last step."""
+        """After the last step, or where another callback ended the run before it."""
         if state.global_step >= args.max_steps:
             self._trainer.finish()
+        else:
+            self._trainer.take_best()
         if self._trainer.engine.states is not None:
             self._trainer.engine.states.remove()

@@ -18,7 +18,7 @@ from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import Policy, ScorerLike
 from constraintlang_runtime.loading import load_model, load_tokenizer
-from constraintlang_runtime.model_checks import require_causal
+from constraintlang_runtime.model_checks import require_causal, require_end
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
 
@@ -36,6 +36,24 @@ def arguments(args: Any) -> ConstraintConfig:
             help="ConstraintConfig takes every argument of transformers.TrainingArguments, too",
         )
     return args
+
+
+def require_used(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for arguments of transformers' Trainer that nothing would call or read."""
+    measured = (
+        "pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards"
+    )
+    loops = ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics")
+    for name in (*loops, "compute_loss_func"):
+        if options.get(name) is not None:
+            raise ConfigError(
+                f"{name}: there is no evaluation loop on rows in training"
+                if name in loops
+                else f"{name}: the loss is that of the language model and the policy",
+                help=measured
+                if name in loops
+                else "leave it out, or add a ConstraintCallback to a trainer of your own",
+            )
 
 
 def listed_rows(given: Any, name: str) -> list[Row]:
@@ -60,9 +78,10 @@ def listed_rows(given: Any, name: str) -> list[Row]:
 
 
 def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> tuple[Any, Any]:
-    """A model and its tokenizer; a folder or hub id is loaded, and gets the adapter of ``lora_r``.
+    """A model and its tokenizer; a folder or hub id is loaded. A model without an adapter gets that of ``lora_r``.
 
-    Raises: ModelError when they cannot be loaded; ConfigError when nothing says which tokenizer it is.
+    Raises: ModelError when they cannot be loaded, or cannot be trained; ConfigError when nothing says which tokenizer
+    it is, or a ready model is held in another precision than ``train_dtype``.
     """
     name = _name(model)
     if tokenizer is None:
@@ -72,12 +91,16 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
                 help="pass its tokenizer: ConstraintTrainer(..., processing_class=tokenizer)",
             )
         tokenizer = load_tokenizer(name)
+    require_end(tokenizer, name)
     if isinstance(model, str | os.PathLike):
         device = "cpu" if args.use_cpu else None
         loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in, device=device)
         model = with_adapter(loaded, args, args.seed)
     else:
         require_causal(model)
+        _require_held_in(model, args)
+        if not hasattr(model, "peft_config"):
+            model = with_adapter(model, args, args.seed)
     half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
     if half and args.train_dtype == "auto":
         logger.warning(
@@ -86,6 +109,23 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
             ", ".join(str(one).removeprefix("torch.") for one in half),
         )  # fmt: skip
     return model, tokenizer
+
+
+def _require_held_in(model: Any, args: ConstraintConfig) -> None:
+    """Raise ConfigError for a ready model in another precision than asked for; of an adapter's model the frozen part.
+
+    ``auto`` and ``stored`` take a ready model as it is.
+    """
+    if args.train_dtype in ("auto", "stored"):
+        return
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    frozen = [p for p in floats if not p.requires_grad]
+    held = {str(p.dtype).removeprefix("torch.") for p in frozen or floats}
+    if held - {args.train_dtype}:
+        raise ConfigError(
+            f"train_dtype: got {args.train_dtype}, and the model is given in {', '.join(sorted(held))}",
+            help=f"load it with dtype=torch.{args.train_dtype}, or pass its folder or hub id",
+        )
 
 
 def policy_and_scorers(
@@ -101,6 +141,11 @@ def policy_and_scorers(
             raise ConfigError(
                 f"`scorers` are given ({', '.join(scorers)}) beside a `Policy`, which has its own",
                 help="give them to Policy.load(..., scorers=...)",
+            )
+        if args.judge_url is not None:
+            raise ConfigError(
+                f"judge_url: `{args.judge_url}` is given beside a `Policy`, which has its own scorers",
+                help="pass the file of the policy in place of the `Policy`",
             )
         return policy.compiled, policy.scorers
     folder = Path()

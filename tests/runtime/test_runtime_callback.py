@@ -142,6 +142,16 @@ def test_a_resumed_run_ends_in_the_same_bits(world: World, tmp_path: Path, ancho
     assert [r["round"] for r in again.history] == ([0, 2, 3] if anchor == "tuned" else [0, 1, 2, 3])
 
 
+def test_a_checkpoint_of_other_settings_is_refused(world: World, tmp_path: Path) -> None:
+    trainer(
+        world, tmp_path, callback(world, anchor="current"), save_strategy="steps", save_steps=4, max_steps=5
+    ).train()
+    with pytest.raises(ConfigError, match="anchor: current there, start here; max_steps: 5 there, 6 here"):
+        trainer(world, tmp_path, callback(world, anchor="start")).train(
+            resume_from_checkpoint=str(tmp_path / "checkpoint-4")
+        )
+
+
 def test_a_checkpoint_without_the_state_is_refused(world: World, tmp_path: Path) -> None:
     plain = trainer(world, tmp_path, save_strategy="steps", save_steps=4)
     plain.train()
@@ -187,6 +197,8 @@ def test_wrong_settings_name_themselves(world: World, tmp_path: Path) -> None:
     policy = Policy.load(world.policy)
     with pytest.raises(ConfigError, match="has no setting `prefixes`"):
         policy.callback(["hello"], prefixes="corpus")
+    with pytest.raises(ConfigError, match="has no setting `judge_url`"):
+        policy.callback(["hello"], judge_url="http://localhost:1", judge_model="judge")
     with pytest.raises(ConfigError, match="anchor: got 'begin'"):
         policy.callback(["hello"], anchor="begin")
     with pytest.raises(ConfigError, match="fp16"):

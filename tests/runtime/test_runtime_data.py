@@ -125,6 +125,14 @@ def test_the_cut_of_text_rows_is_uniform(tokenizer: Any, length: int, longest: i
     assert cuts == set(range(1, longest + 1))
 
 
+@pytest.mark.parametrize(("most", "longest"), [(64, 32), (20, 10), (3, 1)])
+def test_a_row_that_loses_its_tail_is_cut_in_what_is_left(tokenizer: Any, most: int, longest: int) -> None:
+    rows = [{"text": text_of(90, first)} for first in range(100)]
+    encoded = [row for seed in range(12) for row in encode_rows(rows, tokenizer, max_length=most, seed=seed)]
+    assert {len(row.prompt) for row in encoded} == set(range(1, longest + 1))
+    assert {len(row.ids) for row in encoded} == {most}
+
+
 def test_the_cut_depends_on_seed_and_text_alone(tokenizer: Any) -> None:
     rows = [{"text": text_of(60, first)} for first in range(30)]
     cuts = [len(row.prompt) for row in encode_rows(rows, tokenizer, max_length=99, seed=5)]

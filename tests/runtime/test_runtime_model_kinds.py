@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
@@ -15,7 +16,7 @@ from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.errors import ConfigError, ModelError
-from constraintlang_runtime.loading import load_tokenizer
+from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling import sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.settings import ConstraintSettings
@@ -46,6 +47,16 @@ def test_an_encoder_and_decoder_is_refused(world: World, tmp_path: Path) -> None
     )
     with pytest.raises(ModelError, match="encoder"):
         make(world, tmp_path, model=transformers.T5ForConditionalGeneration(made))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
+def test_a_tuned_prompt_is_refused(world: World, tmp_path: Path) -> None:
+    """Its model has logits at the virtual tokens, too, so that labels would be those of other places."""
+    tuned = peft.get_peft_model(
+        load_model(str(world.model)), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    )
+    with pytest.raises(ModelError, match="has logits at 9 positions for 4 tokens"):
+        make(world, tmp_path, model=tuned, method="plain")
 
 
 def test_the_experts_of_a_mixture_are_balanced(world: World, tmp_path: Path) -> None:

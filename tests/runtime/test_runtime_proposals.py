@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ import torch
 from proposal_world import TOKENIZER, RareWorld, rare_world
 from tabular_model import PROMPTS
 from tiny_models import World
+from tiny_trainer import make
 
 from constraintc.main import main
+from constraintlang_runtime import fitting
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.data import TokenRow
@@ -160,3 +163,22 @@ def test_both_schedules_take_them(world: World, tmp_path: Path, words: Sequence[
     sizes = [value for record in history for key, value in record.items() if key.endswith("/proposal_ess")]
     assert sizes
     assert all(0 < size <= 24 for size in sizes)
+
+
+def test_what_the_law_explains_is_measured_on_samples_even_where_none_is_held_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few sequences a tenth may be proposals alone, whose law is not the anchor's."""
+
+    def last(data: Any, seed: int) -> torch.Tensor:
+        return torch.arange(len(data.rows)) == len(data.rows) - 1
+
+    monkeypatch.setattr(fitting, "heldout_sequences", last)
+    trainer = make(
+        world, tmp_path, proposals="tilted", anchor="start", max_steps=1, rounds=1, sampling_batch_size=16,
+        anchor_samples=64,
+    )  # fmt: skip
+    trainer.train()
+    (record,) = [one for one in trainer.state.log_history if one.get("round") == 0]
+    assert record["chat/auxiliary/proposal_ess"] > 0
+    assert record["chat/auxiliary/explained_share"] >= 0

@@ -232,7 +232,7 @@ def test_a_checkpoint_is_resumed_under_its_schedule(world: World, tmp_path: Path
     make(world, tmp_path, schedule=kind, **common).train()
     checkpoint = tmp_path / "checkpoint-3"
     assert (checkpoint / PENDING_FILE).exists() == (kind == "parallel")
-    with pytest.raises(RuntimeFailure, match=f"schedule `{kind}`"):
+    with pytest.raises(RuntimeFailure, match=f"schedule: {kind} there, {other} here"):
         make(world, tmp_path, schedule=other, **common).train(resume_from_checkpoint=str(checkpoint))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny_models import POLICY, World
 from tiny_trainer import compiled, make, weights
+from transformers import TrainerCallback
 
 from constraintc.main import main
 from constraintlang_runtime import rounds, selection
@@ -258,6 +259,27 @@ def test_an_earlier_checkpoint_is_kept_and_its_state_with_it(
     assert trainer.selection is not None
     assert [one["step"] for one in trainer.selection.report() if one["chosen"]] == [4]
     assert [one["step"] for one in trainer.selection.records] == [2, 4, 6, 8]
+
+
+def test_a_run_that_a_callback_ends_keeps_its_best_too(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop = state.global_step == 7
+
+    monkeypatch.setattr(
+        selection, "best_step", lambda records: min((r["step"] for r in records), default=None)
+    )
+    trainer = make(
+        world, tmp_path, save_strategy="steps", **LONGER, callbacks=[Stop()],
+        save_total_limit=None,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.global_step == 7
+    saved = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    own = trainer.model.state_dict()
+    assert all((own[name] == saved[name]).all() for name in saved)
 
 
 def test_plain_training_chooses_among_all_its_checkpoints(world: World, tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> Non
         {"eval_strategy": "steps"}, {"num_train_epochs": -1}, {"num_train_epochs": 2, "max_steps": 7},
         {"label_smoothing_factor": 0.1}, {"train_sampling_strategy": "group_by_length"},
         {"train_sampling_strategy": "batch_rebalance"}, {"auto_find_batch_size": True}, {"remove_unused_columns": True},
+        {"load_best_model_at_end": True}, {"metric_for_best_model": "loss"}, {"greater_is_better": False},
+        {"eval_steps": 2}, {"eval_on_start": True}, {"save_strategy": "best", "keep": "best"},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
@@ -137,9 +139,47 @@ def test_settings_without_a_part_are_refused(world: World, tmp_path: Path, chang
         make(world, tmp_path, **changes)
 
 
-def test_rows_to_evaluate_are_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^eval_dataset: "):
-        make(world, tmp_path, eval_dataset=[{"text": "b b"}])
+@pytest.mark.parametrize(
+    "name", ["eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"]
+)
+def test_arguments_that_nothing_would_call_are_refused(world: World, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        make(world, tmp_path, **{name: [{"text": "b b"}]})
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        ({"method": "plain"}, {}, "method: plain there, constraint here"),
+        ({}, {"anchor": "start"}, "anchor: tuned there, start here"),
+        ({}, {"max_steps": 12}, "max_steps: 6 there, 12 here"),
+        ({}, {"divergence": "forward", "seed": 4}, "divergence: reverse there, forward here; seed: 3 there, 4 here"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_other_settings_is_refused(
+    world: World, tmp_path: Path, first: dict[str, Any], then: dict[str, Any], said: str
+) -> None:
+    """A run resumed so would end without a regularizer, or beside another reference, and say nothing of it."""
+    make(world, tmp_path, **first, save_strategy="steps", save_steps=4).train()
+    with pytest.raises(ConfigError, match=said):
+        make(world, tmp_path, **then).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    again = make(world, tmp_path, **first, anchor_cache_gib=0, logging_steps=3)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def test_checkpoints_of_an_earlier_run_go_before_those_of_this_one(world: World, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"method": "plain", "save_strategy": "steps", "save_total_limit": 2}
+    make(world, tmp_path, **settings, max_steps=12).train()
+    make(world, tmp_path, **settings).train()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_epochs_pass_over_the_rows_that_filtering_leaves(world: World, tmp_path: Path) -> None:
+    trainer = make(world, tmp_path, method="filtering", max_steps=-1, num_train_epochs=2)
+    assert trainer.rows_dropped > 0
+    trainer.train()
+    assert trainer.state.epoch == 2
+    assert trainer.state.global_step == 2 * -(-len(trainer.train_dataset) // 4)
 
 
 def test_resuming_at_the_last_step_takes_no_step(world: World, tmp_path: Path) -> None:

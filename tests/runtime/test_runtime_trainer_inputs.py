@@ -12,8 +12,9 @@ from tiny_models import World
 from transformers import TrainingArguments
 
 from constraintlang_runtime import ConstraintConfig, ConstraintTrainer, Policy, load_rows
-from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.loading import load_model
+from constraintlang_runtime.adapters import with_adapter
+from constraintlang_runtime.errors import ConfigError, DataError, ModelError
+from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
 
 
@@ -39,6 +40,42 @@ def test_names_and_ready_parts_make_the_same_trainer(world: World, tmp_path: Pat
     assert torch.equal(tiny_trainer.weights(ready), tiny_trainer.weights(named))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
+def test_a_ready_model_gets_the_adapter_of_the_settings(world: World, tmp_path: Path) -> None:
+    ready = tiny_trainer.make(world, tmp_path / "ready", lora_r=2, method="plain", seed=3)
+    assert {name.split(".")[-3] for name, p in ready.model.named_parameters() if p.requires_grad} == {
+        "lora_A", "lora_B",
+    }  # fmt: skip
+    own = with_adapter(load_model(str(world.model)), ready.constraint, 3)
+    given = tiny_trainer.make(world, tmp_path / "given", model=own, lora_r=2, method="plain", seed=3)
+    assert given.model is own
+    ready.train()
+    given.train()
+    assert torch.equal(tiny_trainer.weights(ready), tiny_trainer.weights(given))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
+def test_a_ready_model_in_another_precision_than_asked_for_is_refused(world: World, tmp_path: Path) -> None:
+    half = load_model(str(world.model), dtype="bfloat16")
+    with pytest.raises(ConfigError, match=r"^train_dtype: got float32, and the model is given in bfloat16"):
+        tiny_trainer.make(world, tmp_path, model=half, train_dtype="float32")
+    tiny_trainer.make(world, tmp_path, model=half, train_dtype="bfloat16")
+    tiny_trainer.make(world, tmp_path, model=half, train_dtype="bfloat16", lora_r=2)  # of float32 itself
+
+
+def test_a_tokenizer_without_an_end_is_refused(world: World, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(world.model))
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="has no end-of-sequence token"):
+        ConstraintTrainer(
+            load_model(str(world.model)),
+            ConstraintConfig(output_dir=str(tmp_path / "o")),
+            policy=Policy.from_text("short: words <= 3"),
+            train_dataset=load_rows([str(world.data)]),
+            processing_class=tokenizer,
+        )
+
+
 def test_a_policy_brings_its_scorers(world: World, tmp_path: Path) -> None:
     words = str(world.root / "words.tsv")
     policy = Policy.from_text(tiny_trainer.POLICY, scorers={"toxicity": words})
@@ -52,6 +89,9 @@ def test_a_policy_brings_its_scorers(world: World, tmp_path: Path) -> None:
         ConstraintTrainer(
             str(world.model), config, policy=policy, train_dataset=rows, scorers={"toxicity": words}
         )
+    config.judge_url, config.judge_model = "http://localhost:1", "judge"
+    with pytest.raises(ConfigError, match=r"judge_url: .* beside a `Policy`"):
+        ConstraintTrainer(str(world.model), config, policy=policy, train_dataset=rows)
 
 
 def test_a_model_from_nowhere_needs_its_tokenizer(world: World, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from constraintlang_runtime.data import collate, encode_rows, prompt_rows
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.policy import Policy
+from constraintlang_runtime.model_checks import require_causal
 from constraintlang_runtime.output_head import precision_of
 from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.sampling import derived_seed, seeded
@@ -31,8 +32,8 @@ logger = logging.getLogger(__name__)
 REFUSED = (
     "method", "schedule", "staleness", "lane_timeout", "lane_ranks", "prefixes", "training_rows", "adaptive",
     "preserve_weight", "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout",
-    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
-    "train_dtype",
+    "score_cache", "judge_url", "judge_model", "judge_rate", "judge_timeout",
+    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "train_dtype",
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ class ConstraintCallback(TrainerCallback):
         """Encode the prompts, make the groups, and take the state of the checkpoint that is resumed, if any."""
         model, tokenizer = kwargs["model"], kwargs["processing_class"]
         _check(args, tokenizer)
+        require_causal(model)
         config = self.config
         prompts = prompt_rows(
             encode_rows(
