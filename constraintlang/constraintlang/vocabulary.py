@@ -20,7 +20,7 @@ CONTINUOUS = ("score", "real")
 
 @dataclass(frozen=True)
 class RowsQuantity:
-    """What is known of a quantity of the model on the user's rows: its range, which is better, what is usually asked."""
+    """A quantity of the model on the user's rows: its range, what is better, what is usually asked."""
 
     direction: Literal["lower", "higher"]
     low: Decimal
