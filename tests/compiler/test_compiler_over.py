@@ -250,6 +250,8 @@ def test_the_automata_of_a_policy_are_limited_together(monkeypatch: pytest.Monke
     found = codes(text)
     assert 0 < found.count("PC305") < 6
     assert codes(text) == found  # what was compiled before makes no difference
+    # Also where one statement has them all.
+    assert codes("edition 1\n" + " and ".join(line.partition(": ")[2] for line in lines)).count("PC305") == 1
 
 
 # ------------------------------------------------------------ files
@@ -280,6 +282,15 @@ def test_altered_automata_are_found(tmp_path: Path) -> None:
         CompiledPolicy.load(tmp_path)
     file.unlink()
     with pytest.raises(ArtifactError, match="is missing"):
+        CompiledPolicy.load(tmp_path)
+
+
+def test_the_work_of_loading_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"over sentences (eventually[0, {60 + i}] words < 3)" for i in range(6)]
+    compile_source(SourceFile("\n".join(lines))).save(tmp_path)
+    CompiledPolicy.load(tmp_path)
+    monkeypatch.setattr("constraintlang_compiler.artifact_monitors.MAX_LOADED_STEPS", 2000)
+    with pytest.raises(ArtifactError, match="take more than 2,000 steps of work"):
         CompiledPolicy.load(tmp_path)
 
 
