@@ -107,7 +107,9 @@ def _scorer(info: AttributeInfo, span: Span, place: Place) -> Part:
         shown = written if label is None else f"{written}#{label}"
         place = _declared(info, place)
         local = place.folder / written
-        if os.path.exists(local) and (outside := _outside(name, backend.function, written, local, place, span)):
+        if os.path.exists(local) and (
+            outside := _outside(name, backend.function, written, local, place, span)
+        ):
             return outside
         return _model_or_file(name, backend.function, written, shown, local, keywords.get("revision"), span)
     found = find_plugin(written)
