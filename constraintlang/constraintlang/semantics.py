@@ -331,7 +331,8 @@ def _rows_truth(formula: n.Formula, values: Mapping[str, Fraction]) -> Truth:
     if isinstance(formula, n.And):
         return kleene_and([_rows_truth(operand, values) for operand in formula.operands])
     if isinstance(formula, n.InRange):
-        links = [(formula.low, "<=", formula.operand), (formula.operand, "<=", formula.high)]
+        # The operand stands on the left, because `base` repeats what stands there.
+        links = [(formula.operand, ">=", formula.low), (formula.operand, "<=", formula.high)]
         return kleene_and([_rows_link(left, op, right, values) for left, op, right in links])
     if isinstance(formula, n.Compare):
         pairs = zip(formula.operands, formula.operators, formula.operands[1:], strict=False)

@@ -222,7 +222,8 @@ def test_unreadable_files_do_not_stop_the_others(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "verb", ["compile --emit ir", "lock", "audit", "explain", "plan", "test", "report", "diff NAME", "why --text a"]
+    "verb",
+    ["compile --emit ir", "lock", "audit", "explain", "plan", "test", "report", "diff NAME", "why --text a"],
 )
 def test_a_name_that_no_file_can_have(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     name, words = "a" * 300, verb.split()
