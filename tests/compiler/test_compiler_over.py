@@ -16,7 +16,7 @@ from constraintlang import SourceFile, check_source
 from constraintlang import nodes as n
 from constraintlang.printer import format_formula
 from constraintlang.semantics import Response, evaluate
-from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.attributes import attributes_needed, overs_of, parts_needed, predicates_of
 from constraintlang_compiler.checkers import evaluate_predicate, statistics
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.emit_dfa import automata_json
@@ -24,6 +24,7 @@ from constraintlang_compiler.errors import ArtifactError, PolicyError
 from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.ir import Clause, Indicator, Over, PolicyIR
+from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 from constraintlang_compiler.parts import PartScores
 from constraintlang_compiler.pipeline import CompiledPolicy, compile_source
 
@@ -252,6 +253,17 @@ def test_the_automata_of_a_policy_are_limited_together(monkeypatch: pytest.Monke
     assert codes(text) == found  # what was compiled before makes no difference
     # Also where one statement has them all.
     assert codes("edition 1\n" + " and ".join(line.partition(": ")[2] for line in lines)).count("PC305") == 1
+
+
+def test_many_thresholds_on_one_score_count_as_the_work_that_they_are() -> None:
+    """Each letter is tried on each threshold: 4,000 of them took minutes when only new nodes were counted."""
+    number = 150
+    text = " and ".join(f"toxicity < 0.{1000 + i}" for i in range(number))
+    (clause,) = compile_source(SourceFile(f"over sentences (globally ({text}))")).ir.clauses
+    (over,) = overs_of(predicates_of(clause))
+    assert trace_monitor(over.formula, over.empty).steps > number * number
+    wide = " and ".join(f"toxicity < 0.{1000 + i}" for i in range(4000))
+    assert "PC305" in codes(f"edition 1\nover sentences (globally ({wide}))")
 
 
 # ------------------------------------------------------------ files
