@@ -9,9 +9,11 @@ from pathlib import Path
 from constraintlang_compiler.attributes import overs_of, predicates_of
 from constraintlang_compiler.ir import Clause, Over
 from constraintlang_compiler.ir_monitors import TraceAutomaton
-from constraintlang_compiler.monitors.budget import BudgetExceeded
+from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_STEPS, BudgetExceeded
 
 FOLDER = "dfa"
+# Both senses of all conditions, with the one that a compiler still makes when its steps are used up.
+MAX_LOADED_STEPS = 2 * (MAX_POLICY_STEPS + MAX_STEPS)
 _NAME = re.compile(r"[0-9a-f]{64}\.json")
 
 
@@ -39,15 +41,20 @@ def write_monitors(folder: Path, clauses: Iterable[Clause], write: Callable[[Pat
 
 def monitor_problems(folder: Path, clauses: Iterable[Clause]) -> Iterator[str]:
     """What is wrong with the automata of a compiled policy: each is made again from its formula and compared."""
-    for over in _overs(clauses):
+    steps = 0
+    for over in dict.fromkeys(_overs(clauses)):
         from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 
+        if steps > MAX_LOADED_STEPS:
+            yield f"its automata take more than {MAX_LOADED_STEPS:,} steps of work"
+            return
         path = _file(folder, over.monitor)
         try:
             monitor = trace_monitor(over.formula, over.empty)
         except BudgetExceeded as error:
             yield f"an automaton takes {error}"
             continue
+        steps += monitor.steps
         content = monitor.content + b"\n"
         if monitor.hash != over.monitor:
             yield f"a formula has the automaton {monitor.hash}, the file says {over.monitor}"

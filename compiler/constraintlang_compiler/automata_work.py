@@ -5,14 +5,14 @@ from __future__ import annotations
 from constraintlang.checked import CheckedStatement
 from constraintlang.nodes import NO_SPAN, Over
 from constraintlang.tree import descendants
-from constraintlang_compiler.attributes import overs_of, predicates_of
-from constraintlang_compiler.ir import Clause
+from constraintlang_compiler.attributes import overs_of
+from constraintlang_compiler.lower_terms import lower_predicate
 from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_STEPS
 from constraintlang_compiler.rejection import Rejection
 
 
 class AutomataWork:
-    """Counts the steps of the automata of a policy, statement after statement.
+    """Counts the steps of the automata of a policy, condition after condition.
 
     An automaton counts as often as it is asked for, although it is made once: what a policy costs must not depend
     on what was compiled before it.
@@ -21,26 +21,29 @@ class AutomataWork:
     def __init__(self) -> None:
         self._steps = 0
 
-    def spend(self, clause: Clause) -> None:
-        """Count the automata of a clause."""
-        for over in overs_of(predicates_of(clause)):
-            from constraintlang_compiler.monitors.trace_monitors import trace_monitor
+    def spend(self, statement: CheckedStatement) -> None:
+        """Make and count the automata of a statement, which lowering then finds made.
 
-            self._steps += trace_monitor(over.formula, over.empty).steps
+        Where a condition is lowered in both senses the other one costs about as much again, and is not counted.
+        Raises: Rejection PC305 for an automaton that is too large, or once nothing is left.
+        """
+        negated = statement.reading == "pointwise"  # its clause is about the violations
+        for node in descendants(statement.formula):
+            if not isinstance(node, Over):
+                continue
+            if self._steps > MAX_POLICY_STEPS:
+                raise Rejection(
+                    "PC305",
+                    f"the automata up to here take more than {MAX_POLICY_STEPS:,} steps of work",
+                    help="use smaller bounds or fewer conditions in the statements with `over`",
+                    span=statement.span or NO_SPAN,
+                )
+            try:
+                predicate = lower_predicate(node, negated=negated)
+            except Rejection as rejection:
+                self._steps += MAX_STEPS if rejection.code == "PC305" else 0
+                raise
+            for over in overs_of([predicate]):
+                from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 
-    def refused(self, rejection: Rejection) -> None:
-        """Count an automaton that was given up."""
-        if rejection.code == "PC305":
-            self._steps += MAX_STEPS
-
-    def require_left(self, statement: CheckedStatement) -> None:
-        """Raise Rejection PC305 for a statement with ``over`` when nothing is left."""
-        if self._steps <= MAX_POLICY_STEPS:
-            return
-        if any(isinstance(node, Over) for node in descendants(statement.formula)):
-            raise Rejection(
-                "PC305",
-                f"the automata of the statements above take more than {MAX_POLICY_STEPS:,} steps of work",
-                help="use smaller bounds or fewer conditions in the statements with `over`",
-                span=statement.span or NO_SPAN,
-            )
+                self._steps += trace_monitor(over.formula, over.empty).steps

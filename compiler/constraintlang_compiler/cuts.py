@@ -21,7 +21,7 @@ def value_cuts(values: Floats, bound: float, num_bins: int) -> list[float]:
     """
     places, counts = np.unique(values, return_counts=True)
     if len(places) == 1:  # nothing to tell apart yet; later samples may lie on the other side
-        return [0.5 * float(places[0]) or bound or 1.0]
+        return [0.5 * float(places[0]) or max(bound, 0.0) or 1.0]
     sample = counts / counts.sum()
     weights = 0.5 * (sample + _tilted(places, sample, bound))
     places, weights = _merged(places, weights)

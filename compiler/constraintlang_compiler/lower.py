@@ -75,16 +75,14 @@ def lower_with_origins(policy: CheckedPolicy, source: SourceFile = NO_SOURCE) ->
     work, sum_clauses = AutomataWork(), 0
     for index, statement in enumerate(policy.statements):
         try:
-            work.require_left(statement)
+            work.spend(statement)
             for part, demand in enumerate(demands(statement, attributes)):
                 if demand.untrained is not None:
                     warnings.append(_untrained(statement, demand.untrained))
                 for clause in _clauses(statement, demand, part):
                     found.setdefault(clause.id, []).append((index, clause))
-                    work.spend(clause)
                     sum_clauses += 1
         except Rejection as rejection:
-            work.refused(rejection)
             diagnostics.append(_diagnostic(rejection))
         except (RecursionError, TooManyDigits) as error:
             span = statement.span or nodes.NO_SPAN

@@ -62,7 +62,7 @@ def compile_path(path: str | os.PathLike[str], *, allow_path: bool = False) -> C
     holds no compiled policy, or an altered one).
     """
     place = Path(path)
-    if place.is_dir():
+    if os.path.isdir(place):
         if not (place / IR_NAME).exists():
             raise ArtifactError(
                 f"the directory `{place}` holds no compiled policy (no `{IR_NAME}`)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,7 +37,7 @@ def compile_argument(name: str, *, allow_path: bool = False) -> tuple[CompiledPo
     """
     from constraintlang_compiler.pipeline import compile_path, compile_with_diagnostics
 
-    if name != "-" and Path(name).is_dir():
+    if name != "-" and os.path.isdir(name):
         return compile_path(name), ()
     source = read_argument(name)
     outcome = compile_with_diagnostics(source, allow_path=allow_path)
@@ -111,7 +112,7 @@ def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFi
     from constraintlang_compiler.front import check_and_lower
 
     files: Mapping[str, Path] = {}
-    if name != "-" and Path(name).is_dir():
+    if name != "-" and os.path.isdir(name):
         from constraintlang_compiler.pipeline import load_compiled
 
         policy = load_compiled(name)
@@ -127,4 +128,4 @@ def read_policy(name: str, *, allow_path: bool = False) -> tuple[Front, SourceFi
 def policy_folder(name: str) -> Path:
     """The folder that files named in the policy are relative to."""
     path = Path(name)
-    return Path.cwd() if name == "-" else path if path.is_dir() else path.parent
+    return Path.cwd() if name == "-" else path if os.path.isdir(path) else path.parent

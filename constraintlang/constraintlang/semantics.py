@@ -244,14 +244,27 @@ def violation_rate(statement: CheckedStatement, law: Law) -> Fraction:
 def strata(statement: CheckedStatement, law: Law) -> list[n.DomainPredicate]:
     """The conditions of the strata of a statement with ``per``: values as declared, else as found in the law.
 
-    Where the domain names the values of a key outright, the others make no stratum, unless none is left.
+    Where the domain names the values of a key outright, the others make no stratum, unless none is left. Of keys
+    without declared values the combinations that occur count, in each stratum of those with; where one has none,
+    nothing is found at all.
     """
-    found: list[dict[str, str]] = [{}]
-    for key, declared in statement.per.items():
-        values = declared or sorted({row[2][key] for row in law if len(row) > 2 and key in row[2]})
-        found = [{**stratum, key: value} for stratum in found for value in values]
+    declared: list[dict[str, str]] = [{}]
+    for key, values in statement.per.items():
+        if values is not None:
+            declared = [{**stratum, key: value} for stratum in declared for value in values]
     domain = statement.domain
-    possible = found if domain is None else [one for one in found if _leaves_room(domain, one)]
+    possible = declared if domain is None else [one for one in declared if _leaves_room(domain, one)]
+    open_keys = [key for key, values in statement.per.items() if values is None]
+    found: list[dict[str, str]] = []
+    for stratum in possible or declared:
+        tags = [row[2] for row in law if row[0] and len(row) > 2 and stratum.items() <= row[2].items()]
+        combinations = {tuple(one[key] for key in open_keys) for one in tags if one.keys() >= set(open_keys)}
+        if open_keys and not combinations:
+            return []
+        found += [
+            {**stratum, **dict(zip(open_keys, values, strict=True))}
+            for values in sorted(combinations) or [()]
+        ]
     return [
         n.DomainAnd(
             operands=tuple(
@@ -259,7 +272,7 @@ def strata(statement: CheckedStatement, law: Law) -> list[n.DomainPredicate]:
                 for key, value in stratum.items()
             )
         )
-        for stratum in possible or found
+        for stratum in found
     ]
 
 
@@ -318,7 +331,8 @@ def _rows_truth(formula: n.Formula, values: Mapping[str, Fraction]) -> Truth:
     if isinstance(formula, n.And):
         return kleene_and([_rows_truth(operand, values) for operand in formula.operands])
     if isinstance(formula, n.InRange):
-        links = [(formula.low, "<=", formula.operand), (formula.operand, "<=", formula.high)]
+        # The operand stands on the left, because `base` repeats what stands there.
+        links = [(formula.operand, ">=", formula.low), (formula.operand, "<=", formula.high)]
         return kleene_and([_rows_link(left, op, right, values) for left, op, right in links])
     if isinstance(formula, n.Compare):
         pairs = zip(formula.operands, formula.operators, formula.operands[1:], strict=False)

@@ -221,6 +221,18 @@ def test_unreadable_files_do_not_stop_the_others(capsys: pytest.CaptureFixture[s
     assert "error[" in out
 
 
+@pytest.mark.parametrize(
+    "verb",
+    ["compile --emit ir", "lock", "audit", "explain", "plan", "test", "report", "diff NAME", "why --text a"],
+)
+def test_a_name_that_no_file_can_have(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    name, words = "a" * 300, verb.split()
+    code, _, err = run(capsys, words[0], name, *[name if word == "NAME" else word for word in words[1:]])
+    assert code == ExitCode.USAGE
+    assert name in err
+    assert "internal error" not in err
+
+
 def test_a_directory_is_no_policy_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run(capsys, "check", str(tmp_path))
     assert code == ExitCode.USAGE

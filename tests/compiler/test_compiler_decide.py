@@ -104,6 +104,8 @@ POSSIBLE_IMPOSSIBLE = [
     ("preserve mean(perplexity) <= 1.02 * base; preserve mean(perplexity) >= 2 * base - 9",
      "preserve mean(perplexity) <= 0.5 * base; preserve mean(perplexity) >= base"),
     ("preserve mean(accuracy) >= base + 50%", "preserve mean(accuracy) >= base + 101%"),
+    ("preserve accuracy in [base - 10%, base + 1%]; preserve accuracy <= base - 9%",
+     "preserve accuracy in [base - 10%, base + 1%]; preserve accuracy <= base - 11%"),
     ("preserve mean(perplexity) - 1 >= 0.5 * base; preserve mean(perplexity) <= 1.4",
      "preserve mean(perplexity) - 1 >= 2 * base + 1; preserve mean(perplexity) < 2"),
     # tails

@@ -18,7 +18,7 @@ from compiler_strategies import (
     tagged_laws,
     toxicity_laws,
 )
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from constraintlang import SourceFile, check_source, nodes, semantics, tails
@@ -415,4 +415,39 @@ def test_strata_keep_their_meaning(law: Law, demand: str) -> None:
     assume(any(rows))
     clauses = expand_strata(lower(checked), rows).clauses
     expected = semantics.statement_holds(checked.statements[0], law)
+    assert all([clause_holds(clause, law, law) for clause in clauses]) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.sampled_from(["0", "0.5", "1"]),
+            st.dictionaries(st.sampled_from(["lang", "topic"]), st.sampled_from(["x", "y"])),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(
+        [
+            "",
+            "tag lang in {x, y}\ndomain d { tags = {topic} }\n",
+            "tag lang in {x, y}\ntag topic in {x, y}\n",
+        ]
+    ),
+)
+@example([(1, "0", {"lang": "x", "topic": "y"}), (1, "0", {"lang": "y", "topic": "x"})], "")
+def test_strata_of_two_keys_keep_their_meaning(
+    rows: list[tuple[int, str, dict[str, str]]], tags: str
+) -> None:
+    total = sum(weight for weight, _, _ in rows)
+    law = [(Fraction(w, total), {"toxicity": Decimal(score)}, dict(tags)) for w, score, tags in rows]
+    checked = check_source(f"edition 1\n{tags}mean(toxicity) < 0.6 per lang, topic").require()
+    expected = semantics.statement_holds(checked.statements[0], law)
+    try:
+        clauses = expand_strata(lower(checked), [tags for _, _, tags in rows]).clauses
+    except StratumError:
+        assert not expected
+        return
     assert all([clause_holds(clause, law, law) for clause in clauses]) == expected

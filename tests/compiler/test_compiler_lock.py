@@ -131,6 +131,8 @@ def test_a_plugin_of_a_distribution_names_it() -> None:
         ('lexicon("../outside.txt")', "lies outside the folder of the policy", "--allow-path"),
         ('lexicon("a\\u0000b")', "cannot read", "check the path"),
         ('lexicon("std/\\u0000")', "cannot read", "check the path"),
+        (f'classifier("{"a" * 300}")', "names no revision", "write a commit hash as `revision`"),
+        (f'python("hypothesis.{"a" * 300}:f")', "is not installed here", "install the distribution"),
         ('python("no_such_package:f")', "is not installed here", "install the distribution"),
     ],
 )

@@ -16,7 +16,7 @@ from constraintlang import SourceFile, check_source
 from constraintlang import nodes as n
 from constraintlang.printer import format_formula
 from constraintlang.semantics import Response, evaluate
-from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.attributes import attributes_needed, overs_of, parts_needed, predicates_of
 from constraintlang_compiler.checkers import evaluate_predicate, statistics
 from constraintlang_compiler.emit import canonical_policy
 from constraintlang_compiler.emit_dfa import automata_json
@@ -24,6 +24,7 @@ from constraintlang_compiler.errors import ArtifactError, PolicyError
 from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.ir import Clause, Indicator, Over, PolicyIR
+from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 from constraintlang_compiler.parts import PartScores
 from constraintlang_compiler.pipeline import CompiledPolicy, compile_source
 
@@ -258,6 +259,19 @@ def test_the_automata_of_a_policy_are_limited_together(monkeypatch: pytest.Monke
     found = codes(text)
     assert 0 < found.count("PC305") < 6
     assert codes(text) == found  # what was compiled before makes no difference
+    # Also where one statement has them all.
+    assert codes("edition 1\n" + " and ".join(line.partition(": ")[2] for line in lines)).count("PC305") == 1
+
+
+def test_many_thresholds_on_one_score_count_as_the_work_that_they_are() -> None:
+    """Each letter is tried on each threshold: 4,000 of them took minutes when only new nodes were counted."""
+    number = 150
+    text = " and ".join(f"toxicity < 0.{1000 + i}" for i in range(number))
+    (clause,) = compile_source(SourceFile(f"over sentences (globally ({text}))")).ir.clauses
+    (over,) = overs_of(predicates_of(clause))
+    assert trace_monitor(over.formula, over.empty).steps > number * number
+    wide = " and ".join(f"toxicity < 0.{1000 + i}" for i in range(4000))
+    assert "PC305" in codes(f"edition 1\nover sentences (globally ({wide}))")
 
 
 # ------------------------------------------------------------ files
@@ -288,6 +302,15 @@ def test_altered_automata_are_found(tmp_path: Path) -> None:
         CompiledPolicy.load(tmp_path)
     file.unlink()
     with pytest.raises(ArtifactError, match="is missing"):
+        CompiledPolicy.load(tmp_path)
+
+
+def test_the_work_of_loading_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"over sentences (eventually[0, {60 + i}] words < 3)" for i in range(6)]
+    compile_source(SourceFile("\n".join(lines))).save(tmp_path)
+    CompiledPolicy.load(tmp_path)
+    monkeypatch.setattr("constraintlang_compiler.artifact_monitors.MAX_LOADED_STEPS", 2000)
+    with pytest.raises(ArtifactError, match="take more than 2,000 steps of work"):
         CompiledPolicy.load(tmp_path)
 
 

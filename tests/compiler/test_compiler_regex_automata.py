@@ -73,6 +73,9 @@ def re2_says(pattern: str, text: str) -> bool:
 @example(r"^(?:a|b){1,3}1", ["1", "a1", "ab1", "aba1", "abab1"])
 @example(r"^a+b*?_{2,}$", ["a__", "aab___", "a_", "ab_a"])
 @example(r"(?i)a(?-i)b", ["AB", "Ab", "ab"])
+@example(r"^a(?i)?b$", ["ab", "B", "a?b"])
+@example(r"^ab*(?s){2}$", ["abab", "abb", "ab*{2}", "a", "abbb"])
+@example(r"^ab\Q\E*$", ["a", "ab", "abbb", "abab"])
 def test_search_agrees_with_re2(pattern: str, found: list[str]) -> None:
     dfa = automaton(pattern)
     complement = dfa.complement()

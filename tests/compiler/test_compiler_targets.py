@@ -274,11 +274,14 @@ def test_wrong_shapes_are_refused() -> None:
         build_target(CLAUSES, (9,))
 
 
-@pytest.mark.parametrize(("value", "bound"), [(0.0, "0.2"), (0.0, "0"), (0.7, "0.2"), (0.0, "5")])
+@pytest.mark.parametrize(
+    ("value", "bound"), [(0.0, "0.2"), (0.0, "0"), (0.7, "0.2"), (0.0, "5"), (0.0, "-0.1")]
+)
 def test_samples_that_are_all_alike_still_give_two_bins(value: float, bound: str) -> None:
     clause = replace(mean("toxicity", "1"), bound=bound)
     target = build_target([clause], [0], samples=np.full((5, 1), value))
-    assert target.num_bins == 2
+    (_, cut, _) = target.soft[0].edges
+    assert 0.0 < cut < 1.0
     assert set(target.bin_index(np.full((3, 1), value))) <= {0, 1}
 
 

@@ -212,6 +212,9 @@ def test_rows_are_not_judged_on_laws():
         ("preserve not perplexity > base", "10", "10", True),
         ("preserve mean(perplexity) <= 12 and mean(perplexity) <= 2 * base", "11", "5", False),
         ("preserve mean(perplexity) in [5, 12]", "12", "1", True),
+        ("preserve mean(perplexity) in [base - 1, base + 1]", "9", "10", True),
+        ("preserve mean(perplexity) in [base - 1, base + 1]", "8.9", "10", False),
+        ("preserve mean(perplexity) in [base - 1, base + 1]", "11.1", "10", False),
         (
             "preserve 2 * mean(perplexity) - 1 <= 0.5 * base",
             "5.25",

@@ -252,7 +252,8 @@ class _Reader:
         if isinstance(node, n.Compare):
             links = list(zip(node.operands, node.operators, node.operands[1:], strict=False))
         elif isinstance(node, n.InRange):
-            links = [(node.low, "<=", node.operand), (node.operand, "<=", node.high)]
+            # The operand stands on the left, because `base` repeats what stands there.
+            links = [(node.operand, ">=", node.low), (node.operand, "<=", node.high)]
         else:
             raise NotAnalysed("a condition of this form on the distribution is not analysed")
         found = [self.link(left, op, right, goal) for left, op, right in links]

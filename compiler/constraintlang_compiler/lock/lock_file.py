@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -72,7 +73,7 @@ def write_lock(lock: Lock, path: Path) -> None:
 
 def lock_path(policy: Path) -> Path:
     """Where the lock of a policy file, or of a compiled directory, is."""
-    return policy / ARTIFACT_NAME if policy.is_dir() else policy.with_name(policy.name + ".lock")
+    return policy / ARTIFACT_NAME if os.path.isdir(policy) else policy.with_name(policy.name + ".lock")
 
 
 def read_lock(path: Path) -> Lock:

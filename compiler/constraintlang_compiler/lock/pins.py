@@ -107,7 +107,9 @@ def _scorer(info: AttributeInfo, span: Span, place: Place) -> Part:
         shown = written if label is None else f"{written}#{label}"
         place = _declared(info, place)
         local = place.folder / written
-        if local.exists() and (outside := _outside(name, backend.function, written, local, place, span)):
+        if os.path.exists(local) and (
+            outside := _outside(name, backend.function, written, local, place, span)
+        ):
             return outside
         return _model_or_file(name, backend.function, written, shown, local, keywords.get("revision"), span)
     found = find_plugin(written)
@@ -138,7 +140,7 @@ def _model_or_file(
     name: str, kind: str, written: str, shown: str, local: Path, revision: str | None, span: Span
 ) -> Part:
     """A model in a folder is pinned by its content, one of the hub by its commit."""
-    if local.exists():
+    if os.path.exists(local):  # false, too, of a name that no file can have
         return _hashed(name, kind, shown, local, span)
     if revision is not None and COMMIT.fullmatch(revision):
         return Part(name, kind, shown, f"revision {revision}", span)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -60,6 +61,6 @@ def _source(parts: list[str]) -> Path | None:
     for folder in spec.submodule_search_locations or ():
         base = Path(folder).joinpath(*parts[1:])
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # false, too, of a name that no file can have
                 return candidate
     return None

@@ -20,6 +20,7 @@ class Diagrams:
         self._variable = [_LEAF, _LEAF]
         self._low = [FALSE, TRUE]
         self._high = [FALSE, TRUE]
+        self._when_all_false = [False, True]
         self._nodes: dict[tuple[int, int, int], int] = {}
         self._known: dict[int, int] = {}  # packed (test, then, otherwise) -> node
 
@@ -70,9 +71,7 @@ class Diagrams:
 
     def when_all_false(self, node: int) -> bool:
         """The value of a formula when every variable is false."""
-        while node > TRUE:
-            node = self._low[node]
-        return node == TRUE
+        return self._when_all_false[node]
 
     def _node(self, variable: int, low: int, high: int) -> int:
         if low == high:
@@ -84,6 +83,7 @@ class Diagrams:
             self._variable.append(variable)
             self._low.append(low)
             self._high.append(high)
+            self._when_all_false.append(self._when_all_false[low])
         return self._nodes[key]
 
     def _find(self, test: int, then: int, otherwise: int) -> int | None:

@@ -71,6 +71,7 @@ class Progression:
                 return TRUE if value else FALSE
             case Now(predicate=predicate):
                 place = self._alphabet.regions(predicate)
+                self._budget.spend(len(place[1]))
                 if place not in self._predicates:
                     self._predicates.append(place)
                 return self._obligation("now", self._predicates.index(place))
@@ -167,6 +168,7 @@ class Progression:
                 missing = [child for child in (low, high) if (child, letter) not in self._after]
                 stack.extend(missing)
                 if not missing:
+                    self._budget.spend()
                     self._after[inner, letter] = self._diagrams.if_then_else(
                         self._obligation_after(variable, letter),
                         self._after[high, letter],

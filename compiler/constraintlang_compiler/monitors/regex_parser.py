@@ -10,7 +10,6 @@ import re
 
 from constraintlang_compiler.monitors.characters import re2_ranges
 from constraintlang_compiler.monitors.regex_nodes import (
-    EMPTY_TEXT,
     Between,
     Characters,
     Choice,
@@ -80,8 +79,9 @@ class _Parser:
             switched = self.flags_to_the_end(flags)
             if switched is not None:
                 flags = switched
-                continue
-            parts.extend(self.atoms(flags, depth))
+            else:
+                parts.extend(self.atoms(flags, depth))
+            # Behind a switch of flags, or an empty quoted text, RE2 repeats what stood before it.
             parts[-1:] = [self.repeated(part) for part in parts[-1:]]
         options.append(_sequence(parts))
         return options[0] if len(options) == 1 else Choice(tuple(options))
@@ -129,14 +129,12 @@ class _Parser:
             end = self.pattern.find("\\E", self.position)
             text = self.pattern[self.position + 2 : end if end >= 0 else None]
             self.position = end + 2 if end >= 0 else len(self.pattern)
-            return [_one(char, flags) for char in text] or [EMPTY_TEXT]
+            return [_one(char, flags) for char in text]
         found = _ESCAPE.match(self.pattern, self.position)
         assert found is not None, "RE2 accepts what the reader does not know"
         text = self.taken(found.end())
         if text == "\\C":
             raise RegexError("`\\C` matches a byte, not a character")
-        if text == "\\E":
-            return [EMPTY_TEXT]
         if text in _CONDITIONS:
             return [Between(_CONDITIONS[text])]
         return [_characters(text, flags)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constraintc.exit_codes import ExitCode
@@ -82,11 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _source(name: str) -> SourceFile:
-    path = Path(name)
-    if name != "-" and path.is_dir():
+    if name != "-" and os.path.isdir(name):
         from constraintlang_compiler.pipeline import load_compiled
 
-        return load_compiled(path).source
+        return load_compiled(name).source
     return read_argument(name)
 
 

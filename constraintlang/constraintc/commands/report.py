@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     runs = find_runs(others if named else args.given)
     found = [*(Found.named(spec) for spec in args.system), *runs]
     if not found:
-        if not Path(first).exists():
+        if not os.path.exists(first):
             raise ConfigError(f"there is no `{first}`", help="name a policy, or the folder of a run")
         raise ConfigError(
             f"`{first}` is a policy, and nothing is compared under it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,7 @@ class Found:
 
 def is_run(name: str) -> bool:
     """Whether an argument names a folder of a run or an evaluation, not a policy."""
-    folder = Path(name)
-    return folder.is_dir() and not (folder / IR_NAME).is_file()
+    return os.path.isdir(name) and not (Path(name) / IR_NAME).is_file()
 
 
 def find_runs(names: Sequence[str]) -> list[Found]:
