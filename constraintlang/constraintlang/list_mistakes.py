@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from constraintlang import vocabulary as v
 from constraintlang.fixes import inserting, removing, replacing
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 
 _VALUES = ("NAME", "NUMBER", "INT", "PERCENT", "STRING", "REGEX")
 _CLOSING = {"RBRACE": "LBRACE", "RPAR": "LPAR", "RSQB": "LSQB"}
+
+
+def comma_in_a_declaration(s: Situation) -> Found | None:
+    """``attribute a: score, lower_is_better``."""
+    before = [token.type for token in s.tokens[: s.index]]
+    if s.type() != "COMMA" or before[:1] != ["ATTRIBUTE"] or "LBRACE" in before or "COMMA" in s.expected:
+        return None
+    is_clear = s.type(1) == "LBRACE" or s.text(1) in v.DIRECTIONS
+    fix = removing(s.span(), "safe") if is_clear else None
+    return Found(s.span(), "no comma stands between the parts of a declaration", "remove it", fix)
 
 
 def comma_between_conditions(s: Situation) -> Found | None:
