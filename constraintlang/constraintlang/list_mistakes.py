@@ -93,8 +93,9 @@ def range_in_words(s: Situation) -> Found | None:
     first = 0 if in_words else -1
     numbers = [i for i in range(first + 1, first + 7) if s.type(i) in ("INT", "NUMBER", "PERCENT")][:2]
     message = f"a range is not written with `{s.text(first)}`" if in_words else "`in` needs an interval here"
-    if len(numbers) < 2 or any(s.type(i) in _VALUES and i not in numbers and s.text(i) != "to" and i > 0
-                               for i in range(first + 1, numbers[1])):  # fmt: skip
+    between = range(max(first + 1, 1), numbers[1]) if len(numbers) == 2 else ()
+    others = [i for i in between if s.type(i) in _VALUES and i not in numbers and s.text(i) != "to"]
+    if len(numbers) < 2 or others:
         return Found(s.span(first, 0), message, "write it like `in [low, high]`; both ends are included")
     low, high = numbers
     last = high + (s.type(high + 1) in _CLOSING)
