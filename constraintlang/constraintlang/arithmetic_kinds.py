@@ -9,6 +9,7 @@ from constraintlang import nodes as n
 from constraintlang.constants import fold
 from constraintlang.mixtures import Level, report_mixed, report_units
 from constraintlang.printer import format_formula
+from constraintlang.situations import MAX_ITEM, shown
 from constraintlang.units import Unit, multiply
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def arithmetic_kind(kinds: Kinds, node: n.Arithmetic) -> Term:
         ):
             help = "mention it once, multiplied by and added to numbers"
             if node.op == "/" and level == "dist":
-                left_text, right_text = format_formula(node.left), format_formula(node.right)
+                left_text, right_text = (shown(format_formula(o), MAX_ITEM) for o in (node.left, node.right))
                 help = f"compare with a multiple instead, for example `{left_text} <= 1.2 * {right_text}`"
             kinds.report.error("PC120", node.span, f"this use of a statistic {NOT_COMPILED}", help)
             return ERROR

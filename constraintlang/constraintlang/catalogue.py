@@ -456,7 +456,8 @@ _ALL = (
         "PC405",
         "the demand goes against the declared direction",
         """The attribute is declared to be better when lower (or higher); the statement asks for the opposite.
-        `perplexity` is better when lower, `accuracy` when higher.""",
+        `perplexity` is better when lower, `accuracy` when higher. Both ends of a band, as in
+        `mean(words) >= 20 and mean(words) <= 80`, may be demanded.""",
         "mean(toxicity) > 0.1",
         "mean(toxicity) < 0.1",
     ),

@@ -9,6 +9,7 @@ from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
 from constraintlang.normal_form import TURNED
+from constraintlang.printer import format_formula
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.tree import dotted, names_in
@@ -26,17 +27,15 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
     while stack:
         node, sign, turned = stack.pop()
         if isinstance(node, n.And) and sign > 0:
-            stack.extend((operand, sign, turned) for operand in node.operands)
-        elif isinstance(node, n.Compare) and len(node.operators) == 1:
-            operator = node.operators[0]
-            if operator not in _UP + _DOWN:
-                continue
-            left, right = node.operands
-            upward = (operator in _UP) == (sign > 0)
-            for side, goes_up in ((left, upward), (right, not upward)):
-                other = right if side is left else left
-                if not _stands_still(other, declarations):
-                    continue
+            bounded = [_bounded(operand, declarations) for operand in node.operands]
+            ends = {(format_formula(side), upward) for sides in bounded for side, upward, _ in sides}
+            for operand, sides in zip(node.operands, bounded, strict=True):
+                # Who bounds a thing from both sides means a band.
+                if not any((format_formula(side), not upward) in ends for side, upward, _ in sides):
+                    stack.append((operand, sign, turned))
+        elif isinstance(node, n.Compare):
+            for side, upward, other in _bounded(node, declarations):
+                goes_up = upward == (sign > 0)
                 if isinstance(side, n.Apply) and side.function == v.PROBABILITY:
                     # What is rare is bounded by little from above, what is usual by much from below.
                     bound = fold(other, declarations.values.fractions)
@@ -47,11 +46,25 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
                     _judge(node, side, goes_up, turned or node, declarations, report)
 
 
+def _bounded(node: n.Formula, declarations: Declarations) -> list[tuple[n.Expr, bool, n.Expr]]:
+    """The sides of a comparison that can move, whether they are bounded from below, and what bounds them."""
+    if not isinstance(node, n.Compare) or len(node.operators) != 1 or node.operators[0] not in _UP + _DOWN:
+        return []
+    left, right = node.operands
+    upward = node.operators[0] in _UP
+    pairs = ((left, upward, right), (right, not upward, left))
+    return [pair for pair in pairs if _stands_still(pair[2], declarations)]
+
+
 def _stands_still(side: n.Expr, declarations: Declarations) -> bool:
     """Whether a side is a number or the base model's, so that only the other one can move."""
-    names = names_in(side)
-    constants = declarations.lets.keys() | declarations.constants.keys()
-    return all(name.model == "base" or name.parts == ("base",) or dotted(name) in constants for name in names)
+    return all(
+        name.model == "base"
+        or name.parts == ("base",)
+        or dotted(name) in declarations.lets
+        or dotted(name) in declarations.constants
+        for name in names_in(side)
+    )
 
 
 def _judge(

@@ -58,7 +58,14 @@ KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pii": dict.fromkeys(_PERSONAL_DATA.split(), ()),
 }
 """By backend: the values that it knows, and what else each of them is called."""
-_KINDS = {"language": "language", "pii": "kind of personal data"}
+_KINDS = {
+    "language": ("language", "write its code, such as `en`, `de` or `zh`"),
+    "pii": (
+        "kind of personal data",
+        "write `any`, or one such as `EMAIL_ADDRESS`, `PHONE_NUMBER` or `CREDIT_CARD`",
+    ),
+}
+"""By backend: what its values are, and what they look like where none is near: all of them would fill a screen."""
 
 
 def check_known(argument: n.Scalar, function: str, report: Report) -> None:
@@ -66,15 +73,15 @@ def check_known(argument: n.Scalar, function: str, report: Report) -> None:
     value, known = str(argument.value), KNOWN[function]
     if value in known:
         return
+    kind, examples = _KINDS[function]
     near = nearest(value, known)
-    only = near[0] if len(near) == 1 else None
-    report.warning(
-        "PC115",
-        argument.span,
-        f"no {_KINDS[function]} that this release knows is called `{shown(value)}`",
-        f'write `"{only}"`' if only else f"known are {', '.join(f'`{one}`' for one in near or known)}",
-        fix=replacing(argument.span, f'"{only}"') if only else None,
-    )
+    fix = replacing(argument.span, f'"{near[0]}"') if len(near) == 1 else None
+    if fix is not None:
+        help = f'write `"{near[0]}"`'
+    else:
+        help = f"known are {', '.join(f'`{one}`' for one in near)}" if near else examples
+    message = f"no {kind} that this release knows is called `{shown(value)}`"
+    report.warning("PC115", argument.span, message, help, fix=fix)
 
 
 def nearest(value: str, known: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from constraintlang import vocabulary as v
 from constraintlang.fixes import inserting, removing, replacing
 from constraintlang.sentences import sentence
 from constraintlang.situations import Found, Situation, shown
 
 _VALUES = ("NAME", "NUMBER", "INT", "PERCENT", "STRING", "REGEX")
 _CLOSING = {"RBRACE": "LBRACE", "RPAR": "LPAR", "RSQB": "LSQB"}
+
+
+def comma_in_a_declaration(s: Situation) -> Found | None:
+    """``attribute a: score, lower_is_better``."""
+    before = [token.type for token in s.tokens[: s.index]]
+    if s.type() != "COMMA" or before[:1] != ["ATTRIBUTE"] or "LBRACE" in before or "COMMA" in s.expected:
+        return None
+    is_clear = s.type(1) == "LBRACE" or s.text(1) in v.DIRECTIONS
+    fix = removing(s.span(), "safe") if is_clear else None
+    return Found(s.span(), "no comma stands between the parts of a declaration", "remove it", fix)
 
 
 def comma_between_conditions(s: Situation) -> Found | None:
@@ -82,8 +93,9 @@ def range_in_words(s: Situation) -> Found | None:
     first = 0 if in_words else -1
     numbers = [i for i in range(first + 1, first + 7) if s.type(i) in ("INT", "NUMBER", "PERCENT")][:2]
     message = f"a range is not written with `{s.text(first)}`" if in_words else "`in` needs an interval here"
-    if len(numbers) < 2 or any(s.type(i) in _VALUES and i not in numbers and s.text(i) != "to" and i > 0
-                               for i in range(first + 1, numbers[1])):  # fmt: skip
+    between = range(max(first + 1, 1), numbers[1]) if len(numbers) == 2 else ()
+    others = [i for i in between if s.type(i) in _VALUES and i not in numbers and s.text(i) != "to"]
+    if len(numbers) < 2 or others:
         return Found(s.span(first, 0), message, "write it like `in [low, high]`; both ends are included")
     low, high = numbers
     last = high + (s.type(high + 1) in _CLOSING)

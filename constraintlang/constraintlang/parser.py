@@ -261,12 +261,16 @@ class _ItemParser:
 
     def parse(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The node of one item, or None and the reasons."""
-        item, found = self.parse_whole(tokens)
-        if item is None and found:
-            for entry in entries(tokens):
-                if len(found) <= MAX_ERRORS:
-                    reported = max(d.span.end for d in found)
-                    found = [*found, *(d for d in self.parse_whole(entry)[1] if d.span.start > reported)]
+        item, first = self.parse_whole(tokens)
+        if item is not None or not first:
+            return item, first
+        found, reported = [*first], max(d.span.end for d in first)
+        for entry in entries(tokens):
+            if len(found) > MAX_ERRORS:
+                break
+            new = [d for d in self.parse_whole(entry)[1] if d.span.start > reported]
+            found += new
+            reported = max([reported, *(d.span.end for d in new)])
         return item, found
 
     def parse_whole(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from constraintlang import vocabulary as v
 from constraintlang.fixes import Edit, Fix, inserting, removing, replacing
 from constraintlang.layout import CLAUSE_WORDS
-from constraintlang.situations import Found, Situation, shown
+from constraintlang.situations import MAX_ITEM, Found, Situation, shown
 from constraintlang.source import Span
 
 _ALL = ("all", "any", "everything", "everyone", "anything", "anyone", "*", "true")
@@ -43,7 +43,9 @@ def compared_tag(s: Situation) -> Found | None:
         return Found(place, "prompts are left out with `not`", f"write `{shown(right)}`", fix)
     if s.type() == "CMP" and s.text() != "==":
         message = f"a tag has values, and `{s.text()}` compares numbers"
-        return Found(s.span(), message, f"list the values that are meant, for example `{key} in {{11, 12}}`")
+        return Found(
+            s.span(), message, f"list the values that are meant, for example `{shown(key)} in {{11, 12}}`"
+        )
     return None
 
 
@@ -55,7 +57,7 @@ def turned_in(s: Situation) -> Found | None:
     moved = Edit(Span(name.start, name.start), "not "), Edit(Span(s.span().start, s.span(1, 1).start), "")
     fix = Fix(moved, "safe") if s.type(-2) not in ("DOT", "ADD", "MUL", "NOT") else None
     return Found(
-        s.span(-1, 1), "`not` stands before the whole condition", f"write `not {s.text(-1)} in`", fix
+        s.span(-1, 1), "`not` stands before the whole condition", f"write `not {shown(s.text(-1))} in`", fix
     )
 
 
@@ -81,12 +83,13 @@ def setting_form(s: Situation) -> Found | None:
         return None
     settings, last = _settings(s)
     clauses = [token.type for token in s.tokens[: s.index] if token.type in CLAUSE_WORDS]
+    written = shown(settings, MAX_ITEM)
     if clauses[-1:] == ["UNDER"] and "COMMA" in s.expected:
-        message, help = f"a comma is missing before `{name}`", f"write `, {settings}`"
+        message, help = f"a comma is missing before `{name}`", f"write `, {written}`"
         return Found(s.span(0, last), message, help, inserting(s.span(-1, -1).end, ",", "safe"))
     place, message = s.span(0, last), f"`{name}` is a setting of `under`"
     fix = replacing(place, f"under {settings}") if "UNDER" not in clauses and "UNDER" in s.expected else None
-    return Found(place, message, f"write `under {settings}`", fix)
+    return Found(place, message, f"write `under {written}`", fix)
 
 
 def _settings(s: Situation) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from constraintlang import wording
 from constraintlang.fixes import replacing
 from constraintlang.layout import CLAUSE_WORDS, STRENGTH_WORDS
 from constraintlang.sentences import sentence
-from constraintlang.situations import Found, Situation, shown
+from constraintlang.situations import MAX_ITEM, Found, Situation, shown
 
 _TRUTHS = ("TRUE", "FALSE")
 _VALUE_ENDS = ("NAME", "INT", "NUMBER", "PERCENT", "STRING", "RBRACE", "RPAR", *_TRUTHS)
@@ -37,7 +37,7 @@ def compared_truth(s: Situation) -> Found | None:
         return None
     condition = name if (truth == "TRUE") != (s.text(operator) == "!=") else f"not {name}"
     place, message = s.span(first, last), f"`{shown(name)}` is true or false by itself"
-    return Found(place, message, f"write `{condition}`", replacing(place, condition, "safe"))
+    return Found(place, message, f"write `{shown(condition, MAX_ITEM)}`", replacing(place, condition, "safe"))
 
 
 def clause_first(s: Situation) -> Found | None:
@@ -61,7 +61,7 @@ def clause_first(s: Situation) -> Found | None:
     end = start - 2 if s.type(start - 1) in ("COLON", "COMMA") else start - 1
     place = s.span(0, number - 1)
     right = f"{s.written(start, number - 1)} {s.written(0, end)}"
-    return Found(place, message, f"write `{right}`", replacing(place, right))
+    return Found(place, message, f"write `{shown(right, MAX_ITEM)}`", replacing(place, right))
 
 
 def _behind_clause(s: Situation, number: int) -> int | None:

@@ -83,6 +83,9 @@ class Mistake:
     examples: tuple[str, ...]
 
 
-def shown(text: str) -> str:
-    """A token for a message: cut where it is long."""
-    return text if len(text) <= 40 else text[:37] + "..."
+MAX_TOKEN, MAX_ITEM = 40, 200  # characters of what is shown in a message
+
+
+def shown(text: str, most: int = MAX_TOKEN) -> str:
+    """A token for a message, or several of an item: cut where it is long."""
+    return text if len(text) <= most else text[: most - 3] + "..."

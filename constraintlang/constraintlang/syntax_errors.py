@@ -121,6 +121,9 @@ MISTAKES: tuple[Mistake, ...] = (
         "a < 1 for domain={x, y}", "a < 1 for lang in en", "tag lang in [en]",
         "eventually[3] a",
     )),
+    Mistake("PC001", lists.comma_in_a_declaration, (
+        "attribute a: score in [0, 1], lower_is_better", "attribute a: flag, { levels = {sequence} }",
+    )),
     Mistake("PC001", lists.comma_between_conditions, (
         "a < 1 for domain=x, lang=en", "a < b, b < 2", "a < 1, b < 2", "a in [0, 1], b",
     )),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,9 +17,10 @@ from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.sharding import require_whole_weights
 
-EVALUATED = (  # what transformers reads of its evaluation loop
-    "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "eval_steps", "eval_on_start",
-)  # fmt: skip
+logger = logging.getLogger(__name__)
+
+EVALUATING = ("load_best_model_at_end", "eval_on_start")  # ask transformers for an evaluation
+OF_EVALUATION = ("eval_steps", "metric_for_best_model", "greater_is_better")  # say how, and ask for nothing
 INSTEAD = "leave it out; --keep best measures every checkpoint and keeps the one that holds the policy at least loss"
 
 
@@ -47,11 +49,14 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
 
     def __post_init__(self) -> None:
         require_whole_weights(self)
-        for name in EVALUATED:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise ConfigError(
-                    f"{name}: no rows are evaluated in training, so that nothing would read it", help=INSTEAD
-                )
+        for name in EVALUATING:
+            if getattr(self, name):
+                raise ConfigError(f"{name}: no rows are evaluated in training", help=INSTEAD)
+        unread = [name for name in OF_EVALUATION if getattr(self, name) is not None]
+        if unread and self.eval_strategy == "no":
+            logger.warning(
+                "%s: no rows are evaluated in training, so that nothing reads it", ", ".join(unread)
+            )
         super().__post_init__()
         if self.save_strategy == "best":
             raise ConfigError("save_strategy: `best` saves by an evaluation, and there is none", help=INSTEAD)

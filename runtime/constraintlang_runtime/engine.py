@@ -21,7 +21,7 @@ from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.fingerprint import HARMLESS, differences
+from constraintlang_runtime.fingerprint import differences, harmless_to
 from constraintlang_runtime.fit_once import fit_groups
 from constraintlang_runtime.fitting import ScoredCorpus, check_forms, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
@@ -368,7 +368,8 @@ class ConstraintEngine:
         if differ:
             raise ConfigError(
                 f"the checkpoint `{folder}` is of a run with other settings: {'; '.join(differ[:5])}",
-                help="resume with the settings that the run was started with, or start a new output folder",
+                help="resume with the settings that the run was started with; to train its finished model on, give its "
+                "folder as the model of a new run",
             )
         self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
@@ -382,7 +383,8 @@ class ConstraintEngine:
     def _shaping(self) -> dict[str, Any]:
         """The settings on which groups, rounds and their targets depend."""
         own = {f.name: getattr(self.config, f.name) for f in fields(ConstraintSettings)}
-        shaping = {name: value for name, value in own.items() if name not in HARMLESS}
+        harmless = harmless_to(self.config)
+        shaping = {name: value for name, value in own.items() if name not in harmless}
         return shaping | {"max_steps": self.max_steps, "seed": self.seed}
 
     def _keeps_anchor(self) -> bool:

@@ -63,9 +63,8 @@ class Evaluation:
         return {
             "clauses": [verdict.to_dict() for verdict in self.verdicts],
             "warnings": self.warnings,
-            "losses": {
-                name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()
-            },  # JSON has no nan
+            # JSON has no nan.
+            "losses": {name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()},
             "degeneracy": self.degeneracy,
             "sampling": law,
             "seconds": round(self.seconds, 2),

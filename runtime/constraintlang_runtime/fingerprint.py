@@ -11,6 +11,7 @@ from typing import Any
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.run_settings import RunSettings, defaults
+from constraintlang_runtime.settings import ConstraintSettings
 
 HARMLESS = frozenset(
     {
@@ -23,6 +24,10 @@ HARMLESS = frozenset(
         "report_to",
         "run_name",
         "scorer_timeout",
+        "score_cache",
+        "judge_url",
+        "judge_rate",
+        "judge_timeout",
         "lane_timeout",
         "lane_ranks",
         "anchor_cache_gib",
@@ -34,10 +39,17 @@ HARMLESS = frozenset(
 CHOOSING = frozenset({"save_steps", "save_strategy"})  # not harmless to a run that keeps its best checkpoint
 
 
+def harmless_to(config: ConstraintSettings) -> frozenset[str]:
+    """The settings that may differ when a run of these is resumed."""
+    found = HARMLESS - CHOOSING if config.keep == "best" else HARMLESS
+    # Without a name the judge is whichever model the server has.
+    return found if config.judge_model is not None else found - {"judge_url"}
+
+
 def inputs_of(policy: CompiledPolicy, settings: RunSettings, config: ConstraintConfig) -> dict[str, Any]:
     """What must be equal for a resumed run to be the same run."""
     standard = defaults(ConstraintConfig)
-    harmless = HARMLESS - CHOOSING if config.keep == "best" else HARMLESS
+    harmless = harmless_to(config)
     found = {
         "policy": policy.semantic_hash,
         "model": settings.model,

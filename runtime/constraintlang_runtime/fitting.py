@@ -184,9 +184,8 @@ def fit_auxiliary(
             laws.append(head.prefix_law(part.to(lm_device), logits).exp().double().cpu())
     kept = heldout_sequences(data, derived_seed(seed, "fit"))
     kept[num_own:] = False  # what the law explains is measured on samples of the anchor
-    kept[:num_own] |= not bool(
-        kept.any()
-    )  # on all of them where none is held out, as in ``heldout_sequences``
+    if not kept.any():  # none of them is held out: on all, as in ``heldout_sequences``
+        kept[:num_own] = True
     heldout = replace(data.of_sequences(kept), weights=None)
     law = torch.cat(laws).numpy()
     if group.controllers:

@@ -24,6 +24,7 @@ from constraintlang_runtime.deciding import decide
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
+from constraintlang_runtime.score.row_stream import require_cells
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
@@ -63,12 +64,8 @@ def read_labels(path: Path) -> list[Label]:
         raise DataError(f"--human: cannot read `{path}`: {error}", help=help_text) from error
 
 
-def _label(row: Mapping[str, str | None], line: int, by_row: bool, path: Path) -> Label:
-    if None in row:
-        raise DataError(
-            f"--human: line {line} of `{path}` has more cells than the header",
-            help="put texts that hold a comma into quotes",
-        )
+def _label(row: dict[Any, Any], line: int, by_row: bool, path: Path) -> Label:
+    require_cells(row, f"--human: line {line} of `{path}`")
     said = (row.get("violates") or "").strip().lower()
     if said not in _YES | _NO:
         raise DataError(

@@ -52,15 +52,27 @@ def warn_of_spelling(clauses: Iterable[Clause], tags: Tags) -> None:
 def _written_otherwise(domains: Iterable[DomainPredicate | None], tags: Tags) -> dict[str, str]:
     """What the policy writes, and the prompts write otherwise, with how they do."""
     found: dict[str, str] = {}
-    values: dict[str, list[str]] = {}
-    for one in (leaf for domain in domains for leaf in _named(domain)):
-        if one.key not in values:
-            values[one.key] = _values(one.key, tags)
-        for value in one.values:
-            alike = [v for v in values[one.key] if v.strip().casefold() == value.strip().casefold()]
-            if alike and value not in alike:
-                found[f"`{_shown(one.key, value)}`"] = " or ".join(f"`{_shown(one.key, v)}`" for v in alike)
+    written: dict[
+        str, dict[str, list[str]]
+    ] = {}  # key -> a value in small letters -> as the prompts write it
+    for domain in domains:
+        named: dict[str, set[str]] = {}
+        for one in _named(domain):
+            named.setdefault(one.key, set()).update(one.values)
+        for key, wanted in named.items():
+            if key not in written:
+                written[key] = {}
+                for value in _values(key, tags):
+                    written[key].setdefault(_folded(value), []).append(value)
+            for value in sorted(wanted):
+                alike = written[key].get(_folded(value), [])
+                if alike and wanted.isdisjoint(alike):  # a domain may name a value in several ways
+                    found[f"`{_shown(key, value)}`"] = " or ".join(f"`{_shown(key, v)}`" for v in alike)
     return found
+
+
+def _folded(value: str) -> str:
+    return value.strip().casefold()
 
 
 def _shown(key: str, value: str) -> str:

@@ -40,20 +40,17 @@ def arguments(args: Any) -> ConstraintConfig:
 
 def require_used(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for arguments of transformers' Trainer that nothing would call or read."""
-    measured = (
-        "pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards"
-    )
-    loops = ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics")
-    for name in (*loops, "compute_loss_func"):
+    for name in ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics"):
         if options.get(name) is not None:
             raise ConfigError(
-                f"{name}: there is no evaluation loop on rows in training"
-                if name in loops
-                else f"{name}: the loss is that of the language model and the policy",
-                help=measured
-                if name in loops
-                else "leave it out, or add a ConstraintCallback to a trainer of your own",
+                f"{name}: there is no evaluation loop on rows in training",
+                help="pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards",
             )
+    if options.get("compute_loss_func") is not None:
+        raise ConfigError(
+            "compute_loss_func: the loss is that of the language model and the policy",
+            help="leave it out, or add a ConstraintCallback to a trainer of your own",
+        )
 
 
 def listed_rows(given: Any, name: str) -> list[Row]:

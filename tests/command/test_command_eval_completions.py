@@ -240,7 +240,7 @@ def test_labels_of_people_bound_what_people_would_say(judge: Any, tmp_path: Path
     assert "people on `mild`" in out
     by_text = labels(
         tmp_path / "t.csv", ["prompt", "completion", "violates", "clause"],
-        [[rows[i]["prompt"], rows[i]["completion"], v, "mild"] for i, v in said] + [["no", "such", 1, "mild"]],
+        [[rows[i]["prompt"], rows[i]["completion"], v, "mild"] for i, v in said] + [["no", "such", 1, "mild", ""]],
     )  # fmt: skip
     _, again, _, out, _ = judge(rows, "--human", by_text, policy=policy)
     assert again["human"]["clauses"][0]["lower"] == one["lower"]

@@ -178,3 +178,15 @@ def test_a_guess_that_adds_an_error_is_not_made_and_the_others_are() -> None:
     )
     fixed = text.replace("toxcity", "toxicity").replace("=>", ">=").replace(")", "")
     assert fix_source(SourceFile(text), unsafe=True).source.text == fixed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "words < 3 under samples=1" + " samples=1" * 300,
+        "for lang in {" + ", ".join(["en"] * 300) + "} words < 3",
+        f"mean(words) / mean({' + '.join(['words'] * 150)}) < 3",
+    ],
+)
+def test_a_help_is_no_longer_than_a_few_lines(text: str) -> None:
+    assert max(len(error.help or "") for error in errors(text)) < 500

@@ -51,6 +51,7 @@ def test_a_domain_without_prompts(domain: str, tags: list[dict[str, object]], ha
         ("always words < 9 for not urgent=true", [{"urgent": True}, FALSE], []),
         ("always words < 9 for lang in {EN, de}", [{"lang": "en"}, {"lang": "de"}], ["`lang=en`"]),
         ("always words < 9 for lang in {fr, de}", [{"lang": "en"}, {"lang": "de"}], []),
+        ("always words < 9 for lang in {en, EN} or lang=En", [{"lang": "en"}], []),
         ("P(words < 9 | lang=EN) <= P(words < 9) + 1%", [{"lang": " en"}], ['`lang=" en"`']),
     ],
 )

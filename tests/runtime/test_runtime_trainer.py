@@ -11,8 +11,11 @@ import torch
 from tiny_models import POLICY, World
 from tiny_trainer import make, weights
 
+from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import load_rows
 from constraintlang_runtime.errors import ConfigError, TrainingError
+from constraintlang_runtime.fingerprint import harmless_to
+from constraintlang_runtime.settings import ConstraintSettings
 
 
 def test_groups_rates_and_shares(world: World, tmp_path: Path) -> None:
@@ -129,14 +132,28 @@ def test_settings_that_transformers_refuses(world: World, tmp_path: Path) -> Non
         {"eval_strategy": "steps"}, {"num_train_epochs": -1}, {"num_train_epochs": 2, "max_steps": 7},
         {"label_smoothing_factor": 0.1}, {"train_sampling_strategy": "group_by_length"},
         {"train_sampling_strategy": "batch_rebalance"}, {"auto_find_batch_size": True}, {"remove_unused_columns": True},
-        {"load_best_model_at_end": True}, {"metric_for_best_model": "loss"}, {"greater_is_better": False},
-        {"eval_steps": 2}, {"eval_on_start": True}, {"save_strategy": "best", "keep": "best"},
+        {"load_best_model_at_end": True}, {"eval_on_start": True}, {"save_strategy": "best", "keep": "best"},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
 def test_settings_without_a_part_are_refused(world: World, tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
         make(world, tmp_path, **changes)
+
+
+def test_how_to_evaluate_is_not_read_where_nothing_is_evaluated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ConstraintConfig(
+        output_dir=str(tmp_path), eval_steps=2, metric_for_best_model="loss", greater_is_better=False
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        "eval_steps, metric_for_best_model, greater_is_better: no rows are evaluated in training, so that nothing "
+        "reads it"
+    ]
+    caplog.clear()
+    ConstraintConfig(output_dir=str(tmp_path))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -163,8 +180,22 @@ def test_a_checkpoint_of_other_settings_is_refused(
     make(world, tmp_path, **first, save_strategy="steps", save_steps=4).train()
     with pytest.raises(ConfigError, match=said):
         make(world, tmp_path, **then).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    again = make(world, tmp_path, **first, anchor_cache_gib=0, logging_steps=3)
+    harmless: dict[str, Any] = {
+        "anchor_cache_gib": 0,
+        "logging_steps": 3,
+        "score_cache": "off",
+        "save_steps": 2,
+    }
+    again = make(world, tmp_path, **{**first, **harmless, "save_total_limit": 1})
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def test_a_judge_may_be_served_elsewhere_when_a_run_is_resumed() -> None:
+    """The address is no part of a judge that has a name; a server without one may have any model."""
+    named = harmless_to(ConstraintSettings(judge_url="http://a:1", judge_model="judge"))
+    assert {"judge_url", "judge_rate", "judge_timeout", "score_cache"} <= named
+    assert "judge_model" not in named
+    assert "judge_url" not in harmless_to(ConstraintSettings(judge_url="http://a:1"))
 
 
 def test_checkpoints_of_an_earlier_run_go_before_those_of_this_one(world: World, tmp_path: Path) -> None:

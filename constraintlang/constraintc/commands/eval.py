@@ -252,25 +252,20 @@ def _check_together(args: argparse.Namespace) -> None:
         raise ConfigError("--audit-decides needs an audit scorer", help="add --audit NAME=PATH[#LABEL]")
     if args.model is not None and args.base_completions:
         raise ConfigError("--base_completions goes with --completions", help="with --model it is --base")
-    here = {
+    of_model = {
         "--rows": args.rows != [], "--base": args.base is not None, "--sequential": args.sequential,
         "--max_prompts": args.max_prompts is not None, "--max_length": args.max_length != 512,
         "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
         "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
         "--batch_size": args.batch_size != 256,
     }  # fmt: skip
-    local = [flag for flag, given in here.items() if given]
+    local = [flag for flag, given in of_model.items() if given]
     if args.endpoint is not None and local:
         raise ConfigError(f"{', '.join(local)}: needs the model itself, not an endpoint", help="use --model")
     sampled = {
-        "--prompts": args.prompts != [], "--rows": args.rows != [], "--base": args.base is not None,
-        "--sequential": args.sequential, "--max_prompts": args.max_prompts is not None, "--chat": args.chat,
-        "--num_prompts": args.num_prompts is not None, "--samples": args.samples != 1,
-        "--max_new_tokens": args.max_new_tokens != 64, "--temperature": args.temperature != 1.0,
-        "--top_p": args.top_p != 1.0, "--max_length": args.max_length != 512,
-        "--tasks": args.tasks != [], "--task_path": args.task_path is not None,
-        "--num_fewshot": args.num_fewshot is not None, "--limit": args.limit is not None,
-        "--batch_size": args.batch_size != 256,
+        "--prompts": args.prompts != [], "--chat": args.chat, "--num_prompts": args.num_prompts is not None,
+        "--samples": args.samples != 1, "--max_new_tokens": args.max_new_tokens != 64,
+        "--temperature": args.temperature != 1.0, "--top_p": args.top_p != 1.0, **of_model,
     }  # fmt: skip
     ignored = [flag for flag, given in sampled.items() if given]
     if args.completions and ignored:

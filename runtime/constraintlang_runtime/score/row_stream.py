@@ -20,6 +20,17 @@ MAX_FIELD = 1 << 30  # characters of one CSV field
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet", ".txt")
 
 
+def require_cells(row: dict[Any, Any], place: str) -> None:
+    """Drop the empty cells of a CSV row beyond the header, and raise DataError for others.
+
+    They are of a text with a comma outside quotes, whose rest would be lost.
+    """
+    if any(row.pop(None, ())):
+        raise DataError(
+            f"{place} has more cells than the header", help="put texts that hold a comma into quotes"
+        )
+
+
 @dataclass(frozen=True)
 class Position:
     """Where the next row begins: rows before it, and bytes where the format can be entered at one."""
@@ -166,14 +177,8 @@ class RowStream:
                     pass
                 number = start.row
                 while rows := list(islice(reader, size)):
-                    for place, row in enumerate(rows):
-                        if any(
-                            row.pop(None, ())
-                        ):  # a comma outside quotes: the rest of the text would be lost
-                            raise DataError(
-                                f"{self.role}: row {number + place} of `{self.source}` has more cells than the header",
-                                help="put texts that hold a comma into quotes",
-                            )
+                    for place, row in enumerate(rows, number):
+                        require_cells(row, f"{self.role}: row {place} of `{self.source}`")
                     number += len(rows)
                     yield RowBatch(rows, range(number - len(rows), number), Position(number), None)
         except (csv.Error, UnicodeDecodeError) as error:

@@ -335,10 +335,8 @@ class ScoringPool:
         if not low - SLACK <= number <= high + SLACK:
             raise self._out_of_range(name, text, number)
         kind = self._attributes[name].type
-        if kind == "flag" and number not in (
-            0.0,
-            1.0,
-        ):  # what is not 0 is true: a probability would always be
+        # What is not 0 is true, so that a probability would always be.
+        if kind == "flag" and number not in (0.0, 1.0):
             raise ScorerError(
                 f"scorer {name}: returned {number:g} for {_excerpt(text)}, and `{name}` is a flag: 0 or 1",
                 help=f"return 0 or 1; or declare `attribute {name}: score in [0, 1]` and write `{name} > 0.5`",
