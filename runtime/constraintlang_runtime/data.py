@@ -153,6 +153,13 @@ def _encode_one(
     text = row.get("text")
     if not isinstance(text, str) or not text.strip():
         if text is None and not any(row.get(key) is not None for key in ("prompt", "completion", "messages")):
+            known = [key for key in ("text", "prompt", "messages") if key in row]
+            if known:  # a table of mixed rows has None where a row lacks a column
+                raise DataError(
+                    f"row {number} has nothing in {', '.join(f'`{key}`' for key in known)}",
+                    help="drop it, or fill it in; `Dataset.from_list` keeps the columns of its first row alone, so "
+                    "make one of each kind of rows and join them by `concatenate_datasets`",
+                )
             raise DataError(
                 f"row {number} has none of the columns text, prompt, messages; it has {', '.join(row) or 'none'}",
                 help='rename a column, or write rows such as {"prompt": ..., "completion": ...}',

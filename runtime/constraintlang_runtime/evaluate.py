@@ -167,12 +167,13 @@ def _own_rows(clause: Clause, base_model: Any, rows: Sequence[TokenRow]) -> list
     if base_model is None:
         raise ConfigError(
             f"clause `{clause.name}` compares with the start model",
-            help="add --base DIR_OR_ID, the model before training",
+            help="add --base DIR_OR_ID, the model before training (in Python base=...)",
         )
     if not mine:
         raise ConfigError(
             f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
-            help="add --rows DOMAIN=FILE with held-out rows, or --tasks NAME where the domain is a benchmark",
+            help="add --rows DOMAIN=FILE with held-out rows (in Python rows={NAME: rows} with their tags), or "
+            "--tasks NAME where the domain is a benchmark",
         )
     return mine
 

@@ -22,7 +22,7 @@ from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.worst_prompts import worst_prompts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Verdicts, the samples they rest on (one record per sample and clause), losses on rows, degeneracy.
 
@@ -42,6 +42,11 @@ class Evaluation:
     beside: dict[str, Any] = field(default_factory=dict)
     clauses: tuple[Clause, ...] = ()
     audit_verdicts: tuple[Verdict, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line for each verdict; the samples, which are long and may be offensive, are counted."""
+        lines = [f"\n  {verdict.clause}: {verdict.in_numbers()}" for verdict in self.verdicts]
+        return f"Evaluation, {len(self.samples)} samples in `samples`{''.join(lines)}"
 
     def deciding(self, *, audit: bool = False) -> list[Verdict]:
         """The verdicts that make the exit code: with ``audit`` those of the audit scorers where there are any."""

@@ -211,7 +211,7 @@ def require_base(clauses: Sequence[Clause], source: Source) -> None:
         names = ", ".join(f"`{clause.name}`" for clause in compared)
         raise ConfigError(
             f"{names} compare with what the start model writes",
-            help="add --base DIR_OR_ID, the model before training",
+            help="add --base DIR_OR_ID, the model before training (in Python base=...)",
         )
 
 

@@ -64,6 +64,13 @@ class Verdict:
         """True for ``prefer``: reported, never a failure of the run."""
         return self.strength == "prefer"
 
+    def in_numbers(self) -> str:
+        """The verdict with its numbers in one line, the note where there are none or where it is ``always``'s."""
+        numbers = (self.estimate, self.lower, self.upper, self.bound)
+        shown = self.note if None in numbers else "{:.3g} in [{:.3g}, {:.3g}], bound {:.3g}".format(*numbers)
+        said = f"; {self.note}" if self.hard and self.note and self.note != shown else ""
+        return f"{self.verdict}, {self.quantity} {shown}{said}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: every field under its own name, and ``soft``."""
         return {**asdict(self), "warnings": list(self.warnings), "soft": self.soft}

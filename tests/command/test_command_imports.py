@@ -93,6 +93,16 @@ def test_help_of_the_whole_command_is_light() -> None:
     assert not names & {*HEAVY, "numpy", "scipy", "lark", "msgspec"}
 
 
+def test_train_judges_the_policy_before_it_imports_torch(tmp_path: Path) -> None:
+    """The names of the settings are those of transformers, seconds away; a mistake in the policy is not."""
+    wrong = tmp_path / "wrong.policy"
+    wrong.write_text("edition 1\ncap: toxcity < 0.1\n", encoding="utf-8")
+    for policy, expected in ((wrong, 3), (tmp_path / "absent.policy", 2)):
+        code, names = loaded_by("train", str(policy), "--model", "m", "--data", "d.jsonl", "--output", "o")
+        assert code == expected
+        assert not names & set(HEAVY)
+
+
 def test_this_check_can_fail(policy: str) -> None:
     """A heavy import before the command is seen, so its absence above means something."""
     pretend = "import types; sys.modules['torch'] = types.ModuleType('torch')"

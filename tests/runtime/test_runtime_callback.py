@@ -199,6 +199,10 @@ def test_wrong_settings_name_themselves(world: World, tmp_path: Path) -> None:
         policy.callback(["hello"], prefixes="corpus")
     with pytest.raises(ConfigError, match="has no setting `judge_url`"):
         policy.callback(["hello"], judge_url="http://localhost:1", judge_model="judge")
+    with pytest.raises(ConfigError, match=r"(?s)no setting `lora_r`.*only ConstraintTrainer"):
+        policy.callback(["hello"], lora_r=4)
+    with pytest.raises(ConfigError, match=r"(?s)no setting `rouns`.*similar setting exists: `rounds`"):
+        policy.callback(["hello"], rouns=4)
     with pytest.raises(ConfigError, match="anchor: got 'begin'"):
         policy.callback(["hello"], anchor="begin")
     with pytest.raises(ConfigError, match="fp16"):

@@ -141,8 +141,27 @@ def test_adaptive_weights_rise_while_the_bound_is_missed_and_fall_below_it() -> 
 def test_a_mean_far_above_its_bound_raises_its_weight() -> None:
     reward = Policy.from_text("short: mean(words) <= 5").reward_func(adaptive=True)
     before = reward.weights["short"]
-    assert reward(["p"] * 4, [" ".join(["w"] * 40)] * 4) == [-40.0] * 4
+    for _ in range(4):
+        assert reward(["p"] * 4, [" ".join(["w"] * 40)] * 4)[0] <= -40.0 * before
     assert reward.weights["short"] > before
+
+
+def test_small_batches_that_obey_never_raise_a_weight() -> None:
+    attribute = 'attribute at: flag { backend = regex(re"@") }\n'
+    reward = Policy.from_text(
+        attribute + "none: always not at\nfew: P(at) <= 1%\nshort: mean(words) <= 50"
+    ).reward_func(adaptive=True)
+    for _ in range(100):
+        reward(["p"] * 8, ["a b"] * 8)
+    weights = reward.weights
+    assert weights["none"] == 1.0  # 800 replies do not tell whether it is one in a thousand
+    assert weights["few"] < 1.0
+    assert weights["short"] < 1.0
+    for _ in range(2):
+        reward(["p"] * 8, ["a @ b"] * 8)
+    assert reward.weights["none"] > 1.0
+    assert reward.weights["few"] > weights["few"]
+    assert reward.weights["short"] <= weights["short"]
 
 
 def test_what_a_reward_cannot_stand_for_is_refused() -> None:
@@ -167,6 +186,10 @@ def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
     """A run of TRL's own trainer on the tiny world: the rewards in its log are those of the policy."""
     trl = pytest.importorskip("trl", reason="TRL is not installed: pip install --group test")
     reward = Policy.load(world.policy).reward_func(adaptive=True)
+    before = reward.state_dict()[
+        "kind"
+    ]  # of 134 completions, 5 / (0.75 · 5%), the first call brings the last four
+    reward.load_state_dict({"kind": {**before, "window": [[0.0, 130.0]]}})
     seen: list[tuple[list[str], list[float | None]]] = []
 
     def watched(prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:
@@ -190,12 +213,13 @@ def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
     assert len(seen) == 2
     judge = Policy.load(world.policy)
     logged = [record["reward"] for record in trainer.state.log_history if "reward" in record]
-    lam = 1.0
+    lam, earlier = 1.0, 130
     for (completions, found), mean in zip(seen, logged, strict=True):
         broken = [not ok for ok in judge.satisfied(completions, tags=[{"domain": "chat"}] * 4)]
         assert found == pytest.approx([-lam * bad for bad in broken])
         assert mean == pytest.approx(np.mean(found), abs=1e-5)
-        lam = lam if not found else _moved(lam, sum(broken), len(broken))
+        if earlier:
+            lam, earlier = _moved(lam, sum(broken), earlier + len(broken)), 0
     assert reward.weights["kind"] == pytest.approx(lam)
 
 
@@ -255,6 +279,10 @@ def test_a_metric_says_what_texts_do_not_decide() -> None:
         )
     with pytest.raises(DataError, match="several completions"):
         Policy.from_text("words < 9").metric().compute(["a", "b"], ["p", "p"])
+    with pytest.raises(DataError, match="predictions has 1 entries, prompts has 2"):
+        Policy.from_text("words < 9").metric().compute(["a"], ["p", "q"])
+    with pytest.raises(DataError, match="domain has 1 entries, prompts has 2"):
+        Policy.from_text("words < 9").metric().compute(["a", "b"], ["p", "q"], domain=["chat"])
 
 
 # ------------------------------------------------------------ assertions
@@ -269,6 +297,11 @@ def test_assert_satisfies_names_the_clause_and_a_text(world: World) -> None:
         assert_satisfies(
             model, Policy.from_text("none: words <= 1"), prompts, tokenizer=tokenizer, max_new_tokens=6
         )
+    with pytest.raises(AssertionError, match=r"never: inconclusive.*samples alone cannot show"):
+        assert_satisfies(
+            model, Policy.from_text("never: always words <= 1000"), prompts, tokenizer=tokenizer,
+            max_new_tokens=6, require_holds=True,
+        )  # fmt: skip
     with pytest.raises(AssertionError, match="few: inconclusive"):
         assert_satisfies(
             model, Policy.from_text("few: words <= 1000 under tolerance=0.1%"), prompts[:5],
@@ -300,6 +333,9 @@ def test_verify_is_eval_in_memory(world: World, tmp_path: Path) -> None:
         model.train(), twice, tokenizer=tokenizer, base=model, max_new_tokens=6, seed=3,
         rows={"wiki": load_rows([f"wiki={world.data}"], role="--rows")},
     )  # fmt: skip
+    shown = repr(found)
+    assert all(f"\n  {verdict.clause}: {verdict.verdict}, " in shown for verdict in found.verdicts)
+    assert shown.count("\n") == len(found.verdicts)  # no text of a sample
     found.save(tmp_path / "verify")
     one, other = (json.loads((tmp_path / name / "verdict.json").read_text()) for name in ("eval", "verify"))
     assert one["clauses"] == other["clauses"]
@@ -311,6 +347,17 @@ def test_verify_is_eval_in_memory(world: World, tmp_path: Path) -> None:
         tmp_path / "verify" / "samples.jsonl"
     ).read_text()
     assert model.training
+
+
+def test_what_verify_lacks_is_named_as_python_writes_it(world: World) -> None:
+    policy = Policy.from_text("fluent: preserve mean(perplexity) <= 1.5 * base for domain=wiki\nwords <= 9")
+    model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
+    with pytest.raises(ConfigError, match=r"in Python base="):
+        policy.verify(model, ["the garlic"], tokenizer=tokenizer)
+    with pytest.raises(ConfigError, match=r"in Python rows="):
+        policy.verify(model, ["the garlic"], tokenizer=tokenizer, base=model)
+    with pytest.raises(ConfigError, match=r"(?s)rows is a list.*rows=\{"):
+        policy.verify(model, ["the garlic"], tokenizer=tokenizer, base=model, rows=[{"text": "a b"}])
 
 
 def test_a_prompt_outside_every_domain_is_an_error(world: World) -> None:

@@ -129,6 +129,7 @@ def test_an_attribute_that_nothing_measures_is_named(world: World, tmp_path: Pat
         ({"prompts": ["a"]}, DataError, "prompts: row 0 is 'a'", '{"text": ...}'),
         ({"train_dataset": []}, DataError, "there are no training rows", "train_dataset in Python"),
         ({"train_dataset": [{"x": "1"}]}, DataError, "none of the columns text, prompt, messages; it has x", "rename"),
+        ({"train_dataset": [{"prompt": None}]}, DataError, "row 0 has nothing in `prompt`", "concatenate_datasets"),
         ({"scorers": {"toxicity": 3}}, ConfigError, "scorers: `toxicity` is '3', expected a function", "--scorer"),
         ({"scorers": {}}, ConfigError, "no scorer for the attribute `toxicity`", "scorers={'toxicity': ...}"),
         ({"args": TrainingArguments()}, ConfigError, "args: got a TrainingArguments", "takes every argument"),

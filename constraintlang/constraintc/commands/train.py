@@ -135,8 +135,12 @@ def _metavar(name: str, default: object) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Merge settings, train or dry-run, print."""
-    given = _settings(args)
-    policy, findings = compile_argument(args.policy, allow_path=given.allow_path)
+    merged = _merged(args)
+    # before the settings, whose names take seconds to import: those of transformers
+    policy, findings = compile_argument(args.policy, allow_path=merged.get("allow_path") is True)
+    from constraintlang_runtime.config import ConstraintConfig
+
+    given = settings(merged, defaults(ConstraintConfig))
     speaks = is_main()
     if speaks:
         print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
@@ -170,8 +174,8 @@ def _silent(message: str) -> None:
     """What a process says that is not the main one."""
 
 
-def _settings(args: argparse.Namespace) -> RunSettings:
-    """YAML under flags, checked against the configuration's names."""
+def _merged(args: argparse.Namespace) -> dict[str, Any]:
+    """YAML under flags, not checked yet."""
     merged = read_yaml(args.config)
     names = (
         "model",
@@ -198,10 +202,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         if (value := getattr(args, name)) is not None
         for token in (f"--{name}", value)
     ]
-    merged |= parse_flags([*tokens, *args.extra])
-    from constraintlang_runtime.config import ConstraintConfig
-
-    return settings(merged, defaults(ConstraintConfig))
+    return merged | parse_flags([*tokens, *args.extra])
 
 
 def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSettings, verify: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -69,7 +70,11 @@ class ConstraintCallback(TrainerCallback):
         known = [f.name for f in fields(ConstraintSettings) if f.name not in REFUSED]
         for name in settings:
             if name not in known:
-                raise ConfigError(f"the callback has no setting `{name}`", help=f"it has {', '.join(known)}")
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"a similar setting exists: `{close[0]}`" if close else f"it has {', '.join(known)}"
+                if name in REFUSED:
+                    hint = "only ConstraintTrainer has it, whose loop, model and scorers are its own"
+                raise ConfigError(f"the callback has no setting `{name}`", help=hint)
         self.config = ConstraintSettings(**settings, prefixes="sampled", training_rows="given")
         self.config.check()
         self._policy = policy

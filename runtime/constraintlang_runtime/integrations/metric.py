@@ -71,6 +71,12 @@ class PolicyMetric:
 
     def compute(self, predictions: Sequence[Any], prompts: Sequence[Any], **columns: Any) -> dict[str, Any]:
         """Verdicts as one flat mapping; ``columns`` are the tags of the prompts, a list each."""
+        for name, values in (("predictions", predictions), *columns.items()):
+            if len(values) != len(prompts):
+                raise DataError(
+                    f"metric: {name} has {len(values)} entries, prompts has {len(prompts)}",
+                    help="give one for each prompt",
+                )
         tags = [{key: values[i] for key, values in columns.items()} for i in range(len(prompts))]
         verdicts = verify_texts(
             self._policy, [as_text(p) for p in predictions], [as_text(p) for p in prompts], tags

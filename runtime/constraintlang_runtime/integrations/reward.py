@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
 
 SET_POINT_SHARE = 0.75
+EXPECTED = (
+    5.0  # what a window has to expect at its set-point: a batch of 8 at 1% looks like 6%, violated or not
+)
 MAX_WEIGHT = 100.0
 
 
@@ -28,9 +32,10 @@ class PolicyReward:
     violated, else 0; of a mean, its value); None where no clause speaks of the prompt, which TRL takes as "not
     applicable". With TRL's KL coefficient β, the optimum is p_0 exp(r / β), the exponential tilt of ``docs/method.md``
     with duals λ / β.
-    ``weights`` are the λ by clause name, 1 when not given. ``adaptive`` moves each λ after every call, so that the
-    clause's rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It then
-    has to see the completions of training and nothing else. Ranks average what they saw.
+    ``weights`` are the λ by clause name, 1 when not given. ``adaptive`` moves each λ, so that the clause's
+    rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It gathers calls
+    until they have 5 / set-point completions, or already far more violations than that allows, and has to see the
+    completions of training and nothing else. Ranks average what they saw.
     ``state_dict`` and ``load_state_dict`` keep the λ over a restart.
     Raises: ScorerError when a score is unavailable: training cannot guess it; ConfigError for a clause whose bound is
     relative to a base model, and with ``adaptive`` for a cvar, whose mean is not its bound's.
@@ -115,9 +120,10 @@ class PolicyReward:
                 continue
             state, high = self._states[name], _high(self._policy, k)
             # in the units of [0, 1], where the controller works; λ itself stays in those of the statistic
-            scaled = replace(state, set_point=min(max(state.set_point / high, 1e-3), 0.999))
+            point = min(max(state.set_point / high, 1e-3), 0.999)
+            scaled = replace(state, set_point=point, min_samples=math.ceil(EXPECTED / point))
             moved = update(scaled, total / high, seen, scale=high)
-            self._states[name] = replace(moved, set_point=state.set_point, weight=1.0, doublings=0, window=())
+            self._states[name] = replace(moved, set_point=state.set_point, weight=1.0, doublings=0)
 
 
 def _check(policy: Policy, k: int, adaptive: bool) -> None:

@@ -36,11 +36,7 @@ def assert_satisfies(
 
 
 def _line(verdict: Any, found: Evaluation) -> str:
-    numbers = (verdict.estimate, verdict.lower, verdict.upper, verdict.bound)
-    shown = (
-        "{:.3g} in [{:.3g}, {:.3g}], bound {:.3g}".format(*numbers) if None not in numbers else verdict.note
-    )
     own = [s for s in found.samples if s["clause"] == verdict.clause and s["statistic"] is not None]
     worst = max(own, key=lambda sample: sample["statistic"], default=None)
     example = f"\n      worst: {worst['completion'][:80]!r} after {worst['prompt'][-40:]!r}" if worst else ""
-    return f"  {verdict.clause}: {verdict.verdict}, {verdict.quantity} {shown}{example}"
+    return f"  {verdict.clause}: {verdict.in_numbers()}{example}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from constraintlang_runtime.data import TokenRow, encode_rows, prompt_rows
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
@@ -44,6 +45,11 @@ def verify(
     ``Evaluation.save`` writes what `constraintc report` reads.
     Raises: ConfigError when a clause lacks rows or a base model, DataError for prompts and rows, ScorerError.
     """
+    if rows is not None and not isinstance(rows, Mapping):
+        raise ConfigError(
+            f"verify: rows is a {type(rows).__name__}, expected named sets of rows",
+            help='write rows={"wiki": rows}; the rows have tags of their own',
+        )
     encoded = _encoded(prompts, tokenizer, max_length, chat=chat, need_completion=False)
     distinct = prompt_rows(encoded, reading=told_apart(policy.pool, policy.compiled.ir.clauses))
     held = {name: _encoded(part, tokenizer, max_length, chat=chat) for name, part in (rows or {}).items()}
