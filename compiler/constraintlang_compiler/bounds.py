@@ -12,20 +12,12 @@ INVARIANT: for fixed data every bound widens as ``alpha`` falls, so raising the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Bets are sized for this level whatever `alpha` is asked, so that the capital process does not depend on
-# `alpha` and the bound is exactly monotone in it. The price is a factor (sqrt r + 1/sqrt r)/2, r = log alpha
-# / log 0.01, in width: under 3% for alpha between 0.06 and 0.0003.
-BET_LEVEL = 0.01
-# A bet is at most this share of the largest that cannot lose everything. Waudby-Smith & Ramdas use 1/2 or
-# 3/4; any value below 1 is valid, and violation rates are small, where a larger share is tighter.
-BET_SHARE = 0.9
-_BISECTION_STEPS = 40  # 2**-40 of the range
+from constraintlang_compiler.clean_bounds import BET_LEVEL, BET_SHARE, check_alpha, largest_rejected
 
 
 class Bounds(NamedTuple):
@@ -47,7 +39,7 @@ def clopper_pearson_lower(failures: int, n: int, alpha: float) -> float:
     from scipy.special import betaincinv
 
     _check_counts(failures, n)
-    _check_alpha(alpha)
+    check_alpha(alpha)
     return 0.0 if failures == 0 else float(betaincinv(failures, n - failures + 1, alpha))
 
 
@@ -65,25 +57,8 @@ def clopper_pearson_upper(failures: int, n: int, alpha: float) -> float:
     from scipy.special import betainccinv
 
     _check_counts(failures, n)
-    _check_alpha(alpha)
+    check_alpha(alpha)
     return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, alpha))
-
-
-def clean_samples_needed(bound: float, alpha: float) -> int:
-    """The smallest number of independent prompts, all without violation, that shows ``rate <= bound``.
-
-    Equation: the smallest n with (1 - bound)^n <= alpha, the exact one-sided binomial bound at 0 failures.
-    ``alpha`` is 1 less the confidence, shared by the statements: a small one is exact where 1 - alpha is 1.
-    Raises: ValueError unless 0 < bound < 1 and 0 < alpha < 1.
-
-    >>> clean_samples_needed(0.05, 0.05), clean_samples_needed(0.001, 0.05)
-    (59, 2995)
-    """
-    if not (0.0 < bound < 1.0 and 0.0 < alpha < 1.0):
-        raise ValueError(f"got bound {bound} and alpha {alpha}, expected numbers between 0 and 1")
-    ratio = math.log(alpha) / math.log1p(-bound)
-    # The quotient of two rounded logarithms may stand a few units in the last place above a whole number.
-    return max(1, math.ceil(ratio - 1e-9 * ratio))
 
 
 # ------------------------------------------------------------ means of values in [0, 1]
@@ -125,13 +100,13 @@ def betting_lower(values: ArrayLike, alpha: float) -> float:
     betting" (arXiv 2010.09686), predictable plug-in, one-sided, fixed sample.
     """
     x = _unit_interval(values)
-    _check_alpha(alpha)
+    check_alpha(alpha)
     if x.size == 0:
         return 0.0
     bets = predictable_bets(x)
     if best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
         return 0.0
-    return _largest_rejected(lambda m: float(best_log_capital(x, bets, m)), alpha)
+    return largest_rejected(lambda m: float(best_log_capital(x, bets, m)), alpha)
 
 
 def betting_upper(values: ArrayLike, alpha: float) -> float:
@@ -140,15 +115,6 @@ def betting_upper(values: ArrayLike, alpha: float) -> float:
     Shapes, errors and source as in ``betting_lower``; 1 when there is no value.
     """
     return 1.0 - betting_lower(1.0 - np.asarray(values, dtype=np.float64), alpha)
-
-
-def clean_upper(n: int, alpha: float) -> float:
-    """``betting_upper`` of ``n`` values of 0, the best possible outcome, at a fraction of its cost.
-
-    Raises: ValueError for ``alpha`` outside (0, 1).
-    """
-    _check_alpha(alpha)
-    return 1.0 if n == 0 else 1.0 - _largest_rejected(lambda m: clean_log_capital(n, m), alpha)
 
 
 def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,32 +130,6 @@ def predictable_bets(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def best_log_capital(x: NDArray[np.float64], bets: NDArray[np.float64], m: float) -> NDArray[np.float64]:
     """``max_t log K_t(m)`` [...]; non-increasing in m because every factor is."""
     return np.asarray(np.cumsum(np.log1p(np.minimum(bets, BET_SHARE / m) * (x - m)), axis=-1).max(axis=-1))
-
-
-def clean_log_capital(n: int, m: float) -> float:
-    """``best_log_capital`` of ``n`` values of 1 with their bets, with memory for the first few only.
-
-    Equation: the variance times i is at most ``V = pi^2/24``, so ``l_i >= sqrt(2 log(1/0.01) i / (n V))``: from
-    ``i = n (c/m)^2 V / (2 log(1/0.01))`` on every bet is the largest that is allowed, ``c/m``.
-    """
-    largest = BET_SHARE / m
-    share = largest**2 * (math.pi**2 / 24.0) / (2.0 * math.log(1.0 / BET_LEVEL))
-    first = np.ones(min(n, math.ceil(n * share)))
-    bets = predictable_bets(first) * math.sqrt(first.size / n)  # sized for n values
-    rest = (n - first.size) * math.log1p(largest * (1.0 - m))
-    return float(best_log_capital(first, bets, m)) + rest
-
-
-def _largest_rejected(log_capital: Callable[[float], float], alpha: float) -> float:
-    """The largest mean at which a capital, which falls in the mean, has grown to ``1/alpha``; by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTION_STEPS):
-        middle = 0.5 * (low + high)
-        if log_capital(middle) >= math.log(1.0 / alpha):
-            low = middle
-        else:
-            high = middle
-    return low  # the rejected side: rounding errs towards a weaker claim
 
 
 # ------------------------------------------------------------ asymptotic bounds
@@ -232,7 +172,7 @@ def ratio_bounds(
     """
     from scipy.stats import t as student_t
 
-    _check_alpha(alpha)
+    check_alpha(alpha)
     a, c = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     b = np.zeros_like(a) if base_sums is None else np.asarray(base_sums, dtype=np.float64)
     if not a.shape == b.shape == c.shape or a.ndim != 1:
@@ -263,29 +203,10 @@ def ratio_bounds(
 
 
 # ------------------------------------------------------------ several clauses
-def corrected_alpha(confidence: float, num_statements: int) -> float:
-    """Bonferroni: ``(1 - confidence) / num_statements``, so that ``confidence`` is joint over all statements.
-
-    Raises: ValueError when not ``0 < confidence < 1`` or ``num_statements < 1``.
-    """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"got confidence {confidence:g}; expected a number between 0 and 1, such as 0.95")
-    if num_statements < 1:
-        raise ValueError(
-            f"got num_statements={num_statements}; expected the number of statements verified, at least 1"
-        )
-    return (1.0 - confidence) / num_statements
-
-
 # ------------------------------------------------------------ argument checks
 def _check_counts(failures: int, n: int) -> None:
     if not 0 <= failures <= n:
         raise ValueError(f"got {failures} failures in {n} trials; expected 0 <= failures <= n")
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"got alpha={alpha:g}; expected an error probability between 0 and 1, such as 0.05")
 
 
 def _unit_interval(values: ArrayLike) -> NDArray[np.float64]:

@@ -48,6 +48,7 @@ from constraintlang_compiler.ir import (
     Term,
     Value,
 )
+from constraintlang_compiler.measurements import Measurement
 from constraintlang_compiler.operators import HOLDS
 from constraintlang_compiler.parts import NO_PARTS, Parts
 
@@ -116,6 +117,17 @@ def quantity_values(quantity: Quantity, scores: Scores, parts: Parts = NO_PARTS)
     if isinstance(quantity, Share):
         return evaluate_predicate(quantity.predicate, scores, parts)
     return evaluate_term(quantity.term, scores)
+
+
+def measure(clause: Clause, measurement: Measurement, scores: Scores, parts: Parts = NO_PARTS) -> Floats:
+    """The values of one measurement, for every response.
+
+    Shapes: each score [n], the parts of n responses at each level; result [n], ``nan`` where unknown.
+    Raises: KeyError for a missing attribute or level.
+    """
+    if isinstance(clause.statistic, (Indicator, Value)) and clause.kind != "quantile":
+        return statistics([clause], scores, parts)[:, 0]
+    return quantity_values(measurement.quantity, scores, parts)
 
 
 def validate_scores(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from constraintlang_compiler.attributes import bounds_in
-from constraintlang_compiler.checkers import Scores, quantity_values, statistics
 from constraintlang_compiler.decimals import decimal_text
 from constraintlang_compiler.hinges import quantile_bound
 from constraintlang_compiler.ir import (
@@ -27,9 +24,6 @@ from constraintlang_compiler.ir import (
     Summary,
     Value,
 )
-from constraintlang_compiler.parts import NO_PARTS, Parts
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,17 +63,6 @@ def measurements(clause: Clause) -> tuple[Measurement, ...]:
     return (own,) if clause.base_factor is None else (own, Measurement(quantity, model="base"))
 
 
-def measure(clause: Clause, measurement: Measurement, scores: Scores, parts: Parts = NO_PARTS) -> Floats:
-    """The values of one measurement, for every response.
-
-    Shapes: each score [n], the parts of n responses at each level; result [n], ``nan`` where unknown.
-    Raises: KeyError for a missing attribute or level.
-    """
-    if isinstance(clause.statistic, (Indicator, Value)) and clause.kind != "quantile":
-        return statistics([clause], scores, parts)[:, 0]
-    return quantity_values(measurement.quantity, scores, parts)
-
-
 def reads_base_model(clause: Clause) -> bool:
     """Whether responses of the base model are needed."""
     return any(measurement.model == "base" for measurement in measurements(clause))
@@ -93,5 +76,5 @@ def value_range(quantity: Quantity) -> tuple[float, float]:
     """The range of the values of a quantity's measurement; infinite where it is open."""
     if isinstance(quantity, Share):
         return 0.0, 1.0
-    low = -np.inf if quantity.low is None else float(Fraction(quantity.low))
-    return low, np.inf if quantity.high is None else float(Fraction(quantity.high))
+    low = -math.inf if quantity.low is None else float(Fraction(quantity.low))
+    return low, math.inf if quantity.high is None else float(Fraction(quantity.high))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from constraintlang_compiler.bounds import (
+from constraintlang_compiler.clean_bounds import (
     clean_log_capital,
     clean_samples_needed,
     clean_upper,
@@ -22,7 +22,7 @@ from constraintlang_compiler.hinges import NUM_ETAS
 from constraintlang_compiler.ir import Clause, Hinge, Indicator, Value
 from constraintlang_compiler.measurements import reads_base_model
 
-MAX_CLEAN = 10**7  # values of 0 that are tried for a mean: each try costs time that grows with them
+MAX_CLEAN = 10**6  # values of 0 that are tried for a mean: each try costs time that grows with them
 
 Unplanned = Literal["hard", "utility", "base", "several", "open", "always", "best", "beyond"]
 """Why no number of prompts can be named.
@@ -57,7 +57,7 @@ class UnitBound:
         if self.method != "betting":  # without a failure the bound of Chernoff is that of Clopper and Pearson
             return clean_samples_needed(self.bound, self.alpha)
         enough = math.log(1.0 / self.alpha)
-        return first(lambda n: clean_log_capital(n, 1.0 - self.bound) >= enough, MAX_CLEAN)
+        return least_that(lambda n: clean_log_capital(n, 1.0 - self.bound) >= enough, MAX_CLEAN)
 
     def clean_upper(self, n: int) -> float:
         """What the best possible outcome of ``n`` prompts shows the mean to be below."""
@@ -117,7 +117,7 @@ def num_samples(clause: Clause) -> int:
     return int(float(clause.sampling.get("samples", "1")))
 
 
-def first(holds: Callable[[int], bool], most: int) -> int | None:
+def least_that(holds: Callable[[int], bool], most: int) -> int | None:
     """The least positive number for which a condition holds that stays true; None beyond ``most``."""
     high = 1
     while not holds(high):

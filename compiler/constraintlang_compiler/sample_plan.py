@@ -15,7 +15,8 @@ from fractions import Fraction
 
 from constraintlang_compiler.bands import other_ends
 from constraintlang_compiler.betting_power import betting_power
-from constraintlang_compiler.bounds import chernoff_upper, clopper_pearson_upper, corrected_alpha
+from constraintlang_compiler.bounds import chernoff_upper, clopper_pearson_upper
+from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.domains import domain_name
 from constraintlang_compiler.explain import clause_columns
 from constraintlang_compiler.ir import Clause, RowsLoss
@@ -23,7 +24,7 @@ from constraintlang_compiler.planning import (
     MAX_CLEAN,
     UnitBound,
     Unplanned,
-    first,
+    least_that,
     num_samples,
     unit_bound,
 )
@@ -129,13 +130,13 @@ def prompts_for_rate(
     from scipy.stats import binom
 
     def prompts(failures: int) -> int | None:
-        return first(lambda n: n > failures and upper(failures, n, alpha) <= bound, MAX_PROMPTS)
+        return least_that(lambda n: n > failures and upper(failures, n, alpha) <= bound, MAX_PROMPTS)
 
     def enough(failures: int) -> bool:
         n = prompts(failures)
         return n is None or bool(binom.cdf(failures, n, rate) >= power)
 
-    failures = 0 if enough(0) else first(enough, MAX_PROMPTS)
+    failures = 0 if enough(0) else least_that(enough, MAX_PROMPTS)
     return None if failures is None else prompts(failures)
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from constraintlang_compiler.bounds import (
-    BET_LEVEL,
-    BET_SHARE,
-    clean_samples_needed,
-    clopper_pearson_upper,
-    corrected_alpha,
-)
+from constraintlang_compiler.bounds import clopper_pearson_upper
+from constraintlang_compiler.clean_bounds import BET_LEVEL, BET_SHARE, clean_samples_needed, corrected_alpha
 
 
 def prompts_needed(bound: float, *, confidence: float = 0.95, num_statements: int = 1) -> int:

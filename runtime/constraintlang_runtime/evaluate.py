@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.bounds import corrected_alpha
+from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, DomainIs, RowsLoss
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_compiler.checkers import measure
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
-from constraintlang_compiler.measurements import measure, measurements
+from constraintlang_compiler.measurements import measurements
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence

@@ -13,12 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from constraintlang_compiler.bounds import (
-    Bounds,
-    clopper_pearson_lower,
-    clopper_pearson_upper,
-    corrected_alpha,
-)
+from constraintlang_compiler.bounds import Bounds, clopper_pearson_lower, clopper_pearson_upper
+from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.deciding import decide
 from constraintlang_runtime.errors import ConfigError, DataError

@@ -11,9 +11,10 @@ from constraintlang import LANGUAGE_EDITION
 from constraintlang.checked import AttributeInfo, CheckedPolicy, CheckedStatement
 from constraintlang.semantics import Scores
 from constraintlang_compiler.attributes import attributes_needed, parts_needed
+from constraintlang_compiler.checkers import measure
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import lower
-from constraintlang_compiler.measurements import measure, measurements, reads_base_model
+from constraintlang_compiler.measurements import measurements, reads_base_model
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import Evidence, SumEvidence, verify

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from constraintlang_compiler.bounds import corrected_alpha
+from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_runtime.evaluation import by_law, prompts_of

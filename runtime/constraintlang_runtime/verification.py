@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from constraintlang_compiler import ir
-from constraintlang_compiler.bounds import corrected_alpha
+from constraintlang_compiler.clean_bounds import corrected_alpha
 
 from .degeneracy import degeneracy
 from .verdicts import Direction, Quantity, Verdict, VerdictName, exit_code

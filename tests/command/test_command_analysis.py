@@ -11,7 +11,7 @@ import pytest
 
 from constraintc.exit_codes import ExitCode
 from constraintc.main import main
-from constraintlang_compiler.bounds import clean_samples_needed
+from constraintlang_compiler.clean_bounds import clean_samples_needed
 from constraintlang_compiler.sample_plan import prompts_for_rate
 
 CLASH = "edition 1\nmean(words) < 10\nP(words > 100) >= 30%\n"

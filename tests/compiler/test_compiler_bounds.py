@@ -17,15 +17,13 @@ from constraintlang_compiler.bounds import (
     best_log_capital,
     betting_lower,
     betting_upper,
-    clean_log_capital,
-    clean_upper,
     clopper_pearson_lower,
     clopper_pearson_upper,
-    corrected_alpha,
     predictable_bets,
     ratio_bounds,
     student_t_bounds,
 )
+from constraintlang_compiler.clean_bounds import clean_log_capital, clean_upper, corrected_alpha
 from constraintlang_compiler.set_points import prompts_needed, set_point, set_point_mean
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from constraintlang_compiler.bounds import clean_samples_needed
 from constraintlang_compiler.canonical import canonical_bytes
+from constraintlang_compiler.clean_bounds import clean_samples_needed
 from constraintlang_compiler.decimals import decimal_text, is_finite_decimal, round_outwards
 from constraintlang_compiler.intervals import Interval, term_interval
 from constraintlang_compiler.ir import (

@@ -78,7 +78,7 @@ def test_least_is_the_least_that_holds(text: str) -> None:
         explained = explain_clause(clause, len(clauses))
         assert found.least is not None
         assert explained.num_samples == found.least
-        assert f"At least {found.least} prompts" in explained.evidence
+        assert f"At least {found.least} prompt" in explained.evidence
         assert says_holds(clauses, place, found.least)
         assert not says_holds(clauses, place, found.least - 1)
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
 
 SET_POINT_SHARE = 0.75
-EXPECTED = (
-    5.0  # what a window has to expect at its set-point: a batch of 8 at 1% looks like 6%, violated or not
-)
+EXPECTED = 5.0
+"""Violations that a window has to expect at its set-point: a batch of 8 at 1% looks like 6%, violated or not."""
 MAX_WEIGHT = 100.0
 
 
