@@ -288,7 +288,7 @@ _plant(
     24, "More confidence never decides what less did not.",
     _EVIDENCE + "test_24_more_confidence_never_decides_more",
     "the confidence serves as the error probability",
-    (COMPILER + "bounds.py", "return (1.0 - confidence) / num_statements", "return confidence / num_statements"),
+    (COMPILER + "clean_bounds.py", "return (1.0 - confidence) / num_statements", "return confidence / num_statements"),
 )  # fmt: skip
 _plant(
     25, "`always` on n clean samples prints the bound that they earn, about 3/n at 95%.",

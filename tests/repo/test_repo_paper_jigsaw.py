@@ -299,7 +299,7 @@ def test_rows_hold_the_lock_of_their_run_and_share_out_its_gpus(
         context: Any = SimpleNamespace(setting=setting, shared=tmp_path, work=tmp_path)
         args: Any = SimpleNamespace(scale="smoke", work=tmp_path, jobs=2, later=[])
         assert run.run_rows(args, context, [], 9) == []
-        assert asked == {"gpus": gpus, "inherited": (9,)}
+        assert asked == {"ready": set(), "gpus": gpus, "inherited": (9,)}
 
 
 def test_an_unknown_loss_is_refused(made: Job) -> None:
