@@ -28,7 +28,7 @@ demo: $(VENV)/.train ## train, verify and compare on a built-in language (a few 
 	$(BIN)/constraintc demo --output $(OUTPUT)
 
 test: lint types ## all checks: style, imports, types, tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.test ## style, and the direction of imports
 	$(BIN)/ruff check .

@@ -78,7 +78,8 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
     """A model and its tokenizer; a folder or hub id is loaded. A model without an adapter gets that of ``lora_r``.
 
     Raises: ModelError when they cannot be loaded, or cannot be trained; ConfigError when nothing says which tokenizer
-    it is, or a ready model is held in another precision than ``train_dtype``.
+    it is, or a ready model is held in another precision than ``train_dtype``, or has an adapter of another rank than
+    ``lora_r``.
     """
     name = _name(model)
     if tokenizer is None:
@@ -96,7 +97,9 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
     else:
         require_causal(model)
         _require_held_in(model, args)
-        if not hasattr(model, "peft_config"):
+        if hasattr(model, "peft_config"):
+            _require_rank(model, args)
+        else:
             model = with_adapter(model, args, args.seed)
     half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
     if half and args.train_dtype == "auto":
@@ -122,6 +125,17 @@ def _require_held_in(model: Any, args: ConstraintConfig) -> None:
         raise ConfigError(
             f"train_dtype: got {args.train_dtype}, and the model is given in {', '.join(sorted(held))}",
             help=f"load it with dtype=torch.{args.train_dtype}, or pass its folder or hub id",
+        )
+
+
+def _require_rank(model: Any, args: ConstraintConfig) -> None:
+    """Raise ConfigError for a ready model whose adapter is not of the rank ``lora_r``; 0 takes it as it is."""
+    ranks = {getattr(config, "r", None) for config in model.peft_config.values()}
+    if args.lora_r and ranks != {args.lora_r}:
+        shown = ", ".join(sorted("no rank" if rank is None else str(rank) for rank in ranks))
+        raise ConfigError(
+            f"lora_r: got {args.lora_r}, and the model comes with an adapter of {'rank ' * (None not in ranks)}{shown}",
+            help="leave lora_r out to train that adapter, or pass the model without it",
         )
 
 

@@ -52,6 +52,8 @@ def test_a_ready_model_gets_the_adapter_of_the_settings(world: World, tmp_path: 
     ready.train()
     given.train()
     assert torch.equal(tiny_trainer.weights(ready), tiny_trainer.weights(given))
+    with pytest.raises(ConfigError, match=r"^lora_r: got 3, and the model comes with an adapter of rank 2"):
+        tiny_trainer.make(world, tmp_path / "other", model=own, lora_r=3, method="plain", seed=3)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in peft
