@@ -273,7 +273,7 @@ def test_utility(text: str, bound: str) -> None:
         ("cvar(grade, 0.9) <= 0", "best possible value"),
         ("cvar(grade, 0.9) < 0", "cannot hold"),
         ("cvar(grade, 0.9) <= 20", "every law"),
-        ("mean(toxicity) <= 0.0000001", "more than 10,000,000 prompts"),
+        ("mean(toxicity) <= 0.0000001", "more than 1,000,000 prompts"),
         ("P(slur) < 0%", "cannot hold"),
         ("mean(grade) <= 20", "every law"),
     ],
