@@ -325,6 +325,20 @@ def test_the_comparison_table_has_a_row_per_system() -> None:
     assert "Only" in terminal(comparison_table([alone, *systems]))
 
 
+@pytest.mark.parametrize(
+    "clause", ["toxicity < 0.1 for domain=chat", "P(toxicity > 0.5 and words > 10) <= 5% for domain=chat"]
+)
+def test_a_terminal_of_80_columns_cuts_no_number(clause: str) -> None:
+    system = SystemReport(
+        name="x", label="plain fine-tuning", clauses=(result(clause=clause, verdict="inconclusive"),),
+        utility_loss=1.2926, compliant_loss=0.7351, seconds=161.0,
+    )  # fmt: skip
+    text = terminal(comparison_table([system]), width=80)
+    assert "…" not in text
+    for shown in ("1.2926", "0.7351", "2 min 41 s", "compliant", "plain fine-tuning", "? inconclusive"):
+        assert shown in text
+
+
 def test_tables_do_not_read_markup() -> None:
     assert EVIL[:20] in terminal(verdict_table([result(clause=EVIL)]), width=300)
     assert "[bold red]" in terminal(verdict_table([result(clause=EVIL)], title="[bold red]"), width=300)

@@ -21,6 +21,7 @@ from .words import SYMBOLS, amount, duration, interval, is_soft, limit, measured
 
 Shown = Callable[[SystemReport], Any]
 WIDEST = 4  # clauses that stand side by side in a terminal of 80 columns
+WIDEST_VERDICT = len("? inconclusive")
 MAX_NAME = 2000  # characters of a name, which a statement without a label gives with its text
 STYLES: dict[VerdictName, str] = {
     "holds": "bold green",
@@ -92,10 +93,11 @@ def comparison_table(systems: Sequence[SystemReport], *, title: str | None = Non
         table.add_column(
             Text(_name(clause_name) + ("\n(prefer)" if clause_name in soft else "")),
             justify="right",
-            no_wrap=True,
+            overflow="fold",
+            min_width=WIDEST_VERDICT,
         )
     for name, _ in losses:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for system in systems:
         found = {clause.clause: clause for clause in system.clauses}
         table.add_row(
