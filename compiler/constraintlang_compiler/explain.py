@@ -261,18 +261,18 @@ def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | No
         )
     if num_samples is None:
         return f"It takes more than {MAX_CLEAN:,} prompts, even when all are the best possible."
-    best = (
-        ("it shows no violation" if num_samples == 1 else "none of them shows a violation")
-        if isinstance(clause.statistic, Indicator)
-        else ("it is the best possible" if num_samples == 1 else "all are the best possible")
-    )
+    clean = isinstance(clause.statistic, Indicator)
+    if num_samples == 1:
+        prompts, needed = "1 prompt", "is needed"
+        best = "it shows no violation" if clean else "it is the best possible"
+    else:
+        prompts, needed = f"{num_samples} prompts", "are needed"
+        best = "none of them shows a violation" if clean else "all are the best possible"
     level = number_text(Fraction(clause.confidence), percent=True)
     together = f" for the {num_clauses} clauses together" if num_clauses > 1 else ""
-    prompts = f"{num_samples} prompt{'s' if num_samples > 1 else ''}"
     if clause.per:
         prompts += f" of each {' and '.join(clause.per)}"
         best += "; more of them, as the strata share the confidence"
-    needed = "are needed" if num_samples > 1 else "is needed"
     return f"At least {prompts} {needed} at {level} confidence{together}, when {best}."
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from constraintlang import nodes
+from constraintlang import nodes, vocabulary
 from constraintlang.base_model import own, reads_base
 from constraintlang.constants import fold
 from constraintlang_compiler.expectation import finite
@@ -18,8 +18,6 @@ from constraintlang_compiler.ir import DomainPredicate, Predicate, Term
 from constraintlang_compiler.lower_domains import lower_domain
 from constraintlang_compiler.lower_terms import lower_predicate, lower_term
 from constraintlang_compiler.rejection import Rejection
-
-ROWS_QUANTITIES = ("perplexity", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def linear_form(expr: nodes.Expr, *, rows: bool, base_of: nodes.Expr | None = No
             raise _not_linear(expr)
         case nodes.Name(parts=("base",), model=None) if base_of is not None:
             return _on_base(linear_form(base_of, rows=True))
-        case nodes.Name(parts=(quantity,), model=model) if rows and quantity in ROWS_QUANTITIES:
+        case nodes.Name(parts=(quantity,), model=model) if rows and quantity in vocabulary.ROWS_QUANTITIES:
             return _one(Rows(quantity, model == "base"))
         case nodes.Apply(function="mean", arguments=(argument,), given=None) if rows:
             return linear_form(argument, rows=True, base_of=base_of)  # type: ignore[arg-type]

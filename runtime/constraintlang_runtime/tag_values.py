@@ -52,9 +52,8 @@ def warn_of_spelling(clauses: Iterable[Clause], tags: Tags) -> None:
 def _written_otherwise(domains: Iterable[DomainPredicate | None], tags: Tags) -> dict[str, str]:
     """What the policy writes, and the prompts write otherwise, with how they do."""
     found: dict[str, str] = {}
-    written: dict[
-        str, dict[str, list[str]]
-    ] = {}  # key -> a value in small letters -> as the prompts write it
+    # of each key: a value in small letters, and how the prompts write it
+    written: dict[str, dict[str, list[str]]] = {}
     for domain in domains:
         named: dict[str, set[str]] = {}
         for one in _named(domain):

@@ -70,10 +70,12 @@ class ConstraintCallback(TrainerCallback):
         known = [f.name for f in fields(ConstraintSettings) if f.name not in REFUSED]
         for name in settings:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"a similar setting exists: `{close[0]}`" if close else f"it has {', '.join(known)}"
                 if name in REFUSED:
                     hint = "only ConstraintTrainer has it, whose loop, model and scorers are its own"
+                elif close := difflib.get_close_matches(name, known, n=1):
+                    hint = f"a similar setting exists: `{close[0]}`"
+                else:
+                    hint = f"it has {', '.join(known)}"
                 raise ConfigError(f"the callback has no setting `{name}`", help=hint)
         self.config = ConstraintSettings(**settings, prefixes="sampled", training_rows="given")
         self.config.check()
