@@ -109,8 +109,9 @@ What the numbers say:
 - **Many machines.** Two things do not become shorter: the auxiliary fit, which one process makes, and the rounds, which
   have batches for few GPUs (512 samples are two batches of 256; lower `--sampling_batch_size`). Fewer `--rounds`, fewer
   `--auxiliary_steps` and more steps between rounds are the settings to change. Gradients cross the network in every step.
-- **Beyond one GPU's memory** weights must be divided, and `train` refuses the engines that do it; the column says how
-  many devices would hold the run if it did not.
+- **Beyond one GPU's memory** weights are divided by FSDP2 ([how](how-to.md#train-a-model-that-one-gpu-does-not-hold)); the column says
+  over how many devices. While samples are drawn every GPU has the whole model in the precision of its passes, so that 70B in bfloat16
+  asks for more than one H200 whatever their number.
 
 What was run of this, and what was not:
 
@@ -118,7 +119,8 @@ What was run of this, and what was not:
 |---|---|
 | one process: full fine-tuning, LoRA, accumulation, gradient checkpointing, bf16 | run on processors, through the command line, with tests that they end in the same weights (bf16: in the same losses) |
 | DDP, by `torchrun` or `accelerate launch` | run on two processes of a processor (gloo): the weights of one process; not on several GPUs, not on several machines |
-| FSDP, FSDP2, DeepSpeed, Megatron, tensor parallelism | refused at the start: the reference model would not be read, which was seen with FSDP2 |
+| FSDP2, by `--fsdp true` or `accelerate launch` | run on two processes of a processor (gloo): full fine-tuning and LoRA, every anchor, resumed, to the weights of DDP; not on GPUs |
+| FSDP1, DeepSpeed, Megatron, tensor parallelism | refused at the start: the reference model would not be read |
 | vLLM as sampler | its protocol run against a fake server in the tests; not on hardware ([how-to](how-to.md#sample-from-a-vllm-server)) |
 | sizes of 7B and 70B | none was run; the table above is arithmetic |
 

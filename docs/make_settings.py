@@ -60,7 +60,7 @@ def render() -> str:
         "The fields of `transformers.TrainingArguments` are settings too, except those that would have no part or end",
         "a resumed run in other weights, which are refused: `eval_strategy` and what goes with it",
         "(`load_best_model_at_end`, `save_strategy: best`; see `keep`), `label_smoothing_factor`,",
-        "`train_sampling_strategy: group_by_length`, `save_only_model`, `ignore_data_skip`, `fsdp`, `deepspeed`,",
+        "`train_sampling_strategy: group_by_length`, `save_only_model`, `ignore_data_skip`, `deepspeed`,",
         "`parallelism_config`, and on a GPU `full_determinism`. These have another default here:",
         "",
         "| setting | default here | meaning |",

@@ -42,15 +42,33 @@ def run_command(
     return main(words)
 
 
-def two_ranks(folder: Path, *args: Any) -> tuple[list[int | None], list[WarmProcess]]:
+def run_divided(words: list[str]) -> int:
+    """``constraintc`` under FSDP2 on processors, which accelerate knows of GPUs alone: it is told these were some."""
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    own = AcceleratorState.__init__
+
+    def as_if_on_gpus(self: Any, *args: Any, **kwargs: Any) -> None:
+        if PartialState(cpu=True).distributed_type == DistributedType.MULTI_CPU:
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        own(self, *args, **kwargs)
+
+    AcceleratorState.__init__ = as_if_on_gpus
+    return run_command(words)
+
+
+def two_ranks(
+    folder: Path, *args: Any, target: Any = run_command, **environment: str
+) -> tuple[list[int | None], list[WarmProcess]]:
     """``run_command`` as two ranks that no launcher looks after: their exit codes, and their processes."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
     ranks = [
         started(
-            folder, f"rank {rank}", run_command, *args, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
-            LOCAL_WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=str(port),
+            folder, f"rank {rank}", target, *args, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+            LOCAL_WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=str(port), **environment,
         )
         for rank in range(2)
     ]  # fmt: skip

@@ -96,6 +96,6 @@ def _fit(found: Estimate) -> str:
     if least is None:
         return "it does not fit; lower the batch, --max_length or --chunk_sites, or use --lora_r"
     return (
-        "it does not fit; --lora_r, --train_dtype stored, --gradient_checkpointing or a smaller batch need less; it "
-        f"would take {least} devices that divide weights and optimizer, which `train` refuses (FSDP, DeepSpeed)"
+        "it does not fit; --lora_r, --train_dtype stored, --gradient_checkpointing or a smaller batch need less; "
+        f"{least} devices hold it that divide weights and optimizer (`train --fsdp true`, which is FSDP2)"
     )

@@ -12,6 +12,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from constraintlang_runtime.data import Batch
+from constraintlang_runtime.divided import (
+    divided_as,
+    exchanged,
+    is_divided,
+    most,
+    shards,
+    whole,
+    whole_weights,
+)
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.output_head import OWN_PASS, OutputHead, difference, final_logits, scale_and_cap
 from constraintlang_runtime.packing import Layout, layout
@@ -24,13 +33,15 @@ class Anchor:
     embeddings) and its running mean over the prediction sites of the row so far, because the last hidden state of a
     language model keeps what the next token needs and forgets much of what was already said.
     A snapshot keeps a copy of what training changes and nothing else (of a LoRA student, its adapter), and puts it in
-    the student's place while it reads.
+    the student's place while it reads. Where weights are divided over processes, so is the copy, and processes read
+    under ``everywhere`` or ``in_step``.
     """
 
     def __init__(self, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
         self.model = model
         self.weights = None if weights is None else dict(weights)
         self._captured: list[Tensor] = []
+        self._is_held = False  # its divided weights are in place until a block ends
         head = model.get_output_embeddings()
         if head is None:
             raise ModelError(
@@ -42,7 +53,7 @@ class Anchor:
     def snapshot(model: Any) -> Anchor:
         """The model as it is now; training it further does not move the anchor."""
         return Anchor(
-            model, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            model, {name: p.detach().clone() for name, p in shards(model).items() if p.requires_grad}
         )
 
     @contextlib.contextmanager
@@ -51,10 +62,16 @@ class Anchor:
 
         Storage is exchanged, nothing is copied: what autograd saved of the student is back before its backward pass.
         """
-        if self.weights is None:
+        if self.weights is None or self._is_held:
             yield
             return
-        parameters = dict(self.model.named_parameters())
+        parameters = shards(self.model)
+        if is_divided(self.model):
+            # a start model is recorded before it is divided
+            self.weights = {name: divided_as(w, parameters[name]) for name, w in self.weights.items()}
+            with exchanged(self.model, self.weights):
+                yield
+            return
         kept = {name: parameters[name].data for name in self.weights}
         torch.clear_autocast_cache()  # it is keyed by the parameter, not by its storage
         try:
@@ -67,6 +84,49 @@ class Anchor:
             for name, weight in kept.items():
                 parameters[name].data = weight
             torch.clear_autocast_cache()
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """``in_place`` once for many reads."""
+        with self.in_place():
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
+
+    @contextlib.contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """A block in which each process reads as it likes; called by all of them.
+
+        Memory: the whole model in the precision of its passes, where its weights are divided.
+        """
+        if not is_divided(self.model):
+            yield
+            return
+        with self._held(), whole_weights(self.model):
+            yield
+
+    @contextlib.contextmanager
+    def in_step(self, passes: int) -> Iterator[None]:
+        """A block in which this process reads so many times; called by all of them, each with its own number.
+
+        Where weights are divided, a pass needs all processes: those with fewer go through one token where others read.
+        """
+        if not is_divided(self.model):
+            yield
+            return
+        device = next(self.model.parameters()).device
+        missing = most(passes, device) - passes
+        if passes + missing == 0:
+            yield
+            return
+        with self._held():
+            yield
+            one = torch.ones((1, 1), dtype=torch.long, device=device)
+            token = Batch(torch.zeros_like(one), one, torch.zeros_like(one), one.bool())
+            for _ in range(missing):
+                Anchor.features(self, token, one.bool())
 
     @contextlib.contextmanager
     def _reading(
@@ -152,7 +212,11 @@ class Anchor:
     def output_logits(self, hidden: Float[Tensor, "S H"]) -> Float[Tensor, "S V"]:
         """Logits of last hidden states. Gradient: to them, and to the embeddings where they ask for one."""
         with self.in_place():
-            logits = self.head(hidden.to(self.head.weight.dtype))
+            own = self.head.weight
+            if is_divided(self.model):  # FSDP2 would take the module's own call for a pass of the whole model
+                logits = torch.nn.functional.linear(hidden.to(own.dtype), own, self.head.bias)
+            else:
+                logits = self.head(hidden.to(own.dtype))
             return final_logits(logits, *scale_and_cap(self.model))
 
     def output_head(self) -> OutputHead | None:
@@ -161,11 +225,11 @@ class Anchor:
         Logits of the first half of ``features`` under it are those of ``read``, without exchanging any storage.
         """
         head = OutputHead.of(self.model)
-        if head is None or self.weights is None:
+        if head is None or (self.weights is None and not is_divided(self.model)):
             return head
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         weight, bias = (
-            None if own is None else self.weights.get(names[id(own)], own).to(own.device)
+            None if own is None else whole((self.weights or {}).get(names[id(own)], own)).to(own.device)
             for own in (head.weight, head.bias)
         )
         assert weight is not None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.data import IGNORED_LABEL, next_tokens, prediction_sites
+from constraintlang_runtime.divided import is_divided, most
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.micro_batch import MicroBatch
 from constraintlang_runtime.output_head import OutputHead, difference
@@ -48,18 +52,50 @@ def has_dropout(model: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The terms of a pass over the vocabulary; ``owners`` name the groups of those before the preserved rows'."""
+
+    terms: list[Term]
+    owners: list[str | None]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the pass over the vocabulary gave: Σ of the terms, and each term's own sum (``vocabulary_loss``)."""
+
+    asked: Asked
+    total: Tensor
+    sums: Tensor
+
+
+@dataclass(frozen=True)
+class Read:
+    """A pass of the student: last hidden states [S, H] at the chosen places; of all places [B, T, H], detached, for a
+    student that is its own anchor; the loss of its router; the losses, where they were formed inside the pass.
+    """
+
+    hidden: Tensor
+    states: Tensor | None
+    router: Tensor | None
+    losses: Losses | None = None
+
+
 class ChunkedLoss:
     """The same loss through ``vocabulary_loss``: hidden states of the student, one chunk of logits at a time.
 
     ``student`` is the model inside any wrapper of a distributed trainer. Where its logits are not its output embeddings
     of the last hidden state with the configuration's scale and soft cap, ``supports`` is false from the first
-    comparison on, or it is a ConfigError with ``--loss chunked``.
+    comparison on, or it is a ConfigError with ``--loss chunked``. Where FSDP2 divides the weights, the losses are
+    formed at the end of the student's pass, while its output embeddings are gathered, once for all chunks; gradients
+    reach them as those of any other weight.
     """
 
     def __init__(self, student: Any, config: RegularizerConfig, precision: torch.dtype | None = None) -> None:
         self._student, self._config, self._precision = student, config, precision
         self._compared = False
         self._is_repeatable = not has_dropout(student)
+        self._is_divided = is_divided(student)
         self.supports = OutputHead.of(student) is not None
         if not self.supports:
             self._refuse("its output embeddings are not one whole matrix of floats")
@@ -72,13 +108,31 @@ class ChunkedLoss:
         chosen = self._in_order(batch, sites)
         if not len(chosen):
             return None
-        read = self._hidden(model, batch, chosen)
-        if read is None:
-            return None
-        hidden, states, router = read
-        head = self._head(OutputHead.of(self._student))
         places = torch.full_like(sites, -1, dtype=torch.long)
         places.view(-1)[chosen] = torch.arange(len(chosen), device=chosen.device)
+        # a pass over divided weights cannot begin inside another
+        read_before = self._is_divided and not self._is_own_anchor(batch)
+        asked = self._asked(batch, places, None) if read_before else None
+
+        def losses(hidden: Tensor, states: Tensor | None) -> Losses:
+            made = asked or self._asked(batch, places, states if self._is_own_anchor(batch) else None)
+            head = self._head(OutputHead.of(self._student))
+            return Losses(made, *vocabulary_loss(hidden, head, made.terms, self._config.chunk_sites))
+
+        read = self._read(model, batch, chosen, losses if self._is_divided else None)
+        if read is None:
+            return None
+        found = read.losses or losses(read.hidden, read.states)
+        values, owners = found.sums.tolist(), found.asked.owners
+        regularizer = {part.group.name: 0.0 for part in batch.groups}
+        for owner, value in zip(owners[1:], values[1 : len(owners)], strict=True):
+            regularizer[str(owner)] += value
+        kept = zip(values[len(owners) :], batch.preserved, strict=True)
+        preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
+        return StepLoss(found.total, values[0], regularizer, preservation, router=read.router)
+
+    def _asked(self, batch: MicroBatch, places: Tensor, own: Tensor | None) -> Asked:
+        """The terms of the pass, for which the anchors are read; ``own`` states where the student is its own anchor."""
         labelled = prediction_sites(batch.joined.labels != IGNORED_LABEL)
         place, by_place = places[labelled].sort()
         weight: float | Tensor = 1.0
@@ -88,31 +142,32 @@ class ChunkedLoss:
             LabelTerm(place, next_tokens(batch.joined.input_ids, labelled)[by_place], weight)
         ]
         owners: list[str | None] = [None]
-        own = states if self._is_own_anchor(batch) else None
-        of_anchor = None  # one copy in the products' precision for all groups
-        for part in batch.groups:
+        if batch.groups:
             assert batch.anchor is not None
-            of_anchor = of_anchor or self._head(batch.anchor.output_head()).cast()
-            parts = regularizer_parts(
-                part.group, batch.anchor, of_anchor, batch.joined, places,
-                corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows, corpus_tokens=part.corpus_tokens,
-                config=self._config, own_states=own,
-            )  # fmt: skip
-            terms += parts
-            owners += [part.group.name] * len(parts)
-        of_start = None
-        for rows, kappa in batch.preserved:
+            # one copy in the products' precision for all groups
+            of_anchor = self._anchor_head(batch.anchor)
+            with batch.anchor.in_step(0 if own is not None else batch.anchor_passes(self._config)):
+                for part in batch.groups:
+                    parts = regularizer_parts(
+                        part.group, batch.anchor, of_anchor, batch.joined, places,
+                        corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows,
+                        corpus_tokens=part.corpus_tokens, config=self._config, own_states=own,
+                    )  # fmt: skip
+                    terms += parts
+                    owners += [part.group.name] * len(parts)
+        if batch.preserved or (self._is_divided and batch.start_anchor is not None):
             assert batch.start_anchor is not None
-            of_start = of_start or self._head(batch.start_anchor.output_head()).cast()
-            terms.append(preservation_part(batch.start_anchor, of_start, batch.corpus, places, rows, kappa))
-        total, sums = vocabulary_loss(hidden, head, terms, self._config.chunk_sites)
-        values = sums.tolist()
-        regularizer = {part.group.name: 0.0 for part in batch.groups}
-        for owner, value in zip(owners[1:], values[1 : len(owners)], strict=True):
-            regularizer[str(owner)] += value
-        kept = zip(values[len(owners) :], batch.preserved, strict=True)
-        preservation = sum(value / weight for value, (_, weight) in kept) if batch.preserved else None
-        return StepLoss(total, values[0], regularizer, preservation, router=router)
+            of_start = self._anchor_head(batch.start_anchor)
+            with batch.start_anchor.in_step(len(batch.preserved)):
+                for rows, kappa in batch.preserved:
+                    terms.append(
+                        preservation_part(batch.start_anchor, of_start, batch.corpus, places, rows, kappa)
+                    )
+        return Asked(terms, owners)
+
+    def _anchor_head(self, anchor: Anchor) -> OutputHead:
+        """Whole, in the products' precision."""
+        return self._head(anchor.output_head()).cast()
 
     def _head(self, head: OutputHead | None) -> OutputHead:
         assert head is not None
@@ -151,17 +206,19 @@ class ChunkedLoss:
                 owner[rows] = completions[rows] * number
         return flat[owner.view(-1)[flat].argsort(stable=True)]
 
-    def _hidden(
-        self, model: Any, batch: MicroBatch, chosen: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None] | None:
-        """Last hidden states [S, H] at the chosen places; of all places [B, T, H], detached, for a student that is its
-        own anchor; the loss of its router, if it has one. The model itself forms logits at ``PROBES`` places of a pass
-        only.
+    def _read(
+        self, model: Any, batch: MicroBatch, chosen: Tensor,
+        inside: Callable[[Tensor, Tensor | None], Losses] | None,
+    ) -> Read | None:  # fmt: skip
+        """The student's pass, and ``inside`` at the end of it; None when its head turns out to be another.
+
+        The model itself forms logits at ``PROBES`` places of a pass only.
         """
         width = batch.joined.input_ids.shape[1]
-        passes = student_passes(batch, apart=model is self._student)
+        passes = student_passes(batch, apart=model is self._student and inside is None)
         found: list[Tensor] = []
         states = None
+        formed: Losses | None = None
         differences: list[str | None] = []
         routers: list[Tensor] = []
         where: list[Tensor] = []
@@ -172,44 +229,65 @@ class ChunkedLoss:
             mine = chosen[(chosen >= rows[0] * width) & (chosen <= rows[-1] * width + width - 1)]
             if not len(mine):  # all of its rows are left out of this step
                 continue
-            inside = (mine // width - rows[0]) * own + mine % width
+            places = (mine // width - rows[0]) * own + mine % width
             where.append(mine)
             seen: list[tuple[Tensor, Tensor]] = []
             made = layout(part)
 
             def take(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
                 every = made.to_rows(args[0])  # noqa: B023 - the hook is gone before the next turn
-                seen.append((every.flatten(0, 1)[inside], every.detach()))  # noqa: B023
+                seen.append((every.flatten(0, 1)[places], every.detach()))  # noqa: B023
                 return (seen[-1][0][:PROBES][None], *args[1:])  # noqa: B023
 
-            handle = self._student.get_output_embeddings().register_forward_pre_hook(take)
+            def end(_module: Any, _args: tuple[Any, ...], outputs: Any) -> Any:
+                nonlocal states, formed
+                if not self._compared:
+                    differences.append(self._difference([hidden for hidden, _ in seen], outputs.logits))  # noqa: B023
+                hidden, every = seen[-1]  # noqa: B023
+                if self._is_own_anchor(batch):
+                    if states is None:
+                        states = every.new_zeros(*batch.joined.input_ids.shape, every.shape[-1])
+                    states[rows, :own] = every  # noqa: B023
+                if inside is not None and self._compared_well(differences):
+                    formed = inside(hidden, states)
+                    outputs.loss = formed.total  # what FSDP2 is to see a gradient of
+                return outputs
+
+            head = self._student.get_output_embeddings()
+            handles = [
+                head.register_forward_pre_hook(take), self._student.register_forward_hook(end, prepend=True),
+            ]  # fmt: skip
             try:
                 outputs = model(**made.inputs)
             finally:
-                handle.remove()
-            if not self._compared:
-                differences.append(self._difference([hidden for hidden, _ in seen], outputs.logits))
+                for handle in handles:
+                    handle.remove()
             if (router := router_loss(self._student, outputs)) is not None:
                 routers.append(router)
             found.append(seen[-1][0])
-            if self._is_own_anchor(batch):
-                if states is None:
-                    states = seen[-1][1].new_zeros(*batch.joined.input_ids.shape, seen[-1][1].shape[-1])
-                states[rows, :own] = seen[-1][1]
         if not self._compared:
             self._compared = True
             reason = next((one for one in differences if one is not None), None)
+            if inside is not None and formed is None:
+                reason = reason or "another process has other logits than its output embeddings give"
             if reason is not None:
                 self.supports = False
                 self._refuse(reason)
                 return None
         mean = torch.stack(routers).mean() if routers else None
         if len(found) == 1:
-            return found[0], states, mean
+            return Read(found[0], states, mean, formed)
         numbers = torch.full((batch.joined.input_ids.numel(),), -1, device=chosen.device)
         numbers[torch.cat(where)] = torch.arange(len(chosen), device=chosen.device)
         order = numbers[chosen]
-        return torch.cat(found)[order], states, mean
+        return Read(torch.cat(found)[order], states, mean)
+
+    def _compared_well(self, differences: list[str | None]) -> bool:
+        """Whether no process has found a difference, in the first pass; later ones have nothing to compare."""
+        if self._compared:
+            return True
+        bad = any(one is not None for one in differences)
+        return most(int(bad), next(self._student.parameters()).device) == 0
 
     @torch.no_grad()
     def _difference(self, found: list[Tensor], logits: Tensor) -> str | None:

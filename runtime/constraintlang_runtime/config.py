@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
-from constraintlang_runtime.sharding import require_whole_weights
+from constraintlang_runtime.sharding import check_fsdp, require_known_engine
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "kept False: tags reach scorers"})
 
     def __post_init__(self) -> None:
-        require_whole_weights(self)
+        require_known_engine(self)
+        asked: Any = getattr(self, "fsdp", None)
+        if str(asked).lower() in ("true", "false"):  # as a command line has it
+            asked = str(asked).lower() == "true" or None
+            self.fsdp = asked
         for name in EVALUATING:
             if getattr(self, name):
                 raise ConfigError(f"{name}: no rows are evaluated in training", help=INSTEAD)
@@ -98,6 +102,7 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                     f"{name}: a run that is resumed would end in other weights", help=f"leave `{name}` out"
                 )
         self.check()
+        check_fsdp(self)
         if self.keep == "best" and self.save_strategy == "no":
             raise ConfigError(
                 "keep: `best` chooses among checkpoints, and save_strategy `no` writes none",

@@ -20,6 +20,7 @@ from constraintlang_runtime.anchor_weights import load_anchor, save_anchor
 from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.divided import whole_weights
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.fingerprint import differences, harmless_to
 from constraintlang_runtime.fit_once import fit_groups
@@ -225,7 +226,8 @@ class ConstraintEngine:
     def measure_budgets(self, model: Any, plan: RoundPlan, step: int) -> None:
         """Measure the budgets of `preserve` clauses on the model as it is, and move their weights."""
         acts = plan.starts or any(group.is_active for group in self.groups)
-        spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
+        with whole_weights(model):
+            spent = self.budgets.measure(model, self.tokenizer, step, acts=acts, tell=self.tell)
         if spent:
             self.log({**spent, "round": plan.number})
 
@@ -234,11 +236,12 @@ class ConstraintEngine:
 
         Changes the ``clauses`` and ``corpus_means`` of groups with clauses that are settled, nothing else.
         """
-        return measure_groups(
-            model, plan, self.groups, self.clauses, self.config, self.tokenizer, self.pool, self.score,
-            seeds=[self._round_seed(plan, group) for group in self.groups],
-            num_statements=len(self.policy.ir.clauses), progress=self.progress, sampler=self.sampler,
-        )  # fmt: skip
+        with whole_weights(model):
+            return measure_groups(
+                model, plan, self.groups, self.clauses, self.config, self.tokenizer, self.pool, self.score,
+                seeds=[self._round_seed(plan, group) for group in self.groups],
+                num_statements=len(self.policy.ir.clauses), progress=self.progress, sampler=self.sampler,
+            )  # fmt: skip
 
     def control_groups(self, measured: Sequence[Measured], step: int) -> None:
         """Phase B: move the controller of every clause by what all its active groups measured.
@@ -262,10 +265,12 @@ class ConstraintEngine:
             return [FitRecord() for _ in measured]
         assert self.anchor is not None
         seeds = [self._round_seed(plan, group) for group in self.groups]
-        return fit_groups(
-            plan, self.groups, [one.found for one in measured], self.anchor, self.config, self.tokenizer, seeds=seeds,
-            corpus_of=self._scored_corpus, num_statements=len(self.policy.ir.clauses), progress=self.progress,
-        )  # fmt: skip
+        with self.anchor.everywhere():
+            return fit_groups(
+                plan, self.groups, [one.found for one in measured], self.anchor, self.config, self.tokenizer,
+                seeds=seeds, corpus_of=self._scored_corpus, num_statements=len(self.policy.ir.clauses),
+                progress=self.progress,
+            )  # fmt: skip
 
     def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:
         """Keep the samples on whose prefixes the regularizer acts, and log the round of each group.
@@ -338,9 +343,11 @@ class ConstraintEngine:
 
     # ------------------------------------------------------------ checkpoints
     def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write the engine's state into a folder of a checkpoint."""
+        """Write the engine's state into a folder of a checkpoint; the main process, after all have called it."""
         if self.anchor is not None and self._keeps_anchor():
             save_anchor(folder, self.anchor)
+        if rank_and_size()[0] != 0:
+            return
         checkpoint.save_groups(
             folder, self.groups,
             {

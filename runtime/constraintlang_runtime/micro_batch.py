@@ -41,6 +41,17 @@ class MicroBatch:
     start_anchor: Anchor | None = None
     row_weights: Tensor | None = None
 
+    def anchor_passes(self, config: RegularizerConfig) -> int:
+        """How often the reference is read for the groups' terms."""
+        return sum(
+            len(
+                weighted_rows(
+                    part.group, self.joined, part.corpus_rows, part.sampled_rows, part.corpus_tokens, config
+                )
+            )
+            for part in self.groups
+        )
+
     def sites(self, config: RegularizerConfig) -> Tensor:
         """Positions [B, T] of ``joined`` at which some term needs the student's distribution."""
         wanted = prediction_sites(self.joined.labels != IGNORED_LABEL)

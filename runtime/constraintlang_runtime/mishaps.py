@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from constraintlang_runtime.divided import is_divided, own_part, shards
 from constraintlang_runtime.errors import RuntimeFailure, TrainingError
+from constraintlang_runtime.ranks import gathered
 
 # torch.save and safetensors report a failed write as RuntimeError and SafetensorError
 WRITING = (OSError, RuntimeError, SafetensorError)
@@ -114,7 +116,9 @@ def not_finite(weights: Mapping[str, Tensor]) -> str | None:
 
 def require_finite(model: Any, step: int) -> None:
     """Raise TrainingError when a trained weight is no number any more."""
-    name = not_finite({name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
+    own = not_finite({name: own_part(p.detach()) for name, p in shards(model).items() if p.requires_grad})
+    # of divided weights another process may hold the broken part, and all have to stop
+    name = next((one for one in gathered(own) if one is not None), None) if is_divided(model) else own
     if name is not None:
         raise TrainingError(
             f"the run diverged: the weights hold NaN or infinities at step {step}, first in `{name}`",

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from constraintlang_runtime.divided import is_divided, is_shard, undivided_type
+
 # A model's own pass may be rounded so, by accelerate, and nothing outside of it says that.
 OWN_PASS = torch.bfloat16
 MULTIPLIED = ("hyperclovax",)  # model types whose `logits_scaling` is a factor; elsewhere it divides
@@ -40,12 +42,17 @@ class OutputHead:
 
     @staticmethod
     def of(model: Any) -> OutputHead | None:
-        """The head of a model; None when it is not one whole matrix of floats (adapted, quantized, sharded)."""
+        """The head of a model; None when it is not one matrix of floats (adapted, quantized).
+
+        Of a model whose weights are divided it holds the parts, which ``divided.whole`` puts together.
+        """
         module = model.get_output_embeddings()
-        if type(module) is not nn.Linear or module._forward_hooks or hasattr(module, "_hf_hook"):
+        hooked = module._forward_hooks and not is_divided(module)  # those of FSDP2 gather the weight
+        if undivided_type(module) is not nn.Linear or hooked or hasattr(module, "_hf_hook"):
             return None  # accelerate's hooks may keep the weight elsewhere
         weight = module.weight
-        if type(weight.data) is not Tensor or weight.dim() != 2 or not weight.is_floating_point():
+        is_plain = type(weight.data) is Tensor or is_shard(weight)
+        if not is_plain or weight.dim() != 2 or not weight.is_floating_point():
             return None
         scale, cap = scale_and_cap(model)
         return OutputHead(weight, module.bias, scale, cap)

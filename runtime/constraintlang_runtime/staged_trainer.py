@@ -10,8 +10,12 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from constraintlang_runtime import checkpoint
+from constraintlang_runtime.divided import is_divided
 from constraintlang_runtime.mishaps import reading, require_finite, require_whole, writing
 from constraintlang_runtime.ranks import barrier
+from constraintlang_runtime.stored_weights import take_weights
+
+FSDP_FILE = "pytorch_model_fsdp.bin"  # the model once more, as a pickle
 
 
 class StagedTrainer(Trainer):
@@ -24,7 +28,7 @@ class StagedTrainer(Trainer):
         """What has to be known of a checkpoint before it is written; in every process."""
 
     def write_state(self, folder: Path) -> None:
-        """Write the subclass's own state into a checkpoint; in the main process."""
+        """Write the subclass's own state into a checkpoint; called in every process, the main one writes."""
 
     def read_state(self, folder: Path) -> None:
         """Inverse of ``write_state``; in every process."""
@@ -61,12 +65,28 @@ class StagedTrainer(Trainer):
         barrier()
         super()._save_checkpoint(model, trial)
         barrier()  # each process has written its random state
+        self.write_state(staging / name)
+        if self.is_fsdp_enabled and self.args.should_save:
+            (staging / name / FSDP_FILE).unlink(missing_ok=True)
         if not self.args.should_save:
             return
-        self.write_state(staging / name)
         checkpoint.publish(staging / name, staging.parent / name)
         shutil.rmtree(staging, ignore_errors=True)
         self._drop_old(staging.parent)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """transformers' file of the model, with tied weights once: it knows them by memory, and parts share none."""
+        if state_dict is not None and is_divided(self.model):
+            once: dict[int, str] = {}
+            for name, parameter in self.model.named_parameters(remove_duplicate=False):
+                once.setdefault(id(parameter), name)
+            tied = {
+                name
+                for name, parameter in self.model.named_parameters(remove_duplicate=False)
+                if once[id(parameter)] != name
+            }
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict=state_dict)
 
     def _drop_old(self, output_dir: Path) -> None:
         """Keep ``save_total_limit`` checkpoints: the newest, the best so far, then newer before older.
@@ -90,7 +110,10 @@ class StagedTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         require_whole(folder, process=self.args.process_index, num_processes=self.args.world_size)
         with reading(folder, "its model"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if self.is_fsdp_enabled:
+                take_weights(self.model, folder)
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
         with reading(folder, "the constraint's state"):
             self.read_state(folder)
 

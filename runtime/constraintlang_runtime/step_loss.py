@@ -45,16 +45,19 @@ def plain_loss(model: Any, batch: MicroBatch, config: RegularizerConfig) -> Step
     own = language_model_loss(logits[:rows, :width], joined.labels[:rows, :width], 1.0, batch.row_weights)
     total, terms = own, {}
     kept: float | None = None
-    for part in batch.groups:
+    if batch.groups:
         assert batch.anchor is not None
-        term = regularizer_term(
-            part.group, batch.anchor, joined, logits, corpus_rows=part.corpus_rows, sampled_rows=part.sampled_rows,
-            corpus_tokens=part.corpus_tokens, config=config,
-        )  # fmt: skip
-        total = total + term
-        terms[part.group.name] = float(term.detach())
-    for held, weight in batch.preserved:
-        assert batch.start_anchor is not None
-        term = preservation_term(batch.start_anchor, corpus, logits, held)
-        total, kept = total + weight * term, (kept or 0.0) + float(term.detach())
+        with batch.anchor.in_step(batch.anchor_passes(config)):
+            for part in batch.groups:
+                term = regularizer_term(
+                    part.group, batch.anchor, joined, logits, corpus_rows=part.corpus_rows,
+                    sampled_rows=part.sampled_rows, corpus_tokens=part.corpus_tokens, config=config,
+                )  # fmt: skip
+                total = total + term
+                terms[part.group.name] = float(term.detach())
+    if batch.start_anchor is not None:
+        with batch.start_anchor.in_step(len(batch.preserved)):
+            for held, weight in batch.preserved:
+                term = preservation_term(batch.start_anchor, corpus, logits, held)
+                total, kept = total + weight * term, (kept or 0.0) + float(term.detach())
     return StepLoss(total, float(own.detach()), terms, kept, outputs, router_loss(model, outputs))

@@ -19,6 +19,7 @@ from constraintlang_runtime.cached_anchor import AnchorStates
 from constraintlang_runtime.columns import Row
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import collate
+from constraintlang_runtime.divided import whole_weights
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import ScorerLike
@@ -34,6 +35,7 @@ from constraintlang_runtime.scorers.cache import open_cache
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
+from constraintlang_runtime.sharding import is_fsdp
 from constraintlang_runtime.trainer_inputs import (
     PolicyLike,
     arguments,
@@ -124,7 +126,9 @@ class ConstraintTrainer(LossTrainer):
             max_steps=args.max_steps, seed=args.seed, progress=progress, heldout=parts.heldout,
         )  # fmt: skip
         self.engine.log, self.engine.tell = self.log, tell
-        self.engine.states = AnchorStates.below(args.output_dir, args.anchor_cache_gib)
+        # of divided weights every process has a part in every pass, also where it knows the row
+        cache_gib = 0 if is_fsdp(args) else args.anchor_cache_gib
+        self.engine.states = AnchorStates.below(args.output_dir, cache_gib)
         self.policy = policy = self.engine.policy
         self.rows_dropped = 0
         if args.method == "filtering":
@@ -235,7 +239,8 @@ class ConstraintTrainer(LossTrainer):
     def before_checkpoint(self, step: int) -> None:
         """Judge the checkpoint, for ``keep: best``."""
         if self.selection is not None:
-            self.selection.measure(self.engine, self.model, step)
+            with whole_weights(self.model):
+                self.selection.measure(self.engine, self.model, step)
 
     def write_state(self, folder: Path) -> None:
         """The constraint's own state."""
@@ -244,7 +249,7 @@ class ConstraintTrainer(LossTrainer):
             "term_sums": dict(self._term_sums), "selection": records, "rows_weighed": self._rows_weighed,
         }  # fmt: skip
         self.engine.save(folder, own)
-        if self.parallel is not None:
+        if self.parallel is not None and self.args.should_save:
             self.parallel.save(folder)
 
     def read_state(self, folder: Path) -> None:

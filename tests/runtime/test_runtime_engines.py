@@ -1,4 +1,4 @@
-"""Settings that may not change what is learned, through the command line; engines that would are refused."""
+"""Settings that may not change what is learned, through the command line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from safetensors.torch import load_file
 from tiny_models import World
 
 from constraintc.main import main
-from constraintlang_runtime.config import ConstraintConfig
-from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.sharding import ENGINES
 
 Captured = pytest.CaptureFixture[str]
 BASE: dict[str, Any] = {
@@ -102,22 +99,3 @@ def test_accelerate_launch_on_two_processes(world: World, one: Path, tmp_path: P
     done = launched(tmp_path, "train", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     torch.testing.assert_close(weights(tmp_path / "two"), weights(one), atol=1e-5, rtol=1e-4)
-
-
-# ------------------------------------------------------------ what divides the weights
-@pytest.mark.parametrize("name", sorted(ENGINES))
-def test_an_engine_that_the_launcher_chose_is_refused(
-    world: World, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setenv(name, "true")
-    assert main(["train", *world.flags(tmp_path / "out")]) == 2
-    assert f"({name}) asks for {ENGINES[name]}" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-    monkeypatch.setenv(name, "false")
-    ConstraintConfig(output_dir=str(tmp_path))
-
-
-@pytest.mark.parametrize("setting", [{"fsdp": "full_shard"}, {"deepspeed": "zero3.json"}])
-def test_an_engine_in_the_settings_is_refused(tmp_path: Path, setting: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="use DDP"):
-        ConstraintConfig(output_dir=str(tmp_path), **setting)

@@ -89,7 +89,7 @@ class Estimate:
         return self.memory.peak <= self.machine.memory
 
     def least_sharded(self, most: int = 4096) -> int | None:
-        """The least number of devices that would hold the run if they divided the model; None beyond ``most``."""
+        """The least number of devices that hold the run if they divide the model (FSDP2); None beyond ``most``."""
         room = self.machine.memory
         count = 1
         while count <= most:
@@ -132,6 +132,7 @@ class Estimate:
                 "peak_gib": self.memory.peak / GIB,
                 "device_gib": None if self.machine.memory == float("inf") else self.machine.memory / GIB,
                 "fits": self.fits,
+                "if_divided": [_part(self.memory.unit), _part(self.memory.whole)],
                 "least_devices_if_divided": self.least_sharded(),
             },
             "assumptions": list(self.assumptions),

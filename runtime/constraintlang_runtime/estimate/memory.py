@@ -24,12 +24,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Memory:
-    """What lies on one device: always, beside it in a training step, and beside it while sampling."""
+    """What lies on one device: always, beside it in a training step, and beside it while sampling.
+
+    ``unit`` and ``whole`` come on top of the two where devices divide the model (FSDP2): what a step gathers at a time,
+    and the model as it is gathered to sample and to fit.
+    """
 
     always: tuple[Part, ...]
     training: tuple[Part, ...]
     sampling: tuple[Part, ...]
     host: Part
+    unit: Part
+    whole: Part
 
     @property
     def peak(self) -> float:
@@ -38,12 +44,14 @@ class Memory:
         return sum(part.bytes for part in self.always) + rest
 
     def sharded_peak(self, devices: int) -> float:
-        """The same if devices divided weights, gradients, optimizer and snapshots among each other."""
+        """The same where devices divide weights, gradients, optimizer and snapshots among each other."""
 
         def own(parts: tuple[Part, ...]) -> float:
             return sum(part.bytes / (devices if part.shards else 1) for part in parts)
 
-        return own(self.always) + max(own(self.training), own(self.sampling))
+        return own(self.always) + max(
+            own(self.training) + self.unit.bytes, own(self.sampling) + self.whole.bytes
+        )
 
 
 def memory(student: Student, load: Workload, config: ConstraintSettings, devices: int) -> Memory:
@@ -118,4 +126,9 @@ def memory(student: Student, load: Workload, config: ConstraintSettings, devices
         float(max(read, default=0) * 2 * shape.hidden * element),
         "sites x 2 x hidden x bytes",
     )
-    return Memory(always, tuple(training), drawn, host)
+    unit = Part(
+        "gathered in a step", 2.0 * shape.blocks / shape.layers * element + shape.head * (2.0 * element + 4.0),
+        "2 layers, the head, and the anchor's head once more in fp32",
+    )  # fmt: skip
+    whole = Part("gathered to sample", float(shape.parameters) * element, "weights x bytes of a pass")
+    return Memory(always, tuple(training), drawn, host, unit, whole)
