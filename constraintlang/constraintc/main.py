@@ -36,6 +36,8 @@ VERBS = {
     "env": "show versions and hardware, for bug reports",
 }
 
+ALONE = ("eval", "score", "generate", "demo")  # of a launcher's processes each would do all of the work
+
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser; only ``verb`` gets its arguments, so that only its module is imported."""
@@ -101,6 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.OK
         if args.verb is None:
             parser.print_help()
+            return ExitCode.USAGE
+        if args.verb in ALONE and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            from constraintc.output import print_error
+
+            print_error(
+                f"`{args.verb}` was started as {os.environ['LOCAL_WORLD_SIZE']} processes, and each would do all of it",
+                "start it without torchrun or `accelerate launch`; for a model that needs several GPUs, serve it: "
+                "`constraintc eval --endpoint URL`",
+            )
             return ExitCode.USAGE
         code = int(args.run(args))
         sys.stdout.flush()

@@ -19,11 +19,6 @@ def reads_base(node: n.Node) -> bool:
     return any(name.model == "base" or name.parts == ("base",) for name in names_in(node))
 
 
-def reads_own(node: n.Node) -> bool:
-    """Whether a formula or an expression mentions a score of the model itself."""
-    return any(name.model is None and name.parts != ("base",) for name in names_in(node))
-
-
 def on_base(node: Any) -> Any:
     """``node`` with every name read on the base model."""
     return _each(node, lambda name: replace(name, model="base"))

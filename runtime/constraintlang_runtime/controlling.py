@@ -84,6 +84,7 @@ def start_controllers(
     num_statements: int,
     texts: Callable[[Sequence[TokenRow]], list[str]] = lambda rows: [],
     seen: Sequence[NDArray[np.bool_]] | None = None,
+    rehearsal: bool = False,
 ) -> list[dict[str, float]]:
     """Set-points, weights and first duals of all groups; returns what to log of each.
 
@@ -91,6 +92,7 @@ def start_controllers(
     samples are (``bin_laws.py``), plus the correction for the pull of the corpus (docs/method.md, "Control").
     ``texts`` gives prompts as text, for messages; ``seen`` [M] are the bins of each group that some response was in: a
     fitted law never quite leaves the others, so what can be reached, and what gives way, is decided without them.
+    A ``rehearsal`` has few samples, perhaps of another model than the run's: what they cannot reach is no error.
     Raises: TrainingError for clauses that the projection cannot meet, ConfigError for impossible set-points.
     """
     regularizer = config.regularizer
@@ -112,7 +114,14 @@ def start_controllers(
     known = parts if seen is None else [_within(part, some) for part, some in zip(parts, seen, strict=True)]
     nearest, caps = solve_by_rank(known, points, caps, ranks_of(soft.clauses))
     check_reachable(
-        soft.clauses, known, points, nearest, [found.rows for found in measured], texts, anchor=config.anchor
+        soft.clauses,
+        known,
+        points,
+        nearest,
+        [found.rows for found in measured],
+        texts,
+        anchor=config.anchor,
+        rehearsal=rehearsal,
     )
     solved = nearest if seen is None else project_groups(parts, points, caps)
     parts, solved = settle(parts, points, caps, solved)
@@ -148,7 +157,7 @@ def start_controllers(
         group.controllers = [states[k] for k in columns]
         set_bin_values(group, part)
     return [
-        _started(group, part, found, solved.duals)
+        _started(group, part, found, solved.duals, warns=not rehearsal)
         for group, part, found in zip(groups, parts, measured, strict=True)
     ]
 
@@ -258,7 +267,9 @@ def _weights(
     return weights
 
 
-def _started(group: Group, part: GroupLaw, found: Measurement, duals: Floats) -> dict[str, float]:
+def _started(
+    group: Group, part: GroupLaw, found: Measurement, duals: Floats, *, warns: bool
+) -> dict[str, float]:
     """What is logged of a group when its controllers start; a tilt that few samples carry is warned of."""
     assert group.target is not None
     columns = [soft.clause for soft in group.target.soft]
@@ -267,7 +278,7 @@ def _started(group: Group, part: GroupLaw, found: Measurement, duals: Floats) ->
     potential = group.target.log_potential(group.duals, group.bin_values)
     size = effective_sample_size(potential[group.target.bin_index(found.statistics)])
     count = len(found.statistics)
-    if size < LOW_NUMBER or size < LOW_SHARE * count:
+    if warns and (size < LOW_NUMBER or size < LOW_SHARE * count):
         logger.warning(
             "`%s`: of its %d samples only about %.0f carry the tilted law (effective sample size), so its auxiliary "
             "model and duals are uncertain; raise --anchor_samples, start from a model that complies more often "

@@ -38,6 +38,7 @@ def dry_run(
     """Check data, scorers and memory and take one regularized step in a temporary folder; nothing is written.
 
     The step uses the start model as its anchor and few samples, so its rates mean nothing; its times and memory do.
+    What these samples cannot reach is a warning: of a `tuned` anchor nobody knows it yet.
     """
     wanted = configured(settings, output_dir=tempfile.gettempdir())
     _check_selection(policy, settings, wanted)
@@ -58,6 +59,7 @@ def dry_run(
             scorers=scorers,
             progress=progress,
         )
+        trainer.engine.is_rehearsal = True
         wanted = wanted.over(len(trainer.train_dataset) + trainer.rows_dropped)
         planned = _planned(trainer, wanted)
         started = time.perf_counter()

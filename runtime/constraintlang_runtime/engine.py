@@ -62,7 +62,7 @@ class ConstraintEngine:
     need it. ``log`` receives one record per group and round, ``tell`` what a person should know at once; ``budgets``
     are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
     have it again when a run is resumed. ``sampler`` draws instead of transformers when set. ``states`` keeps the hidden
-    states of frozen anchors when set.
+    states of frozen anchors when set. ``is_rehearsal``: its samples are too few to say what the run can reach.
     """
 
     policy: CompiledPolicy
@@ -81,6 +81,7 @@ class ConstraintEngine:
     budgets: Budgets = field(default_factory=Budgets)
     sampler: Sampler | None = None
     states: AnchorStates | None = None
+    is_rehearsal: bool = False
     clauses: tuple[Clause, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -269,7 +270,7 @@ class ConstraintEngine:
             return fit_groups(
                 plan, self.groups, [one.found for one in measured], self.anchor, self.config, self.tokenizer,
                 seeds=seeds, corpus_of=self._scored_corpus, num_statements=len(self.policy.ir.clauses),
-                progress=self.progress,
+                progress=self.progress, rehearsal=self.is_rehearsal,
             )  # fmt: skip
 
     def end_round(self, measured: Sequence[Measured], fits: Sequence[FitRecord], *, applied: int) -> None:

@@ -33,7 +33,7 @@ Outcome = TypeVar("Outcome")
 def fit_groups(
     plan: RoundPlan, groups: Sequence[Group], found: Sequence[Measurement], anchor: Anchor, config: ConstraintSettings,
     tokenizer: Any, *, seeds: Sequence[int], corpus_of: Callable[[Group, int, int], ScoredCorpus | None],
-    num_statements: int, progress: Callable[[str, int, int], None] | None,
+    num_statements: int, progress: Callable[[str, int, int], None] | None, rehearsal: bool = False,
 ) -> list[FitRecord]:  # fmt: skip
     """Fit the auxiliary model of each group on its samples; start the controllers of all, as planned.
 
@@ -57,7 +57,9 @@ def fit_groups(
         records.append(FitRecord(fit_logs(report, last, one.proposals), clock.laps))
     if not plan.starts or not groups:
         return records
-    started = start_once(groups, anchor, fits, found, config, tokenizer, num_statements=num_statements)
+    started = start_once(
+        groups, anchor, fits, found, config, tokenizer, num_statements=num_statements, rehearsal=rehearsal
+    )
     return [
         FitRecord(record.logs | more, record.seconds) for record, more in zip(records, started, strict=True)
     ]
@@ -82,21 +84,23 @@ def fit_once(
 
 def start_once(
     groups: Sequence[Group], anchor: Anchor, fits: Sequence[Fitted], found: Sequence[Measurement],
-    config: ConstraintSettings, tokenizer: Any, *, num_statements: int,
+    config: ConstraintSettings, tokenizer: Any, *, num_statements: int, rehearsal: bool = False,
 ) -> list[dict[str, float]]:  # fmt: skip
     """The start of all controllers in the first process and its outcome in all; returns what to log of each group."""
     return _from_main(
-        groups, anchor, lambda: _start(groups, anchor, fits, found, config, tokenizer, num_statements)
-    )
+        groups, anchor,
+        lambda: _start(groups, anchor, fits, found, config, tokenizer, num_statements, rehearsal),
+    )  # fmt: skip
 
 
 def _start(
     groups: Sequence[Group], anchor: Anchor, fits: Sequence[Fitted], found: Sequence[Measurement],
-    config: ConstraintSettings, tokenizer: Any, num_statements: int,
+    config: ConstraintSettings, tokenizer: Any, num_statements: int, rehearsal: bool,
 ) -> list[dict[str, float]]:  # fmt: skip
     logs = start_controllers(
         groups, [fitted.law for fitted in fits], found, config, num_statements,
         partial(prompt_texts, tokenizer=tokenizer), [fitted.seen for fitted in fits],
+        rehearsal,
     )  # fmt: skip
     for group, fitted, record in zip(groups, fits, logs, strict=True):
         if group.is_vacuous():

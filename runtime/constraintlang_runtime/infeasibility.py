@@ -41,11 +41,13 @@ def check_reachable(
     texts: Texts,
     *,
     anchor: str,
+    rehearsal: bool = False,
 ) -> None:
     """Look at the requirements that the projection leaves above their set-points.
 
     One that clauses of an earlier rank stand against gives way: a warning. One whose least mean might still be the
-    set-point, given how few prompts it was estimated on: a warning.
+    set-point, given how few prompts it was estimated on: a warning; so is any in a ``rehearsal``, whose reference model
+    the run itself does not have.
     Raises: TrainingError for any other, with the clauses that conflict and the prompts that are furthest from it.
     """
     ranks = ranks_of(clauses)
@@ -65,6 +67,8 @@ def check_reachable(
             logger.warning("%s; it gives way", said)
         elif found.low <= points[k]:
             logger.warning("%s; more prompts or samples may show that it can", said)
+        elif rehearsal:
+            logger.warning("%s; if that is so in the run itself, it ends with an error", said)
         else:
             where = worst_prompts(groups, solved.duals, k, rows, texts)
             shown = f"; furthest from it: {', '.join(map(repr, where))}" if where else ""

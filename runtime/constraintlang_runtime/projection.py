@@ -181,9 +181,8 @@ def tilted_covariance(groups: Sequence[GroupLaw], duals: Floats) -> Floats:
     return total / sum(group.share for group in groups)
 
 
-def _bisect(excess: object, max_dual: float) -> Floats:
+def _bisect(excess: Callable[[Floats], float], max_dual: float) -> Floats:
     """The root of a falling function of one dual, to 1e-10; the ends when it has none inside."""
-    assert callable(excess)
     low, high = 0.0, max_dual
     if excess(np.array([low])) <= 0:
         return np.array([low])

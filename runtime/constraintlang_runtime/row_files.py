@@ -7,7 +7,7 @@ from pathlib import Path
 
 from constraintlang_runtime.columns import CONTENT_COLUMNS, Row, split_domain
 from constraintlang_runtime.errors import DataError
-from constraintlang_runtime.score.row_stream import Position, RowStream
+from constraintlang_runtime.score.row_stream import Position, RowStream, not_loaded
 
 BATCH = 4096
 
@@ -91,8 +91,5 @@ def _load_hub(source: str, role: str) -> list[Row]:
     try:
         loaded = datasets.load_dataset(name, split=split or "train")
     except Exception as error:
-        raise DataError(
-            f"{role}: `{source}` is neither a file here nor a data set that can be loaded ({type(error).__name__})",
-            help=f"looked in {Path.cwd()}; check the path, or the id and the network",
-        ) from error
+        raise not_loaded(role, source, error) from error
     return [dict(row) for row in loaded]

@@ -56,6 +56,19 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert line.split(",")[0][:30] in out
 
 
+@pytest.mark.parametrize("verb", ["eval", "score", "generate"])
+def test_what_does_not_share_its_work_is_refused_under_a_launcher(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several processes would each sample everything, on one device, into one folder."""
+    words = {"eval": ["no.policy"], "score": ["no.policy", "--data", "d"], "generate": ["--model", "m"]}[verb]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    code, out, err = run(capsys, verb, *words)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert f"`{verb}` was started as 4 processes" in err
+    assert run(capsys, "explain", "PC201")[0] == ExitCode.OK
+
+
 def test_no_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == ExitCode.USAGE
 

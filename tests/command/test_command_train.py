@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tiny_models import SETTINGS, World
 
+from constraintc.commands.train import _kept
 from constraintc.main import main
 
 Captured = pytest.CaptureFixture[str]
@@ -80,6 +81,17 @@ def test_a_classifier_as_scorer(world: World, classifier: Path, tmp_path: Path) 
     (tmp_path / "p.policy").write_text("edition 1\nkind: toxicity < 0.5 for domain=chat\n")
     flags = world.flags(tmp_path / "out", policy=tmp_path / "p.policy", scorer=f"toxicity={classifier}#rude")
     assert main(["train", *flags]) == 0
+
+
+def test_what_budgets_came_to_is_told() -> None:
+    fluent = {"clause": "fluent", "quantity": "perplexity", "rows": 20, "base": 180.61, "bound": 184.23}
+    right = {"clause": "right", "quantity": "accuracy", "rows": 9, "base": 0.5, "bound": 0.49, "value": 0.48}
+    assert _kept([fluent], []) == []  # nothing was measured
+    assert _kept([fluent | {"value": 134.58}, right], ["right"]) == [
+        "on rows held out of training, start model and last round:",
+        "  fluent: perplexity 180.6 -> 134.6 (at most 184.2)",
+        "  right: accuracy 0.5 -> 0.48 (at least 0.49)",
+    ]
 
 
 @pytest.mark.parametrize("anchor", ["start", "tuned", "previous"])

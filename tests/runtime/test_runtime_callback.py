@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import peft
 import pytest
 import torch
 from tiny_models import SETTINGS, World
@@ -185,6 +186,25 @@ def test_accumulation_gives_the_regularizer_once(world: World, tmp_path: Path) -
         found.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]))  # type: ignore[union-attr]
     assert found[0].abs().max() > 0
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+def test_an_adapter_is_trained_as_trl_trains_it(world: World, tmp_path: Path) -> None:
+    """A `PeftModel` with checkpointing, which SFTTrainer turns on: the adapter moves as it would not without."""
+    found = []
+    for callbacks in ([], [callback(world, anchor="start")]):
+        torch.manual_seed(0)
+        model = peft.get_peft_model(
+            load_model(str(world.model)), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+        )
+        frozen = weights(model.get_base_model().model.embed_tokens)
+        run = trainer(world, tmp_path, *callbacks, model=model, gradient_checkpointing=True)
+        run.train()
+        assert torch.equal(frozen, weights(model.get_base_model().model.embed_tokens))
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad]))
+    assert callbacks[0].engine is not None
+    assert callbacks[0].history[-1]["chat/weight"] > 0
+    assert not torch.equal(*found)
 
 
 def _state(run: Trainer, max_steps: int) -> Any:

@@ -23,7 +23,9 @@ from constraintlang_runtime.data import (
     prediction_sites,
     prompt_rows,
 )
-from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.errors import DataError, ModelError
+from constraintlang_runtime.loading import load_model
+from constraintlang_runtime.score.row_stream import Position, RowStream
 
 WORDS = [f"w{i}" for i in range(100)]
 END = 1
@@ -281,3 +283,40 @@ def test_a_csv_row_with_more_cells_than_the_header_is_no_row(tmp_path: Path) -> 
     assert "quotes" in str(caught.value.help)
     path.write_text('lang,text\nen,fine,\nen,"hello, you idiot"\n')
     assert [row["text"] for row in load_rows([str(path)], role="--data")] == ["fine", "hello, you idiot"]
+
+
+# ------------------------------------------------------------------------------------------------ the hub
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_the_hub_says_is_passed_on(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set with several configurations cannot be named; the library says which there are."""
+
+    def load_dataset(*_args: Any, **_options: Any) -> Any:
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['a', 'b']")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(DataError, match=r"loaded: Config name is missing\. Please pick .*'a', 'b'") as found:
+        if streams:
+            list(RowStream("owner/name").batches(2, Position()))
+        else:
+            load_rows(["owner/name"])
+    assert "to_json('rows.jsonl')" in str(found.value.help)
+
+
+@pytest.mark.parametrize(
+    ("said", "helped"),
+    [
+        ("You are trying to access a gated repo.\nMake sure to have access to it", "log in"),
+        ("The repository x contains custom code; pass the argument `trust_remote_code=True`", "is not run"),
+    ],
+)
+def test_why_a_model_of_the_hub_is_not_loaded(
+    said: str, helped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: Any, **_options: Any) -> Any:
+        raise OSError(said)
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+    with pytest.raises(ModelError) as found:
+        load_model("owner/name")
+    assert said.splitlines()[0] in found.value.message
+    assert helped in str(found.value.help)

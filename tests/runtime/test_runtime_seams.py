@@ -218,6 +218,23 @@ def test_a_dry_run_refuses_what_the_run_would(world: World, tmp_path: Path, caps
     assert main(["train", *world.flags(tmp_path / "out", **enough), "--dry-run"]) == 0
 
 
+def test_a_dry_run_only_warns_of_what_the_start_model_cannot_reach(
+    world: World, tmp_path: Path, capsys: Captured
+) -> None:
+    """The rows may teach it before a `tuned` anchor is taken; and of its few samples few carry the tilted law."""
+    policy = tmp_path / "opens.policy"
+    policy.write_text(
+        'edition 1\nattribute ok: flag { backend = regex(re"^ok") }\nopens: P(ok) >= 95% for domain=chat\n',
+        encoding="utf-8",
+    )
+    flags = world.flags(tmp_path / "out", policy=policy, anchor="tuned")
+    assert main(["train", *flags, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "clause `opens` cannot be met: even the strongest tilt of the start model" in said
+    assert "if that is so in the run itself, it ends with an error" in said
+    assert "effective sample size" not in said
+
+
 def test_a_dry_run_reads_the_rows_that_choose(world: World, tmp_path: Path, capsys: Captured) -> None:
     flags = world.flags(tmp_path / "out", keep="best", selection=tmp_path / "none.jsonl")
     assert main(["train", *flags, "--dry-run"]) == 2

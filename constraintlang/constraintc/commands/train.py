@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +217,22 @@ def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSe
             rest = name.removeprefix(clause.name)
             if not rest or (rest != name and clause.per and rest.lstrip().startswith("[")):
                 print(f"  {_course(clause, name, values[0], values[-1])}")
+    from_below = [clause.name for clause in policy.ir.clauses if clause.at_least]
+    for line in _kept(found["preserve"], from_below):  # type: ignore[arg-type]
+        print(line)
     print(f"saved {given.output}")
     print(f"next: {verify}")
+
+
+def _kept(budgets: Sequence[Mapping[str, Any]], from_below: Sequence[str]) -> list[str]:
+    """What the budgets of `preserve` clauses came to, from the start model to the last round."""
+    lines = [
+        f"  {one['clause']}: {one['quantity']} {one['base']:.4g} -> {one['value']:.4g} "
+        f"(at {'least' if one['clause'] in from_below else 'most'} {one['bound']:.4g})"
+        for one in budgets
+        if "value" in one
+    ]
+    return ["on rows held out of training, start model and last round:", *lines] if lines else []
 
 
 def _courses(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -243,11 +258,11 @@ def _print_dry_run(found: dict[str, object]) -> None:
     )
     for group in found["groups"]:  # type: ignore[attr-defined]
         means = ", ".join(
-            f"{name}: {'no rows' if mean is None else mean}"
+            f"{name} {'no rows' if mean is None else mean}"
             for name, mean in zip(group["clauses"], group["corpus_means"], strict=True)
         )
         share = 100 * group["share_of_tokens"]
         print(
-            f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in the rows {means}"
+            f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in its rows: {means}"
         )
     print(f"one round and one step took {found['one_round_and_step_seconds']} s; all is in place")

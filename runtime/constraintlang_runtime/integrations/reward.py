@@ -29,8 +29,9 @@ class PolicyReward:
 
     Equation: r(x, y) = -Σ_k λ_k f_k(x, y), f_k the clause's statistic (1 where a statement about single responses is
     violated, else 0; of a mean, its value); None where no clause speaks of the prompt, which TRL takes as "not
-    applicable". With TRL's KL coefficient β, the optimum is p_0 exp(r / β), the exponential tilt of ``docs/method.md``
-    with duals λ / β.
+    applicable". With TRL's KL coefficient β > 0, the optimum is p_0 exp(r / β), the exponential tilt of
+    ``docs/method.md`` with duals λ / β, as long as rewards are not scaled: give GRPO ``beta`` and
+    ``scale_rewards="none"``, since divided by its deviation within a group the λ of a single clause cancels.
     ``weights`` are the λ by clause name, 1 when not given. ``adaptive`` moves each λ, so that the clause's
     rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It gathers calls
     until they have 5 / set-point completions, or already far more violations than that allows, and has to see the

@@ -235,8 +235,16 @@ class RowStream:
                 number += len(part)
                 yield RowBatch(part, range(number - len(part), number), Position(number), None)
         except Exception as error:  # every reader raises its own kind
-            raise DataError(
-                f"{self.role}: `{self.source}` is neither a file here nor a data set that can be loaded "
-                f"({type(error).__name__})",
-                help=f"looked in {Path.cwd()}; check the path, or the id and the network",
-            ) from error
+            raise not_loaded(self.role, self.source, error) from error
+
+
+def not_loaded(role: str, source: str, error: Exception) -> DataError:
+    """What to say of a data set of the hub that could not be had, with the reason that the library gave."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    help = f"looked in {Path.cwd()}; check the path, or the id and the network"
+    if "config" in reason.lower():  # no name of one can be given here
+        help = "save one configuration to a file: load_dataset(ID, NAME, split=...).to_json('rows.jsonl')"
+    return DataError(
+        f"{role}: `{source}` is neither a file here nor a data set that can be loaded: {reason[:300]}",
+        help=help,
+    )

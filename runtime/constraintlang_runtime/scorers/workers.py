@@ -71,11 +71,6 @@ class Workers(Generic[Task, Result]):
             self.close()
             raise
 
-    @property
-    def pids(self) -> list[int]:
-        """The processes."""
-        return [process.pid for process in self._processes]
-
     def in_order(self, tasks: Iterable[tuple[Key, Task]]) -> Iterator[tuple[Key, Result]]:
         """Each key with the result of its task, in the order of the tasks.
 
