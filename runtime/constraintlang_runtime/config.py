@@ -104,6 +104,11 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                 help="leave `save_strategy` out, or use --keep last",
             )
 
+    @property
+    def places_on(self) -> str | None:
+        """The device of every model that a run loads: the CPU where it is asked for, else the first GPU if any."""
+        return "cpu" if self.use_cpu else None
+
     def over(self, rows: int, *, processes: int | None = None) -> ConstraintConfig:
         """These settings with the steps that ``num_train_epochs`` passes over ``rows`` take; unchanged without epochs.
 

@@ -70,6 +70,7 @@ def load_parts(
         allow_plugins=settings.allow_plugins,
         judge=config.judge,
         base=settings.model,
+        device=config.places_on,
     )
     tokenizer = load_tokenizer(settings.model)
     require_end(tokenizer, settings.model)
@@ -78,7 +79,7 @@ def load_parts(
             settings.model,
             tokenizer=tokenizer,
             dtype=config.held_in,
-            device="cpu" if config.use_cpu else None,
+            device=config.places_on,
         ),
         config,
         config.seed,
