@@ -128,6 +128,31 @@ def test_the_human_result_names_the_next_command(world: World, tmp_path: Path, c
     assert "Traceback" not in err
 
 
+def test_the_result_has_every_clause_of_the_policy(world: World, tmp_path: Path, capsys: Captured) -> None:
+    """`preserve` clauses stand beside the others; one without rows is told as such, before and after."""
+    (tmp_path / "words.tsv").write_bytes((world.root / "words.tsv").read_bytes())
+    policy = tmp_path / "p.policy"
+    same, other = (
+        f"preserve mean(perplexity) <= 1.5 * base for domain={name}" for name in ("kitchen", "wiki")
+    )
+    policy.write_text(f"{world.policy.read_text()}same: {same}\nother: {other}\n")
+    code, out, err = run(
+        capsys, "train", *world.flags(tmp_path / "out", policy=policy, method="plain"), "--quiet"
+    )
+    assert code == 0
+    found = json.loads((tmp_path / "out" / "constraint" / "run.json").read_text())
+    (budget,) = found["preserve"]
+    base, value, bound = (f"{budget[key]:.4g}" for key in ("base", "value", "bound"))
+    assert "on held-out rows, start model and last round:" in out
+    assert f"  same: perplexity {base} -> {value} (at most {bound})\n" in out
+    assert "\nverified only: other\n" in out
+    assert "  kind: " in out
+    assert (
+        "warning: no training row lies in the domain of `other` (wiki); the training rows have the domains chat, "
+        "kitchen: training does not act on it, and it is verified only\n"
+    ) in err
+
+
 def test_filtering_tells_how_many_rows_it_dropped(world: World, tmp_path: Path, capsys: Captured) -> None:
     code, out, _ = run(
         capsys, "train", *world.flags(tmp_path / "out", method="filtering"), "--format", "json"

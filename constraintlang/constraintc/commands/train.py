@@ -13,7 +13,7 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.ranks import is_main
-from constraintlang_runtime.round_words import demanded, in_words
+from constraintlang_runtime.round_words import budget_line, demanded, in_words
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import CHOICES, ConstraintSettings
 
@@ -216,6 +216,14 @@ def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSe
             rest = name.removeprefix(clause.name)
             if not rest or (rest != name and clause.per and rest.lstrip().startswith("[")):
                 print(f"  {_course(clause, name, values[0], values[-1])}")
+    budgets: list[dict[str, Any]] = found["preserve"]  # type: ignore[assignment]
+    if budgets:
+        print("on held-out rows, start model and last round:")
+        for budget in budgets:
+            print(f"  {budget_line(budget)}")
+    verified_only: list[str] = found["verified_only"]  # type: ignore[assignment]
+    if verified_only:
+        print(f"verified only: {', '.join(verified_only)}")
     print(f"saved {given.output}")
     print(f"next: {verify}")
 
