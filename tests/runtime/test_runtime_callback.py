@@ -82,7 +82,7 @@ def test_a_second_run_begins_anew(world: World, tmp_path: Path) -> None:
     constraint = callback(world)
     held = trainer(world, tmp_path, constraint, learning_rate=0.0)
     held.train()
-    first = constraint.history
+    first = list(constraint.history)
     held.train()
     seconds = {key for record in first for key in record if "seconds" in key}
     assert [{k: v for k, v in record.items() if k not in seconds} for record in constraint.history] == [
