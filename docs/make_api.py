@@ -45,7 +45,7 @@ HIDDEN = {  # for other modules of the package
         "before_step", "before_checkpoint", "write_state", "read_state", "best_checkpoint", "restore_finished",
         "finish",
     ),
-    "ConstraintConfig": ("over",),
+    "ConstraintConfig": ("over", "places_on"),
     "Policy": ("scored",),
 }  # fmt: skip
 

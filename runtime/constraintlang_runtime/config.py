@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
-from constraintlang_runtime.sharding import check_fsdp, require_known_engine
+from constraintlang_runtime.sharding import check_fsdp, is_fsdp, require_known_engine
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +108,16 @@ class ConstraintConfig(ConstraintSettings, TrainingArguments):
                 "keep: `best` chooses among checkpoints, and save_strategy `no` writes none",
                 help="leave `save_strategy` out, or use --keep last",
             )
+
+    @property
+    def places_on(self) -> str | None:
+        """The device of every model that a run loads: the CPU where it is asked for, else the first GPU if any."""
+        return "cpu" if self.use_cpu else None
+
+    @property
+    def model_on(self) -> str | None:
+        """The device on which the model to train is loaded: the CPU also under FSDP, which moves what it divides."""
+        return "cpu" if is_fsdp(self) else self.places_on
 
     def over(self, rows: int, *, processes: int | None = None) -> ConstraintConfig:
         """These settings with the steps that ``num_train_epochs`` passes over ``rows`` take; unchanged without epochs.

@@ -22,14 +22,14 @@ from constraintlang_runtime.controlling import control_groups, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.divided import whole_weights
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.fingerprint import differences, harmless_to
+from constraintlang_runtime.fingerprint import harmless_to, require_same_run
 from constraintlang_runtime.fit_once import fit_groups
 from constraintlang_runtime.fitting import ScoredCorpus, check_forms, check_paths, corpus_sample
 from constraintlang_runtime.grouping import check_scopes, make_groups
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.hard_masks import hard_masks
 from constraintlang_runtime.measuring import measure_groups
-from constraintlang_runtime.mishaps import require_finite
+from constraintlang_runtime.mishaps import damaged, require_finite
 from constraintlang_runtime.pooling import pool
 from constraintlang_runtime.preserve import Budgets, hold_groups
 from constraintlang_runtime.ranks import rank_and_size
@@ -83,6 +83,7 @@ class ConstraintEngine:
     states: AnchorStates | None = None
     is_rehearsal: bool = False
     clauses: tuple[Clause, ...] = field(init=False)
+    _as_made: list[Group] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.clauses = sample_clauses(self.policy.ir)
@@ -136,7 +137,15 @@ class ConstraintEngine:
         if config.method == "constraint" and config.token_masks == "auto":
             for group in engine.groups:
                 group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
+        engine._as_made = [group.copied() for group in engine.groups]
         return engine, row_groups
+
+    def restart(self) -> None:
+        """Forget what a run has learned and measured, for another one; the start model stays."""
+        self.groups[:] = [group.copied() for group in self._as_made]
+        self.budgets = self.budgets.restarted()
+        self.anchor = None
+        self.attach()
 
     # ------------------------------------------------------------ schedule
     @property
@@ -366,19 +375,10 @@ class ConstraintEngine:
         Raises: ConfigError for a checkpoint of another policy or of other settings, TrainingError for a damaged one.
         """
         extra = checkpoint.load_groups(folder, self.groups, device)
-        if extra["semantic_hash"] != self.policy.semantic_hash:
-            raise ConfigError(
-                f"the checkpoint `{folder}` was made under another policy ({extra['semantic_hash']})",
-                help="resume with the policy of the run, or start a new output folder",
-            )
-        here = self._shaping()
-        differ = differences({"settings": extra.get("settings", here)}, {"settings": here})
-        if differ:
-            raise ConfigError(
-                f"the checkpoint `{folder}` is of a run with other settings: {'; '.join(differ[:5])}",
-                help="resume with the settings that the run was started with; to train its finished model on, give its "
-                "folder as the model of a new run",
-            )
+        for name in ("semantic_hash", "settings", "has_anchor", "budgets"):
+            if name not in extra:
+                raise damaged(folder, f"`{checkpoint.STATE_FILE}` has no `{name}`")
+        require_same_run(folder, extra, self.policy.semantic_hash, self._shaping())
         self.budgets.load(extra["budgets"])
         if extra["has_anchor"]:
             if self._keeps_anchor():

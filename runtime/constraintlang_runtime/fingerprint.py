@@ -10,6 +10,7 @@ from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.config import ConstraintConfig, own_settings
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -87,6 +88,24 @@ def inputs_of(policy: CompiledPolicy, settings: RunSettings, config: ConstraintC
 def fingerprint_of(inputs: Mapping[str, Any]) -> str:
     """The inputs of a run as one hash."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def require_same_run(
+    checkpoint: Path, recorded: Mapping[str, Any], semantic_hash: str, settings: Mapping[str, Any]
+) -> None:
+    """Raise ConfigError where a checkpoint was recorded under another policy or other settings than these."""
+    if recorded["semantic_hash"] != semantic_hash:
+        raise ConfigError(
+            f"the checkpoint `{checkpoint}` was made under another policy ({recorded['semantic_hash']})",
+            help="resume with the policy of the run, or start a new output folder",
+        )
+    differ = differences({"settings": recorded["settings"]}, {"settings": settings})
+    if differ:
+        raise ConfigError(
+            f"the checkpoint `{checkpoint}` is of a run with other settings: {'; '.join(differ[:5])}",
+            help="resume with the settings that the run was started with; to train its finished model on, give its "
+            "folder as the model of a new run",
+        )
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

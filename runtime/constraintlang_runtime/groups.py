@@ -7,7 +7,7 @@ for all rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Group:
     stamps: dict[str, int] = field(default_factory=dict)
     masks: HardMasks | None = None
     _measured: tuple[list[TokenRow], float] = field(default=([], 0.0), init=False, repr=False, compare=False)
+
+    def copied(self) -> Group:
+        """A group whose state moves apart from this one's."""
+        return replace(self, corpus_means=self.corpus_means.copy(), stamps=dict(self.stamps))
 
     @property
     def is_active(self) -> bool:

@@ -22,6 +22,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
 from constraintlang_runtime.row_losses import of_all_processes, row_answers, row_losses
+from constraintlang_runtime.tag_values import none_in_domain
 
 NEAR = 0.8  # the share of a budget at which its weight stands still: above it rises, below it falls
 REACH = 0.2  # distance from NEAR at which the weight moves fastest
@@ -115,6 +116,7 @@ class Budget:
         known = {
             "clause": self.clause.name,
             "quantity": self.quantity,
+            "at_least": self.clause.at_least,
             "rows": len(self.rows),
             "weight": self.weight,
             "steps_hit": list(self.hits),
@@ -146,10 +148,28 @@ class Budgets:
             ]
         )
 
+    def restarted(self) -> Budgets:
+        """The budgets as they were before the first measurement."""
+        return Budgets([Budget(one.clause, one.rows, one.start_weight) for one in self.budgets])
+
     @property
     def unmeasured(self) -> list[str]:
         """Names of the clauses that no row measures in training."""
         return [budget.clause.name for budget in self.budgets if not budget.rows]
+
+    def unmeasured_because(self, tags: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Of each clause that no row measures, why; ``tags`` are those of the rows that are trained on."""
+        found = []
+        for clause in (budget.clause for budget in self.budgets if not budget.rows):
+            if any(matches(clause.domain, own) for own in tags):
+                found.append(
+                    f"no held-out row lies in the domain of `{clause.name}`: no round measures it, and its weight "
+                    "stays `preserve_weight`"
+                )
+            else:
+                why = none_in_domain("training row", clause, tags)
+                found.append(f"{why}: training does not act on it, and it is verified only")
+        return found
 
     def covers(self, tags: Mapping[str, Any]) -> list[bool]:
         """For each budget whether a row with these tags lies in its domain."""

@@ -25,6 +25,18 @@ def demanded(clause: Clause, bound: float) -> str:
     return f"at {'most' if most else 'least'} {in_words(clause, bound)}"
 
 
+def budget_line(report: Mapping[str, Any]) -> str:
+    """A `preserve` clause on held-out rows, from the start model to the trained one."""
+    if "base" not in report:
+        return f"{report['clause']}: not measured"
+
+    def shown(value: float) -> str:
+        return f"{value:.4g}" if report["quantity"] == "perplexity" else f"{100 * value:.3g}%"
+
+    asked = f"at {'least' if report['at_least'] else 'most'} {shown(report['bound'])}"
+    return f"{report['clause']}: {report['quantity']} {shown(report['base'])} -> {shown(report['value'])} ({asked})"
+
+
 def round_line(clauses: Sequence[Clause], record: Mapping[str, Any]) -> str:
     """The clauses of which a round's record has ``value`` and ``bound``, those farthest above their bounds first."""
     found = []

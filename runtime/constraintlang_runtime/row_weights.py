@@ -47,10 +47,14 @@ class RowWeights:
     ) -> None:
         self._rows, self._groups_of = rows, groups_of
         self._max_new_tokens, self._seed = max_new_tokens, seed
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the duals, and the weights that follow from them, for another run."""
         self._duals: dict[int, Floats] | None = None
         self._largest: dict[int, float] = {}
         self._of_kept: dict[int, float] = {}
-        self._weights: dict[int, float] = {}
+        self._weights = np.full(len(self._rows), np.nan)  # NaN: not judged yet, or without a completion
 
     def start(self, groups: Sequence[Group], fitted: Sequence[int], score: Score) -> dict[str, float]:
         """Solve for the duals of the ``fitted`` groups, once; every process of a run calls it at the same step.
@@ -116,21 +120,22 @@ class RowWeights:
         for number in active:
             judged = [
                 i for i in numbers
-                if self._groups_of[i] == number and i not in self._weights and self._rows[i].completion
+                if self._groups_of[i] == number and np.isnan(self._weights[i]) and self._rows[i].completion
             ]  # fmt: skip
             if judged and self._changes(groups[number], number):
                 found = score(
                     groups[number].clauses, as_sampled([self._rows[i] for i in judged], self._max_new_tokens)
                 )
-                raw = np.minimum(self._raw(groups[number], number, found) / self._largest[number], 1.0)
-                self._weights |= dict(zip(judged, raw.tolist(), strict=True))
+                raw = self._raw(groups[number], number, found) / self._largest[number]
+                self._weights[judged] = np.minimum(raw, 1.0)
         return torch.tensor([self._weight(i, step, active) for i in numbers])
 
     def _weight(self, number: int, step: int, active: Sequence[int]) -> float:
         """Rows of groups that do not act now, and rows without a completion, weigh 1."""
-        if number not in self._weights or self._groups_of[number] not in active:
+        weight = self._weights[number]
+        if np.isnan(weight) or self._groups_of[number] not in active:
             return 1.0
-        is_kept = self._draw(number, step) < self._weights[number]
+        is_kept = self._draw(number, step) < weight
         return self._of_kept[self._groups_of[number]] if is_kept else 0.0
 
     def _changes(self, group: Group, number: int) -> bool:

@@ -18,7 +18,6 @@ from constraintlang_runtime.run_rows import RunRows
 from constraintlang_runtime.run_settings import RunSettings
 from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
 from constraintlang_runtime.scorers.protocol import Scorer
-from constraintlang_runtime.sharding import is_fsdp
 
 
 def configured(settings: RunSettings, output_dir: str) -> ConstraintConfig:
@@ -71,6 +70,7 @@ def load_parts(
         allow_plugins=settings.allow_plugins,
         judge=config.judge,
         base=settings.model,
+        device=config.places_on,
     )
     tokenizer = load_tokenizer(settings.model)
     require_end(tokenizer, settings.model)
@@ -79,7 +79,7 @@ def load_parts(
             settings.model,
             tokenizer=tokenizer,
             dtype=config.held_in,
-            device="cpu" if config.use_cpu or is_fsdp(config) else None,  # FSDP moves what it divides
+            device=config.model_on,
         ),
         config,
         config.seed,

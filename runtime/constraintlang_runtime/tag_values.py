@@ -21,7 +21,7 @@ MAX_LISTED = 5
 
 def no_prompt(clause: Clause, tags: Tags, files: str) -> DataError:
     """The error for a clause without prompts; ``files`` are the options that give a file's prompts a domain."""
-    keys = list(dict.fromkeys(one.key for one in _named(clause.domain))) or ["domain"]
+    keys = _keys(clause)
     other = _written_otherwise([clause.domain], tags)
     if other:
         help = f"write {' and '.join(other.values())} in the policy: tags are compared as text"
@@ -29,11 +29,13 @@ def no_prompt(clause: Clause, tags: Tags, files: str) -> DataError:
         help = f"write {files}, or give the rows a `domain` column"
     else:
         help = f"give prompts with {describe(clause.domain)}, or correct the policy"
-    return DataError(
-        f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
-        f"the prompts have {' and '.join(_has(key, tags) for key in keys)}",
-        help=help,
-    )
+    return DataError(none_in_domain("prompt", clause, tags), help=help)
+
+
+def none_in_domain(what: str, clause: Clause, tags: Tags) -> str:
+    """That no prompt, or row, lies in a clause's domain, and which tags they have."""
+    present = " and ".join(_has(key, tags) for key in _keys(clause))
+    return f"no {what} lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); the {what}s have {present}"
 
 
 def warn_of_spelling(clauses: Iterable[Clause], tags: Tags) -> None:
@@ -88,6 +90,10 @@ def _has(key: str, tags: Tags) -> str:
 
 def _values(key: str, tags: Tags) -> list[str]:
     return sorted({text for row in tags if key in row and (text := tag_text(row[key])) is not None})
+
+
+def _keys(clause: Clause) -> list[str]:
+    return list(dict.fromkeys(one.key for one in _named(clause.domain))) or ["domain"]
 
 
 def _named(domain: DomainPredicate | None) -> Iterator[DomainIs]:

@@ -95,11 +95,13 @@ def _train(
     trainer = build(
         policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell, world=world
     )
-    untrained = [*untrained_clauses(policy.ir), *trainer.engine.budgets.unmeasured]
+    untrained, budgets = untrained_clauses(policy.ir), trainer.engine.budgets
     if trainer.rows_held_out:
         tell(f"held out of training, to measure on: {trainer.rows_held_out:,} of the rows")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
+    for line in budgets.unmeasured_because([example["row"].tags for example in trainer.train_dataset]):
+        tell(f"warning: {line}")
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
@@ -138,7 +140,7 @@ def _train(
             for group in trainer.groups
         ],
         "history": trainer.state.log_history,
-        "verified_only": untrained,
+        "verified_only": [*untrained, *budgets.unmeasured],
         "preserve": [budget.report() for budget in trainer.engine.budgets.budgets if budget.rows],
         "selection": [] if trainer.selection is None else trainer.selection.report(),
         "seconds": round(seconds, 2),

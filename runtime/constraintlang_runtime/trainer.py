@@ -150,8 +150,10 @@ class ConstraintTrainer(LossTrainer):
                 rows, row_groups, max_new_tokens=args.max_new_tokens, seed=args.seed
             )
         preserved = [self.engine.budgets.covers(row.tags) for row in rows]
-        self.engine.take_start(model, preserves=any(map(any, preserved)))
+        self._preserves = any(map(any, preserved))
+        self.engine.take_start(model, preserves=self._preserves)
         self.start_losses()
+        self._has_run = False
         examples = [
             {"row": row, "number": number, "group": group, "preserved": kept}
             for number, (row, group, kept) in enumerate(zip(rows, row_groups, preserved, strict=True))
@@ -204,13 +206,30 @@ class ConstraintTrainer(LossTrainer):
         lane_world.watch(schedule.lanes)
         return schedule
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; the lanes end with it."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; the lanes end with it.
+
+        Called again, it is a new run from the weights as they are, or from those of the checkpoint that is resumed.
+        """
+        if self._has_run:
+            self._restart(resumes=bool(resume_from_checkpoint))
+        self._has_run = True
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             if self.parallel is not None:
                 self.parallel.close()
+
+    def _restart(self, *, resumes: bool) -> None:
+        """The constraint's state as before the first step; a run that is resumed keeps the start model of the last."""
+        self.engine.restart()
+        if not resumes:
+            self.engine.take_start(self.model, preserves=self._preserves)
+        self.start_losses()
+        if self.row_weights is not None:
+            self.row_weights.restart()
+        if self.selection is not None:
+            self.selection.records = []
 
     def _collate(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = collate([example["row"] for example in examples], self.pad_id)
@@ -271,9 +290,12 @@ class ConstraintTrainer(LossTrainer):
 
         ``train`` would take one step too many, because transformers looks at the step count only after a step.
         """
+        self._has_run = True
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self._load_from_checkpoint(str(folder))
         self.model.to(self.args.device)
+        # what training does before its first step: the last measurement is made in the run's precision
+        self.accelerator.prepare_model(self.model, evaluation_mode=True)
         self.finish()
 
     def finish(self) -> None:

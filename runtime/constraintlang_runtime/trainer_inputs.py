@@ -91,8 +91,7 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
         tokenizer = load_tokenizer(name)
     require_end(tokenizer, name)
     if isinstance(model, str | os.PathLike):
-        device = "cpu" if args.use_cpu else None
-        loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in, device=device)
+        loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in, device=args.model_on)
         model = with_adapter(loaded, args, args.seed)
     else:
         require_causal(model)
@@ -168,7 +167,7 @@ def policy_and_scorers(
     ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
     bound = bind_scorers(
         policy.ir, parse_scorer_options(named), ready, folder=folder, files=policy.files, judge=args.judge,
-        base=_name(model),
+        base=_name(model), device=args.places_on,
     )  # fmt: skip
     return policy, bound
 

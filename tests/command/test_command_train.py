@@ -13,7 +13,6 @@ import pytest
 import yaml
 from tiny_models import SETTINGS, World
 
-from constraintc.commands.train import _kept
 from constraintc.main import main
 
 Captured = pytest.CaptureFixture[str]
@@ -83,17 +82,6 @@ def test_a_classifier_as_scorer(world: World, classifier: Path, tmp_path: Path) 
     assert main(["train", *flags]) == 0
 
 
-def test_what_budgets_came_to_is_told() -> None:
-    fluent = {"clause": "fluent", "quantity": "perplexity", "rows": 20, "base": 180.61, "bound": 184.23}
-    right = {"clause": "right", "quantity": "accuracy", "rows": 9, "base": 0.5, "bound": 0.49, "value": 0.48}
-    assert _kept([fluent], []) == []  # nothing was measured
-    assert _kept([fluent | {"value": 134.58}, right], ["right"]) == [
-        "on rows held out of training, start model and last round:",
-        "  fluent: perplexity 180.6 -> 134.6 (at most 184.2)",
-        "  right: accuracy 0.5 -> 0.48 (at least 0.49)",
-    ]
-
-
 @pytest.mark.parametrize("anchor", ["start", "tuned", "previous"])
 def test_a_dry_run_writes_nothing(world: World, tmp_path: Path, capsys: Captured, anchor: str) -> None:
     output = tmp_path / "out"
@@ -138,6 +126,31 @@ def test_the_human_result_names_the_next_command(world: World, tmp_path: Path, c
     assert f"constraintc eval {world.policy} --model {tmp_path / 'out'}" in out
     assert "{'" not in out  # no library's log records
     assert "Traceback" not in err
+
+
+def test_the_result_has_every_clause_of_the_policy(world: World, tmp_path: Path, capsys: Captured) -> None:
+    """`preserve` clauses stand beside the others; one without rows is told as such, before and after."""
+    (tmp_path / "words.tsv").write_bytes((world.root / "words.tsv").read_bytes())
+    policy = tmp_path / "p.policy"
+    same, other = (
+        f"preserve mean(perplexity) <= 1.5 * base for domain={name}" for name in ("kitchen", "wiki")
+    )
+    policy.write_text(f"{world.policy.read_text()}same: {same}\nother: {other}\n")
+    code, out, err = run(
+        capsys, "train", *world.flags(tmp_path / "out", policy=policy, method="plain"), "--quiet"
+    )
+    assert code == 0
+    found = json.loads((tmp_path / "out" / "constraint" / "run.json").read_text())
+    (budget,) = found["preserve"]
+    base, value, bound = (f"{budget[key]:.4g}" for key in ("base", "value", "bound"))
+    assert "on held-out rows, start model and last round:" in out
+    assert f"  same: perplexity {base} -> {value} (at most {bound})\n" in out
+    assert "\nverified only: other\n" in out
+    assert "  kind: " in out
+    assert (
+        "warning: no training row lies in the domain of `other` (wiki); the training rows have the domains chat, "
+        "kitchen: training does not act on it, and it is verified only\n"
+    ) in err
 
 
 def test_filtering_tells_how_many_rows_it_dropped(world: World, tmp_path: Path, capsys: Captured) -> None:

@@ -78,6 +78,19 @@ def test_it_acts_and_records(world: World, tmp_path: Path) -> None:
     assert logged == constraint.history
 
 
+def test_a_second_run_begins_anew(world: World, tmp_path: Path) -> None:
+    """At a learning rate of 0 it starts from the same weights, so that its rounds must be the first's."""
+    constraint = callback(world)
+    held = trainer(world, tmp_path, constraint, learning_rate=0.0)
+    held.train()
+    first = list(constraint.history)
+    held.train()
+    seconds = {key for record in first for key in record if "seconds" in key}
+    assert [{k: v for k, v in record.items() if k not in seconds} for record in constraint.history] == [
+        {k: v for k, v in record.items() if k not in seconds} for record in first
+    ]
+
+
 def test_a_vacuous_policy_changes_no_bit(world: World, tmp_path: Path) -> None:
     plain = trainer(world, tmp_path / "plain")
     plain.train()

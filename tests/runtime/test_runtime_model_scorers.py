@@ -346,6 +346,36 @@ def test_policies_name_them(nli: Path, reward_model: Path, encoder: Path, langua
         bind_scorers(policy('perplexity("none/such")', "real"), {}, folder=encoder)
 
 
+def test_models_that_score_are_put_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    nli: Path, reward_model: Path, encoder: Path, language_model: Path, classifier: Path,
+) -> None:  # fmt: skip
+    """On a machine with a GPU, which is what models go to when nothing is said."""
+    placed: list[str] = []
+
+    def to(model: Any, device: Any) -> Any:
+        placed.append(str(device))
+        return model
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("transformers.PreTrainedModel.to", to)
+    cases = [
+        (policy(f'nli("m", hypothesis="{WORDS[3]}")', "score in [0, 1]"), {}, nli),
+        (policy('reward("m")', "real"), {}, reward_model),
+        (policy('similarity("m")', "real in [-1, 1]"), {}, encoder),
+        (policy('perplexity("m")', "real in [1, inf]"), {}, language_model),
+        (policy('logprob("m")', "real", "tone >= tone@base - 1"), {}, language_model),
+        (policy(f'classifier("{classifier.name}", label="rude")', "score in [0, 1]"), {}, classifier),
+        (policy('lexicon("words.tsv")', "score in [0, 1]"), {"tone": (str(classifier), "rude")}, classifier),
+    ]
+    for ir, options, folder in cases:
+        for device in ("cpu", None):
+            placed.clear()
+            bind_scorers(ir, options, folder=folder.parent, base=str(language_model), device=device)
+            assert placed
+            assert set(placed) == {device or "cuda"}, ir.attributes
+
+
 def test_a_score_outside_the_declared_range_is_an_error(language_model: Path) -> None:
     ir = policy('perplexity("m")', "real in [1, 2]")
     pool = ScoringPool(ir.attributes, bind_scorers(ir, {}, folder=language_model.parent))

@@ -110,9 +110,9 @@ def test_reward_is_minus_the_weighted_statistics() -> None:
     policy = Policy.from_text(MIXED)
     reward = policy.reward_func(weights={"short": 2.0})
     found = reward(["p", "q"], ["a b c d", "a"], domain=["chat", "wiki"])
-    assert found == [-(2.0 * 1 + 1.0 * 4), 0.0]
+    assert found == [-(2.0 * 1 + 0.25 * 4), 0.0]  # a mean of at most 2 words: λ starts at 1 / (2 · 2)
     by_name = {r.__name__: r for r in policy.reward_funcs()}
-    assert by_name["average"](["p", "q"], ["a b c d", "a"], domain=["chat", "wiki"]) == [-4.0, None]
+    assert by_name["average"](["p", "q"], ["a b c d", "a"], domain=["chat", "wiki"]) == [-1.0, None]
 
 
 def test_conversational_completions_are_their_contents() -> None:
@@ -156,7 +156,7 @@ def test_small_batches_that_obey_never_raise_a_weight() -> None:
     weights = reward.weights
     assert weights["none"] == 1.0  # 800 replies do not tell whether it is one in a thousand
     assert weights["few"] < 1.0
-    assert weights["short"] < 1.0
+    assert weights["short"] < 0.01  # where it starts
     for _ in range(2):
         reward(["p"] * 8, ["a @ b"] * 8)
     assert reward.weights["none"] > 1.0
@@ -172,13 +172,63 @@ def test_what_a_reward_cannot_stand_for_is_refused() -> None:
     tail = Policy.from_text("tail: cvar(words, 0.9) <= 10")
     with pytest.raises(ConfigError, match="does not tell where its tail is"):
         tail.reward_func(adaptive=True)
-    assert tail.reward_func().weights == {"tail": 1.0}
+    assert tail.reward_func().weights == {"tail": 0.05}
 
 
 def test_fixed_weights_stay() -> None:
     reward = Policy.from_text("short: words <= 2").reward_func(weights={"short": 3.0})
     reward(["p"], ["a b c"])
     assert reward.weights == {"short": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound", "high"),
+    [
+        ("score in [0, 1]", 0.5, 1.0),
+        ("score in [0, 100]", 50, 100.0),
+        ("score in [20, 60]", 30, 40.0),
+        ("count", 8, 16.0),
+    ],
+)
+def test_a_clause_weighs_alike_whatever_the_unit_of_its_score(kind: str, bound: float, high: float) -> None:
+    def grades(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+        return [float(text) for text in completions]
+
+    policy = Policy.from_text(
+        f"attribute grade: {kind} lower_is_better\nlow: mean(grade) <= {bound}", scorers={"grade": grades}
+    )
+    low = 20.0 if "20" in kind else 0.0
+    reward = policy.reward_func(adaptive=True)
+    assert reward(["p"], [f"{low + high:g}"]) == [pytest.approx(-1.0)]
+    for _ in range(200):  # none above: λ falls to 0 in as many calls, whatever the unit
+        reward(["p"] * 8, [f"{low:g}"] * 8)
+    assert reward.weights == {"low": 0.0}
+    given = policy.reward_func(weights={"low": 500.0}, adaptive=True)
+    for _ in range(2):
+        given(["p"] * 400, [f"{low + high:g}"] * 400)
+    assert given.weights == {"low": 500.0}  # no higher than what was given, and not cut to less
+
+
+class _Trainer:
+    """What TRL's trainers show of themselves: ``log_metric`` is a method of one that has a model."""
+
+    def __init__(self, *, training: bool) -> None:
+        self.model = torch.nn.Linear(1, 1).train(training)
+        self.logged: dict[str, float] = {}
+
+    def log_metric(self, name: str, value: float) -> None:
+        self.logged[name] = value
+
+
+def test_an_evaluation_moves_no_weight() -> None:
+    reward = Policy.from_text("short: words <= 2").reward_func(adaptive=True)
+    before = reward.state_dict()
+    trainer = _Trainer(training=False)
+    assert reward(["p"] * 400, ["a b c"] * 400, log_metric=trainer.log_metric) == [-1.0] * 400
+    assert reward.state_dict() == before
+    assert trainer.logged == {"constraint/short/value": 1.0, "constraint/short/dual": 1.0}
+    reward(["p"] * 400, ["a b c"] * 400, log_metric=_Trainer(training=True).log_metric)
+    assert reward.weights["short"] > 1.0
 
 
 @pytest.mark.filterwarnings("ignore")  # of TRL's own
@@ -191,10 +241,15 @@ def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
     ]  # of 134 completions, 5 / (0.75 · 5%), the first call brings the last four
     reward.load_state_dict({"kind": {**before, "window": [[0.0, 130.0]]}})
     seen: list[tuple[list[str], list[float | None]]] = []
+    evaluated: list[bool] = []  # by call: whether λ and what it waits for stood still
 
     def watched(prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:
+        earlier = reward.state_dict()
         found = reward(prompts, completions, **columns)
-        seen.append((completions, found))
+        if trainer.model.training:
+            seen.append((completions, found))
+        else:
+            evaluated.append(reward.state_dict() == earlier)
         return found
 
     rows = [r for r in load_rows([str(world.prompts)], role="--prompts") if r["domain"] == "chat"]
@@ -202,15 +257,18 @@ def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, num_generations=4,
         max_completion_length=8, report_to="none", use_cpu=True, bf16=False, save_strategy="no",
         disable_tqdm=True, logging_steps=1, beta=0.0, dataloader_pin_memory=False,
+        eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=4,
     )  # fmt: skip
     tokenizer = load_tokenizer(str(world.model))
     tokenizer.padding_side = "left"
     trainer = trl.GRPOTrainer(
         load_model(str(world.model)), watched, args=config, processing_class=tokenizer,
         train_dataset=datasets.Dataset.from_list([{"prompt": r["prompt"], "domain": "chat"} for r in rows]),
+        eval_dataset=datasets.Dataset.from_list([{"prompt": rows[0]["prompt"], "domain": "chat"}]),
     )  # fmt: skip
     trainer.train()
     assert len(seen) == 2
+    assert evaluated == [True, True]
     judge = Policy.load(world.policy)
     logged = [record["reward"] for record in trainer.state.log_history if "reward" in record]
     lam, earlier = 1.0, 130

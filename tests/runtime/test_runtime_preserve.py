@@ -24,7 +24,7 @@ from constraintlang_runtime.demo import language
 from constraintlang_runtime.errors import ConfigError, DataError, TrainingError
 from constraintlang_runtime.holdout import split
 from constraintlang_runtime.loading import load_model, load_tokenizer
-from constraintlang_runtime.preserve import Budget, goes_before, hold_back, take
+from constraintlang_runtime.preserve import Budget, Budgets, goes_before, hold_back, take
 from constraintlang_runtime.row_losses import row_answers, row_losses
 from constraintlang_runtime.sampling import completion_texts, prompt_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -189,6 +189,20 @@ def test_rows_that_nothing_would_measure_are_refused(world: World, tmp_path: Pat
     chat = [row for row in rows if row["domain"] == "chat"]
     with pytest.raises(DataError, match="no row lies in the domain of `same`"):
         make(world, tmp_path, policy=TIGHT, heldout=chat[:3])
+
+
+def test_a_clause_that_no_row_measures_says_which_rows_it_lacks() -> None:
+    (one,) = Budgets.of([clause("mean(perplexity) <= base")], [], 1.0).unmeasured_because(
+        [{"domain": "chat"}]
+    )
+    assert one == (
+        "no training row lies in the domain of `c` (kitchen); the training rows have the domains chat: training does "
+        "not act on it, and it is verified only"
+    )
+    (other,) = Budgets.of([clause("mean(accuracy) >= base")], [], 1.0).unmeasured_because(
+        [{"domain": "kitchen"}]
+    )
+    assert other.startswith("no held-out row lies in the domain of `c`: no round measures it")
 
 
 # ------------------------------------------------------------ runs

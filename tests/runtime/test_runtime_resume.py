@@ -194,6 +194,22 @@ def test_every_form_of_the_auxiliary_model_survives_a_kill(
         assert all(0 <= p <= 1 and 0 <= a <= 1 and n > 0 for p, a, n in found["chat/auxiliary/reliability"])
 
 
+def test_the_last_measurement_is_in_the_precision_of_the_run(noisy: World, tmp_path: Path) -> None:
+    """Of a run that was killed before its final save: under --bf16 the model passes in bfloat16 there, too."""
+    more: dict[str, Any] = {"bf16": True, "use_cpu": True, "max_steps": 4, "rounds": 2, "save_steps": 2}
+    (tmp_path / "words.tsv").write_bytes((noisy.root / "words.tsv").read_bytes())
+    policy = tmp_path / "p.policy"
+    same = "same: preserve mean(perplexity) <= 1.5 * base for domain=kitchen\n"
+    policy.write_text(noisy.policy.read_text() + same)
+    flags = {name: noisy.flags(tmp_path / name, policy=policy, **more) for name in ("whole", "killed")}
+    assert main(["train", *flags["whole"]]) == 0
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_in_call(train_run, "save_groups", 1)(patch)
+        main(["train", *flags["killed"]])
+    assert main(["train", *flags["killed"], "--resume"]) == 0
+    assert_same_result(tmp_path / "killed", tmp_path / "whole")
+
+
 def test_a_half_written_checkpoint_is_ignored(noisy: World, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tiny_models import POLICY, World
 from tiny_trainer import compiled, make
 
+from constraintlang_compiler.scopes import utility_clauses
+from constraintlang_runtime.preserve import Budget
 from constraintlang_runtime.progress import RoundLines
-from constraintlang_runtime.round_words import round_line
+from constraintlang_runtime.round_words import budget_line, round_line
 
 TEXT = """\
 edition 1
@@ -36,6 +39,22 @@ def test_a_line_speaks_in_the_authors_numbers() -> None:
         "1 of 4 within their bounds; rude broken by 25% (at most 5%), kind 0.6 (at least 0.7), "
     )
     assert line.endswith("never broken by 0.1% (none may), ...")
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "line"),
+    [
+        ("mean(perplexity) <= 1.02 * base", (2.0, 2.01), "c: perplexity 7.389 -> 7.463 (at most 7.537)"),
+        ("mean(accuracy) >= base - 3%", (0.6, 0.55), "c: accuracy 60% -> 55% (at least 57%)"),
+    ],
+)
+def test_a_budget_is_told_in_the_authors_numbers(text: str, values: tuple[float, float], line: str) -> None:
+    (clause,) = utility_clauses(compiled(f"edition 1\nc: preserve {text} for domain=kitchen\n").ir)
+    budget = Budget(clause, [], 1.0)
+    assert budget_line(budget.report()) == "c: not measured"
+    budget.base, budget.value = values
+    budget.spent = budget.spend(values[1])
+    assert budget_line(budget.report()) == line
 
 
 def test_rounds_are_told_as_they_end(world: World, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def corpus(
 
 def weights_of(made: RowWeights, group: Group, score: Any) -> np.ndarray:
     made.drawn(range(ROWS), [group], [0], 0, score)
-    return np.array([made._weights.get(i, 1.0) for i in range(ROWS)])
+    return np.nan_to_num(made._weights, nan=1.0)
 
 
 @pytest.mark.parametrize("kinds", READINGS)

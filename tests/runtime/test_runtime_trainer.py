@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,18 @@ def test_resuming_at_the_last_step_takes_no_step(world: World, tmp_path: Path) -
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert second.state.global_step == 6
     assert torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize("name", ["settings", "semantic_hash", "budgets", "has_anchor"])
+def test_a_checkpoint_that_does_not_say_of_which_run_it_is_is_refused(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    trainer = make(world, tmp_path, save_strategy="steps", save_steps=4)
+    trainer.train()
+    state = tmp_path / "checkpoint-4" / "constraint.json"
+    state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != name}))
+    with pytest.raises(TrainingError, match=rf"checkpoint-4` is damaged: `constraint.json` has no `{name}`"):
+        trainer.train(resume_from_checkpoint=str(state.parent))
 
 
 def test_mixed_precision_takes_the_chunked_loss(world: World, tmp_path: Path) -> None:

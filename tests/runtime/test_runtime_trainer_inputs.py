@@ -15,7 +15,11 @@ from constraintlang_runtime import ConstraintConfig, ConstraintTrainer, Policy, 
 from constraintlang_runtime.adapters import with_adapter
 from constraintlang_runtime.errors import ConfigError, DataError, ModelError
 from constraintlang_runtime.loading import load_model, load_tokenizer
+from constraintlang_runtime.run_parts import load_parts
+from constraintlang_runtime.run_settings import RunSettings
+from constraintlang_runtime.scorers import hf_model
 from constraintlang_runtime.scorers.lexicon import LexiconScorer
+from constraintlang_runtime.trainer_inputs import policy_and_scorers
 
 
 def test_names_and_ready_parts_make_the_same_trainer(world: World, tmp_path: Path) -> None:
@@ -94,6 +98,39 @@ def test_a_policy_brings_its_scorers(world: World, tmp_path: Path) -> None:
     config.judge_url, config.judge_model = "http://localhost:1", "judge"
     with pytest.raises(ConfigError, match=r"judge_url: .* beside a `Policy`"):
         ConstraintTrainer(str(world.model), config, policy=policy, train_dataset=rows)
+
+
+@pytest.mark.parametrize("entry", ["command", "python"])
+def test_scorers_are_put_where_the_trainer_is(
+    world: World, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    """``use_cpu`` on a machine with a GPU: the scorers' models stay on the CPU as the trained one does."""
+    placed: list[str] = []
+    monkeypatch.setattr(hf_model, "load_scoring_model", _placing(placed, hf_model.load_scoring_model))
+    monkeypatch.setattr(
+        "constraintlang_runtime.scorers.classifier.load_scoring_model", hf_model.load_scoring_model
+    )
+    config = ConstraintConfig(output_dir=str(tmp_path), **tiny_trainer.SETTINGS, use_cpu=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    policy = tiny_trainer.compiled(tiny_trainer.POLICY)
+    option = f"{classifier}#rude"
+    if entry == "python":
+        policy_and_scorers(policy, {"toxicity": option}, model=str(world.model), args=config)
+    else:
+        settings = RunSettings(
+            model=str(world.model), data=(str(world.data),), output=str(tmp_path), scorer=(f"toxicity={option}",)
+        )  # fmt: skip
+        load_parts(policy, settings, config, tmp_path, None)
+    assert placed == ["cpu"]
+
+
+def _placing(placed: list[str], load: Any) -> Any:
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        found = load(*args, **kwargs)
+        placed.append(found.model.device.type)
+        return found
+
+    return loading
 
 
 def test_a_model_from_nowhere_needs_its_tokenizer(world: World, tmp_path: Path) -> None:

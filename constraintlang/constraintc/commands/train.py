@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_runtime.ranks import is_main
-from constraintlang_runtime.round_words import demanded, in_words
+from constraintlang_runtime.round_words import budget_line, demanded, in_words
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
 from constraintlang_runtime.settings import CHOICES, ConstraintSettings
 
@@ -217,22 +216,16 @@ def _print_result(found: dict[str, object], policy: CompiledPolicy, given: RunSe
             rest = name.removeprefix(clause.name)
             if not rest or (rest != name and clause.per and rest.lstrip().startswith("[")):
                 print(f"  {_course(clause, name, values[0], values[-1])}")
-    from_below = [clause.name for clause in policy.ir.clauses if clause.at_least]
-    for line in _kept(found["preserve"], from_below):  # type: ignore[arg-type]
-        print(line)
+    budgets: list[dict[str, Any]] = found["preserve"]  # type: ignore[assignment]
+    if budgets:
+        print("on held-out rows, start model and last round:")
+        for budget in budgets:
+            print(f"  {budget_line(budget)}")
+    verified_only: list[str] = found["verified_only"]  # type: ignore[assignment]
+    if verified_only:
+        print(f"verified only: {', '.join(verified_only)}")
     print(f"saved {given.output}")
     print(f"next: {verify}")
-
-
-def _kept(budgets: Sequence[Mapping[str, Any]], from_below: Sequence[str]) -> list[str]:
-    """What the budgets of `preserve` clauses came to, from the start model to the last round."""
-    lines = [
-        f"  {one['clause']}: {one['quantity']} {one['base']:.4g} -> {one['value']:.4g} "
-        f"(at {'least' if one['clause'] in from_below else 'most'} {one['bound']:.4g})"
-        for one in budgets
-        if "value" in one
-    ]
-    return ["on rows held out of training, start model and last round:", *lines] if lines else []
 
 
 def _courses(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:

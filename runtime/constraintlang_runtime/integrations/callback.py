@@ -110,6 +110,7 @@ class ConstraintCallback(TrainerCallback):
             self._policy.compiled, rows, prompts, config, self._policy.pool, tokenizer,
             max_steps=state.max_steps, seed=args.seed,
         )  # fmt: skip
+        self.history = []  # of this run; a resumed one brings its own
         self.engine.keeps_start = True  # when a run is resumed, the model comes with the checkpoint's weights
         self.engine.log = lambda record: self._record(record, state)
         self.engine.states = AnchorStates.below(args.output_dir, config.anchor_cache_gib)

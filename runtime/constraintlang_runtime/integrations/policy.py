@@ -82,18 +82,20 @@ class Policy:
         allow_path: bool = False,
         allow_code: bool = False,
         allow_plugins: bool = False,
+        device: str | None = None,
     ) -> Policy:
         """A policy from a ``.policy`` file or a compiled directory.
 
         ``scorers`` bind attributes to callables, or to what ``--scorer`` takes: ``"unitary/toxic-bert#toxic"``, a
-        path, a word list. What is not bound is measured by the backend that the policy names.
+        path, a word list. What is not bound is measured by the backend that the policy names. Models that score are
+        put on ``device``, on a GPU if there is one when None.
         Raises: PolicyError, SourceError, ArtifactError, ConfigError (an attribute that nothing measures).
         """
         place = Path(path)
         folder = place if place.is_dir() else place.parent
         return cls._bound(
             compile_path(path, allow_path=allow_path), scorers or {}, folder,
-            allow_path=allow_path, allow_code=allow_code, allow_plugins=allow_plugins,
+            allow_path=allow_path, allow_code=allow_code, allow_plugins=allow_plugins, device=device,
         )  # fmt: skip
 
     @classmethod
@@ -106,11 +108,11 @@ class Policy:
 
     @classmethod
     def _bound(
-        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **allowed: Any
+        cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **options: Any
     ) -> Policy:
         named = parse_scorer_options([f"{name}={s}" for name, s in scorers.items() if isinstance(s, str)])
         ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
-        bound = bind_scorers(compiled.ir, named, ready, folder=folder, files=compiled.files, **allowed)
+        bound = bind_scorers(compiled.ir, named, ready, folder=folder, files=compiled.files, **options)
         return cls(compiled, bound, folder=folder, rebound=scorers)
 
     # ------------------------------------------------------------ judging texts

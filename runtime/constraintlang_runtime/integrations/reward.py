@@ -22,6 +22,7 @@ SET_POINT_SHARE = 0.75
 EXPECTED = 5.0
 """Violations that a window has to expect at its set-point: a batch of 8 at 1% looks like 6%, violated or not."""
 MAX_WEIGHT = 100.0
+"""λ over the whole range of a statistic; more only where more was given."""
 
 
 class PolicyReward:
@@ -32,10 +33,13 @@ class PolicyReward:
     applicable". With TRL's KL coefficient β > 0, the optimum is p_0 exp(r / β), the exponential tilt of
     ``docs/method.md`` with duals λ / β, as long as rewards are not scaled: give GRPO ``beta`` and
     ``scale_rewards="none"``, since divided by its deviation within a group the λ of a single clause cancels.
-    ``weights`` are the λ by clause name, 1 when not given. ``adaptive`` moves each λ, so that the clause's
-    rate goes to three quarters of its bound: up while the completions are above it, down to 0 below. It gathers calls
-    until they have 5 / set-point completions, or already far more violations than that allows, and has to see the
-    completions of training and nothing else. Ranks average what they saw.
+    ``weights`` are the λ by clause name; when not given 1 / high, high the length of the statistic's range (1 of a
+    rate, twice the bound where the range is open), so that no unit makes a clause outweigh another.
+    ``adaptive`` moves each λ, so that the clause's rate goes to three quarters of its bound: up while the completions
+    are above it, down to 0 below. It gathers calls until they have 5 / set-point completions, or already far more
+    violations than that allows. Ranks average what they saw. It moves by the completions of training alone: TRL's
+    GRPO and RLOO pass ``log_metric``, a method of the trainer, whose model is in evaluation mode while it evaluates;
+    of a call without it nothing is known, so set ``adaptive`` to False around an evaluation elsewhere.
     ``state_dict`` and ``load_state_dict`` keep the λ over a restart.
     Raises: ScorerError when a score is unavailable: training cannot guess it; ConfigError for a clause whose bound is
     relative to a base model, and with ``adaptive`` for a cvar, whose mean is not its bound's.
@@ -51,13 +55,7 @@ class PolicyReward:
         for k in self._columns:
             _check(policy, k, adaptive)
         self._states = {
-            name: ControllerState(
-                value=float(weights.get(name, 1.0)),
-                weight=1.0,
-                set_point=_set_point(policy, k),
-                gain=0.1,
-                max_value=MAX_WEIGHT,
-            )
+            name: _first_state(policy, k, weights.get(name))
             for name, k in zip(self._names, self._columns, strict=True)
         }
         self.__name__ = self._names[0] if len(self._names) == 1 else "policy"  # TRL's key in the logs
@@ -98,19 +96,20 @@ class PolicyReward:
         duals = np.array([self._states[name].value for name in self._names])
         rewards = 0.0 - (values * duals).sum(axis=1)
         log_metric = columns.get("log_metric")
-        means = self._means(values, inside)
+        moves = self.adaptive and not _is_evaluating(log_metric)
+        means = self._means(values, inside, of_all_ranks=moves)
         for name, (total, seen) in zip(self._names, means, strict=True):
             if log_metric is not None and seen:
                 log_metric(f"constraint/{name}/value", total / seen)
                 log_metric(f"constraint/{name}/dual", self._states[name].value)
-        if self.adaptive:
+        if moves:
             self._move(means)
         return [float(r) if own.any() else None for r, own in zip(rewards, inside, strict=True)]
 
-    def _means(self, values: Any, inside: Any) -> list[tuple[float, float]]:
-        """Sum of each statistic and number of completions that it speaks of, over all ranks."""
+    def _means(self, values: Any, inside: Any, *, of_all_ranks: bool) -> list[tuple[float, float]]:
+        """Sum of each statistic and number of completions that it speaks of."""
         pairs = np.stack([values.sum(axis=0), inside.sum(axis=0).astype(np.float64)], axis=1)
-        if self.adaptive:
+        if of_all_ranks:
             pairs = np.sum(gathered(pairs), axis=0)
         return [(float(total), float(seen)) for total, seen in pairs]
 
@@ -124,6 +123,25 @@ class PolicyReward:
             scaled = replace(state, set_point=point, min_samples=math.ceil(EXPECTED / point))
             moved = update(scaled, total / high, seen, scale=high)
             self._states[name] = replace(moved, set_point=state.set_point, weight=1.0, doublings=0)
+
+
+def _is_evaluating(log_metric: Any) -> bool:
+    """Whether the trainer that a method belongs to evaluates; by its model's mode, as TRL tells it itself.
+
+    Steps do not tell: an evaluation and the training batch after it have the same ``trainer_state.global_step``.
+    """
+    model = getattr(getattr(log_metric, "__self__", None), "model", None)
+    return getattr(model, "training", True) is False
+
+
+def _first_state(policy: Policy, k: int, given: float | None) -> ControllerState:
+    """Where λ starts and how far it may rise, per unit of the statistic."""
+    high = _high(policy, k)
+    value = 1.0 / high if given is None else float(given)
+    return ControllerState(
+        value=value, weight=1.0, set_point=_set_point(policy, k), gain=0.1,
+        max_value=max(MAX_WEIGHT / high, value),
+    )  # fmt: skip
 
 
 def _check(policy: Policy, k: int, adaptive: bool) -> None:
@@ -145,8 +163,13 @@ def _set_point(policy: Policy, k: int) -> float:
 
 
 def _high(policy: Policy, k: int) -> float:
+    """How far the statistic reaches, in its own unit: 1 of an indicator, twice the bound where the range is open."""
     clause = policy.clauses[k]
-    if isinstance(clause.statistic, Indicator):
+    found = clause.statistic
+    if isinstance(found, Indicator):
         return 1.0
-    high = getattr(clause.statistic, "high", None)
-    return float(high) if high is not None else max(1.0, 2 * float(clause.bound))
+    low, high = getattr(found, "low", None), getattr(found, "high", None)
+    if high is None or (isinstance(found, Hinge) and low is None):
+        return max(1.0, 2 * float(clause.bound))
+    # of a cvar what is weighed is the term, which may begin below 0
+    return float(high) - float(low or 0) or 1.0

@@ -47,6 +47,7 @@ def bind_scorers(
     allow_plugins: bool = False,
     judge: JudgeSettings | None = None,
     base: str | None = None,
+    device: str | None = None,
 ) -> dict[str, Scorer]:
     """One scorer per attribute of the policy, and one per attribute that is read on the base model, ``a@base``.
 
@@ -54,7 +55,8 @@ def bind_scorers(
     lists that the compiler found (``CompiledPolicy.files``). ``folder`` is where the policy stands: other files that
     it names must lie below it unless ``allow_path``. ``allow_code`` lets the backend `code_tests` run what a model
     wrote, ``allow_plugins`` lets `python` import what the policy names, ``judge`` is where a judge is served. ``base``
-    is the start model, which scores ``a@base`` where ``a`` has the backend `logprob`.
+    is the start model, which scores ``a@base`` where ``a`` has the backend `logprob`. Models that score are put on
+    ``device``, on a GPU if there is one when None.
     Raises: ConfigError for an attribute without a backend, or an option that names no attribute of the policy.
     """
     ready, files = ready or {}, files or {}
@@ -74,7 +76,7 @@ def bind_scorers(
     ]
     return {
         attribute.name: ready.get(attribute.name)
-        or _of_base(attribute.name, policy, options, base)
+        or _of_base(attribute.name, policy, options, base, device)
         or _build(
             attribute,
             options.get(attribute.name),
@@ -85,6 +87,7 @@ def bind_scorers(
                 allow_code,
                 allow_plugins,
                 judge or JudgeSettings(),
+                device,
             ),
         )
         for attribute in wanted
@@ -117,7 +120,11 @@ def _is_word_list(path: str) -> bool:
 
 
 def _of_base(
-    name: str, policy: PolicyIR, options: Mapping[str, tuple[str, str | None]], base: str | None
+    name: str,
+    policy: PolicyIR,
+    options: Mapping[str, tuple[str, str | None]],
+    base: str | None,
+    device: str | None,
 ) -> Scorer | None:
     """The scorer of ``a@base`` under the start model, where the backend of ``a`` depends on a model; else None."""
     if not name.endswith("@base") or name in options:
@@ -130,7 +137,7 @@ def _of_base(
             f"`{name}` is the log-probability under the start model, and none is named",
             help=f"add --base DIR_OR_ID where the command has it, or pass a callable in Python for `{name}`",
         )
-    return of_start_model(base, name)
+    return of_start_model(base, name, device)
 
 
 def bind_audit(
@@ -178,7 +185,7 @@ def _build(
                 f"--scorer: `{attribute.name}` is a flag, true or false, and `{path}` gives a probability",
                 help=f"declare `attribute {attribute.name}: score in [0, 1]` and write `{attribute.name} > 0.5`",
             )
-        return ClassifierScorer(path, label=label, attribute=attribute.name)
+        return ClassifierScorer(path, label=label, attribute=attribute.name, device=place.device)
     if backend is None:
         help = (
             f"add --scorer {attribute.name}=PATH[#LABEL] (in Python scorers={{'{attribute.name}': ...}}), or give the "

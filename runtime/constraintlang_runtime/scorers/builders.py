@@ -51,7 +51,8 @@ TEXT_BACKENDS = frozenset(
 class Place:
     """Where the files and models of a policy are looked for, and what the user lets the policy do.
 
-    ``file`` is what the compiler found for the attribute.
+    ``file`` is what the compiler found for the attribute. ``device`` is where models are put, a GPU if there is one
+    when None.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Place:
     allow_code: bool = False
     allow_plugins: bool = False
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    device: str | None = None
 
     def named_file(self, name: str) -> Path:
         """The file that a backend names; ConfigError for a pipe or a device, of which a read may never end."""

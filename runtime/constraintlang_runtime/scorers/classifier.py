@@ -62,6 +62,7 @@ def build(attribute: AttributeRecord, backend: Backend, place: Place) -> Classif
         label=backend.keywords.get("label"),
         attribute=attribute.name,
         revision=backend.keywords.get("revision"),
+        device=place.device,
     )
 
 

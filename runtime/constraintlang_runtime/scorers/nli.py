@@ -85,5 +85,5 @@ def build(attribute: AttributeRecord, backend: Backend, place: Place) -> NliScor
         )
     return NliScorer(
         place.model(backend.arguments[0]), hypothesis=hypothesis, attribute=attribute.name,
-        revision=backend.keywords.get("revision"),
+        revision=backend.keywords.get("revision"), device=place.device,
     )  # fmt: skip

@@ -178,10 +178,10 @@ def build(attribute: AttributeRecord, backend: Backend, place: Place) -> Perplex
     """The scorer of ``perplexity("path", revision="...")`` and of ``logprob("path", revision="...")``."""
     return PerplexityScorer(
         place.model(backend.arguments[0]), attribute=attribute.name, revision=backend.keywords.get("revision"),
-        unit="logprob" if backend.kind == "logprob" else "perplexity",
+        unit="logprob" if backend.kind == "logprob" else "perplexity", device=place.device,
     )  # fmt: skip
 
 
-def of_start_model(name_or_path: str, attribute: str) -> PerplexityScorer:
+def of_start_model(name_or_path: str, attribute: str, device: str | None = None) -> PerplexityScorer:
     """The scorer of ``a@base`` where ``a`` has the backend `logprob`: that of the model before training."""
-    return PerplexityScorer(name_or_path, attribute=attribute, unit="logprob")
+    return PerplexityScorer(name_or_path, attribute=attribute, unit="logprob", device=device)

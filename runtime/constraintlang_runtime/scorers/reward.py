@@ -100,5 +100,8 @@ def _in_turns(scoring: ScoringModel, prompt: str, reply: str) -> Encoding:
 def build(attribute: AttributeRecord, backend: Backend, place: Place) -> RewardScorer:
     """The scorer of ``reward("path", revision="...")``."""
     return RewardScorer(
-        place.model(backend.arguments[0]), attribute=attribute.name, revision=backend.keywords.get("revision")
+        place.model(backend.arguments[0]),
+        attribute=attribute.name,
+        revision=backend.keywords.get("revision"),
+        device=place.device,
     )

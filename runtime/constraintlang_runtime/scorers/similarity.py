@@ -57,5 +57,5 @@ def build(attribute: AttributeRecord, backend: Backend, place: Place) -> Similar
     """The scorer of ``similarity("path", to="prompt", revision="...")``."""
     return SimilarityScorer(
         place.model(backend.arguments[0]), attribute=attribute.name, to=backend.keywords.get("to", PROMPT),
-        revision=backend.keywords.get("revision"),
+        revision=backend.keywords.get("revision"), device=place.device,
     )  # fmt: skip
