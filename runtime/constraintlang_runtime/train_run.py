@@ -100,6 +100,8 @@ def _train(
         tell(f"held out of training, to measure on: {trainer.rows_held_out:,} of the rows")
     if untrained:
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
+    for name, reason in trainer.engine.unmasked.items():
+        tell(f"`{name}` has no token masks, training makes its violations rare but forbids none: {reason}")
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
