@@ -293,7 +293,7 @@ UNPLANNED: dict[Unplanned, str] = {
 """What evidence there is where no number of prompts can be named."""
 UNMASKED = (
     "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); it is about the parts of "
-    "a text, for which there are no token masks, so it holds for certain only when decoding rejects every such response."
+    "a text, for which there are no token masks: it holds for certain only when decoding rejects every such response."
 )
 
 
