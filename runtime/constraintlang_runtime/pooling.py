@@ -58,9 +58,10 @@ class Pooled:
         if self.num_prompts == 1:
             return float(self.variance**0.5)
         parts = self.weights * (self.values - self.mean)
-        if self.prompts is not None:
-            parts = np.bincount(np.unique(self.prompts, return_inverse=True)[1], weights=parts)
-        return float((parts**2).sum() ** 0.5)
+        if self.prompts is None:
+            return float((parts**2).sum() ** 0.5)
+        sums = np.bincount(np.unique(self.prompts, return_inverse=True)[1], weights=parts)
+        return float((sums**2).sum() ** 0.5)
 
 
 def shares(groups: Sequence[Group]) -> Floats:
