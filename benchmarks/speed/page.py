@@ -132,7 +132,7 @@ def _charts(rows: list[dict[str, Any]]) -> list[str]:
     vocabulary = [
         row | {"x": row["vocab"] / 1000, "us": 1e6 * row["seconds"] / row["sites"]}
         for row in rows
-        if row["part"] == "vocabulary"
+        if row["part"] == "vocabulary" and "seconds" in row
     ]
     clauses = [
         row | {"x": row["clauses"], "system": "checkers", "us": 1e6 / row["texts_per_second"]}

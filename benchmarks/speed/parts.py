@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from floors import measured_peak
-from timing import interleaved, summary
+from timing import OUT_OF_MEMORY, freed, interleaved, summary
 from workload import Bench, Workload
 
 SITES = 256
@@ -71,10 +71,19 @@ def round_parts(work: Workload, repeats: int) -> list[dict[str, Any]]:
     found = []
     for name, (unit, count, more) in units.items():
         one = summary(seconds[name])
+        if "seconds" in one:
+            one["seconds_per_unit"] = one["seconds"] / count
         found.append(
-            {"part": "parts", "system": name, **one, "unit": unit, "count": count, "seconds_per_unit": one["seconds"] / count,
-             **more, "workload": work.to_json()}
-        )  # fmt: skip
+            {
+                "part": "parts",
+                "system": name,
+                **one,
+                "unit": unit,
+                "count": count,
+                **more,
+                "workload": work.to_json(),
+            }
+        )
     return found
 
 
@@ -101,8 +110,9 @@ def vocabulary_losses(
     top = measured_peak(place, torch.bfloat16 if bf16 else torch.float32)
     rank, chunk = 32, 1024
     sites = SITES if place.type == "cpu" else 4096
-    rows: list[dict[str, Any]] = []
-    for vocab in vocabularies:
+
+    def of(vocab: int) -> list[dict[str, Any]]:
+        rows = []
         torch.manual_seed(0)
         with place:
             hidden = torch.randn(sites, hidden_size).requires_grad_()
@@ -152,15 +162,30 @@ def vocabulary_losses(
         seconds = interleaved(systems, repeats, place)
         for name in systems:
             one = summary(seconds[name], seconds["cross entropy of torch"])
+            shape = {"vocab": vocab, "sites": sites, "hidden": hidden_size}
+            if "seconds" not in one:
+                rows.append({"part": "vocabulary", "system": name, **one, **shape})
+                continue
             flops = 6.0 * hidden_size * vocab
             flops += 2.0 * rank * vocab if "reverse" in name else 0.0
             flops += 2.0 * hidden_size * vocab if "frozen" in name else 0.0
             floor = sites * flops / top.flops
             rows.append(
-                {"part": "vocabulary", "system": name, **one, "vocab": vocab, "sites": sites, "hidden": hidden_size,
-                 "floor_seconds": float(f"{floor:.4g}"), "measured_over_floor": round(one["seconds"] / floor, 3)}
+                {"part": "vocabulary", "system": name, **one, **shape, "floor_seconds": float(f"{floor:.4g}"),
+                 "measured_over_floor": round(one["seconds"] / floor, 3)}
             )  # fmt: skip
-    return rows
+        return rows
+
+    found: list[dict[str, Any]] = []
+    for vocab in vocabularies:
+        try:
+            found += of(vocab)
+        except torch.OutOfMemoryError:  # of the weights themselves
+            found.append(
+                {"part": "vocabulary", "system": "all", "not_measured": OUT_OF_MEMORY, "vocab": vocab}
+            )
+        freed()
+    return found
 
 
 class _Values:

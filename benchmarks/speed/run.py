@@ -13,7 +13,6 @@ other, keeps each as soon as it is done (a second call goes on with the next), a
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import json
 import os
@@ -189,6 +188,7 @@ def planned(
     import steps
     import torch
     from about import about
+    from timing import OUT_OF_MEMORY, freed
 
     script = Path(__file__).resolve()
     wanted = steps.options(args.options or ("main" if args.small else "all"))
@@ -220,14 +220,9 @@ def planned(
         for one in works:
             try:
                 found += [row | {"part": part} for row in call(one)]
-            except torch.OutOfMemoryError as error:
+            except torch.OutOfMemoryError:
                 found.append(
-                    {
-                        "part": part,
-                        "system": "all",
-                        "workload": one.to_json(),
-                        "not_measured": str(error)[:300],
-                    }
+                    {"part": part, "system": "all", "workload": one.to_json(), "not_measured": OUT_OF_MEMORY}
                 )
             freed()  # trainers are held by cycles, and the next model may need the room
         return found
@@ -247,11 +242,12 @@ def planned(
         Part("step", 4, lambda: each("step", lambda one: steps.step_times(one, wanted, repeats), every)),
         Part("lora", 1.5, lambda: each("lora", lambda one: steps.step_times(one, main, repeats), adapted)),
         Part("memory", 2.5, lambda: each("memory", lambda one: steps.step_memory(one, main, script), [*every, *adapted])),
-        Part("parts", 1, lambda: parts.round_parts(many_rows, few)),
+        Part("parts", 1, lambda: each("parts", lambda one: parts.round_parts(one, few), [many_rows])),
         Part("vocabulary", 1.5, lambda: parts.vocabulary_losses(sizes, hidden, args.device, True, few)),
         Part("length", 2, lambda: each("length", lambda one: steps.step_times(one, main, few), many)),
         Part("run", 90 * scale * sum(epochs) * len(every), lambda: each("run", whole_runs, every)),
-        Part("decode", 1, lambda: decoding.decoding(replace(many_rows, new_tokens=max(64, work.new_tokens)), few)),
+        Part("decode", 1, lambda: each("decode", lambda one: decoding.decoding(one, few),
+             [replace(many_rows, new_tokens=max(64, work.new_tokens))])),
     ] if has_model else []  # fmt: skip
     small = args.small
     found += [
@@ -281,6 +277,8 @@ def gpu_rows() -> list[dict[str, Any]]:
 
 def kept_or_run(part: Part, args: argparse.Namespace, work: Any, vocab: list[int]) -> list[dict[str, Any]]:
     """The rows of a part: those of an earlier call with the same arguments, or measured now and kept."""
+    from timing import freed
+
     same = {key: value for key, value in vars(args).items() if key not in ("only", "again", "work", "shared")}
     name = hashlib.sha256(json.dumps([same, work.to_json(), vocab], sort_keys=True).encode()).hexdigest()[:12]
     path = args.work / f"{part.name}-{name}.json"
@@ -297,15 +295,6 @@ def kept_or_run(part: Part, args: argparse.Namespace, work: Any, vocab: list[int
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows))
     return rows
-
-
-def freed() -> None:
-    """Give back what the last models held, of the GPU too, where processes of their own may come next."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def told(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from floors import Counts, Floor, Peak, Sizes, auxiliary_flops, measured_peak, plain_floor, regularized_floor
-from timing import interleaved, peak, reset_peak, summary
+from timing import OUT_OF_MEMORY, interleaved, peak, reset_peak, summary
 from workload import CHEAP, Bench, Workload, one_step
 
 PLAIN, LIGER = "plain (transformers)", "plain (Liger)"
@@ -140,24 +140,26 @@ def step_times(work: Workload, wanted: dict[str, dict[str, Any]], repeats: int) 
             floor = plain_floor(sizes, counts)
             usual = counts, floor
         else:
-            if not any(key.startswith("loss_regularizer") for key in trainer._term_sums):
+            if "seconds" in row and not any(key.startswith("loss_regularizer") for key in trainer._term_sums):
                 raise RuntimeError(f"{name}: the regularizer did not act")
             counts = mean_counts([counts_of(trainer, batch) for batch in batches])
             floor = floor_of(trainer, sizes, counts)
             row |= {"settings": wanted[name]}
-        rows.append(row | _against(row["seconds"], floor, top, counts))
+        rows.append(row | (_against(row["seconds"], floor, top, counts) if "seconds" in row else {}))
     del bench, trainers, trainer
     reason = liger_reason(work.device)
     if reason is None:
         try:
             row = {"part": "step", "system": LIGER, **summary(liger_seconds(work, repeats), seconds[PLAIN])}
-            rows.insert(1, row | _against(row["seconds"], usual[1], top, usual[0]))
-        except torch.OutOfMemoryError as error:
-            reason = str(error)[:300]
+            rows.insert(
+                1, row | _against(row["seconds"], usual[1], top, usual[0]) if "seconds" in row else row
+            )
+        except torch.OutOfMemoryError:
+            reason = OUT_OF_MEMORY
     if reason is not None:
         rows.insert(1, {"part": "step", "system": LIGER, "not_measured": reason})
     for row in rows:
-        if "floor_gflop" in row:
+        if "floor_gflop" in row and "floor_gflop" in rows[0]:
             row["floor_ratio"] = round(row["floor_gflop"] / rows[0]["floor_gflop"], 4)
     return [row | {"workload": work.to_json(), "peak": asdict(top)} for row in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+OUT_OF_MEMORY = "out of memory"  # the state of a row in the place of its numbers
 
 
 def synchronize(device: torch.device) -> None:
@@ -22,28 +25,48 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of every system in each round A B C, A B C, ...; a system is called with the number of the round.
 
-    Rounds before the first timed one are negative, so that a system may do other work in them.
+    Rounds before the first timed one are negative, so that a system may do other work in them. A system that runs out
+    of memory has no seconds and is not called again; the others go on.
     """
     found: dict[str, list[float]] = {name: [] for name in systems}
+    left = dict(systems)
     for number in range(-warm_up, repeats):
-        for name, call in systems.items():
-            synchronize(device)
-            began = time.perf_counter()
-            call(number)
-            synchronize(device)
-            if number >= 0:
+        for name, call in list(left.items()):
+            try:
+                synchronize(device)
+                began = time.perf_counter()
+                call(number)
+                synchronize(device)
+            except torch.OutOfMemoryError:
+                found[name] = []
+                del left[name]
+            if name not in left:
+                freed()  # after the error, whose frames hold what the call made
+            elif number >= 0:
                 found[name].append(time.perf_counter() - began)
     return found
 
 
-def summary(seconds: list[float], base: list[float] | None = None) -> dict[str, float]:
-    """Median and quartiles of seconds, and of the ratio to another system round by round."""
+def freed() -> None:
+    """Give back what is no longer used, of the GPU too, where processes of their own may come next."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def summary(seconds: list[float], base: list[float] | None = None) -> dict[str, Any]:
+    """Median and quartiles of seconds, and of the ratio to another system round by round.
+
+    Without seconds ``not_measured`` says why; without those of the other system there is no ratio.
+    """
+    if not seconds:
+        return {"not_measured": OUT_OF_MEMORY}
     found = {
         "seconds": _median(seconds),
         "seconds_q1": _quartile(seconds, 0),
         "seconds_q3": _quartile(seconds, 2),
     }
-    if base is not None:
+    if base:
         ratios = [own / other for own, other in zip(seconds, base, strict=True)]
         found |= {
             "ratio": _median(ratios),

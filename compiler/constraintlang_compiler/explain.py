@@ -253,6 +253,8 @@ def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | No
     if not isinstance(unit, UnitBound):
         if unit == "utility" and clause.base_factor is None:
             return "It is measured on the rows themselves."
+        if unit == "hard" and any(overs_of(predicates_of(clause))):
+            return UNMASKED
         one_part = isinstance(clause.statistic, Combination) and len(clause.statistic.parts) == 1
         return (
             "No least number of prompts is known for it."
@@ -282,13 +284,17 @@ UNPLANNED: dict[Unplanned, str] = {
     "several": "Means and shares of the same prompts are added up prompt by prompt; each part left gets a bound "
     "of its own, and all of them hold at this confidence together. No least number of prompts is known for it.",
     "hard": "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
-    "it holds for certain only when decoding masks or rejects every such response.",
+    "it holds for certain only when decoding rejects every such response, or masks it where wording alone decides.",
     "beyond": "It cannot hold: the bound lies outside the range of what is measured.",
     "best": "No number of samples proves it, because the bound is the best possible value.",
     "open": "The range is open: no number of samples gives an exact bound, only an asymptotic one.",
     "always": "It holds for every law of responses: the bound is not below what is possible.",
 }
 """What evidence there is where no number of prompts can be named."""
+UNMASKED = (
+    "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); it is about the parts of "
+    "a text, for which there are no token masks: it holds for certain only when decoding rejects every such response."
+)
 
 
 def _capital(text: str) -> str:

@@ -42,10 +42,11 @@ class DecodeLoop:
 
     Rows are shared and dropped where the model's cache and all processors can follow; else they run to the end, as in
     transformers' own loop. Those of transformers for temperature, top-k and top-p keep nothing of a row.
+    ``first_position`` is the position of a text's first token (``model_checks.first_position``).
     """
 
-    def __init__(self, seed: int, *, greedy: bool = False) -> None:
-        self._seed, self._greedy = seed, greedy
+    def __init__(self, seed: int, *, greedy: bool = False, first_position: int = 0) -> None:
+        self._seed, self._greedy, self._first_position = seed, greedy, first_position
 
     @torch.no_grad()
     def __call__(
@@ -59,7 +60,9 @@ class DecodeLoop:
         found = input_ids.new_full((number, generation_config.max_length), pad)
         found[:, :start] = input_ids
         followers = [processor for processor in logits_processor if isinstance(processor, PerRow)]
-        moves = _moves(options) and all(
+        if options.get("position_ids") is not None:  # ``generate`` counts from 0 for every model
+            options["position_ids"] = options["position_ids"] + self._first_position
+        moves = _moves(model, options) and all(
             isinstance(processor, PerRow) or type(processor).__module__.startswith("transformers.")
             for processor in logits_processor
         )
@@ -118,8 +121,10 @@ def _prefill(
     return logits[every], _selected(options, every)
 
 
-def _moves(options: dict[str, Any]) -> bool:
+def _moves(model: Any, options: dict[str, Any]) -> bool:
     """Whether the rows of a batch can be chosen from: all that is kept of them is known."""
+    if getattr(model, "_is_stateful", False):  # some keep states in their modules, beside a cache
+        return False
     tensors = {name for name, value in options.items() if isinstance(value, Tensor)}
     return isinstance(options.get("past_key_values"), DynamicCache) and tensors <= set(ROWS)
 

@@ -28,6 +28,17 @@ from constraintlang_runtime.scorers.binding import word_list_reader
 MAX_KEPT_BYTES = 1 << 28  # of masks as numbers to add; more lie packed in ``TokenMasks``
 
 
+class NotMasked(ConfigError):
+    """A clause that no mask can enforce; ``reason`` says why, in words."""
+
+    def __init__(self, clause: Clause, reason: str) -> None:
+        super().__init__(
+            f"the clause `{clause.name}` cannot be masked: {reason}",
+            help="mask by clauses about regular expressions and word lists; for others use `--decoding rejection`",
+        )
+        self.reason = reason
+
+
 class LanguageMask(LogitsProcessor):
     """Sets the logits of every token that is not allowed to minus infinity.
 
@@ -139,7 +150,7 @@ def language_mask(
             found = clause_language(clause, attributes, budget, read)
             language = found if language is None else language.joined(found, np.logical_and, budget)
         except BudgetExceeded as error:
-            raise _not_masked(clause, str(error)) from error
+            raise NotMasked(clause, str(error)) from error
     if language is None:
         raise ConfigError("there is no clause to mask by", help="pass at least one clause")
     return LanguageMask(
@@ -150,14 +161,14 @@ def language_mask(
 def clause_language(
     clause: Clause, attributes: Mapping[str, AttributeRecord], budget: Budget, read: WordList
 ) -> TextDfa:
-    """The responses that do not violate a clause; ConfigError when wording alone does not decide it."""
+    """The responses that do not violate a clause; NotMasked when wording alone does not decide it."""
     statistic = clause.statistic
     if not isinstance(statistic, Indicator):
-        raise _not_masked(clause, "it is about an average or about rows, not about single responses")
+        raise NotMasked(clause, "it is about an average or about rows, not about single responses")
     try:
         return response_language(negation(statistic.predicate), attributes, budget, read)
     except (NotLexical, RegexError, BudgetExceeded) as error:
-        raise _not_masked(clause, str(error)) from error
+        raise NotMasked(clause, str(error)) from error
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
@@ -174,10 +185,3 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
         return Vocabulary.of(json.loads(backend.to_str()))
     except VocabularyError as error:
         raise ConfigError(f"masks cannot be made for this tokenizer: {error}") from error
-
-
-def _not_masked(clause: Clause, reason: str) -> ConfigError:
-    return ConfigError(
-        f"the clause `{clause.name}` cannot be masked: {reason}",
-        help="mask by clauses about regular expressions and word lists; for others use `--decoding rejection`",
-    )

@@ -63,6 +63,7 @@ class ConstraintEngine:
     are those of `preserve` clauses. ``keeps_start`` puts the start model into checkpoints, for a caller that does not
     have it again when a run is resumed. ``sampler`` draws instead of transformers when set. ``states`` keeps the hidden
     states of frozen anchors when set. ``is_rehearsal``: its samples are too few to say what the run can reach.
+    ``unmasked`` are the hard clauses without token masks, each with the reason.
     """
 
     policy: CompiledPolicy
@@ -82,6 +83,7 @@ class ConstraintEngine:
     sampler: Sampler | None = None
     states: AnchorStates | None = None
     is_rehearsal: bool = False
+    unmasked: dict[str, str] = field(default_factory=dict)
     clauses: tuple[Clause, ...] = field(init=False)
     _as_made: list[Group] = field(init=False, default_factory=list)
 
@@ -136,7 +138,8 @@ class ConstraintEngine:
         check_paths(engine.groups, config)
         if config.method == "constraint" and config.token_masks == "auto":
             for group in engine.groups:
-                group.masks = hard_masks(policy, group.clauses, tokenizer, pool)
+                group.masks, left = hard_masks(policy, group.clauses, tokenizer, pool)
+                engine.unmasked |= left
         engine._as_made = [group.copied() for group in engine.groups]
         return engine, row_groups
 
@@ -290,7 +293,9 @@ class ConstraintEngine:
         waits = self.config.method == "constraint" and self.config.anchor == "tuned"
         if waits and measured and measured[0].round == 0 and rank_and_size()[0] == 0:
             look_ahead(self.groups, [one.found for one in measured])
-        pooled = pool(self.groups, [one.found.statistics for one in measured])
+        pooled = pool(
+            self.groups, [one.found.statistics for one in measured], [one.found.rows for one in measured]
+        )
         counts = {index: len(found.values) for index, found in pooled.items()}
         for group, one, fit in zip(self.groups, measured, fits, strict=True):
             if group.is_active and self.config.prefixes != "corpus":

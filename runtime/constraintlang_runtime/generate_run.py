@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import CompiledPolicy
+from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.checkpoint import STATE_FILE
 from constraintlang_runtime.data import encode_rows, load_rows, prompt_rows
 from constraintlang_runtime.errors import ConfigError
@@ -86,6 +87,12 @@ def generate(
         model, tokenizer, law, policy, None if own is None else own.pool, None, folder, settings.allow_path, progress
     )  # fmt: skip
     generator.check(prompts, settings.decoding, has_guide=True)
+    if settings.decoding.decoding == "guided" and policy is not None:
+        hard = [f"`{clause.name}`" for clause in sample_clauses(policy.ir) if clause.hard]
+        if hard:
+            tell(
+                f"guided decoding masks nothing: it makes violations of {', '.join(hard)} rare but forbids none"
+            )
     guide = None if own is None else _guide(own, settings, model, tokenizer, raw, progress, tell)
     return generator.steered_by(guide).generate(prompts, settings.decoding)
 

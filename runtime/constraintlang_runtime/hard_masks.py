@@ -20,7 +20,7 @@ from constraintlang_compiler.monitors.text_dfa import TextDfa
 from constraintlang_compiler.monitors.token_masks import TextState, TokenMasks
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import Batch
-from constraintlang_runtime.decoding_masks import clause_language, vocabulary_of
+from constraintlang_runtime.decoding_masks import NotMasked, clause_language, vocabulary_of
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.lexicon import LexiconScorer, read_lexicon
 from constraintlang_runtime.scorers.pool import ScoringPool
@@ -85,11 +85,11 @@ class SiteMasks:
 
 def hard_masks(
     policy: CompiledPolicy, clauses: Sequence[Clause], tokenizer: object, pool: ScoringPool
-) -> HardMasks | None:
+) -> tuple[HardMasks | None, dict[str, str]]:
     """Masks of those hard clauses that wording alone decides, by the policy's own patterns and word lists.
 
-    None without such a clause, or where the tokenizer's tokens do not decide their text; the learned law covers what
-    has no mask.
+    None without such a clause, or where the tokenizer's tokens do not decide their text. The second part are the hard
+    clauses without a mask, by name, each with the reason: the learned law covers them alone.
     """
     attributes = {attribute.name: attribute for attribute in policy.ir.attributes}
     lists = {
@@ -105,7 +105,7 @@ def hard_masks(
 
     as_written = {n: a for n, a in attributes.items() if _is_scored_as_written(a, policy, pool)}
     language: TextDfa | None = None
-    budget, masked = Budget(), []
+    budget, masked, left = Budget(), list[str](), dict[str, str]()
     for clause in clauses:
         if not clause.hard:
             continue
@@ -113,19 +113,21 @@ def hard_masks(
             found = clause_language(clause, as_written, budget, read)
             language = found if language is None else language.joined(found, np.logical_and, budget)
             masked.append(clause.name)
-        except (ConfigError, BudgetExceeded, KeyError) as error:
-            logger.info("no token masks for `%s`: %s", clause.name, error)
+        except KeyError as error:
+            left[clause.name] = f"`{error.args[0]}` is measured by another scorer than the policy's"
+        except (NotMasked, BudgetExceeded) as error:
+            left[clause.name] = error.reason if isinstance(error, NotMasked) else str(error)
     if language is None:
-        return None
+        return None, left
     try:
         masks = TokenMasks(byte_automaton(language), vocabulary_of(tokenizer), end_tokens(tokenizer))
         if not masks.can_start():
             raise ConfigError("no response that the tokenizer can write satisfies them")
     except (ConfigError, BudgetExceeded) as error:
-        logger.info("no token masks for `%s`: %s", "`, `".join(masked), error)
-        return None
+        reason = error.message if isinstance(error, ConfigError) else str(error)
+        return None, left | dict.fromkeys(masked, reason)
     logger.info("token masks for `%s`", "`, `".join(masked))
-    return HardMasks(masks)
+    return HardMasks(masks), left
 
 
 def _is_scored_as_written(attribute: AttributeRecord, policy: CompiledPolicy, pool: ScoringPool) -> bool:

@@ -53,7 +53,17 @@ def learned_positions(model: Any) -> int | None:
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
     if limit is None or not any(limit <= table.num_embeddings <= limit + 2 for table in tables):
         return None
-    return int(limit)
+    return int(limit) - first_position(model)
+
+
+def first_position(model: Any) -> int:
+    """The position of a text's first token where its caller names positions: 0, but of RoBERTa and its kin behind the
+    padding's.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
 
 
 def require_positions(model: Any, count: int, what: str, help: str) -> None:

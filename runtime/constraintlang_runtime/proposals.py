@@ -20,8 +20,9 @@ from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.fit_once import fit_once
 from constraintlang_runtime.groups import Group, attach_target, set_point_of
 from constraintlang_runtime.projection import LOG_FLOOR
+from constraintlang_runtime.prompt_batches import prompt_batches
 from constraintlang_runtime.rounds import Measurement, Progress, Proposals, draw_prompts
-from constraintlang_runtime.sampling import derived_seed, length_batches, sample
+from constraintlang_runtime.sampling import derived_seed, sample
 from constraintlang_runtime.settings import ConstraintSettings
 
 Floats = NDArray[np.float64]
@@ -59,7 +60,8 @@ def measure_start(
 ) -> tuple[Measurement, Remainder | None]:  # fmt: skip
     """As ``rounds.measure``, to the same bits, but that half of the batches are left where one side is rare."""
     prompts = draw_prompts(group.prompts, count, derived_seed(seed, "prompts"))
-    first, rest = halves(len(length_batches(prompts, config.sampling_batch_size)), seed)
+    batches = prompt_batches(model, prompts, config.sampling_batch_size, pad_token(tokenizer))
+    first, rest = halves(len(batches), seed)
 
     def draw(numbers: Sequence[int]) -> tuple[list[TokenRow], Floats]:
         rows = _sample(model, tokenizer, prompts, numbers, config, derived_seed(seed, "tokens"), progress)
@@ -72,7 +74,6 @@ def measure_start(
         return Measurement(rows, statistics), Remainder(prompts, rest, rare)
     clock.lap("scoring")
     others, more = draw(rest)
-    batches = length_batches(prompts, config.sampling_batch_size)
     places = [sorted(i for number in numbers for i in batches[number]) for numbers in (first, rest)]
     order = np.argsort(np.array(places[0] + places[1]))
     every = rows + others

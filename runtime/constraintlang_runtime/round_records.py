@@ -32,8 +32,9 @@ def round_record(
         prefix = f"constraint/{clause.name}"
         record |= {
             f"{prefix}/value": pooled.mean,
-            f"{prefix}/standard_error": (pooled.variance / pooled.count) ** 0.5,
+            f"{prefix}/standard_error": pooled.standard_error,
             f"{prefix}/samples": counts[index],
+            f"{prefix}/prompts": pooled.num_prompts,
             f"{prefix}/bound": float(clause.bound),
         }
         if column in states:

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from constraintlang_runtime.batching import pad_token
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
+from constraintlang_runtime.decode_batch import decoded
 from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.mishaps import Finite
-from constraintlang_runtime.model_checks import require_positions
+from constraintlang_runtime.model_checks import first_position, require_positions
+from constraintlang_runtime.prompt_batches import prompt_batches
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.seeds import derived_seed as derived_seed
@@ -40,23 +43,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def _only(config: Any, model: Any) -> Iterator[None]:
-    """Generate by ``config`` alone: transformers fills what it leaves out from the model's own generation config.
-
-    A repetition penalty there, or beams, would make another law than the one that is named.
-    """
-    owners = [part for part in model.modules() if "generation_config" in vars(part)]
-    own = [part.generation_config for part in owners]
-    try:
-        for part in owners:
-            part.generation_config = config
-        yield
-    finally:
-        for part, kept in zip(owners, own, strict=True):
-            part.generation_config = kept
 
 
 def own_generation(model: Any, law: SamplingLaw | None = None) -> list[str]:
@@ -90,14 +76,15 @@ def sample(
     """One completion per prompt, as rows in the order of ``prompts``.
 
     A completion ends with the end token when the model produced it, and without when it met the length cap.
-    Batches are formed by prompt length, so that little is padded; the seed of each batch depends on ``seed`` and the
-    batch's number alone. Of several processes each samples every n-th batch and all get all rows, the same as from one.
-    With ``numbers`` of some of the ``length_batches`` only these are sampled, and only their rows come back.
+    Batches are formed by prompt length, so that little is padded, and nothing where that would change the logits; the
+    seed of each batch depends on ``seed`` and the batch's number alone. Of several processes each samples every n-th
+    batch and all get all rows, the same as from one.
+    With ``numbers`` of some of the ``prompt_batches`` only these are sampled, and only their rows come back.
     """
     from transformers import GenerationConfig
 
     eos = end_tokens(tokenizer, model)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos[0] if eos else 0)
+    pad = pad_token(tokenizer)
     greedy = law.temperature == 0
     config = GenerationConfig(
         max_new_tokens=law.max_new_tokens,
@@ -112,11 +99,11 @@ def sample(
         model, longest + law.max_new_tokens, "prompts with their completions have up to",
         "lower --max_new_tokens, or give shorter prompts",
     )  # fmt: skip
-    batches = length_batches(prompts, batch_size)
+    first = first_position(model)
+    batches = prompt_batches(model, prompts, batch_size, pad)
     wanted = range(len(batches)) if numbers is None else numbers
     total = sum(len(batches[number]) for number in wanted)
     completed: list[TokenRow | None] = [None] * len(prompts)
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     rank, num_ranks = rank_and_size()
@@ -127,25 +114,12 @@ def sample(
             done += len(chosen)
             if place % num_ranks != rank:
                 continue
-            width = max(len(prompts[i].prompt) for i in chosen)
-            input_ids = torch.full((len(chosen), width), pad, dtype=torch.long)
-            attention = torch.zeros_like(input_ids)
-            for row, i in enumerate(chosen):
-                ids = torch.tensor(prompts[i].prompt, dtype=torch.long)
-                input_ids[row, width - len(ids) :] = ids
-                attention[row, width - len(ids) :] = 1
-            with torch.inference_mode(), _only(config, model):
-                output = model.generate(
-                    input_ids=input_ids.to(device),
-                    attention_mask=attention.to(device),
-                    generation_config=config,
-                    logits_processor=[Finite(), *logits_processor],
-                    custom_generate=DecodeLoop(derived_seed(seed, "batch", number), greedy=greedy),
-                )
-            for row, i in enumerate(chosen):
-                completed[i] = replace(
-                    prompts[i], completion=_trim(output[row, width:].tolist(), eos, law.max_new_tokens)
-                )
+            loop = DecodeLoop(derived_seed(seed, "batch", number), greedy=greedy, first_position=first)
+            output = decoded(
+                model, [prompts[i].prompt for i in chosen], config, loop, [Finite(), *logits_processor]
+            )
+            for i, ids in zip(chosen, output.tolist(), strict=True):
+                completed[i] = replace(prompts[i], completion=_trim(ids, eos, law.max_new_tokens))
             if progress is not None:
                 progress(done, total)
     finally:
@@ -156,15 +130,6 @@ def sample(
         for rows in zip(*every, strict=True)
         if numbers is None or any(row is not None for row in rows)
     ]
-
-
-def length_batches(prompts: Sequence[TokenRow], batch_size: int) -> list[list[int]]:
-    """The prompts that ``sample`` completes together, by their places, shorter prompts first.
-
-    Those of one length stay in their order, so that every batch is a fair part of the prompts (``proposals.halves``).
-    """
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].prompt), i))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:

@@ -76,6 +76,7 @@ class Selection:
         """What the samples of a checkpoint say of every clause about responses, over all groups together."""
         scopes = assign_groups(engine.policy.ir, [row.tags for row in self.prompts], engine.config.adaptive)
         values: dict[int, list[Floats]] = {}
+        units: dict[int, set[tuple[str, tuple[int, ...]]]] = {}
         bound: dict[int, list[Clause]] = {}
         for group in engine.groups:
             mine = [row for row, scope in zip(self.prompts, scopes, strict=True) if scope == group.indexes]
@@ -90,9 +91,11 @@ class Selection:
             )  # fmt: skip
             for column, index in enumerate(group.indexes):
                 values.setdefault(index, []).append(found.statistics[:, column])
+                units.setdefault(index, set()).update((group.name, row.prompt) for row in found.rows)
                 bound.setdefault(index, []).append(group.clauses[column])
         return [
             judge(pooled(bound[index], values[index]), np.concatenate(values[index]), engine)
+            | {"prompts": len(units[index])}
             for index in sorted(values)
         ]
 

@@ -102,6 +102,8 @@ def _train(
         tell(f"verified only, training does not act on {', '.join(f'`{name}`' for name in untrained)}")
     for line in budgets.unmeasured_because([example["row"].tags for example in trainer.train_dataset]):
         tell(f"warning: {line}")
+    for name, reason in trainer.engine.unmasked.items():
+        tell(f"`{name}` has no token masks, training makes its violations rare but forbids none: {reason}")
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from tiny_models import World
 
 from constraintc.commands.generate import _print_reply
 from constraintc.main import main
+from constraintlang_runtime import generate_run
 from constraintlang_runtime.demo import language
 
 Captured = pytest.CaptureFixture[str]
@@ -108,6 +110,26 @@ GUIDE = [
     "120",
 ]
 GUIDE += ["--auxiliary_rank", "8", "--auxiliary_width", "16"]
+
+
+def test_guided_decoding_says_what_it_does_not_forbid(
+    copied_world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fitting(Exception):
+        """Stands for the fit of the guide."""
+
+    def fit(*_: Any) -> None:
+        raise Fitting
+
+    monkeypatch.setattr(generate_run, "_guide", fit)
+    text = copied_world.policy.read_text()
+    for policy in (text, text.replace("kind: ", "kind: always ")):
+        copied_world.policy.write_text(policy)
+        with contextlib.suppress(Fitting):
+            main(["generate", "--model", str(copied_world.model), "--prompts", f"chat={copied_world.prompts}",
+                  "--policy", str(copied_world.policy), "--decoding", "guided"])  # fmt: skip
+        said = "guided decoding masks nothing: it makes violations of `kind` rare but forbids none"
+        assert (said in " ".join(capsys.readouterr().err.split())) == ("always" in policy)
 
 
 def test_guided_replies_obey_more_often_and_the_guide_is_kept(

@@ -31,6 +31,7 @@ kind: rude == 0 under tolerance=1%
 asks: always polite or not number
 calm: always tone < 0.5
 average: mean(tone) < 0.5
+order: always over sentences (polite before rude > 0)
 """
 PROMPT = (3, 4, 5)
 
@@ -166,6 +167,7 @@ def test_beams(folder: Path) -> None:
     [
         (("calm",), "`calm` cannot be masked: it compares|`calm` cannot be masked: how large"),
         (("average",), "`average` cannot be masked: it is about an average"),
+        (("order",), "`order` cannot be masked: it is about the sentences of a text"),
         ((), "no clause to mask by"),
     ],
 )

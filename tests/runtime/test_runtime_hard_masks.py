@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from pathlib import Path
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from constraintc.main import main
 from constraintlang.source import SourceFile
+from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.pipeline import compile_source
+from constraintlang_runtime import train_run
 from constraintlang_runtime.auxiliary import AuxiliaryHead
 from constraintlang_runtime.data import TokenRow, collate, prediction_sites
 from constraintlang_runtime.groups import Group
@@ -34,11 +37,15 @@ GO, STOP, BAD = 3, 4, 5
 VOCAB = 8  # two ids more than the tokenizer has
 
 
-def masks_of(text: str, tokenizer: Any = None, **scorers: Any) -> HardMasks | None:
+def masked(text: str, tokenizer: Any = None, **scorers: Any) -> tuple[HardMasks | None, dict[str, str]]:
     policy = compile_source(SourceFile(text))
     bound = bind_scorers(policy.ir, {}, scorers, folder=Path())
     pool = ScoringPool(policy.ir.attributes, bound)
     return hard_masks(policy, policy.ir.clauses, tokenizer or word_tokenizer(WORDS), pool)
+
+
+def masks_of(text: str, tokenizer: Any = None, **scorers: Any) -> HardMasks | None:
+    return masked(text, tokenizer, **scorers)[0]
 
 
 class Fixed(Group):
@@ -144,6 +151,53 @@ def test_clauses_without_masks() -> None:
     assert masks_of(NEVER + "short: always words <= 5\n") is not None
     nothing = RUDE + "kind: always not rude\nasks: always rude\n"
     assert masks_of(nothing) is None  # no response satisfies both
+
+
+ORDER = """\
+edition 1
+attribute warns: flag { backend = regex(re"stop") }
+attribute rude: flag { backend = regex(re"bad") }
+kind: always not rude
+order: always over sentences (warns before rude)
+soon: over sentences (eventually warns) under tolerance=5%
+"""
+
+
+def test_hard_clauses_without_masks_are_named_with_the_reason() -> None:
+    """Soft clauses never have masks, so nothing is to be said of them."""
+    masks, left = masked(ORDER)
+    assert masks is not None
+    assert left == {"order": "it is about the sentences of a text, and masks know only what a text contains"}
+    _, left = masked(NEVER, rude=lambda **given: [0.0])
+    assert left == {"kind": "`rude` is measured by another scorer than the policy's"}
+    _, left = masked(RUDE + "kind: always not rude\nasks: always rude\n")
+    assert left == dict.fromkeys(("kind", "asks"), "no response that the tokenizer can write satisfies them")
+
+
+def test_training_says_at_its_start_what_has_no_masks(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Begun(Exception):
+        """Stands for the training."""
+
+    def begun(*_: Any) -> None:
+        raise Begun
+
+    monkeypatch.setattr(train_run, "_run", begun)
+    (tmp_path / "order.policy").write_text(ORDER)
+    with contextlib.suppress(Begun):
+        main(["train", *world.flags(tmp_path / "out", policy=tmp_path / "order.policy")])
+    said = [line for line in capsys.readouterr().err.splitlines() if "token masks" in line]
+    assert len(said) == 1
+    assert "`order` has no token masks" in said[0]
+    assert "it is about the sentences of a text" in said[0]
+
+
+def test_explain_says_that_an_order_is_never_masked() -> None:
+    clauses = compile_source(SourceFile(ORDER)).ir.clauses
+    evidence = {clause.name: explain_clause(clause, len(clauses)).evidence for clause in clauses}
+    assert "there are no token masks" in evidence["order"]
+    assert "masks it where wording alone decides" in evidence["kind"]
 
 
 @pytest.mark.parametrize("divergence", ["reverse", "forward"])

@@ -7,10 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from constraintlang_compiler.bounds import clopper_pearson_lower, clopper_pearson_upper
+from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.groups import Group
+from constraintlang_runtime.pooling import pool
 from constraintlang_runtime.report.assemble import assemble
 from constraintlang_runtime.report.data import Reliability, StageTime, report_data
 from constraintlang_runtime.report.history import read_history
@@ -113,6 +117,33 @@ def test_intervals_of_rates_are_exact_and_of_means_are_not() -> None:
     assert exact[0]["lower"] == clopper_pearson_lower(0, 200, 0.025) == 0.0
     assert exact[0]["upper"] == clopper_pearson_upper(0, 200, 0.025) > 0.01
     assert exact[1]["upper"] == pytest.approx(0.05 + 1.96 * 0.01)
+
+
+def test_the_unit_of_an_interval_is_the_prompt() -> None:
+    """200 samples of 20 prompts are as wide as 20 samples; a record without prompts counts its samples."""
+    rare = {"constraint/chat clause/value": 0.1, "constraint/chat clause/prompts": 20}
+    (band, *_) = read_history([round_(0, **rare)], {"chat clause": "violation"})["curves"]["violation_rate"]
+    assert (band["lower"], band["upper"]) == (
+        clopper_pearson_lower(2, 20, 0.025), clopper_pearson_upper(2, 20, 0.025)
+    )  # fmt: skip
+
+
+def test_what_a_round_measured_counts_prompts_and_their_spread() -> None:
+    """Ten samples of each of four prompts, all alike within a prompt, tell as much as four samples."""
+    rate = np.array([0.0, 1.0, 0.0, 0.0])
+    rows = [TokenRow((number,), (5, k), {}, False) for number in range(4) for k in range(10)]
+    group = Group("g", (), (0,), rows[::10], 1.0, np.zeros(0))
+    once = pool([group], [rate[:, None]], [rows[::10]])[0]
+    often = pool([group], [np.repeat(rate, 10)[:, None]], [rows])[0]
+    assert once.num_prompts == often.num_prompts == 4
+    assert once.standard_error == pytest.approx((rate.var() / 4) ** 0.5)
+    assert often.standard_error == pytest.approx(once.standard_error)
+    assert often.mean == once.mean == 0.25
+    unknown = pool([group], [np.repeat(rate, 10)[:, None]])[0]
+    assert unknown.num_prompts == 40
+    assert unknown.standard_error == pytest.approx((rate.var() / 40) ** 0.5)
+    single = pool([group], [np.array([[0.0], [1.0]])], [rows[:2]])[0]
+    assert single.standard_error == 0.5  # one prompt says nothing of others
 
 
 def test_stamps_of_the_parallel_schedule_become_ages() -> None:

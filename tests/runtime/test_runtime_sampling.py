@@ -20,7 +20,8 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.errors import TrainingError
-from constraintlang_runtime.sampling import length_batches, own_generation, sample
+from constraintlang_runtime.prompt_batches import prompt_batches
+from constraintlang_runtime.sampling import own_generation, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.token_draws import draw_tokens
@@ -90,6 +91,9 @@ class Setting:
         generator = torch.Generator().manual_seed(1)
         distinct = [tuple(torch.randint(3, 40, (1 + i % 5,), generator=generator).tolist()) for i in range(8)]
         self.prompts = [TokenRow(distinct[i % 8], (), {}, False) for i in range(24)]
+        prompt_batches(
+            self.model, self.prompts, 2, 0
+        )  # the probe's passes come once, before those that are counted
         self.passes: list[int] = []  # sequences in each pass
         self.model.register_forward_pre_hook(
             lambda _m, _a, options: self.passes.append(len(options["input_ids"])), with_kwargs=True
@@ -110,7 +114,7 @@ def setting() -> Setting:
 
 def run_to_the_end(patch: pytest.MonkeyPatch) -> None:
     """As for a model or processor that cannot follow."""
-    patch.setattr(decode_loop, "_moves", lambda options: False)
+    patch.setattr(decode_loop, "_moves", lambda model, options: False)
 
 
 def test_the_same_tokens_whether_rows_leave_or_stay(setting: Setting) -> None:
@@ -170,7 +174,7 @@ def test_draws_follow_from_the_seed_and_leave_torchs_alone(setting: Setting) -> 
 
 
 def test_batches_go_by_length_and_are_a_fair_part_of_each(setting: Setting) -> None:
-    order = [number for batch in length_batches(setting.prompts, 5) for number in batch]
+    order = [number for batch in prompt_batches(setting.model, setting.prompts, 5, 0) for number in batch]
     assert sorted(order) == list(range(24))
     keys = [(len(setting.prompts[number].prompt), number) for number in order]
     assert keys == sorted(keys)

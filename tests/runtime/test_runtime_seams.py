@@ -36,7 +36,7 @@ def test_masks_forbid_the_end_of_a_turn_as_the_end_of_a_text(special: bool) -> N
     end, turn, red, box = (tokenizer.convert_tokens_to_ids(t) for t in ("<end>", "<|im_end|>", "red", "box"))
     policy = compiled(ASKS)
     pool = ScoringPool(policy.ir.attributes, bind_scorers(policy.ir, {}, folder=Path()))
-    masks = hard_masks(policy, policy.ir.clauses, tokenizer, pool)
+    masks, _ = hard_masks(policy, policy.ir.clauses, tokenizer, pool)
     assert masks is not None
     batch = collate([TokenRow((red,), (red, box, red, turn), {}, False)], 0)
     found = masks.along(batch, prediction_sites(batch.region)).forbidden(slice(0, 4), len(tokenizer))

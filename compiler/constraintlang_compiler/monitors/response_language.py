@@ -21,6 +21,7 @@ from constraintlang_compiler.ir import (
     Literally,
     Predicate,
 )
+from constraintlang_compiler.ir_monitors import Over
 from constraintlang_compiler.monitors.budget import Budget
 from constraintlang_compiler.monitors.derivatives import search_automaton
 from constraintlang_compiler.monitors.lexicons import lexicon_automaton
@@ -77,6 +78,8 @@ def response_language(
                 other = response_language(operand, attributes, budget, word_list)
                 language = language.joined(other, join, budget)
             return language
+        case Over(level=level):
+            raise NotLexical(f"it is about the {level} of a text, and masks know only what a text contains")
         case _:
             raise NotLexical("it compares what is measured on the whole text")
 

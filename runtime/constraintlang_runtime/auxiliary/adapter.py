@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from constraintlang_runtime.auxiliary.low_rank import LowRankChanges
 from constraintlang_runtime.auxiliary.protocol import AuxiliaryModel, Step
 from constraintlang_runtime.data import Batch, next_tokens
+from constraintlang_runtime.model_checks import first_position
 
 if TYPE_CHECKING:
     from constraintlang_runtime.anchor import Anchor
@@ -126,7 +127,7 @@ class AdapterAuxiliary(AuxiliaryModel):
         anchor, found = self.anchor, list[Tensor]()
         options: dict[str, Any] = {"past_key_values": cache} if use_cache else {}
         if use_cache and "position_ids" in inspect.signature(anchor.model.forward).parameters:
-            positions = (attention_mask.cumsum(1) - 1).clamp_min(0)
+            positions = (attention_mask.cumsum(1) - 1).clamp_min(0) + first_position(anchor.model)
             options["position_ids"] = positions[:, -input_ids.shape[1] :]
         was_training = anchor.model.training
         anchor.model.eval()

@@ -176,7 +176,7 @@ def _unmeasured(column: str, name: str, losses: Sequence[tuple[str, Mapping[str,
 
 
 def _candidate(found: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("clause", "estimate", "limit", "met", "bound", "samples")
+    keys = ("clause", "estimate", "limit", "met", "bound", "samples", "prompts")
     clauses = [{key: clause[key] for key in keys if key in clause} for clause in found["clauses"]]
     return {key: found[key] for key in ("step", "chosen", "utility_loss")} | {"clauses": clauses}
 

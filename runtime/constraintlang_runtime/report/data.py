@@ -74,6 +74,7 @@ class CandidateClause(Record, frozen=True, kw_only=True):
     met: bool
     bound: float | None = None
     samples: int | None = None
+    prompts: int | None = None
 
 
 class Candidate(Record, frozen=True, kw_only=True):

@@ -17,8 +17,9 @@ def read_history(
 ) -> dict[str, Any]:
     """The fields of ``ReportData`` that a run's history fills; ``kinds`` are those of the clauses, by name.
 
-    Intervals of measured values: exact (Clopper-Pearson) where the clause is a rate, else 1.96 standard errors. Of the
-    reliability of an auxiliary model the last fit of each group is kept.
+    Intervals of measured values: exact (Clopper-Pearson) where the clause is a rate, else 1.96 standard errors, the
+    prompt the unit in both, as of verdicts (older runs do not say how many there were). Of the reliability of an
+    auxiliary model the last fit of each group is kept.
     """
     found: dict[str, Any] = {
         "curves": {}, "bounds": {}, "set_points": {}, "events": [], "fits": [], "stages": [], "stamps": [],
@@ -57,7 +58,7 @@ def _clause(record: Mapping[str, Any], clause: str, found: dict[str, Any], kinds
     value = float(record[f"{prefix}/value"])
     error = 1.96 * float(record.get(f"{prefix}/standard_error", 0.0))
     lower, upper = max(0.0, value - error), value + error
-    n = int(record.get(f"{prefix}/samples", 0))
+    n = int(record.get(f"{prefix}/prompts", record.get(f"{prefix}/samples", 0)))
     if kinds.get(clause, "violation") in RATES and n and 0 <= value <= 1:
         failures = round(value * n)
         lower, upper = clopper_pearson_lower(failures, n, 0.025), clopper_pearson_upper(failures, n, 0.025)

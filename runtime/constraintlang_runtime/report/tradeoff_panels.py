@@ -73,13 +73,11 @@ def _of_candidates(candidates: Sequence[Candidate], clause: ClauseResult) -> lis
 
 
 def _interval(own: CandidateClause, clause: ClauseResult) -> tuple[float | None, float | None]:
-    """A 95% interval of a rate as if samples were of as many prompts; none of other quantities, whose spread the record
-    does not have.
+    """A 95% interval of a rate, the prompt the unit (older records count samples alone); none of other quantities,
+    whose spread the record does not have.
     """
-    if not own.samples or not words.is_rate(clause) or not 0 <= own.estimate <= 1:
+    n = own.prompts or own.samples
+    if not n or not words.is_rate(clause) or not 0 <= own.estimate <= 1:
         return None, None
-    events = round(own.estimate * own.samples)
-    return (
-        clopper_pearson_lower(events, own.samples, 0.025),
-        clopper_pearson_upper(events, own.samples, 0.025),
-    )
+    events = round(own.estimate * n)
+    return clopper_pearson_lower(events, n, 0.025), clopper_pearson_upper(events, n, 0.025)
