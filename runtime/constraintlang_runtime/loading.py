@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.missing_paths import no_model
 
 
 def load_tokenizer(name_or_path: str) -> Any:
@@ -64,7 +65,4 @@ def _missing(what: str, name_or_path: str, error: Exception) -> ModelError:
             f"cannot load a {what} from `{name_or_path}`: {reason}",
             help=f"the folder holds {found}; it needs config.json, model.safetensors and the tokenizer's files",
         )
-    return ModelError(
-        f"no {what} at `{name_or_path}`: it is not a folder here, and it could not be had from the hub",
-        help=f"looked in {Path.cwd()}; check the path, or the hub id and the network",
-    )
+    return no_model(name_or_path, what, reason)

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--samples",
         metavar="FILE",
-        help='responses to explain, one JSON object a line: {"text": ..., "scores": {...}, tags}',
+        help='responses to explain, one JSON object a line: {"text": ..., "scores": {...}, tags}, or what `eval` '
+        "and `score` wrote",
     )
     parser.add_argument(
         "--scores", metavar="NAME=VALUE", action="append", default=[], help="a score; may be repeated"
