@@ -93,7 +93,9 @@ def only_model(url: str, setting: str, keys: tuple[str, ...], timeout: float) ->
         f"it has {', '.join(map(str, names[:20]))}" if names else f"it does not say (status {reply.status})"
     )
     raise ConfigError(
-        f"--{setting}_model is missing, and the server names not one model: {known}", help="name it"
+        f"it is missing, and the server names not one model: {known}",
+        help="name it",
+        parameter=f"{setting}_model",
     )
 
 
