@@ -24,6 +24,11 @@ class FileRow(dict[str, Any]):
         return FileRow, (dict(self), self.place)
 
 
+def place_of(row: Mapping[str, Any], number: int) -> str:
+    """Where a row was read, else its number among those that a caller gave."""
+    return row.place if isinstance(row, FileRow) else f"row {number}"
+
+
 def split_domain(spec: str) -> tuple[str | None, str]:
     """``chat=rows.jsonl`` -> ("chat", "rows.jsonl"); a path that merely contains ``=`` after a separator is kept."""
     head, equals, tail = spec.partition("=")

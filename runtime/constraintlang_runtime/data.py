@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from constraintlang_runtime import chat as chats
-from constraintlang_runtime.columns import FileRow, Row, row_tags
+from constraintlang_runtime.columns import Row, place_of, row_tags
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.row_files import load_rows as load_rows
 
@@ -75,7 +75,7 @@ def encode_rows(
     encoder: chats.ChatEncoder | None = None
     encoded = []
     for number, row in enumerate(rows):
-        place = row.place if isinstance(row, FileRow) else f"row {number}"
+        place = place_of(row, number)
         spans: tuple[tuple[int, int], ...] | None = None
         train_prompt = False
         conversation, context = _conversation(row, place, chat)

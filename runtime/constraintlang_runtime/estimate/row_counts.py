@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constraintlang_runtime.columns import place_of
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.texts import row_texts
 from constraintlang_runtime.row_files import load_rows
@@ -36,11 +37,13 @@ def row_counts(specs: Sequence[str], model: str | None) -> RowCounts:
     count = _counter(model)
     chosen = rows[:: max(1, len(rows) // COUNTED)][:COUNTED]
     prompts, whole = 0, 0
-    for row in chosen:
+    for number, row in enumerate(chosen):
         try:
             prompt, completion, _ = row_texts(row)
         except DataError as error:
-            raise DataError(f"{row.place}: {error.message}", help=error.help, parameter="data") from error
+            raise DataError(
+                f"{place_of(row, number)}: {error.message}", help=error.help, parameter="data"
+            ) from error
         own = count(prompt)
         prompts += own
         whole += own + count(completion) + 1
