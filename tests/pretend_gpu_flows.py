@@ -159,7 +159,7 @@ def written(policy: str, folder: Path) -> Path:
 
 def chat_prompts(world: World) -> list[dict[str, Any]]:
     """The prompts of the domain that the policies speak of."""
-    return [row for row in load_rows([str(world.prompts)], role="--prompts") if row["domain"] == "chat"]
+    return [row for row in load_rows([str(world.prompts)], role="prompts") if row["domain"] == "chat"]
 
 
 def library(world: World, folder: Path) -> None:
@@ -200,7 +200,7 @@ def evaluation(world: World, folder: Path) -> None:
     tiny_models.write_classifier(folder / "nli", ("CONTRADICTION", "ENTAILMENT"), pairs=True)
     tiny_models.write_sentence_encoder(folder / "encoder")
     tiny_models.write_reward_model(folder / "reward", load_tokenizer(str(world.model)))
-    few = tiny_models.write_jsonl(folder / "few.jsonl", load_rows([str(world.data)], role="--rows")[:12])
+    few = tiny_models.write_jsonl(folder / "few.jsonl", load_rows([str(world.data)], role="rows")[:12])
 
     def verdicts(output: Path) -> Any:
         command(
@@ -254,7 +254,7 @@ def of_trainer(*, from_device: bool = False, **changes: Any) -> Callable[[World,
 def callback(world: World, folder: Path) -> None:
     """The callback in transformers' own trainer."""
     tokenizer = load_tokenizer(str(world.model))
-    rows = load_rows([str(world.data)], role="--data")
+    rows = load_rows([str(world.data)], role="data")
     encoded = encode_rows(rows, tokenizer, max_length=64)
 
     def joined(chosen: list[Any]) -> dict[str, torch.Tensor]:

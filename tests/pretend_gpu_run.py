@@ -50,8 +50,8 @@ def trainer_steps(world: tiny_models.World, output: Path, changes: dict[str, Any
     with pretend_gpu.pretended():
         trainer = ConstraintTrainer(
             model, config, policy=str(world.policy), processing_class=tokenizer,
-            train_dataset=load_rows([str(world.data)], role="--data"),
-            prompts=load_rows([str(world.prompts)], role="--prompts"),
+            train_dataset=load_rows([str(world.data)], role="data"),
+            prompts=load_rows([str(world.prompts)], role="prompts"),
         )  # fmt: skip
         assert next(trainer.model.parameters()).device == pretend_gpu.DEVICE
         optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3, foreach=False)

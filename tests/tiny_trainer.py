@@ -40,7 +40,7 @@ def make(
     )
     return ConstraintTrainer(
         load_model(str(world.model)) if model is None else model, config, policy=compiled(policy),
-        train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
+        train_dataset=load_rows([str(world.data)], role="data") if rows is None else rows,
         processing_class=load_tokenizer(str(world.model)),
         scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)}, **given,
     )  # fmt: skip

@@ -136,7 +136,7 @@ class World:
         self.rate = float(self.own.bins[self.own.follows < 0].double().mean())
 
     def _encoded(self, path: Path, *, need_completion: bool = True) -> list[Any]:
-        rows = load_rows([str(path)], role="--data")
+        rows = load_rows([str(path)], role="data")
         return encode_rows(
             rows, self.tokenizer, max_length=96, seed=0, need_completion=need_completion, chat=SETTINGS.chat
         )

@@ -120,13 +120,14 @@ def measured(folder: Path, method: str) -> dict[str, float]:
 def estimated(folder: Path, method: str, machine: Any) -> dict[str, Any]:
     """The same by formula."""
     from constraintlang_compiler.pipeline import compile_path
+    from constraintlang_runtime.early_checks import light_names
     from constraintlang_runtime.estimate import estimate as made
     from constraintlang_runtime.estimate.adapters import student_of
     from constraintlang_runtime.estimate.model_source import read_shape
-    from constraintlang_runtime.estimate.workload import light_names, read_settings, workload
+    from constraintlang_runtime.estimate.workload import read_settings, workload
 
     flags = {key: value for key, value in {**SMALL, **DRY, "method": method}.items() if key in light_names()}
-    config, training, _ = read_settings(flags, light_names())
+    config, training, _ = read_settings(flags)
     load = workload(
         compile_path(folder / "my.policy").ir, config, training, rows=ROWS, tokens_per_row=PROMPT + COMPLETION,
         prompt_tokens=PROMPT, constrained=None, devices=1,

@@ -89,7 +89,7 @@ def scored_corpus(job: Job, kept_back: int) -> Corpus:
     Where the oracle calls, less those kept back, do not reach, a random part of these rows is scored and the rest left
     out. The statistics are kept in ``statistics.json``.
     """
-    rows = [dict(row) for row in load_rows([str(job.rows)], role="--data")]
+    rows = [dict(row) for row in load_rows([str(job.rows)], role="data")]
     clauses = sample_clauses(compile_path(job.policy, allow_path=True).ir)
     places = [i for i, row in enumerate(rows) if any(matches(c.domain, row) for c in clauses)]
     known = set(places)

@@ -37,7 +37,7 @@ def choose(job: Job) -> tuple[Rows, Choice]:
     shares.
     """
     stage = Stage.start(job)
-    rows = load_rows([str(job.rows)], role="--data")
+    rows = load_rows([str(job.rows)], role="data")
     others = [dict(row) for row in rows if not any(matches(c.domain, row) for c in stage.oracle.clauses)]
     wanted = len(rows) - len(others)
     kept, details = own_rows(stage, wanted)

@@ -43,7 +43,7 @@ def train(job: Job) -> Trained:
             f"{fitted} samples and {rounds} rounds of {control} are more than {stage.oracle.left} oracle calls"
         )
     guide = fit_guide(
-        policy, stage.model, stage.tokenizer, load_rows([str(job.prompts)], role="--prompts"), rounds=rounds,
+        policy, stage.model, stage.tokenizer, load_rows([str(job.prompts)], role="prompts"), rounds=rounds,
         seed=job.seed, anchor_samples=fitted, control_samples=control, max_length=scale.max_length,
         max_new_tokens=scale.max_new_tokens, progress=lambda what, done, total: _tell(stage, what, done, total),
         **settings,

@@ -94,7 +94,7 @@ class Stage:
         before = job.trained(after)
         tokenizer = load_tokenizer(before.model)
         model = load_model(before.model, device=job.scale.device, tokenizer=tokenizer)
-        rows = load_rows([str(job.prompts)], role="--prompts")
+        rows = load_rows([str(job.prompts)], role="prompts")
         encoded = encode_rows(
             rows, tokenizer, max_length=job.scale.max_length, seed=job.seed, need_completion=False
         )
@@ -160,7 +160,7 @@ class Stage:
     def corpus_batch(self, step: int, count: int) -> list[TokenRow]:
         """Training rows of a step, for a language-model term."""
         if not self._corpus:
-            rows = load_rows([str(self.job.rows)], role="--data")
+            rows = load_rows([str(self.job.rows)], role="data")
             self._corpus = encode_rows(
                 rows, self.tokenizer, max_length=self.job.scale.max_length, seed=self.job.seed
             )

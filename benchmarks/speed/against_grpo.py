@@ -268,7 +268,7 @@ def judged(folder: Path, step: int, scale: Scale, args: argparse.Namespace) -> d
 
 
 def _encoded(path: Path, tokenizer: Any, scale: Scale, need_completion: bool = True) -> Any:
-    rows = load_rows([str(path)], role="--data")
+    rows = load_rows([str(path)], role="data")
     return encode_rows(rows, tokenizer, max_length=scale.max_length, need_completion=need_completion)
 
 

@@ -31,7 +31,8 @@ def report(error: Exception, *, show_traceback: bool) -> ExitCode:
         error, "exit_code", None
     )  # the runtime's errors cannot be named here: it may not be installed
     if isinstance(code, int):
-        print_error(str(error))
+        named = getattr(error, "parameter", None) is not None  # then its text begins with the parameter
+        print_error(f"{'--' if named else ''}{error}")
         return ExitCode(code)
     if isinstance(error, ConstraintLangError):
         print_error(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -41,12 +42,18 @@ ALONE = ("eval", "score", "generate", "demo")  # of a launcher's processes each 
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser; only ``verb`` gets its arguments, so that only its module is imported."""
+    return build_parsers(verb)[0]
+
+
+def build_parsers(verb: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """``build_parser``, and within it the parser of the verb."""
     parser = argparse.ArgumentParser(
         prog="constraintc",
         description="Write what a language model must do as a policy, compile it, train under it, verify it.",
         epilog="start with: constraintc init && constraintc check my.policy",
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
+    chosen = None
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for name, help_text in VERBS.items():
         if name != verb:
@@ -54,7 +61,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
             continue
         module = import_module(f"constraintc.commands.{name}")
         layout = argparse.RawDescriptionHelpFormatter
-        child = verbs.add_parser(
+        chosen = child = verbs.add_parser(
             name,
             help=help_text,
             description=module.HELP,
@@ -65,14 +72,16 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         child.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
         module.add_arguments(child)
         child.set_defaults(run=module.run, takes_settings=getattr(module, "TAKES_SETTINGS", False))
-    return parser
+    return parser, chosen
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[str]:
-    """The long flags of the verb that ``build_parser`` was given."""
-    verbs = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    own = [action for child in verbs.choices.values() for action in child._actions]
-    return [flag for action in own for flag in action.option_strings if flag.startswith("--")]
+    """The long flags of a parser, one of each option, as its usage lists them."""
+    written, parser.usage = parser.usage, None
+    try:
+        return re.findall(r"--\w[\w-]*", parser.format_usage())
+    finally:
+        parser.usage = written
 
 
 def spelled(words: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -91,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        parser = build_parser(next((word for word in arguments if word in VERBS), None))
-        args, extra = parser.parse_known_args(spelled(arguments, flags_of(parser)))
+        parser, chosen = build_parsers(next((word for word in arguments if word in VERBS), None))
+        flags = [] if chosen is None else flags_of(chosen)
+        args, extra = parser.parse_known_args(spelled(arguments, flags))
         args.extra = extra
         if extra and not getattr(args, "takes_settings", False):
             parser.error(f"unrecognized arguments: {' '.join(extra)}")

@@ -36,13 +36,13 @@ class TaskSettings:
     def __post_init__(self) -> None:
         """Check the numbers, and that none is given for nothing."""
         if self.num_fewshot is not None and self.num_fewshot < 0:
-            raise ConfigError(f"--num_fewshot: got {self.num_fewshot}, expected at least 0")
+            raise ConfigError(f"got {self.num_fewshot}, expected at least 0", parameter="num_fewshot")
         if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"--limit: got {self.limit}, expected at least 1 question")
+            raise ConfigError(f"got {self.limit}, expected at least 1 question", parameter="limit")
         for name in ("num_fewshot", "limit"):
             if getattr(self, name) is not None and not self:
                 raise ConfigError(
-                    f"--{name}: no benchmark is named", help="add --tasks NAME or --task_path DIR"
+                    "no benchmark is named", help="add --tasks NAME or --task_path DIR", parameter=name
                 )
 
     def __bool__(self) -> bool:
@@ -74,13 +74,14 @@ class Benchmarks:
         with _quiet():
             if settings.task_path is not None:
                 if not Path(settings.task_path).is_dir():
-                    raise ConfigError(f"--task_path: `{settings.task_path}` is not a folder")
+                    raise ConfigError(f"`{settings.task_path}` is not a folder", parameter="task_path")
                 manager = TaskManager(include_path=settings.task_path, include_defaults=False)
                 own = tuple(manager.all_subtasks)
                 if not own:
                     raise ConfigError(
-                        f"--task_path: no task of lm-eval stands in `{settings.task_path}`",
+                        f"no task of lm-eval stands in `{settings.task_path}`",
                         help="give a folder with .yaml files that have a `task`",
+                        parameter="task_path",
                     )
                 if not settings.tasks:
                     return Benchmarks(own, manager, settings)
@@ -90,10 +91,11 @@ class Benchmarks:
             if name not in manager.all_tasks:
                 close = difflib.get_close_matches(name, manager.all_tasks, n=3)
                 raise ConfigError(
-                    f"--tasks: lm-eval has no task `{name}`",
+                    f"lm-eval has no task `{name}`",
                     help=f"similar names: {', '.join(close)}"
                     if close
                     else "`lm-eval ls tasks` lists the names; --task_path DIR adds your own",
+                    parameter="tasks",
                 )
         return Benchmarks(tuple(dict.fromkeys(settings.tasks)), manager, settings)
 
@@ -123,8 +125,9 @@ class Benchmarks:
                 except (OSError, ValueError, KeyError) as error:
                     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                     raise DataError(
-                        f"--tasks: `{name}` cannot be run: {reason}",
+                        f"`{name}` cannot be run: {reason}",
                         help="without a network only tasks over local files or the cache of `datasets` can be run",
+                        parameter="tasks",
                     ) from error
                 assert results is not None  # one process
                 found[name] = dict(results)

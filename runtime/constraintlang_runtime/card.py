@@ -72,8 +72,9 @@ def require_trained(folder: Path) -> tuple[dict[str, Any], Path]:
     policy = own / "policy" / "policy.source.policy"
     if not (own / "run.json").is_file() or not policy.is_file():
         raise ConfigError(
-            f"--card: `{folder}` is not the output of `constraintc train`",
+            f"`{folder}` is not the output of `constraintc train`",
             help="leave --card out, or give --model the folder of a trained model",
+            parameter="card",
         )
     record: dict[str, Any] = json.loads((own / "run.json").read_text(encoding="utf-8"))
     return record, policy

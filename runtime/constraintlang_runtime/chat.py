@@ -96,7 +96,7 @@ class ChatEncoder:
         self.marked = has_generation_markers(self.tokenizer.chat_template or "")
 
     def encode(
-        self, row: Mapping[str, Any], number: int, *, need_completion: bool, context: int = 0
+        self, row: Mapping[str, Any], place: str, *, need_completion: bool, context: int = 0
     ) -> tuple[list[int], list[int], tuple[Span, ...]]:
         """Prompt ids, completion ids, and the spans of their concatenation that the LM loss covers (none of a prompt).
 
@@ -107,28 +107,28 @@ class ChatEncoder:
         """
         from jinja2 import TemplateError
 
-        messages, options = self._checked(row, number)
+        messages, options = self._checked(row, place)
         try:
-            self._require_read(messages, options, number)
+            self._require_read(messages, options, place)
             if messages[-1]["role"] != "assistant":
                 if need_completion:
                     raise DataError(
-                        f"row {number}: its last message is not from the assistant",
+                        f"{place}: its last message is not from the assistant",
                         help="training rows end with one; conversations to be answered go to --prompts",
                     )
                 return _ids(self.tokenizer, messages, add_generation_prompt=True, **options), [], ()
-            return self._trained(messages, options, number, context)
+            return self._trained(messages, options, place, context)
         except (TemplateError, TypeError) as error:
             raise DataError(
-                f"row {number}: the chat template refuses the conversation: {error}",
+                f"{place}: the chat template refuses the conversation: {error}",
                 help="order the turns as the model's template wants them",
             ) from error
 
     # ------------------------------------------------------------ checks
-    def _checked(self, row: Mapping[str, Any], number: int) -> tuple[Messages, dict[str, Any]]:
+    def _checked(self, row: Mapping[str, Any], place: str) -> tuple[Messages, dict[str, Any]]:
         if not self.tokenizer.chat_template:
             raise DataError(
-                f"row {number} is a conversation, but the tokenizer has no chat template",
+                f"{place} is a conversation, but the tokenizer has no chat template",
                 help="use prompt/completion texts, or a tokenizer with a chat template",
             )
         messages = row["messages"]
@@ -138,21 +138,21 @@ class ChatEncoder:
             or not all(isinstance(m, Mapping) and isinstance(m.get("role"), str) for m in messages)
         ):
             raise DataError(
-                f"row {number}: its `messages` are {str(messages)[:60]!r}, expected a list of turns",
+                f"{place}: its `messages` are {str(messages)[:60]!r}, expected a list of turns",
                 help='write [{"role": "user", "content": "..."}, ...]',
             )
         options: dict[str, Any] = {}
         if row.get("tools"):
-            options["tools"] = self._parsed(row["tools"], number, "tools", list)
+            options["tools"] = self._parsed(row["tools"], place, "tools", list)
         if row.get("chat_template_kwargs"):
-            options |= self._parsed(row["chat_template_kwargs"], number, "chat_template_kwargs", dict)
+            options |= self._parsed(row["chat_template_kwargs"], place, "chat_template_kwargs", dict)
         for message in messages:
             said = message.get("content")
             if message["role"] == "assistant" and isinstance(said, str):
                 inside = [text for text in self.tokenizer.convert_ids_to_tokens(self.ends) if text in said]
                 if inside:
                     raise DataError(
-                        f"row {number}: a turn of the assistant has the end token `{inside[0]}` in its text",
+                        f"{place}: a turn of the assistant has the end token `{inside[0]}` in its text",
                         help="take it out of the text; the template puts it at the end",
                     )
         # tables fill the keys that only other turns have with nothing
@@ -163,7 +163,7 @@ class ChatEncoder:
         return kept, options
 
     @staticmethod
-    def _parsed(value: Any, number: int, name: str, kind: type) -> Any:
+    def _parsed(value: Any, place: str, name: str, kind: type) -> Any:
         """A column of JSON or of Python values."""
         if isinstance(value, str):
             try:
@@ -172,12 +172,12 @@ class ChatEncoder:
                 value = str(value)
         if not isinstance(value, kind):
             raise DataError(
-                f"row {number}: its `{name}` is {str(value)[:60]!r}, expected a {kind.__name__} (or its JSON text)",
+                f"{place}: its `{name}` is {str(value)[:60]!r}, expected a {kind.__name__} (or its JSON text)",
                 help="as `apply_chat_template` of transformers takes it",
             )
         return value
 
-    def _require_read(self, messages: Messages, options: dict[str, Any], number: int) -> None:
+    def _require_read(self, messages: Messages, options: dict[str, Any], place: str) -> None:
         """Raise DataError for what the template leaves out without a word: roles it does not know, tools."""
         for position, message in enumerate(messages):
             role, content = message["role"], message.get("content")
@@ -189,7 +189,7 @@ class ChatEncoder:
                 )
             if not self.read.get(role, True):
                 raise DataError(
-                    f"row {number}: the chat template leaves out messages of the role `{role}`",
+                    f"{place}: the chat template leaves out messages of the role `{role}`",
                     help="drop them, or use a tokenizer whose template has that role",
                 )
         if "tools" in options:
@@ -200,51 +200,51 @@ class ChatEncoder:
                 )
             if not self.read["`tools`"]:
                 raise DataError(
-                    f"row {number}: the chat template leaves out the column `tools`",
+                    f"{place}: the chat template leaves out the column `tools`",
                     help="drop the column, or use a tokenizer whose template lists tools",
                 )
 
     # ------------------------------------------------------------ the assistant's turns
     def _trained(
-        self, messages: Messages, options: dict[str, Any], number: int, context: int
+        self, messages: Messages, options: dict[str, Any], place: str, context: int
     ) -> tuple[list[int], list[int], tuple[Span, ...]]:
         whole = _ids(self.tokenizer, messages, **options)
-        prompt = self._prefix(whole, messages, len(messages) - 1, options, number)
-        first = self._prefix(whole, messages, context, options, number) if context else 0
+        prompt = self._prefix(whole, messages, len(messages) - 1, options, place)
+        first = self._prefix(whole, messages, context, options, place) if context else 0
         spans = [
-            self._ended(whole, start, end, number)
+            self._ended(whole, start, end, place)
             for start, end in (
-                self._marked_spans(whole, messages, options, number)
+                self._marked_spans(whole, messages, options, place)
                 if self.marked
-                else self._turn_spans(whole, messages, options, number, context, prompt)
+                else self._turn_spans(whole, messages, options, place, context, prompt)
             )
             if start >= first
         ]
         if not spans or spans[-1][1] <= prompt:
             if messages[-1].get("content"):
                 raise DataError(
-                    f"row {number}: the `generation` markers of the chat template do not cover its last turn",
+                    f"{place}: the `generation` markers of the chat template do not cover its last turn",
                     help="put them around what the assistant says",
                 )
-            spans.append(self._ended(whole, prompt, prompt, number))  # nothing said: its end alone
+            spans.append(self._ended(whole, prompt, prompt, place))  # nothing said: its end alone
         end = spans[-1][1]
         return whole[:prompt], whole[prompt:end], tuple(spans)
 
     def _prefix(
-        self, whole: Sequence[int], messages: Messages, count: int, options: dict[str, Any], number: int
+        self, whole: Sequence[int], messages: Messages, count: int, options: dict[str, Any], place: str
     ) -> int:
         """Length of the prompt that the first ``count`` messages make, which must begin the whole conversation."""
         prompt = _ids(self.tokenizer, messages[:count], add_generation_prompt=True, **options)
         if list(whole[: len(prompt)]) != prompt:
             raise DataError(
-                f"row {number}: the chat template does not render the first {count} messages as a prefix of the whole "
+                f"{place}: the chat template does not render the first {count} messages as a prefix of the whole "
                 "conversation",
                 help=HELP,
             )
         return len(prompt)
 
     def _marked_spans(
-        self, whole: Sequence[int], messages: Messages, options: dict[str, Any], number: int
+        self, whole: Sequence[int], messages: Messages, options: dict[str, Any], place: str
     ) -> list[Span]:
         """Runs of ones in transformers' mask of the assistant's tokens."""
         found = self.tokenizer.apply_chat_template(
@@ -252,7 +252,7 @@ class ChatEncoder:
         )
         mask = [*found["assistant_masks"], 0]
         if list(found["input_ids"]) != list(whole):
-            raise DataError(f"row {number}: the chat template renders the conversation differently each time")
+            raise DataError(f"{place}: the chat template renders the conversation differently each time")
         spans, start = [], None
         for position, covered in enumerate(mask):
             if covered and start is None:
@@ -267,7 +267,7 @@ class ChatEncoder:
         whole: Sequence[int],
         messages: Messages,
         options: dict[str, Any],
-        number: int,
+        place: str,
         context: int,
         prompt: int,
     ) -> list[Span]:
@@ -275,7 +275,7 @@ class ChatEncoder:
         spans = []
         for position, message in enumerate(messages[:-1]):
             if message["role"] == "assistant" and position >= context:
-                start = self._prefix(whole, messages, position, options, number)
+                start = self._prefix(whole, messages, position, options, place)
                 end = start
                 for ours, theirs in zip(
                     whole[start:],
@@ -287,13 +287,13 @@ class ChatEncoder:
                     end += 1
                 if end == start:
                     raise DataError(
-                        f"row {number}: the chat template renders message {position} differently when others follow",
+                        f"{place}: the chat template renders message {position} differently when others follow",
                         help=HELP,
                     )
                 spans.append((start, end))
         return [*spans, (prompt, len(whole))]
 
-    def _ended(self, whole: Sequence[int], start: int, end: int, number: int) -> Span:
+    def _ended(self, whole: Sequence[int], start: int, end: int, place: str) -> Span:
         """A turn found at [start, end) up to and including its end token; what a template puts after it is cut.
 
         Markers may leave the end token out, and renderings hold a line break after it: both would teach the model
@@ -310,7 +310,7 @@ class ChatEncoder:
         if end < len(whole) and whole[end] in named:
             return start, end + 1
         raise DataError(
-            f"row {number}: the chat template ends an assistant turn without an end token, so that a model trained on "
+            f"{place}: the chat template ends an assistant turn without an end token, so that a model trained on "
             "it would not learn to stop",
             help="use a template that ends turns with a special token or the tokenizer's end-of-sequence token",
         )

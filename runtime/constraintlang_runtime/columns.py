@@ -11,6 +11,24 @@ CHAT_OPTIONS = ("tools", "chat_template_kwargs")  # columns that a chat template
 Row = dict[str, Any]
 
 
+class FileRow(dict[str, Any]):
+    """A row that knows where it was read: ``place`` is its line, or its number, and its file."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, row: Mapping[str, Any], place: str) -> None:
+        super().__init__(row)
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileRow, (dict(self), self.place)
+
+
+def place_of(row: Mapping[str, Any], number: int) -> str:
+    """Where a row was read, else its number among those that a caller gave."""
+    return row.place if isinstance(row, FileRow) else f"row {number}"
+
+
 def split_domain(spec: str) -> tuple[str | None, str]:
     """``chat=rows.jsonl`` -> ("chat", "rows.jsonl"); a path that merely contains ``=`` after a separator is kept."""
     head, equals, tail = spec.partition("=")

@@ -75,7 +75,7 @@ class FileSource:
         self.tags: list[Mapping[str, Any]] = []
         self._base: list[list[_Reply]] = []
         numbers: dict[str, int] = {}
-        for row, (prompt, completion, tags) in enumerate(_read(specs, "--completions")):
+        for row, (prompt, completion, tags) in enumerate(_read(specs, "completions")):
             key = self._key(prompt, tags, row)
             if key not in numbers:
                 numbers[key] = len(self._prompts)
@@ -85,16 +85,19 @@ class FileSource:
             self._rows[numbers[key]].append(_Reply(row, completion, tags))
         self.num_rows = sum(map(len, self._rows))
         if not self.num_rows:
-            raise DataError("--completions: there are no rows", help="give a file with at least one row")
+            raise DataError(
+                "there are no rows", help="give a file with at least one row", parameter="completions"
+            )
         self._base = [[] for _ in self._rows]
-        for row, (prompt, completion, tags) in enumerate(_read(base, "--base_completions")):
+        for row, (prompt, completion, tags) in enumerate(_read(base, "base_completions")):
             number = numbers.get(self._key(prompt, tags, row))
             if number is not None and prompt:
                 self._base[number].append(_Reply(row, completion, tags))
         if base and not any(self._base):
             raise DataError(
-                "--base_completions: none of its prompts is one of --completions",
+                "none of its prompts is one of --completions",
                 help="give the start model's completions of the same prompts, with the same tags",
+                parameter="base_completions",
             )
 
     @property
@@ -182,21 +185,24 @@ def _judged(
     )  # fmt: skip
 
 
-def _read(specs: Sequence[str], flag: str) -> list[tuple[str, str, dict[str, Any]]]:
+def _read(specs: Sequence[str], role: str) -> list[tuple[str, str, dict[str, Any]]]:
     found = []
     for spec in specs:
-        stream = RowStream(spec, flag)
+        stream = RowStream(spec, role)
         for batch in stream.batches(_BATCH, Position()):
-            for number, row in zip(batch.numbers, batch.rows, strict=True):
+            for index, row in enumerate(batch.rows):
                 if row.keys() >= _OF_AN_EVALUATION:
                     raise DataError(
-                        f"{flag}: `{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
+                        f"`{stream.source}` is the samples.jsonl of an evaluation: a record per clause",
                         help="give each reply once: its prompt and completion, without the other columns",
+                        parameter=role,
                     )
                 try:
                     found.append(row_texts(row))
                 except DataError as error:
                     raise DataError(
-                        f"{flag}: row {number} of `{stream.source}`: {error.message}", help=error.help
+                        f"{batch.place(index, stream.source)}: {error.message}",
+                        help=error.help,
+                        parameter=role,
                     ) from None
     return found

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from constraintlang_runtime import chat as chats
-from constraintlang_runtime.columns import Row, row_tags
+from constraintlang_runtime.columns import Row, place_of, row_tags
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.row_files import load_rows as load_rows
 
@@ -70,29 +70,30 @@ def encode_rows(
     their tail (and then do not end with the end token). ``need_completion=False`` accepts prompt-only rows. With
     ``chat`` a `prompt` text is what a user says and a `completion` text what the assistant answers, by the chat
     template; else they are taken as written.
-    Raises: DataError naming the row when it has no usable content.
+    Raises: DataError naming the row, by its file and line where it was read from one, when it has no usable content.
     """
     encoder: chats.ChatEncoder | None = None
     encoded = []
     for number, row in enumerate(rows):
+        place = place_of(row, number)
         spans: tuple[tuple[int, int], ...] | None = None
         train_prompt = False
-        conversation, context = _conversation(row, number, chat)
+        conversation, context = _conversation(row, place, chat)
         if conversation is not None:
             encoder = encoder or chats.ChatEncoder(tokenizer)
             prompt, completion, spans = encoder.encode(
-                conversation, number, need_completion=need_completion, context=context
+                conversation, place, need_completion=need_completion, context=context
             )
             if spans == ((len(prompt), len(prompt) + len(completion)),):
                 spans = None  # the completion alone
         else:
             prompt, completion, train_prompt = _encode_one(
-                row, number, tokenizer, seed, need_completion, max_length
+                row, place, tokenizer, seed, need_completion, max_length
             )
         room = max_length - len(prompt)
         if room < (1 if completion else 0):
             raise DataError(
-                f"row {number}: its prompt has {len(prompt)} tokens, max_length is {max_length}",
+                f"{place}: its prompt has {len(prompt)} tokens, max_length is {max_length}",
                 help="raise --max_length or shorten the prompt",
             )
         encoded.append(
@@ -101,7 +102,7 @@ def encode_rows(
     return encoded
 
 
-def _conversation(row: Row, number: int, chat: bool) -> tuple[Row | None, int]:
+def _conversation(row: Row, place: str, chat: bool) -> tuple[Row | None, int]:
     """The row as one with ``messages``, and how many of them were its prompt; None for a row of texts.
 
     ``prompt`` and ``completion`` may be lists of turns, as in TRL; with ``chat`` they may be texts of two turns.
@@ -112,7 +113,7 @@ def _conversation(row: Row, number: int, chat: bool) -> tuple[Row | None, int]:
     if isinstance(prompt, list):
         if completion is not None and not isinstance(completion, list):
             raise DataError(
-                f"row {number}: its `prompt` is a list of turns, its `completion` is {str(completion)[:60]!r}",
+                f"{place}: its `prompt` is a list of turns, its `completion` is {str(completion)[:60]!r}",
                 help="write both as texts or both as lists of turns",
             )
         return {**row, "messages": [*prompt, *(completion or [])]}, len(prompt) if completion else 0
@@ -123,7 +124,7 @@ def _conversation(row: Row, number: int, chat: bool) -> tuple[Row | None, int]:
 
 
 def _encode_one(
-    row: Row, number: int, tokenizer: Any, seed: int, need_completion: bool, max_length: int
+    row: Row, place: str, tokenizer: Any, seed: int, need_completion: bool, max_length: int
 ) -> tuple[list[int], list[int], bool]:
     """Prompt ids, completion ids, and whether the prompt is trained on."""
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -133,19 +134,19 @@ def _encode_one(
         for name, value in (("prompt", row["prompt"]), ("completion", completion)):
             if value is not None and not isinstance(value, str):
                 raise DataError(
-                    f"row {number}: its `{name}` is {value!r}, expected a text", help="write it in quotes"
+                    f"{place}: its `{name}` is {value!r}, expected a text", help="write it in quotes"
                 )
         own = _ids(tokenizer, row["prompt"])
         prompt = own if bos and own[:1] == bos else bos + own  # a template may have written it already
         if not prompt:
             raise DataError(
-                f"row {number} has an empty prompt",
+                f"{place} has an empty prompt",
                 help="give every prompt a word, or use `text` rows for whole texts",
             )
         if completion is None:
             if need_completion:
                 raise DataError(
-                    f"row {number} has a prompt but no completion",
+                    f"{place} has a prompt but no completion",
                     help="training rows need `prompt` and `completion`, or `text`; prompts alone go to --prompts",
                 )
             return prompt, [], False
@@ -156,15 +157,15 @@ def _encode_one(
             known = [key for key in ("text", "prompt", "messages") if key in row]
             if known:  # a table of mixed rows has None where a row lacks a column
                 raise DataError(
-                    f"row {number} has nothing in {', '.join(f'`{key}`' for key in known)}",
+                    f"{place} has nothing in {', '.join(f'`{key}`' for key in known)}",
                     help="drop it, or fill it in; `Dataset.from_list` keeps the columns of its first row alone, so "
                     "make one of each kind of rows and join them by `concatenate_datasets`",
                 )
             raise DataError(
-                f"row {number} has none of the columns text, prompt, messages; it has {', '.join(row) or 'none'}",
+                f"{place} has none of the columns text, prompt, messages; it has {', '.join(row) or 'none'}",
                 help='rename a column, or write rows such as {"prompt": ..., "completion": ...}',
             )
-        raise DataError(f"row {number} has no text: {text!r}", help="drop empty rows")
+        raise DataError(f"{place} has no text: {text!r}", help="drop empty rows")
     ids = _ids(tokenizer, text)
     longest = max(1, min(MAX_CUT, min(len(ids), max_length - len(bos)) // 2))
     cut = random.Random(f"{seed}:{zlib.crc32(text.encode())}").randint(1, longest)

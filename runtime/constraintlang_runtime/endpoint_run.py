@@ -15,7 +15,7 @@ from constraintlang_compiler.readings import Reading
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.columns import Row, row_tags
 from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
-from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluation import Evaluation, require_prompts
 from constraintlang_runtime.samplers.endpoint import (
     KEYS,
@@ -55,9 +55,9 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise ConfigError(f"--samples: got {self.samples}, expected at least 1")
+            raise ConfigError(f"got {self.samples}, expected at least 1", parameter="samples")
         if self.num_prompts is not None and self.num_prompts < 1:
-            raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
+            raise ConfigError(f"got {self.num_prompts}, expected at least 1", parameter="num_prompts")
 
     @property
     def law(self) -> SamplingLaw:
@@ -116,9 +116,10 @@ def _require_one_law(clauses: Sequence[Clause]) -> None:
     own = [clause.name for clause in clauses if clause.sampling]
     if own:
         raise ConfigError(
-            f"--endpoint: {', '.join(f'`{name}`' for name in own)} say by `under` how to sample, and a served model is "
+            f"{', '.join(f'`{name}`' for name in own)} say by `under` how to sample, and a served model is "
             "sampled in one way for all",
             help="use --model, or a policy without these statements and the settings as flags",
+            parameter="endpoint",
         )
 
 
@@ -137,13 +138,8 @@ def _prompts(settings: EndpointSettings, reading: Reading) -> list[Row]:
 
 
 def _read(spec: str) -> Iterator[Row]:
-    try:
-        for batch in RowStream(spec).batches(_BATCH, Position()):
-            yield from batch.rows
-    except (DataError, ConfigError) as error:
-        if error.message.startswith("--data"):  # the stream's own name for its flag
-            raise type(error)("--prompts" + error.message.removeprefix("--data"), help=error.help) from error
-        raise
+    for batch in RowStream(spec, "prompts").batches(_BATCH, Position()):
+        yield from batch.rows
 
 
 @contextlib.contextmanager

@@ -11,16 +11,28 @@ RuntimeFailure              root of everything below; ``exit_code`` is what the 
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class RuntimeFailure(Exception):
-    """Root of the runtime's errors: says what was got, what was expected and what to do."""
+    """Root of the runtime's errors: says what was got, what was expected and what to do.
+
+    ``parameter`` is what was wrong, by the name that it has in Python, in YAML and, after two dashes, as a flag.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, help: str | None = None) -> None:
-        super().__init__(message if help is None else f"{message}\n  help: {help}")
-        self.message = message
+    def __init__(self, message: str, *, help: str | None = None, parameter: str | None = None) -> None:
+        text = message if parameter is None else f"{parameter}: {message}"
+        super().__init__(text if help is None else f"{text}\n  help: {help}")
+        self.message = text
         self.help = help
+        self.parameter = parameter
+
+    def of(self, parameter: str) -> Self:
+        """The same error, of a parameter that another caller gave."""
+        said = self.message.removeprefix(f"{self.parameter}: ")
+        return type(self)(said, help=self.help, parameter=parameter)
 
 
 class ConfigError(RuntimeFailure):

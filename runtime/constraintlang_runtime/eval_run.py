@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.benchmark_results import accuracies, figures
-from constraintlang_runtime.benchmark_tasks import Benchmarks, TaskSettings
+from constraintlang_runtime.benchmark_tasks import Benchmarks
 from constraintlang_runtime.columns import Row, split_domain
 from constraintlang_runtime.data import TokenRow, encode_rows, load_rows, prompt_rows
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.eval_settings import EvalSettings as EvalSettings
 from constraintlang_runtime.evaluate import Sequential, evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.human_labels import People, read_people
@@ -28,63 +28,10 @@ from constraintlang_runtime.sampling import own_generation
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
 from constraintlang_runtime.scorers.parts import Pool, told_apart
-from constraintlang_runtime.scorers.shared_pool import SharedScoringSettings
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.train_run import versions
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EvalSettings(SharedScoringSettings):
-    """What to judge, on what, and how to sample; the names are those of the command's flags."""
-
-    model: str
-    prompts: tuple[str, ...]
-    audit: tuple[str, ...] = ()
-    human: str | None = None
-    identity_terms: str | None = None
-    rows: tuple[str, ...] = ()
-    base: str | None = None
-    num_prompts: int | None = None
-    samples: int = 1
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_length: int = 512
-    batch_size: int = 256
-    seed: int = 0
-    sequential: bool = False
-    max_prompts: int | None = None
-    chat: bool = False
-    tasks: tuple[str, ...] = ()
-    task_path: str | None = None
-    num_fewshot: int | None = None
-    limit: int | None = None
-
-    @property
-    def benchmarks(self) -> TaskSettings:
-        """What is asked of lm-eval."""
-        return TaskSettings(self.tasks, self.task_path, self.num_fewshot, self.limit)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.benchmarks  # checks its own
-        for name in ("samples", "max_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name}: got {getattr(self, name)}, expected at least 1")
-        if self.num_prompts is not None and self.num_prompts < 1:
-            raise ConfigError(f"--num_prompts: got {self.num_prompts}, expected at least 1")
-        if self.sequential and self.human is not None:
-            raise ConfigError(
-                "--human with --sequential: the bounds with labels are for a number of prompts fixed before",
-                help="leave out one of them",
-            )
-        if self.max_prompts is not None and not (self.sequential and self.max_prompts >= 1):
-            raise ConfigError(
-                f"--max_prompts: got {self.max_prompts}, expected at least 1, with --sequential",
-                help="without --sequential it is --num_prompts",
-            )
 
 
 def evaluate_run(
@@ -92,11 +39,11 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a saved model; every file is read and checked before the model is loaded."""
     people = read_people(settings.human, settings.identity_terms)
-    law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
-    raw_prompts = [load_rows([spec], role="--prompts") for spec in settings.prompts]
+    law = settings.law
+    raw_prompts = [load_rows([spec], role="prompts") for spec in settings.prompts]
     raw_rows: dict[str, list[Row]] = {}
     for spec in settings.rows:  # files of one name are one set
-        raw_rows.setdefault(_row_name(spec), []).extend(load_rows([spec], role="--rows"))
+        raw_rows.setdefault(_row_name(spec), []).extend(load_rows([spec], role="rows"))
     with settings.shared_pool(policy, folder=folder, base=settings.base) as pool:
         return _evaluated(
             policy, settings, people, law, raw_prompts, raw_rows, pool, folder=folder, progress=progress

@@ -67,12 +67,12 @@ def generate(
             help="use --decoding guided, rejection or best_first",
         )
     if settings.guide_rounds < 0:
-        raise ConfigError(f"--guide_rounds: got {settings.guide_rounds}, expected at least 0")
+        raise ConfigError(f"got {settings.guide_rounds}, expected at least 0", parameter="guide_rounds")
     _check_guide_settings(settings)
     law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
     tags = {} if settings.domain is None else {"domain": settings.domain}
     raw = [{"prompt": text, **tags} for text in settings.prompt]
-    raw += load_rows(settings.prompts, role="--prompts") if settings.prompts else []
+    raw += load_rows(settings.prompts, role="prompts") if settings.prompts else []
     own: Policy | None = None
     if policy is not None:
         pool = settings.pool(policy, folder=folder)
@@ -115,7 +115,9 @@ def _guide(
     if place is not None and (place / STATE_FILE).exists():
         return load_guide(place, model=model, semantic_hash=semantic_hash)
     if place is not None and place.is_dir() and any(place.iterdir()):
-        raise ConfigError(f"--guide: `{place}` is not empty and holds no guide", help="name another folder")
+        raise ConfigError(
+            f"`{place}` is not empty and holds no guide", help="name another folder", parameter="guide"
+        )
     tell(
         f"fitting a guide to samples of {settings.model}"
         + ("; --guide DIR would keep it" if place is None else f"; it will be kept in {place}")

@@ -68,8 +68,9 @@ class DecodingSettings:
                 self.decoding not in decodings
             ):
                 raise ConfigError(
-                    f"--{name} has no part in --decoding {self.decoding}",
-                    help=f"use --decoding {' or '.join(decodings)}, or leave it out",
+                    f"it has no part in the decoding `{self.decoding}`",
+                    help=f"use {' or '.join(f'`{one}`' for one in decodings)}, or leave it out",
+                    parameter=name,
                 )
 
 

@@ -56,12 +56,15 @@ def split(
     utility = utility_clauses(ir)
     if heldout is not None and not (chooses or utility):
         raise ConfigError(
-            "--heldout: nothing is measured on held-out rows",
+            "nothing is measured on held-out rows",
             help="leave it out; `preserve` clauses and `--keep best` use such rows",
+            parameter="heldout",
         )
     if selection is not None and not chooses:
         raise ConfigError(
-            "--selection: the last checkpoint is kept, so no prompts choose it", help="add --keep best"
+            "the last checkpoint is kept, so no prompts choose it",
+            help="add --keep best",
+            parameter="selection",
         )
     if heldout is None:
         kept: set[Ids] = set()
@@ -78,8 +81,9 @@ def split(
                 continue  # of questions, which may be a task's and none of the rows
             if not clause.per and not any(matches(clause.domain, row.tags) for row in heldout):
                 raise DataError(
-                    f"--heldout: no row lies in the domain of `{clause.name}` ({domain_name(clause.domain)})",
+                    f"no row lies in the domain of `{clause.name}` ({domain_name(clause.domain)})",
                     help="add --heldout DOMAIN=FILE, or leave --heldout out: then training rows are kept apart",
+                    parameter="heldout",
                 )
     sampled = prompt_rows(rows) if prompts is None else prompts
     if not chooses:
@@ -118,7 +122,8 @@ def _choose_prompts(
         mine = [row for row, own in zip(prompts, scopes, strict=True) if own == scope]
         if len({row.prompt for row in mine}) < 2:
             raise DataError(
-                "--keep best: a set of clauses has a single prompt, so none can be kept apart",
+                "`best` keeps prompts apart, and a set of clauses has a single one",
+                parameter="keep",
                 help="give more prompts, or --selection FILE",
             )
         keys = {row.prompt for row in mine}

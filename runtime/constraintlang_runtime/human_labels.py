@@ -54,26 +54,30 @@ def read_labels(path: Path) -> list[Label]:
             columns = set(reader.fieldnames or ())
             by_row = "row" in columns
             if "violates" not in columns or not (by_row or {"prompt", "completion"} <= columns):
-                raise DataError(f"--human: `{path}` has the columns {sorted(columns)}", help=help_text)
+                raise DataError(
+                    f"`{path}` has the columns {sorted(columns)}", help=help_text, parameter="human"
+                )
             return [_label(row, reader.line_num, by_row, path) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"--human: cannot read `{path}`: {error}", help=help_text) from error
+        raise DataError(f"cannot read `{path}`: {error}", help=help_text, parameter="human") from error
 
 
 def _label(row: dict[Any, Any], line: int, by_row: bool, path: Path) -> Label:
-    require_cells(row, f"--human: line {line} of `{path}`")
+    require_cells(row, f"line {line} of `{path}`", "human")
     said = (row.get("violates") or "").strip().lower()
     if said not in _YES | _NO:
         raise DataError(
-            f"--human: line {line} of `{path}` has violates={said!r}, expected 0 or 1",
+            f"line {line} of `{path}` has violates={said!r}, expected 0 or 1",
             help="leave out the rows without a label",
+            parameter="human",
         )
     if by_row:
         text = (row.get("row") or "").strip()
         if not text.isdecimal():
             raise DataError(
-                f"--human: line {line} of `{path}` has row={text!r}, expected a number",
+                f"line {line} of `{path}` has row={text!r}, expected a number",
                 help="rows count from 0",
+                parameter="human",
             )
         return Label(line, int(text), row.get("clause") or None, said in _YES)
     key = (row.get("prompt") or "", row.get("completion") or "")
@@ -109,13 +113,16 @@ def read_people(human: str | None, identity_terms: str | None) -> People:
     if human is None:
         if identity_terms is not None:
             raise ConfigError(
-                "--identity_terms: which responses with a term are clean is for people to say",
+                "which responses with a term are clean is for people to say",
                 help="add --human labels.csv",
+                parameter="identity_terms",
             )
         return People()
     labels = read_labels(Path(human))
     if not labels:
-        raise DataError(f"--human: `{human}` has no labels", help="give a file with at least one row")
+        raise DataError(
+            f"`{human}` has no labels", help="give a file with at least one row", parameter="human"
+        )
     return People(labels, read_terms(Path(identity_terms)) if identity_terms is not None else ())
 
 
@@ -159,8 +166,9 @@ def require_matched(human: Mapping[str, Any] | None) -> None:
     """Raise DataError when no label fits a response; after the evaluation was kept, which took longer."""
     if human and human["num_labels"] == human["unmatched_labels"]:
         raise DataError(
-            f"--human: none of the {human['num_labels']:,} labels is of a response that was judged",
+            f"none of the {human['num_labels']:,} labels is of a response that was judged",
             help="label responses of samples.jsonl and evaluate with the same seed and settings, or with --completions",
+            parameter="human",
         )
 
 
@@ -169,8 +177,9 @@ def _check_labels(clauses: Sequence[Clause], labels: Sequence[Label]) -> None:
     for label in labels:
         if label.clause is not None and label.clause not in names:
             raise DataError(
-                f"--human: line {label.line} labels the clause `{label.clause}`, which is not judged",
+                f"line {label.line} labels the clause `{label.clause}`, which is not judged",
                 help=f"the clauses are {', '.join(sorted(names))}",
+                parameter="human",
             )
     for clause in clauses:
         _labels_of(clause, labels)
@@ -187,8 +196,9 @@ def _labels_of(clause: Clause, labels: Sequence[Label]) -> dict[object, tuple[bo
                 other = seen[label.key][0]
                 if other.violates != label.violates:
                     raise DataError(
-                        f"--human: lines {other.line} and {label.line} contradict each other",
+                        f"lines {other.line} and {label.line} contradict each other",
                         help="keep one label of each response, such as that of the majority",
+                        parameter="human",
                     )
         said |= {key: (found[0].violates, len(found)) for key, found in seen.items()}
     return said
@@ -308,9 +318,9 @@ def read_terms(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--identity_terms: cannot read `{path}`: {error}", help="one term a line, in UTF-8"
+            f"cannot read `{path}`: {error}", help="one term a line, in UTF-8", parameter="identity_terms"
         ) from error
     terms = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not terms:
-        raise ConfigError(f"--identity_terms: `{path}` has no terms", help="write one term a line")
+        raise ConfigError(f"`{path}` has no terms", help="write one term a line", parameter="identity_terms")
     return terms

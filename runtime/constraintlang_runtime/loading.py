@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.missing_paths import no_model
 
 
 def load_tokenizer(name_or_path: str) -> Any:
@@ -64,10 +65,4 @@ def _missing(what: str, name_or_path: str, error: Exception) -> ModelError:
             f"cannot load a {what} from `{name_or_path}`: {reason}",
             help=f"the folder holds {found}; it needs config.json, model.safetensors and the tokenizer's files",
         )
-    help = f"looked in {Path.cwd()}; check the path, or the hub id and the network; log in for a gated or private model"
-    if "trust_remote_code" in str(error):
-        help = "code of a repository is not run: take one that transformers has, or give ConstraintTrainer a loaded one"
-    return ModelError(
-        f"no {what} at `{name_or_path}`: it is not a folder here, and could not be had from the hub: {reason}",
-        help=help,
-    )
+    return no_model(name_or_path, what, reason)

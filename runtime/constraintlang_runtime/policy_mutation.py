@@ -38,8 +38,9 @@ def mutate(runner: Runner, results: Sequence[TestResult]) -> Mutation:
             judgements += len(cases)
             if judgements > MAX_JUDGEMENTS:
                 raise ConfigError(
-                    f"--mutation: more than {MAX_JUDGEMENTS:,} pairs of a mutant and a case",
+                    f"more than {MAX_JUDGEMENTS:,} pairs of a mutant and a case",
                     help="choose tests with --only, or split the policy",
+                    parameter="mutation",
                 )
             if all(runner.meets(case, position, mutant.statement) for case, position in cases):
                 survivors.append(mutant)

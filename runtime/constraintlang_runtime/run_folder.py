@@ -20,17 +20,19 @@ def check_output(output: Path, settings: RunSettings) -> None:
     """Raise ConfigError for a folder that this run may not write to."""
     for path in (output, *output.parents):
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"--output: `{path}` is a file", help="name a folder")
+            raise ConfigError(f"`{path}` is a file", help="name a folder", parameter="output")
     occupied = output.is_dir() and any(not path.is_dir() for path in output.rglob("*"))
     if occupied and not (settings.resume or settings.overwrite):
         raise ConfigError(
-            f"--output: `{output}` is not empty",
+            f"`{output}` is not empty",
             help="add --resume to go on with the run in it, --overwrite to start over, or name another folder",
+            parameter="output",
         )
     if occupied and not _is_run(output):
         raise ConfigError(
-            f"--output: `{output}` is not empty and not the output of `constraintc train`",
+            f"`{output}` is not empty and not the output of `constraintc train`",
             help="name another folder",
+            parameter="output",
         )
     if occupied and settings.overwrite and not settings.resume:
         files = (*settings.data, *settings.prompts, *settings.heldout, *settings.selection)
@@ -41,8 +43,9 @@ def check_output(output: Path, settings: RunSettings) -> None:
         ):
             if Path(name).exists() and Path(name).resolve().is_relative_to(output.resolve()):
                 raise ConfigError(
-                    f"--overwrite: the {what} `{name}` lies in `{output}`, which would be cleared",
+                    f"the {what} `{name}` lies in `{output}`, which would be cleared",
                     help="name another --output",
+                    parameter="overwrite",
                 )
 
 
@@ -69,8 +72,9 @@ def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> Non
             differ = []
         what = f": {'; '.join(differ[:5])}" if differ else ""
         raise ConfigError(
-            f"--resume: `{output}` belongs to a run with another policy, word list, model, data or settings{what}",
+            f"`{output}` belongs to a run with another policy, word list, model, data or settings{what}",
             help="resume with the same command, or name another --output",
+            parameter="resume",
         )
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -80,5 +84,5 @@ def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> Non
             (output / CARD).write_bytes(kept)
     except OSError as error:
         raise ConfigError(
-            f"--output: cannot write to `{output}`: {error.strerror}", help="name another folder"
+            f"cannot write to `{output}`: {error.strerror}", help="name another folder", parameter="output"
         ) from error

@@ -43,10 +43,10 @@ class RunParts:
 def load_rows_of(settings: RunSettings) -> RunRows:
     """The rows of all files; what names no file is None. Raises: DataError."""
     return RunRows(
-        load_rows(settings.data, role="--data"),
-        load_rows(settings.prompts, role="--prompts") if settings.prompts else None,
-        load_rows(settings.heldout, role="--heldout") if settings.heldout else None,
-        load_rows(settings.selection, role="--selection") if settings.selection else None,
+        load_rows(settings.data, role="data"),
+        load_rows(settings.prompts, role="prompts") if settings.prompts else None,
+        load_rows(settings.heldout, role="heldout") if settings.heldout else None,
+        load_rows(settings.selection, role="selection") if settings.selection else None,
     )
 
 

@@ -54,20 +54,22 @@ def read_yaml(path: str | None) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"--config: cannot read `{path}`: {error.strerror}", help="check the path"
+            f"cannot read `{path}`: {error.strerror}", help="check the path", parameter="config"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--config: `{path}` is not UTF-8", help="save it as UTF-8") from error
+        raise ConfigError(f"`{path}` is not UTF-8", help="save it as UTF-8", parameter="config") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"--config: `{path}` is not YAML: {error}", help="write `key: value` lines"
+            f"`{path}` is not YAML: {error}", help="write `key: value` lines", parameter="config"
         ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"--config: `{path}` holds a {type(content).__name__}, expected `key: value` lines")
+        raise ConfigError(
+            f"`{path}` holds a {type(content).__name__}, expected `key: value` lines", parameter="config"
+        )
     return {str(key): value for key, value in content.items()}
 
 
@@ -119,7 +121,7 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
             raise ConfigError(
                 f"`{key}` is missing", help=f"give {what}, or write `{key}:` in the configuration"
             )
-    lists: dict[str, Any] = {key: _as_list(key, merged.get(key)) for key in LISTS}
+    lists: dict[str, Any] = {key: as_texts(key, merged.get(key)) for key in LISTS}
     switches: dict[str, Any] = {key: _as_bool(key, merged.get(key, False)) for key in SWITCHES}
     config = {key: _coerced(key, value, known[key]) for key, value in merged.items() if key not in OWN}
     return RunSettings(
@@ -127,7 +129,8 @@ def settings(merged: Mapping[str, Any], known: Mapping[str, Any]) -> RunSettings
     )
 
 
-def _as_list(key: str, value: Any) -> tuple[str, ...]:
+def as_texts(key: str, value: Any) -> tuple[str, ...]:
+    """A setting that is one text, a list of them, or name: text pairs, as a tuple. Raises: ConfigError."""
     if value is None:
         return ()
     if isinstance(value, str):

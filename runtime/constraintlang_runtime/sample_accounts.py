@@ -170,8 +170,9 @@ def score_responses(
         texts = [responses[i].text for i in missing]
         if any(text is None for text in texts):
             raise DataError(
-                f"--samples: a response has neither a score of `{name}` nor a text to score",
+                f"a response has neither a score of `{name}` nor a text to score",
                 help='add it to "scores", or write the response as "text"',
+                parameter="samples",
             )
         prompts = [responses[i].prompt or "" for i in missing]
         try:

@@ -1,4 +1,4 @@
-"""Reads responses from a file, one JSON object a line: what ``eval`` writes, or rows of the user's own."""
+"""Reads responses from a file, one JSON object a line: what ``eval`` or ``score`` writes, or rows of the user's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from constraintlang.checked import AttributeInfo
 from constraintlang.scores import score_problem
 from constraintlang_runtime.errors import DataError
+from constraintlang_runtime.score.audit_rows import AuditedRows, is_record
 
 TEXT_KEYS, OTHER_KEYS = ("completion", "text"), ("prompt", "scores", "clause", "statistic")
 
@@ -40,39 +41,51 @@ def read_samples(name: str, attributes: Mapping[str, AttributeInfo]) -> list[Res
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"--samples: cannot read `{name}`: {error.strerror}", help="check the path"
+            f"cannot read `{name}`: {error.strerror}", help="check the path", parameter="samples"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"--samples: `{name}` is not UTF-8", help="save it as UTF-8") from error
-    found = []
+        raise DataError(f"`{name}` is not UTF-8", help="save it as UTF-8", parameter="samples") from error
+    found, audited = [], AuditedRows("samples")
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            found.append(_response(line, f"--samples: line {number} of `{name}`", attributes))
+            found.append(_response(line, f"line {number} of `{name}`", attributes, audited))
     if not found:
         raise DataError(
-            f"--samples: `{name}` has no rows", help='write rows such as {"text": ..., "scores": {...}}'
+            f"`{name}` has no rows",
+            help='write rows such as {"text": ..., "scores": {...}}',
+            parameter="samples",
         )
     return found
 
 
-def _response(line: str, place: str, attributes: Mapping[str, AttributeInfo]) -> Response:
+def _response(
+    line: str, place: str, attributes: Mapping[str, AttributeInfo], audited: AuditedRows
+) -> Response:
     try:
         row = json.loads(line, parse_float=Decimal)
     except ValueError as error:
-        raise DataError(f"{place} is not JSON: {error}", help="write one JSON object a line") from error
+        raise DataError(
+            f"{place} is not JSON: {error}", help="write one JSON object a line", parameter="samples"
+        ) from error
     if not isinstance(row, dict):
         raise DataError(
-            f"{place} holds a {type(row).__name__}, expected an object", help="write one object a line"
+            f"{place} holds a {type(row).__name__}, expected an object",
+            help="write one object a line",
+            parameter="samples",
         )
+    if is_record(row):
+        row = audited.found(row, place)
     text = next((row[key] for key in TEXT_KEYS if row.get(key) is not None), None)
     scores = row.get("scores") or {}
     texts = {"text": text, "prompt": row.get("prompt"), "clause": row.get("clause")}
     for key, value in texts.items():
         if value is not None and not isinstance(value, str):
-            raise DataError(f"{place}: `{key}` is {value!r}, expected a text")
+            raise DataError(f"{place}: `{key}` is {value!r}, expected a text", parameter="samples")
     if not isinstance(scores, dict):
         raise DataError(
-            f"{place}: `scores` is {scores!r}, expected an object", help='such as {"toxicity": 0.1}'
+            f"{place}: `scores` is {scores!r}, expected an object",
+            help='such as {"toxicity": 0.1}',
+            parameter="samples",
         )
     tags = {key: value for key, value in row.items() if key not in TEXT_KEYS + OTHER_KEYS}
     read = {key: _score(key, value, place, attributes) for key, value in scores.items()}
@@ -83,12 +96,15 @@ def _score(name: str, value: Any, place: str, attributes: Mapping[str, Attribute
     if value is None:
         return None
     if not isinstance(value, (int, Decimal)):  # a truth value is an int, and a flag may be written so
-        raise DataError(f"{place}: the score of `{name}` is {value!r}, expected a number or null")
+        raise DataError(
+            f"{place}: the score of `{name}` is {value!r}, expected a number or null", parameter="samples"
+        )
     info = attributes.get(name.removesuffix("@base"))
     problem = None if info is None else score_problem(info, Decimal(value))
     if problem is not None:
         raise DataError(
             f"{place}: `{name}` {problem}, and this is {value}",
             help="correct the file, or the declared range",
+            parameter="samples",
         )
     return Decimal(value)

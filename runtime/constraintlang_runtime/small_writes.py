@@ -20,16 +20,17 @@ def writing_small(what: str, *, help: str) -> Iterator[None]:
 
 
 def require_not_read(written: Iterable[Path], read: Mapping[str, Sequence[str]]) -> None:
-    """Raise ConfigError where a file that a command reads, by its flag, is one that it would write.
+    """Raise ConfigError where a file that a command reads, by its parameter, is one that it would write.
 
-    Files are named as their flags have them, with or without ``NAME=`` before and ``#LABEL`` behind.
+    Files are named as their parameters have them, with or without ``NAME=`` before and ``#LABEL`` behind.
     """
     targets = {path.resolve() for path in written}
-    for flag, specs in read.items():
+    for parameter, specs in read.items():
         for spec in specs:
             for name in {spec, spec.partition("=")[2], spec.partition("=")[2].partition("#")[0]} - {""}:
                 if Path(name).resolve() in targets:
                     raise ConfigError(
-                        f"{flag}: `{name}` would be overwritten, --output writes a file of that name",
+                        f"`{name}` would be overwritten, --output writes a file of that name",
                         help="name another --output",
+                        parameter=parameter,
                     )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from constraintlang_compiler.domains import describe, domain_name, tag_text
+from constraintlang.suggestions import closest
+from constraintlang_compiler.domains import describe, domain_name, matches, tag_text
 from constraintlang_compiler.ir import Clause, DomainAll, DomainAny, DomainIs, DomainNot, DomainPredicate
 from constraintlang_compiler.measurements import measurements
+from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,10 @@ def no_prompt(clause: Clause, tags: Tags, files: str) -> DataError:
     if other:
         help = f"write {' and '.join(other.values())} in the policy: tags are compared as text"
     elif "domain" in keys:
+        near = list(_nearly_written(clause.domain, tags))
         help = f"write {files}, or give the rows a `domain` column"
+        if near:
+            help = f"a similar name exists: {' and '.join(near)}; or {help}"
     else:
         help = f"give prompts with {describe(clause.domain)}, or correct the policy"
     return DataError(none_in_domain("prompt", clause, tags), help=help)
@@ -36,6 +41,21 @@ def none_in_domain(what: str, clause: Clause, tags: Tags) -> str:
     """That no prompt, or row, lies in a clause's domain, and which tags they have."""
     present = " and ".join(_has(key, tags) for key in _keys(clause))
     return f"no {what} lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); the {what}s have {present}"
+
+
+def require_named_domains(clauses: Iterable[Clause], specs: Sequence[str], files: str) -> None:
+    """Raise, before a file is read, the error of ``no_prompt`` for a clause whose domain no ``DOMAIN=FILE`` names.
+
+    Of a file without a domain, and of a clause that reads other tags, nothing is known yet.
+    """
+    named = [split_domain(spec)[0] for spec in specs]
+    if None in named:
+        return
+    tags = [{"domain": domain} for domain in named]
+    for clause in clauses:
+        read = {one.key for one in named_tags(clause.domain)}
+        if read == {"domain"} and not clause.per and not any(matches(clause.domain, row) for row in tags):
+            raise no_prompt(clause, tags, files)
 
 
 def warn_of_spelling(clauses: Iterable[Clause], tags: Tags) -> None:
@@ -58,7 +78,7 @@ def _written_otherwise(domains: Iterable[DomainPredicate | None], tags: Tags) ->
     written: dict[str, dict[str, list[str]]] = {}
     for domain in domains:
         named: dict[str, set[str]] = {}
-        for one in _named(domain):
+        for one in named_tags(domain):
             named.setdefault(one.key, set()).update(one.values)
         for key, wanted in named.items():
             if key not in written:
@@ -70,6 +90,17 @@ def _written_otherwise(domains: Iterable[DomainPredicate | None], tags: Tags) ->
                 if alike and wanted.isdisjoint(alike):  # a domain may name a value in several ways
                     found[f"`{_shown(key, value)}`"] = " or ".join(f"`{_shown(key, v)}`" for v in alike)
     return found
+
+
+def _nearly_written(domain: DomainPredicate | None, tags: Tags) -> Iterator[str]:
+    """What the policy writes, where the prompts have a domain of a similar name."""
+    present = _values("domain", tags)
+    for wanted in sorted(
+        {value for one in named_tags(domain) if one.key == "domain" for value in one.values}
+    ):
+        near = closest(wanted, present)
+        if near is not None:
+            yield f"`{wanted}`, where the prompts have `{near}`"
 
 
 def _folded(value: str) -> str:
@@ -93,16 +124,16 @@ def _values(key: str, tags: Tags) -> list[str]:
 
 
 def _keys(clause: Clause) -> list[str]:
-    return list(dict.fromkeys(one.key for one in _named(clause.domain))) or ["domain"]
+    return list(dict.fromkeys(one.key for one in named_tags(clause.domain))) or ["domain"]
 
 
-def _named(domain: DomainPredicate | None) -> Iterator[DomainIs]:
+def named_tags(domain: DomainPredicate | None) -> Iterator[DomainIs]:
     """Every comparison of a tag in a domain."""
     match domain:
         case DomainIs():
             yield domain
         case DomainNot(operand=operand):
-            yield from _named(operand)
+            yield from named_tags(operand)
         case DomainAll(operands=operands) | DomainAny(operands=operands):
             for part in operands:
-                yield from _named(part)
+                yield from named_tags(part)

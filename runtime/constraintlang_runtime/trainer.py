@@ -170,7 +170,9 @@ class ConstraintTrainer(LossTrainer):
             )
         except OSError as error:
             raise ConfigError(
-                f"--output: cannot write to `{args.output_dir}`: {error.strerror}", help="name another folder"
+                f"cannot write to `{args.output_dir}`: {error.strerror}",
+                help="name another folder",
+                parameter="output",
             ) from error
         except (ValueError, ImportError, RuntimeError) as error:
             raise ConfigError(

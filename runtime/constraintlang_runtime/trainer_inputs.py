@@ -19,7 +19,7 @@ from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.policy import Policy, ScorerLike
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.model_checks import require_causal, require_end
-from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.binding import bind_given
 from constraintlang_runtime.scorers.protocol import Scorer
 
 logger = logging.getLogger(__name__)
@@ -162,12 +162,9 @@ def policy_and_scorers(
     if isinstance(policy, str | os.PathLike):
         folder = Path(policy) if Path(policy).is_dir() else Path(policy).parent
         policy = compile_path(policy)
-    scorers = scorers or {}
-    named = [f"{name}={target}" for name, target in scorers.items() if isinstance(target, str)]
-    ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
-    bound = bind_scorers(
-        policy.ir, parse_scorer_options(named), ready, folder=folder, files=policy.files, judge=args.judge,
-        base=_name(model), device=args.places_on,
+    bound = bind_given(
+        policy.ir, scorers or {}, folder=folder, files=policy.files, judge=args.judge, base=_name(model),
+        device=args.places_on,
     )  # fmt: skip
     return policy, bound
 

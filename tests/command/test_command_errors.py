@@ -135,13 +135,25 @@ def test_wrong_configuration_files(
         ("latin.jsonl", b'{"text": "\xe9"}\n', ["UTF-8"]),
         ("odd.xyz", b"x", ["cannot tell the format", ".jsonl"]),
         ("column.jsonl", b'{"prmpt": "a", "reply": "b"}\n', ["none of the columns", "prmpt", "rename"]),
-        ("half.jsonl", b'{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n', ["row 1", "no completion"]),
-        ("null.jsonl", b'{"text": "a"}\n{"text": null}\n', ["row 1", "no value"]),
-        ("white.jsonl", b'{"text": "  "}\n', ["row 0", "no text"]),
-        ("number.jsonl", b'{"prompt": 3, "completion": "b"}\n', ["row 0", "`prompt`", "text"]),
-        ("number2.jsonl", b'{"prompt": "a", "completion": 4}\n', ["row 0", "`completion`", "text"]),
-        ("void.jsonl", b'{"prompt": "", "completion": "b"}\n', ["row 0", "empty prompt"]),
-        ("chat.jsonl", b'{"messages": [{"role": "user", "content": "a"}]}\n', ["row 0", "chat template"]),
+        (
+            "half.jsonl",
+            b'{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n',
+            ["line 2 of `{path}`", "no completion"],
+        ),
+        ("null.jsonl", b'{"text": "a"}\n{"text": null}\n', ["line 2 of `{path}`", "no value"]),
+        ("white.jsonl", b'{"text": "  "}\n', ["line 1 of `{path}`", "no text"]),
+        ("number.jsonl", b'{"prompt": 3, "completion": "b"}\n', ["line 1 of `{path}`", "`prompt`", "text"]),
+        (
+            "number2.jsonl",
+            b'{"prompt": "a", "completion": 4}\n',
+            ["line 1 of `{path}`", "`completion`", "text"],
+        ),
+        ("void.jsonl", b'{"prompt": "", "completion": "b"}\n', ["line 1 of `{path}`", "empty prompt"]),
+        (
+            "chat.jsonl",
+            b'{"messages": [{"role": "user", "content": "a"}]}\n',
+            ["line 1 of `{path}`", "chat template"],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )
@@ -159,7 +171,7 @@ def test_wrong_rows(
         ["train", *world.flags(output, data=where, prompts=None)],
         2,
         name if not parts else "",
-        *parts,
+        *(part.format(path=path) for part in parts),
     )
     assert not output.exists()
 

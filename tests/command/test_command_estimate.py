@@ -168,3 +168,34 @@ def test_spans() -> None:
     assert estimate_output.span(0.0005, 0.001) == "0.5-1 ms"
     assert estimate_output.span(7200, 72000) == "2-20 h"
     assert estimate_output.between(2.0, 2.0001) == "2"
+
+
+def test_a_configuration_that_names_model_and_data_is_enough(
+    policy: str, tmp_path: Path, capsys: Captured
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = {"model_type": "llama", "vocab_size": 2, **sizes, "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rows = [{"prompt": "a " * 4, "completion": "a " * 9}, {"prompt": "a " * 8, "completion": "a " * 17}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(lines)
+    (tmp_path / "run.yaml").write_text(
+        f"model: {tmp_path}\ndata: chat={tmp_path}/rows.jsonl\nmax_steps: 20\noutput: out\n"
+    )
+    given = ("--config", str(tmp_path / "run.yaml"), "--gpu", "h100")
+    own = found(capsys, policy, *given)
+    # rows of 4 + 9 + 1 and 8 + 17 + 1 tokens
+    counted = ("--rows", "2", "--tokens_per_row", "20", "--prompt_tokens", "6")
+    assert own["phases"] == found(capsys, policy, *given, *counted)["phases"]
+    assert own["phases"] != found(capsys, policy, *given, "--rows", "2", "--tokens_per_row", "40")["phases"]
+    assert any("2 rows of 20 tokens, 6 of them a prompt" in line for line in own["assumptions"])
+    (tmp_path / "tokenizer.json").unlink()
+    code, _, err = run(capsys, policy, *given)
+    assert (code, "give --tokens_per_row and --prompt_tokens" in err) == (2, True)
+    code, _, err = run(capsys, policy, *SEVEN)
+    assert (code, "`data:`" in err) == (2, True)

@@ -124,7 +124,7 @@ def test_plain_text_and_messages(judge: Any) -> None:
     assert samples[-1]["prompt"] == "hi"
     code, _, _, _, err = judge([{"other": "x"}])
     assert code == 2
-    assert "--completions: row 0" in err
+    assert "--completions: line 1 of" in err
 
 
 def test_clauses_that_texts_do_not_decide_are_named(judge: Any, tmp_path: Path) -> None:

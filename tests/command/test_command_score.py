@@ -250,7 +250,7 @@ def test_no_torch_is_loaded(place: Path) -> None:
     [
         ('{"text": "a"}\n{"text": \n', "line 2 of"),
         ("[1]\n", "is a JSON list"),
-        ('{"body": "a"}\n', "row 0 of"),
+        ('{"body": "a"}\n', "--data: line 1 of"),
         ("", "there are no rows"),
         ('{"text": 5}\n', "got 5 where a text is needed"),
     ],

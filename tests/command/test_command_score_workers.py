@@ -266,5 +266,5 @@ def test_results_are_in_order_and_tasks_are_read_as_they_are_needed(tmp_path: Pa
             list(workers.in_order([(1, lists / "1.txt")]))
     with pytest.raises(ConfigError, match="cannot read") as error:
         Workers(partial(read_lexicon, tmp_path / "none"), 2)
-    assert error.value.help == "check the path"
+    assert "check the path" in str(error.value.help)
     assert multiprocessing.active_children() == []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from constraintc.main import VERBS, build_parser, main
+from constraintc.main import VERBS, build_parser, build_parsers, flags_of, main
 from constraintlang import SourceFile
 from constraintlang_compiler.front import check_and_lower
 
@@ -205,14 +205,16 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert re.search(r"^examples?:\n  constraintc ", out, re.MULTILINE)
     assert any(where == f"{verb} --help" and words[0] == verb for where, words in COMMANDS)
-    for action in build_parser(verb)._subparsers._group_actions[0].choices[verb]._actions:  # type: ignore[union-attr]
+    parser = build_parsers(verb)[1]
+    assert parser is not None
+    for action in parser._actions:
         assert action.help, f"`{verb}` has an option without help: {action.dest}"
 
 
 def test_the_lock_names_the_verbs_that_keep_it() -> None:
     def flags(verb: str) -> set[str]:
-        parsers = build_parser(verb)._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-        return set(parsers[verb]._option_string_actions)
+        parser = build_parsers(verb)[1]
+        return set() if parser is None else set(flags_of(parser))
 
     said = importlib.import_module("constraintc.commands.lock").HELP.partition("With --locked, ")[2]
     keep = {verb for verb in VERBS if "--locked" in flags(verb)}

@@ -254,7 +254,7 @@ def test_dpg_goes_on_where_it_was_broken_off(
 def test_own_rows_are_whole_compliant_samples_and_keep_the_share_of_the_domain(small: Job) -> None:
     job = replace(small, system="own_rows", options={})
     rows, choice = filtering_own.choose(job)
-    given = load_rows([str(small.rows)], role="--data")
+    given = load_rows([str(small.rows)], role="data")
     chat = [row for row in given if row["domain"] == "chat"]
     assert [row for row in rows if row["domain"] != "chat"] == [
         row for row in given if row["domain"] != "chat"
@@ -308,7 +308,7 @@ def test_nado_decoding_keeps_its_guide_for_the_model_that_it_was_fitted_to(small
         options={"policy": "always toxicity < 0.1 for domain=chat", "auxiliary_steps": 12, "auxiliary_width": 8},
     )  # fmt: skip
     job = replace(job, prompts=job.work / "chat.jsonl")
-    rows = [row for row in load_rows([str(small.prompts)], role="--prompts") if row["domain"] == "chat"]
+    rows = [row for row in load_rows([str(small.prompts)], role="prompts") if row["domain"] == "chat"]
     tiny_models.write_jsonl(job.prompts, rows)
     job.folder.mkdir(parents=True)
     trained = guided.train(job)

@@ -36,7 +36,7 @@ def trainer(world: World, output: Path, model: Any, **changes: Any) -> Constrain
         **SETTINGS | {"learning_rate": 0.05, "regularizer_weight": 1.0} | changes,
     )  # fmt: skip
     return ConstraintTrainer(
-        model, config, policy=policy.compiled, train_dataset=load_rows([str(world.data)], role="--data"),
+        model, config, policy=policy.compiled, train_dataset=load_rows([str(world.data)], role="data"),
         processing_class=load_tokenizer(str(world.model)), scorers=policy.scorers,
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_a_resumed_adapter_ends_in_the_same_bits(
 def test_a_snapshot_copies_the_adapter_alone_and_stays(world: World) -> None:
     model = adapted(world)
     tokenizer = load_tokenizer(str(world.model))
-    rows = encode_rows(load_rows([str(world.data)], role="--data")[:4], tokenizer, max_length=64)
+    rows = encode_rows(load_rows([str(world.data)], role="data")[:4], tokenizer, max_length=64)
     batch = collate(rows, 0)
     sites = prediction_sites(batch.region)
     anchor = Anchor.snapshot(model)
@@ -89,7 +89,7 @@ def test_a_snapshot_copies_the_adapter_alone_and_stays(world: World) -> None:
 def test_reading_an_anchor_leaves_the_students_gradient_alone(world: World) -> None:
     """The student's graph was made before the anchor's weights stood in its place, and is used after."""
     tokenizer = load_tokenizer(str(world.model))
-    rows = encode_rows(load_rows([str(world.data)], role="--data")[:4], tokenizer, max_length=64)
+    rows = encode_rows(load_rows([str(world.data)], role="data")[:4], tokenizer, max_length=64)
     batch = collate(rows, 0)
     sites = prediction_sites(batch.region)
     gradients = []

@@ -28,11 +28,11 @@ SMALL = {name: SETTINGS[name] for name in OWN}
 
 
 def rows_of(world: World) -> list[dict[str, Any]]:
-    return load_rows([str(world.data)], role="--data")
+    return load_rows([str(world.data)], role="data")
 
 
 def prompts_of(world: World) -> list[dict[str, Any]]:
-    return [r for r in load_rows([str(world.prompts)], role="--prompts") if r["domain"] == "chat"]
+    return [r for r in load_rows([str(world.prompts)], role="prompts") if r["domain"] == "chat"]
 
 
 def callback(world: World, **changes: Any) -> ConstraintCallback:

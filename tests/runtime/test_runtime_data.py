@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -73,20 +74,20 @@ def test_every_format_gives_the_same_rows(world: Any, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(json.dumps(ROWS))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "r.parquet")
     for name in ("r.jsonl", "bom.jsonl", "r.json", "r.parquet"):
-        assert load_rows([str(tmp_path / name)], role="--data") == ROWS, name
+        assert load_rows([str(tmp_path / name)], role="data") == ROWS, name
     (tmp_path / "r.csv").write_text('prompt,completion,domain\na b,"c, d",x\n')
-    assert load_rows([str(tmp_path / "r.csv")], role="--data") == [
+    assert load_rows([str(tmp_path / "r.csv")], role="data") == [
         {"prompt": "a b", "completion": "c, d", "domain": "x"}
     ]
     (tmp_path / "r.txt").write_text("one two\nthree\n")
-    assert load_rows([str(tmp_path / "r.txt")], role="--data") == [{"text": "one two"}, {"text": "three"}]
+    assert load_rows([str(tmp_path / "r.txt")], role="data") == [{"text": "one two"}, {"text": "three"}]
 
 
 def test_the_domain_on_the_command_line_wins(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "r.jsonl", [*ROWS, {"prompt": "z"}])
-    assert [row["domain"] for row in load_rows([f"chat={path}"], role="--data")] == ["chat"] * 3
-    assert ["domain" in row for row in load_rows([str(path)], role="--data")] == [True, True, False]
-    both = load_rows([f"one={path}", f"two={path}"], role="--data")
+    assert [row["domain"] for row in load_rows([f"chat={path}"], role="data")] == ["chat"] * 3
+    assert ["domain" in row for row in load_rows([str(path)], role="data")] == [True, True, False]
+    both = load_rows([f"one={path}", f"two={path}"], role="data")
     assert [row["domain"] for row in both] == ["one"] * 3 + ["two"] * 3
 
 
@@ -94,12 +95,12 @@ def test_an_edited_file_is_read_anew(world: Any, tmp_path: Path) -> None:
     """Readers of `datasets` keep a cache of what they have read."""
     for number in range(2):
         (tmp_path / "r.json").write_text(json.dumps([{"text": f"version {number}"}]))
-        assert load_rows([str(tmp_path / "r.json")], role="--data") == [{"text": f"version {number}"}]
+        assert load_rows([str(tmp_path / "r.json")], role="data") == [{"text": f"version {number}"}]
 
 
 def test_rows_of_two_shapes_in_one_file(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "r.jsonl", [{"text": "a"}, {"prompt": "b", "completion": "c"}])
-    assert len(load_rows([str(path)], role="--data")) == 2
+    assert len(load_rows([str(path)], role="data")) == 2
 
 
 def test_tags_are_what_is_not_content() -> None:
@@ -266,23 +267,25 @@ def test_an_empty_cell_of_a_csv_is_no_value(tmp_path: Path) -> None:
     """A row with a text is one, and nobody learns to answer nothing; a region `NA` stays a word."""
     path = tmp_path / "r.csv"
     path.write_text("text,prompt,completion,region\nhello there,,,NA\n,say hi,hi,\n")
-    one, other = load_rows([str(path)], role="--data")
+    one, other = load_rows([str(path)], role="data")
     assert one == {"text": "hello there", "prompt": None, "completion": None, "region": "NA"}
     assert other == {"text": None, "prompt": "say hi", "completion": "hi", "region": None}
     path.write_text("prompt,completion\n,\n")
     with pytest.raises(DataError, match="has no value in"):
-        load_rows([str(path)], role="--data")
+        load_rows([str(path)], role="data")
 
 
 def test_a_csv_row_with_more_cells_than_the_header_is_no_row(tmp_path: Path) -> None:
     """A comma outside quotes: what stands behind it must not be lost in silence."""
     path = tmp_path / "r.csv"
     path.write_text("lang,text\nen,fine,\nen,hello, you idiot\n")
-    with pytest.raises(DataError, match=r"row 1 of .*r\.csv. has more cells than the header") as caught:
-        load_rows([str(path)], role="--data")
+    with pytest.raises(
+        DataError, match=r"^data: line 3 of .*r\.csv. has more cells than the header"
+    ) as caught:
+        load_rows([str(path)], role="data")
     assert "quotes" in str(caught.value.help)
     path.write_text('lang,text\nen,fine,\nen,"hello, you idiot"\n')
-    assert [row["text"] for row in load_rows([str(path)], role="--data")] == ["fine", "hello, you idiot"]
+    assert [row["text"] for row in load_rows([str(path)], role="data")] == ["fine", "hello, you idiot"]
 
 
 # ------------------------------------------------------------------------------------------------ the hub
@@ -320,3 +323,29 @@ def test_why_a_model_of_the_hub_is_not_loaded(
         load_model("owner/name")
     assert said.splitlines()[0] in found.value.message
     assert helped in str(found.value.help)
+
+
+def test_rows_know_where_they_were_read(tmp_path: Path) -> None:
+    for name, text, places in (
+        ("r.jsonl", '\n{"text": "a"}\n\n{"text": "b"}\n', ["line 2", "line 4"]),
+        ("r.csv", 'text,lang\n"a\nb",en\nc,\nd,de\n', ["line 2", "line 4", "line 5"]),
+        ("r.txt", "a\nb\n", ["line 1", "line 2"]),
+        ("r.json", '[{"text": "a"}, {"text": "b"}]', ["row 0", "row 1"]),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        rows = load_rows([f"chat={path}", str(path)])
+        assert [row.place for row in rows] == [f"{place} of `{path}`" for place in [*places, *places]]  # type: ignore[attr-defined]
+        assert [row.get("domain") for row in rows] == ["chat"] * len(places) + [None] * len(places)
+        copied = copy.deepcopy(rows)
+        assert copied == rows
+        assert [row.place for row in copied] == [row.place for row in rows]  # type: ignore[attr-defined]
+
+
+def test_a_row_that_cannot_be_used_is_named_by_its_file(tmp_path: Path, tokenizer: Any) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"text": "w0"}\n\n{"prompt": "w0"}\n')
+    with pytest.raises(DataError, match=r"^line 3 of `.*r\.jsonl` has a prompt but no completion"):
+        encode_rows(load_rows([str(path)]), tokenizer, max_length=9)
+    with pytest.raises(DataError, match=r"^row 1 has a prompt but no completion"):
+        encode_rows([dict(row) for row in load_rows([str(path)])], tokenizer, max_length=9)

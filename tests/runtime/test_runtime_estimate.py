@@ -14,6 +14,7 @@ from tiny_trainer import make
 from constraintlang.source import SourceFile
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.ir import PolicyIR
+from constraintlang_runtime.early_checks import TRAINING, light_names
 from constraintlang_runtime.errors import ConfigError, ModelError
 from constraintlang_runtime.estimate import adapters, anchor_cache, memory, work
 from constraintlang_runtime.estimate.estimate import Estimate, estimate, seconds
@@ -22,11 +23,9 @@ from constraintlang_runtime.estimate.model_shape import ModelShape, given_shape,
 from constraintlang_runtime.estimate.model_source import header_counts, read_shape
 from constraintlang_runtime.estimate.this_machine import measured_cpu, table_name
 from constraintlang_runtime.estimate.workload import (
-    TRAINING,
     Training,
     Workload,
     group_bins,
-    light_names,
     read_settings,
     workload,
 )
@@ -313,11 +312,11 @@ def test_constants_are_those_of_the_runtime() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="a similar setting exists: `rounds`"):
-        read_settings({"round": 3}, light_names())
+        read_settings({"round": 3})
     with pytest.raises(ConfigError, match="expected at least 1"):
-        read_settings({"per_device_train_batch_size": 0}, light_names())
+        read_settings({"per_device_train_batch_size": 0})
     with pytest.raises(ConfigError, match="one of forward"):
-        read_settings({"divergence": "sideways"}, light_names())
+        read_settings({"divergence": "sideways"})
     with pytest.raises(ConfigError, match="would never act"):
         load(max_steps=1)
     with pytest.raises(ConfigError, match="one token on either side"):

@@ -25,7 +25,7 @@ kind: toxicity < 0.05 for domain=chat under tolerance=0.1
 
 
 def prompts_of(world: World) -> list[dict[str, Any]]:
-    return [r for r in load_rows([str(world.prompts)], role="--prompts") if r["domain"] == "chat"]
+    return [r for r in load_rows([str(world.prompts)], role="prompts") if r["domain"] == "chat"]
 
 
 def test_a_guided_model_obeys_and_is_not_changed(copied_world: World) -> None:
@@ -54,7 +54,7 @@ def test_a_guided_model_obeys_and_is_not_changed(copied_world: World) -> None:
 def test_one_guide_serves_one_set_of_clauses(copied_world: World) -> None:
     copied_world.policy.write_text(TEXT + "short: words < 5 for domain=kitchen\n")
     policy = Policy.load(copied_world.policy)
-    rows = load_rows([str(copied_world.prompts)], role="--prompts")
+    rows = load_rows([str(copied_world.prompts)], role="prompts")
     rows += [{"prompt": rows[0]["prompt"], "domain": "kitchen"}]
     with pytest.raises(ConfigError, match="fall under different clauses"):
         policy.guidance(

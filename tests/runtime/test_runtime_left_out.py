@@ -154,7 +154,7 @@ def test_logged_losses_do_not_depend_on_how_a_step_is_divided(world: World, tmp_
 
 def test_a_run_resumes_where_a_step_trains_on_no_row(world: World, tmp_path: Path) -> None:
     """Long rows that violate beside short samples: the pass of the corpus may have no site at all."""
-    rows = [row for row in load_rows([str(world.data)], role="--data") if row["domain"] == "chat"]
+    rows = [row for row in load_rows([str(world.data)], role="data") if row["domain"] == "chat"]
     bad = [row for row in rows if not language.complies(row["completion"])][:10]
     good = [row for row in rows if language.complies(row["completion"])][:3]
     long = [dict(row, completion=" ".join([row["completion"]] * 9)) for row in bad]
@@ -178,7 +178,7 @@ def test_tags_of_any_type_do_not_stop_a_checkpoint(world: World, tmp_path: Path)
     """Dates and bytes of a parquet file are tags like others, and are not read again."""
     rows = [
         {**row, "when": datetime.datetime(2026, 1, 1), "raw": b"x"}
-        for row in load_rows([str(world.data)], role="--data")
+        for row in load_rows([str(world.data)], role="data")
     ]
     trainer = make(world, tmp_path, rows=rows, save_strategy="steps", save_steps=12, **ACTS)
     trainer.train()

@@ -56,8 +56,8 @@ def constraint_trainer(
     )
     made = ConstraintTrainer(
         load_model(str(world.model)), config, policy=compile_path(world.policy),
-        train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
-        prompts=load_rows([str(world.prompts)], role="--prompts"), processing_class=tokenizer,
+        train_dataset=load_rows([str(world.data)], role="data") if rows is None else rows,
+        prompts=load_rows([str(world.prompts)], role="prompts"), processing_class=tokenizer,
         scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)}, callbacks=list(extra),
     )  # fmt: skip
     return made
@@ -114,7 +114,7 @@ def test_plain_training_is_a_plain_trainer(world: World, tmp_path: Path) -> None
     mine.train()
     tokenizer = load_tokenizer(str(world.model))
     rows = encode_rows(
-        load_rows([str(world.data)], role="--data"), tokenizer, max_length=SETTINGS["max_length"]
+        load_rows([str(world.data)], role="data"), tokenizer, max_length=SETTINGS["max_length"]
     )
 
     def together(examples: list[Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def test_plain_training_is_a_plain_trainer(world: World, tmp_path: Path) -> None
 
 
 def test_filtering_drops_exactly_the_violating_rows(world: World, tmp_path: Path) -> None:
-    rows = load_rows([str(world.data)], role="--data")
+    rows = load_rows([str(world.data)], role="data")
     trainer = constraint_trainer(world, tmp_path, method="filtering")
     kept = [row for row in rows if row["domain"] != "chat" or language.complies(row["completion"])]
     assert trainer.rows_dropped == len(rows) - len(kept) > 5

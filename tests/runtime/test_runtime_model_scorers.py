@@ -342,7 +342,7 @@ def test_policies_name_them(nli: Path, reward_model: Path, encoder: Path, langua
         assert len(pool.score(PROMPTS, TEXTS)["tone"]) == len(TEXTS)
     with pytest.raises(ConfigError, match="outside its folder"):
         bind_scorers(policy(f'reward("{reward_model}")', "real"), {}, folder=encoder)
-    with pytest.raises(ModelError, match=r"scorer tone: cannot load a causal language model"):
+    with pytest.raises(ModelError, match="scorer tone: no causal language model at `none/such`"):
         bind_scorers(policy('perplexity("none/such")', "real"), {}, folder=encoder)
 
 

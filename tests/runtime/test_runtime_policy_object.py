@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_an_unknown_score_is_no_success() -> None:
 # ------------------------------------------------------------ datasets
 @pytest.mark.parametrize("batched", [False, True])
 def test_datasets_filter_keeps_what_satisfies(world: World, batched: bool) -> None:
-    rows = load_rows([str(world.data)], role="--data")
+    rows = load_rows([str(world.data)], role="data")
     policy = Policy.load(world.policy)
     kept = datasets.Dataset.from_list(rows).filter(policy.filter(), batched=batched).to_list()
     wanted = [
@@ -252,7 +253,7 @@ def test_grpo_takes_the_reward_functions(world: World, tmp_path: Path) -> None:
             evaluated.append(reward.state_dict() == earlier)
         return found
 
-    rows = [r for r in load_rows([str(world.prompts)], role="--prompts") if r["domain"] == "chat"]
+    rows = [r for r in load_rows([str(world.prompts)], role="prompts") if r["domain"] == "chat"]
     config = trl.GRPOConfig(
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, num_generations=4,
         max_completion_length=8, report_to="none", use_cpu=True, bf16=False, save_strategy="no",
@@ -346,7 +347,7 @@ def test_a_metric_says_what_texts_do_not_decide() -> None:
 # ------------------------------------------------------------ assertions
 def test_assert_satisfies_names_the_clause_and_a_text(world: World) -> None:
     model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
-    prompts = [r["prompt"] for r in load_rows([str(world.prompts)], role="--prompts")]
+    prompts = [r["prompt"] for r in load_rows([str(world.prompts)], role="prompts")]
     found = assert_satisfies(
         model, Policy.from_text("few: words <= 1000"), prompts, tokenizer=tokenizer, max_new_tokens=6
     )
@@ -385,11 +386,11 @@ def test_verify_is_eval_in_memory(world: World, tmp_path: Path) -> None:
     shutil.copy(world.policy.with_name("words.tsv"), tmp_path)
     assert main(["eval", str(own), *flags]) in (0, 1)
     model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
-    prompts = load_rows([str(world.prompts)], role="--prompts")
+    prompts = load_rows([str(world.prompts)], role="prompts")
     twice = [{**row, "id": number} for row in prompts for number in (1, 2)]
     found = Policy.load(own).verify(
         model.train(), twice, tokenizer=tokenizer, base=model, max_new_tokens=6, seed=3,
-        rows={"wiki": load_rows([f"wiki={world.data}"], role="--rows")},
+        rows={"wiki": load_rows([f"wiki={world.data}"], role="rows")},
     )  # fmt: skip
     shown = repr(found)
     assert all(f"\n  {verdict.clause}: {verdict.verdict}, " in shown for verdict in found.verdicts)
@@ -447,3 +448,40 @@ def test_a_filter_that_judges_nothing_says_so_once(caplog: pytest.LogCaptureFixt
 def test_one_text_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(DataError, match="expected a list"):
         Policy.from_text("words <= 2").satisfied("one two three")
+
+
+def test_its_text_says_which_policy_it_is(tmp_path: Path) -> None:
+    (tmp_path / "my.policy").write_text(
+        "edition 1\nshort: words <= 3 for domain=chat\nwhole: mean(words) <= 9\n"
+    )
+    assert repr(Policy.load(tmp_path / "my.policy")) == (
+        f"Policy({str(tmp_path / 'my.policy')!r}, clauses=['short', 'whole'], domains=['chat'])"
+    )
+
+
+def test_verify_shows_its_parameters() -> None:
+    from constraintlang_runtime.integrations.verifying import verify
+
+    own, theirs = (inspect.signature(function).parameters for function in (Policy.verify, verify))
+    assert [(p.name, p.kind, p.default) for p in list(own.values())[1:]] == [
+        (p.name, p.kind, p.default) for p in list(theirs.values())[1:]
+    ]
+
+
+def test_errors_name_the_parameter_of_python() -> None:
+    text = "edition 1\nkind: toxicity < 0.1\n"
+    for scorers in ({"toxicty": "words.txt"}, {"toxicty": print}, {"toxicity": ""}, {"toxicity": 3}):
+        with pytest.raises(ConfigError, match=r"^scorers: ") as caught:
+            Policy.from_text(text, scorers=scorers)  # type: ignore[arg-type]
+        assert caught.value.parameter == "scorers"
+    with pytest.raises(DataError, match=r"^data: no file"):
+        load_rows("nowhere.jsonl")
+
+
+def test_unknown_settings_of_generation_are_told_apart() -> None:
+    policy = Policy.from_text("short: words <= 3")
+    with pytest.raises(ConfigError, match="generate has no setting `decodin`") as caught:
+        policy.generate(None, None, [], decodin="plain")
+    assert caught.value.help == "a similar setting exists: `decoding`"
+    with pytest.raises(ConfigError, match="guidance has no setting `rate_of`"):
+        policy.guidance(None, None, [], rate_of=3)

@@ -184,7 +184,7 @@ def test_at_most_five_per_cent_are_held_out_and_nothing_without_a_reason(world: 
 
 def test_rows_that_nothing_would_measure_are_refused(world: World, tmp_path: Path) -> None:
     rows = read_jsonl(world.data)
-    with pytest.raises(ConfigError, match="--heldout: nothing is measured"):
+    with pytest.raises(ConfigError, match=r"^heldout: nothing is measured"):
         make(world, tmp_path, heldout=rows[:3])
     chat = [row for row in rows if row["domain"] == "chat"]
     with pytest.raises(DataError, match="no row lies in the domain of `same`"):

@@ -384,3 +384,12 @@ def test_the_report_needs_no_torch() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
+
+
+def test_a_domain_is_not_torn_from_its_word() -> None:
+    """In a narrow terminal the line breaks between phrases: kind, and where it holds."""
+    every = [result(clause="kind", domain="talk"), result(clause="calm", domain="wiki")]
+    wide, narrow = (terminal(verdict_table(every), width=width) for width in (120, 72))
+    assert "violation in talk" in wide
+    for domain in ("talk", "wiki"):
+        assert re.search(rf"│ violation +│.*\n│ in {domain} +│", narrow)

@@ -138,3 +138,12 @@ def test_a_long_run_uses_each_completion_about_once(
 ) -> None:
     settings = ConstraintSettings(anchor_samples=1_024, control_samples=256, rounds=8, regularizer_rows=given)
     assert settings.rows_beside(16.0, steps=steps, parts=parts) == expected
+
+
+def test_the_names_of_transformers_are_known_without_importing_it() -> None:
+    from transformers import TrainingArguments
+
+    from constraintlang_runtime.early_checks import training_arguments
+
+    assert {f.name for f in fields(TrainingArguments) if f.init} <= set(training_arguments())
+    assert set(training_arguments()) <= {f.name for f in fields(TrainingArguments)}

@@ -182,7 +182,9 @@ def test_token_odds_take_no_part_weight_and_no_other_form() -> None:
     ],
 )
 def test_a_decoding_refuses_what_it_does_not_read(decoding: Any, given: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"--{next(iter(given))} has no part in --decoding {decoding}"):
+    with pytest.raises(
+        ConfigError, match=f"^{next(iter(given))}: it has no part in the decoding `{decoding}`"
+    ):
         DecodingSettings(decoding, **given)
 
 

@@ -112,7 +112,7 @@ def test_a_word_that_many_rows_begin_with_does_not_take_them_along(world: World)
 
 def test_selection_prompts_without_a_choice_are_refused(world: World, tmp_path: Path) -> None:
     prompts = [{"prompt": "mia asks", "domain": "chat"}]
-    with pytest.raises(ConfigError, match="--selection: the last checkpoint is kept"):
+    with pytest.raises(ConfigError, match=r"^selection: the last checkpoint is kept"):
         make(world, tmp_path, selection=prompts)
     with pytest.raises(ConfigError, match="chooses among checkpoints"):
         make(world, tmp_path, keep="best", save_strategy="no")

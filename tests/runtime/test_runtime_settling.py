@@ -45,7 +45,7 @@ def make(world: World, output: Path, *, policy: str, rows: Any = None, **changes
     config = ConstraintConfig(output_dir=str(output), disable_tqdm=True, **settings)
     return ConstraintTrainer(
         load_model(str(world.model)), config, policy=compiled(policy),
-        train_dataset=load_rows([str(world.data)], role="--data") if rows is None else rows,
+        train_dataset=load_rows([str(world.data)], role="data") if rows is None else rows,
         processing_class=load_tokenizer(str(world.model)),
         scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0)},
     )  # fmt: skip
@@ -212,7 +212,7 @@ def test_measured_bounds_are_in_the_checkpoint(world: World, tmp_path: Path) -> 
 
 
 def test_strata_are_groups_of_their_own(world: World, tmp_path: Path) -> None:
-    rows = [{**row, "part": str(i % 2)} for i, row in enumerate(load_rows([str(world.data)], role="--data"))]
+    rows = [{**row, "part": str(i % 2)} for i, row in enumerate(load_rows([str(world.data)], role="data"))]
     policy = HEAD + "fair: mean(toxicity) <= 0.4 for domain=chat per part\n"
     trainer = make(world, tmp_path, policy=policy, rows=rows)
     assert sorted(c.label or "" for g in trainer.groups for c in g.clauses) == [

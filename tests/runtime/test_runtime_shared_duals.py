@@ -463,7 +463,7 @@ def test_a_run_logs_one_dual_for_a_clause_in_all_its_groups(world: World, tmp_pa
     )
     trainer = ConstraintTrainer(
         load_model(str(world.model)), config, policy=compile_source(SourceFile(policy, "p.policy")),
-        train_dataset=load_rows([str(world.data)], role="--data"),
+        train_dataset=load_rows([str(world.data)], role="data"),
         processing_class=load_tokenizer(str(world.model)),
         scorers={"toxicity": LexiconScorer(world.root / "words.tsv", ceiling=1.0), "words": LengthScorer("words")},
     )  # fmt: skip

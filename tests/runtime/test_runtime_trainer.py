@@ -20,7 +20,7 @@ from constraintlang_runtime.settings import ConstraintSettings
 
 
 def test_groups_rates_and_shares(world: World, tmp_path: Path) -> None:
-    rows = load_rows([str(world.data)], role="--data")
+    rows = load_rows([str(world.data)], role="data")
     trainer = make(world, tmp_path)
     (group,) = trainer.groups
     assert group.name == "chat"

@@ -13,6 +13,7 @@ from constraintc.sources import add_allow_path, compile_argument
 if TYPE_CHECKING:
     from constraintlang_runtime.estimate.gpu_table import Machine
     from constraintlang_runtime.estimate.model_shape import ModelShape
+    from constraintlang_runtime.estimate.row_counts import RowCounts
 
 TAKES_SETTINGS = True
 
@@ -25,7 +26,7 @@ that are assumed stand below the tables, with all else that is. These are estima
 
 EPILOG = """examples:
   constraintc estimate my.policy --model gpt2 --rows 20000 --tokens_per_row 256
-  constraintc estimate my.policy --model runs/first --rows 20000 --tokens_per_row 256 --config run.yaml --gpu a100
+  constraintc estimate my.policy --config run.yaml --gpu a100          model, data and settings are those of the run
   constraintc estimate my.policy --parameters 7b --hidden 4096 --layers 32 --vocab 128000 \\
       --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --num_train_epochs 1 --lora_r 16
 
@@ -37,10 +38,17 @@ exit codes: 0 estimated (also when the run does not fit); 2 usage, setting, mode
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb; training settings are read by ``parse_flags``."""
     parser.add_argument("policy", metavar="POLICY", help="a policy file or a compiled directory")
-    parser.add_argument("--rows", type=int, metavar="N", required=True, help="training rows")
-    parser.add_argument("--tokens_per_row", type=int, metavar="T", required=True, help="tokens of a row")
+    parser.add_argument("--rows", type=int, metavar="N", help="training rows (default: those of --data)")
     parser.add_argument(
-        "--prompt_tokens", type=int, metavar="P", help="tokens of its prompt (default: half of the row's)"
+        "--tokens_per_row", type=int, metavar="T",
+        help="tokens of a row (default: counted in --data with the model's tokenizer.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prompt_tokens", type=int, metavar="P",
+        help="tokens of its prompt (default: counted with those of a row, else half of them)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", metavar="[DOMAIN=]FILE", action="append", help="the rows, as for `train`; may be repeated"
     )
     parser.add_argument(
         "--constrained_share", type=float, metavar="S",
@@ -85,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read shapes and settings, estimate, print."""
-    policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
+    merged = _merged(args)
+    policy, findings = compile_argument(args.policy, allow_path=merged.get("allow_path") is True)
     print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     from constraintlang_compiler.sample_plan import domains_of, plan
     from constraintlang_runtime.estimate.adapters import student_of
@@ -93,18 +102,22 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_runtime.estimate.scorer_shapes import scorer_shapes
     from constraintlang_runtime.estimate.workload import read_settings, workload
 
-    merged = _merged(args)
-    config, training, scorers = read_settings(merged, _known(merged))
+    config, training, scorers = read_settings(merged)
+    counts = _counts(args, merged)
     shape = _shape(args, merged.get("model"))
     student = student_of(shape, config, training)
     machine = _machine(args, half=student.element == 2)
-    length = min(args.tokens_per_row, config.max_length)
+    length = min(counts.tokens, config.max_length)
+    prompt = length // 2 if counts.prompt_tokens is None else counts.prompt_tokens
     load = workload(
-        policy.ir, config, training, rows=args.rows, tokens_per_row=args.tokens_per_row,
-        prompt_tokens=length // 2 if args.prompt_tokens is None else args.prompt_tokens,
+        policy.ir, config, training, rows=counts.rows, tokens_per_row=counts.tokens, prompt_tokens=prompt,
         constrained=args.constrained_share, devices=machine.devices,
     )  # fmt: skip
     classifiers, notes = scorer_shapes(policy.ir, scorers, args.scorer_parameters)
+    if args.rows is None or args.tokens_per_row is None:
+        notes.append(
+            f"{counts.rows:,} rows of {counts.tokens:,} tokens, {prompt:,} of them a prompt, as in the data"
+        )
     plans = plan(policy.clauses_as_written)
     domains = domains_of(plans)
     found = estimate(
@@ -138,21 +151,30 @@ def _merged(args: argparse.Namespace) -> dict[str, Any]:
     from constraintlang_runtime.run_settings import parse_flags, read_yaml
 
     merged = read_yaml(args.config) | parse_flags(args.extra)
-    merged |= {name: getattr(args, name) for name in ("model", "scorer") if getattr(args, name)}
-    return merged
+    names = ("model", "data", "scorer", "allow_path")
+    return merged | {name: getattr(args, name) for name in names if getattr(args, name)}
 
 
-def _known(merged: dict[str, Any]) -> dict[str, Any]:
-    """Names and defaults of the settings; transformers is asked only for a name that the estimate does not read."""
-    from constraintlang_runtime.estimate.workload import light_names
-    from constraintlang_runtime.run_settings import OWN, defaults
+def _counts(args: argparse.Namespace, merged: dict[str, Any]) -> RowCounts:
+    """Rows and tokens as the flags say them; what they do not say is counted in the data of the run."""
+    from constraintlang_runtime.errors import ConfigError
+    from constraintlang_runtime.estimate.row_counts import RowCounts, row_counts
+    from constraintlang_runtime.run_settings import as_texts
 
-    light = light_names()
-    if set(merged) <= {*OWN, *light}:
-        return light
-    from constraintlang_runtime.config import ConstraintConfig
-
-    return defaults(ConstraintConfig)
+    if args.rows is not None and args.tokens_per_row is not None:
+        return RowCounts(args.rows, args.tokens_per_row, args.prompt_tokens)
+    if not merged.get("data"):
+        raise ConfigError(
+            "the rows of the run are not known",
+            help="give --rows and --tokens_per_row, or --data [DOMAIN=]FILE, or write `data:` in the configuration",
+        )
+    counted = row_counts(as_texts("data", merged["data"]), merged.get("model"))
+    tokens = counted.tokens if args.tokens_per_row is None else args.tokens_per_row
+    own = counted.prompt_tokens if args.tokens_per_row is None else None
+    return RowCounts(
+        counted.rows if args.rows is None else args.rows, tokens,
+        own if args.prompt_tokens is None else args.prompt_tokens,
+    )  # fmt: skip
 
 
 def _shape(args: argparse.Namespace, model: object) -> ModelShape:

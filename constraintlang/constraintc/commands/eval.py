@@ -183,8 +183,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.output is not None:
         written = [Path(args.output) / name for name in ("verdict.json", "samples.jsonl")]
-        flags = ("prompts", "completions", "base_completions", "rows", "scorer", "audit")
-        require_not_read(written, {f"--{name}": getattr(args, name) for name in flags})
+        names = ("prompts", "completions", "base_completions", "rows", "scorer", "audit")
+        require_not_read(written, {name: getattr(args, name) for name in names})
     found = _of_model(args, policy) if args.model is not None else _of_texts(args, policy)
     not_judged = found.extra.get("not_judged", ())
     for left in not_judged:
@@ -275,8 +275,9 @@ def _check_together(args: argparse.Namespace) -> None:
 
 
 def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
-    from constraintc.progress import quiet_libraries, shown
-    from constraintlang_runtime.eval_run import EvalSettings, evaluate_run
+    from constraintlang_compiler.scopes import compared_clauses, sample_clauses
+    from constraintlang_runtime.early_checks import check_sources
+    from constraintlang_runtime.eval_settings import EvalSettings
 
     given = EvalSettings(
         model=args.model, prompts=tuple(args.prompts), rows=tuple(args.rows), base=args.base,
@@ -287,6 +288,15 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         max_prompts=args.max_prompts, chat=args.chat,
         tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
     )  # fmt: skip
+    check_sources(
+        policy.ir, (*sample_clauses(policy.ir), *compared_clauses(policy.ir)),
+        files={"prompts": given.prompts, "rows": given.rows}, prompts=given.prompts,
+        models=[given.model, *([given.base] if given.base else [])], scorer=given.scorer,
+        wanted="--prompts DOMAIN=FILE",
+    )  # fmt: skip
+    from constraintc.progress import quiet_libraries, shown  # transformers, whose import takes seconds
+    from constraintlang_runtime.eval_run import evaluate_run
+
     with quiet_libraries(), shown(args.quiet) as progress:
         return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
 

@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.locked:
         require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
     from constraintc.progress import shown
+    from constraintlang.suggestions import closest
+    from constraintlang_runtime.columns import split_domain
     from constraintlang_runtime.score.score_run import ScoreSettings, score_run
     from constraintlang_runtime.verdicts import exit_code
 
@@ -84,9 +86,11 @@ def run(args: argparse.Namespace) -> int:
     for verdict in found.verdicts:
         if verdict.verdict == "vacuous":
             where = "" if verdict.domain is None else f" ({verdict.domain})"
+            near = closest(verdict.domain or "", filter(None, (split_domain(spec)[0] for spec in args.data)))
+            similar = f"a similar name exists: `{verdict.domain}`, where the data have `{near}`; or "
             print_message(
                 f"warning: no row lies in the domain of `{verdict.clause}`{where}\n"
-                "  help: write --data DOMAIN=FILE, or give the rows a `domain` column"
+                f"  help: {similar if near else ''}write --data DOMAIN=FILE, or give the rows a `domain` column"
             )
     for name, count in found.unavailable.items():
         print_message(

@@ -12,6 +12,8 @@ from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
 from constraintc.sources import add_allowances, compile_argument, policy_folder
 from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_compiler.scopes import sample_clauses
+from constraintlang_runtime.early_checks import check_settings, check_sources
 from constraintlang_runtime.ranks import is_main
 from constraintlang_runtime.round_words import budget_line, demanded, in_words
 from constraintlang_runtime.run_settings import RunSettings, defaults, parse_flags, read_yaml, settings
@@ -136,8 +138,10 @@ def _metavar(name: str, default: object) -> str:
 def run(args: argparse.Namespace) -> int:
     """Merge settings, train or dry-run, print."""
     merged = _merged(args)
-    # before the settings, whose names take seconds to import: those of transformers
-    policy, findings = compile_argument(args.policy, allow_path=merged.get("allow_path") is True)
+    named, _ = check_settings(merged)
+    policy, findings = compile_argument(args.policy, allow_path=named.allow_path)
+    _check_sources(policy, named)
+    # after all that can be checked without it: to import transformers takes seconds
     from constraintlang_runtime.config import ConstraintConfig
 
     given = settings(merged, defaults(ConstraintConfig))
@@ -168,6 +172,18 @@ def run(args: argparse.Namespace) -> int:
 
         _print_result(found, policy, given, eval_command(args.policy, policy.ir, given))
     return ExitCode.OK
+
+
+def _check_sources(policy: CompiledPolicy, named: RunSettings) -> None:
+    check_sources(
+        policy.ir,
+        [clause for clause in sample_clauses(policy.ir) if clause.strength != "preserve"],
+        files={name: getattr(named, name) for name in ("data", "prompts", "heldout", "selection")},
+        prompts=named.prompts or named.data,
+        models=[named.model],
+        scorer=named.scorer,
+        wanted="--prompts DOMAIN=FILE (or --data DOMAIN=FILE)",
+    )
 
 
 def _silent(message: str) -> None:

@@ -19,6 +19,7 @@ EPILOG = """examples:
   constraintc why my.policy --scores toxicity=0.3 --scores words=20
   constraintc why my.policy --text "You are kind." --scorer toxicity=unitary/toxic-bert#toxic
   constraintc why my.policy --samples runs/first-eval/samples.jsonl
+  constraintc why my.policy --samples audit/rows.jsonl          what `score --output audit` wrote, with its data
 
 exit codes: 0 nothing is violated; 1 violated; 2 usage, missing file; 3 errors in the policy; 4 a statement could not be
 judged, or no sample is of a prompt that it speaks of"""
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--samples",
         metavar="FILE",
-        help='responses to explain, one JSON object a line: {"text": ..., "scores": {...}, tags}',
+        help='responses to explain, one JSON object a line: {"text": ..., "scores": {...}, tags}, or what `eval` '
+        "and `score` wrote",
     )
     parser.add_argument(
         "--scores", metavar="NAME=VALUE", action="append", default=[], help="a score; may be repeated"

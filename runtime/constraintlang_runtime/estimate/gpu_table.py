@@ -88,7 +88,9 @@ def named_gpu(name: str, devices: int, *, bf16: bool) -> Machine:
     gpu = GPUS.get(name)
     if gpu is None:
         raise ConfigError(
-            f"--gpu: got {name!r}, expected one of {', '.join(GPUS)}, cpu", help="name the nearest one"
+            f"got {name!r}, expected one of {', '.join(GPUS)}, cpu",
+            help="name the nearest one",
+            parameter="gpu",
         )
     link = gpu.link if devices <= GPUS_PER_NODE else NETWORK_BANDWIDTH
     return Machine(

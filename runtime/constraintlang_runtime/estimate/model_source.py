@@ -11,6 +11,7 @@ from typing import Any
 
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.estimate.model_shape import ModelShape, shape_of
+from constraintlang_runtime.missing_paths import looked
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors format itself
 MAX_CONFIG = 10_000_000
@@ -99,5 +100,5 @@ def _hub_config(name: str) -> dict[str, Any]:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"no model at `{name}`: it is not a folder here, and its config.json could not be had from the hub",
-            help="check the path, or give its sizes: --parameters 7b --hidden 4096 --layers 32 --vocab 128000",
+            help=f"{looked(Path(name))}, or give its sizes: --parameters 7b --hidden 4096 --layers 32 --vocab 128000",
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -25,25 +25,11 @@ from constraintlang_compiler.ir import (
 from constraintlang_compiler.scopes import sample_clauses, scopes_of, utility_clauses
 from constraintlang_compiler.targets import build_target
 from constraintlang_runtime.balance import most_refit_steps
+from constraintlang_runtime.early_checks import TRAINING, check_settings
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.run_length import MAX_STEPS, checked_steps, steps_of
-from constraintlang_runtime.run_settings import settings as checked
+from constraintlang_runtime.run_length import checked_steps, steps_of
 from constraintlang_runtime.settings import ConstraintSettings
 
-# What the estimate reads of transformers' arguments, with the defaults that `train` has.
-TRAINING: dict[str, Any] = {
-    "max_steps": MAX_STEPS,
-    "num_train_epochs": 0.0,
-    "learning_rate": 1e-4,
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "gradient_checkpointing": False,
-    "bf16": False,
-    "fp16": False,
-    "optim": "adamw_torch_fused",
-    "save_steps": 200.0,
-    "seed": 42,
-}
 SCORED_ROWS = 1024  # `grouping.CORPUS_SCORED`; a test holds them equal
 MAX_DOMAINS = 4096
 
@@ -62,23 +48,13 @@ class Training:
     epochs: float = 0.0
 
 
-def light_names() -> dict[str, Any]:
-    """The settings that need no torch to be checked, with their defaults."""
-    return {field.name: field.default for field in fields(ConstraintSettings)} | TRAINING
-
-
-def read_settings(
-    merged: Mapping[str, Any], known: Mapping[str, Any]
-) -> tuple[ConstraintSettings, Training, tuple[str, ...]]:
+def read_settings(merged: Mapping[str, Any]) -> tuple[ConstraintSettings, Training, tuple[str, ...]]:
     """The constraint's settings, transformers' and the scorer options from flags over YAML, checked as `train` does.
 
     Raises: ConfigError for an unknown key or a wrong value.
     """
-    placed = {"model": "-", "data": "-", "output": "-"}
-    given = checked({**merged, **{key: merged.get(key) or value for key, value in placed.items()}}, known)
-    own = {field.name for field in fields(ConstraintSettings)}
-    constraint = ConstraintSettings(**{key: value for key, value in given.config.items() if key in own})
-    constraint.check()
+    placed = {key: merged.get(key) or "-" for key in ("model", "data", "output")}
+    given, constraint = check_settings({**merged, **placed})
     theirs = TRAINING | {key: value for key, value in given.config.items() if key in TRAINING}
     theirs["max_steps"] = checked_steps(theirs["max_steps"], theirs["num_train_epochs"])
     for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
@@ -208,7 +184,9 @@ def workload(
     if constrained is None:
         constrained = 0.5 if preserves and bins else 1.0 if bins else 0.0
     if not 0 <= constrained <= 1:
-        raise ConfigError(f"--constrained_share: got {constrained:g}, expected a share between 0 and 1")
+        raise ConfigError(
+            f"got {constrained:g}, expected a share between 0 and 1", parameter="constrained_share"
+        )
     steps = training.max_steps
     if training.epochs:
         steps = steps_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -28,6 +27,7 @@ from constraintlang_runtime.penalty import regularizer_term
 from constraintlang_runtime.sampling import derived_seed, seeded
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.sharding import require_whole_weights
+from constraintlang_runtime.unknown_settings import require_known
 
 logger = logging.getLogger(__name__)
 REFUSED = (
@@ -69,14 +69,12 @@ class ConstraintCallback(TrainerCallback):
     ) -> None:
         known = [f.name for f in fields(ConstraintSettings) if f.name not in REFUSED]
         for name in settings:
-            if name not in known:
-                if name in REFUSED:
-                    hint = "only ConstraintTrainer has it, whose loop, model and scorers are its own"
-                elif close := difflib.get_close_matches(name, known, n=1):
-                    hint = f"a similar setting exists: `{close[0]}`"
-                else:
-                    hint = f"it has {', '.join(known)}"
-                raise ConfigError(f"the callback has no setting `{name}`", help=hint)
+            if name in REFUSED:
+                raise ConfigError(
+                    f"the callback has no setting `{name}`",
+                    help="only ConstraintTrainer has it, whose loop, model and scorers are its own",
+                )
+        require_known("the callback", settings, known)
         self.config = ConstraintSettings(**settings, prefixes="sampled", training_rows="given")
         self.config.check()
         self._policy = policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.rounds import measure
 from constraintlang_runtime.sampling import derived_seed
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.unknown_settings import require_known
 
 if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
@@ -131,6 +132,7 @@ def fit_guide(
     Raises: DataError when no prompt lies in a clause's domain; ConfigError when the prompts fall under different
     clauses (one guide serves one set of clauses); TrainingError when the policy cannot be met.
     """
+    require_known("guidance", settings, [field.name for field in fields(ConstraintSettings)])
     config = ConstraintSettings(
         **{"anchor": "start", "prefixes": "sampled", "training_rows": "given", **settings}
     )

@@ -19,9 +19,11 @@ from constraintlang_compiler.membership import membership
 from constraintlang_compiler.pipeline import compile_path, compile_source
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.scorers.binding import bind_scorers, parse_scorer_options
+from constraintlang_runtime.scorers.binding import bind_given
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
+from constraintlang_runtime.tag_values import named_tags
+from constraintlang_runtime.unknown_settings import require_known
 
 if TYPE_CHECKING:
     from constraintlang_runtime.decoding_masks import LanguageMask
@@ -73,6 +75,17 @@ class Policy:
         self.clauses: tuple[Clause, ...] = sample_clauses(compiled.ir)
         self._plans: dict[tuple[str, ...] | None, MonitorPlan] = {}
 
+    def __repr__(self) -> str:
+        clauses = [clause.name for clause in self.compiled.clauses_as_written]
+        domains = {
+            value
+            for clause in self.compiled.ir.clauses
+            for tag in named_tags(clause.domain)
+            if tag.key == "domain"
+            for value in tag.values
+        }
+        return f"Policy({self.compiled.source.name!r}, clauses={clauses}, domains={sorted(domains)})"
+
     @classmethod
     def load(
         cls,
@@ -110,9 +123,7 @@ class Policy:
     def _bound(
         cls, compiled: CompiledPolicy, scorers: Mapping[str, ScorerLike], folder: Path, **options: Any
     ) -> Policy:
-        named = parse_scorer_options([f"{name}={s}" for name, s in scorers.items() if isinstance(s, str)])
-        ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
-        bound = bind_scorers(compiled.ir, named, ready, folder=folder, files=compiled.files, **options)
+        bound = bind_given(compiled.ir, scorers, folder=folder, files=compiled.files, **options)
         return cls(compiled, bound, folder=folder, rebound=scorers)
 
     # ------------------------------------------------------------ judging texts
@@ -332,11 +343,7 @@ class Policy:
         from constraintlang_runtime.generation import DecodingSettings, Generator
         from constraintlang_runtime.sampling_law import SamplingLaw
 
-        known = {field.name for field in fields(DecodingSettings)}
-        if set(settings) - known:
-            raise ConfigError(
-                f"generate: got {', '.join(sorted(set(settings) - known))}; it takes {', '.join(sorted(known))}"
-            )
+        require_known("generate", settings, [field.name for field in fields(DecodingSettings)])
         rows = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
         encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
         generator = Generator(
@@ -345,14 +352,33 @@ class Policy:
         )  # fmt: skip
         return generator.generate(encoded, DecodingSettings(**settings))
 
-    def verify(self, model: Any, prompts: Prompts, *, tokenizer: Any, **settings: Any) -> Evaluation:
-        """Sample a model on held-out prompts and judge every clause, as `constraintc eval` does; see ``verify``.
-
-        ``settings`` are its others: ``base``, ``rows``, ``max_new_tokens``, ``temperature``, ``seed`` and so on.
-        """
+    def verify(
+        self,
+        model: Any,
+        prompts: Prompts,
+        *,
+        tokenizer: Any,
+        base: Any = None,
+        rows: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        samples_per_prompt: int = 1,
+        max_length: int = 512,
+        batch_size: int = 256,
+        seed: int = 0,
+        chat: bool = False,
+        logits_processor: Sequence[Any] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Evaluation:
+        """Sample a model on held-out prompts and judge every clause, as `constraintc eval` does; see ``verify``."""
         from constraintlang_runtime.integrations.verifying import verify
 
-        return verify(self, model, prompts, tokenizer=tokenizer, **settings)
+        return verify(
+            self, model, prompts, tokenizer=tokenizer, base=base, rows=rows, max_new_tokens=max_new_tokens,
+            temperature=temperature, top_p=top_p, samples_per_prompt=samples_per_prompt, max_length=max_length,
+            batch_size=batch_size, seed=seed, chat=chat, logits_processor=logits_processor, progress=progress,
+        )  # fmt: skip
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:
         """The regularizer for a trainer that already exists, transformers' or TRL's; see ``ConstraintCallback``."""

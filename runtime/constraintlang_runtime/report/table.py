@@ -7,9 +7,13 @@ cursor is shown as a sign.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import ROUNDED
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -49,10 +53,10 @@ def verdict_table(
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for clause in clauses:
-        name = Text(_name(clause.clause))
+        name: Text | Group = Text(_name(clause.clause))
         if labelled:
-            where = "" if clause.domain is None else f" in {_name(clause.domain)}"
-            name.append(f"\n{_name(clause.kind)}{where}", style="dim")
+            where = [] if clause.domain is None else [f"in {_name(clause.domain)}"]
+            name = Group(name, _Phrases([_name(clause.kind), *where]))
         table.add_row(
             name,
             f"{clause.n:,}",
@@ -62,6 +66,21 @@ def verdict_table(
             verdict_text(clause),
         )
     return table
+
+
+@dataclass(frozen=True)
+class _Phrases:
+    """Phrases on one line where they fit, else each on a line of its own."""
+
+    phrases: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fits = cell_len(" ".join(self.phrases)) <= options.max_width
+        yield Text((" " if fits else "\n").join(self.phrases), style="dim")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max(cell_len(word) for phrase in self.phrases for word in phrase.split())
+        return Measurement(longest, cell_len(" ".join(self.phrases)))
 
 
 def comparison_table(systems: Sequence[SystemReport], *, title: str | None = None) -> Table:

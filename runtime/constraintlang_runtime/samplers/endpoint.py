@@ -102,10 +102,11 @@ class EndpointSampler:
             try:
                 Caller[str](terms, seed=seed).run([partial(self._ask, one) for one in open_requests], ended)
             except ScorerError as error:
-                raise ServerFailure(f"--endpoint: {error.message}", help=error.help) from None
+                raise ServerFailure(error.message, help=error.help, parameter="endpoint") from None
         if failures:
             raise ServerFailure(
-                f"--endpoint: {len(failures):,} of {len(asked):,} requests have no completion: {failures[-1].message}",
+                f"{len(failures):,} of {len(asked):,} requests have no completion: {failures[-1].message}",
+                parameter="endpoint",
                 help="a verdict on the others would not be about your prompts; the same command with --output goes on "
                 "with those that are missing",
             )
@@ -165,8 +166,9 @@ def prompt_turns(row: Row, *, chat: bool) -> list[dict[str, Any]] | None:
     if prompt:
         return [dict(turn) for turn in prompt]
     raise DataError(
-        f"--prompts: a row has no prompt for a served model; it has {', '.join(row)}",
+        f"a row has no prompt for a served model; it has {', '.join(row)}",
         help="give `prompt` or `messages`",
+        parameter="prompts",
     )
 
 
@@ -187,8 +189,9 @@ def require_own(folder: Path, digest: str) -> Path:
     path, own = folder / FILE, folder / "completions.sha256"
     if path.exists() and (not own.exists() or own.read_text().strip() != digest):
         raise ConfigError(
-            f"--output: `{path}` holds completions of another run: other prompts, model or sampling",
+            f"`{path}` holds completions of another run: other prompts, model or sampling",
             help="name another folder, or remove the file",
+            parameter="output",
         )
     with writing_small(f"completions to `{folder}`", help="free space there, or name another folder"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ class Audit:
                 raise
             self.source, self.position = len(streams), Position()
         if self.rows == 0:
-            raise DataError("--data: there are no rows", help="give a file with at least one row")
+            raise DataError("there are no rows", help="give a file with at least one row", parameter="data")
 
     def _batches(self, streams: Sequence[RowStream], size: int) -> Iterator[TextBatch]:
         """The rows from the present position on, as texts."""
@@ -124,6 +124,7 @@ class Audit:
             self._encode(
                 {
                     "source": stream.source,
+                    **({} if stream.domain is None else {"domain": stream.domain}),
                     "row": numbers[index],
                     "satisfied": satisfied,
                     "violated": violated.get(index, []),
@@ -168,12 +169,13 @@ class Audit:
             own = state["fingerprint"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"--resume: `{path}` is damaged: {error}", help="start over with --overwrite"
+                f"`{path}` is damaged: {error}", help="start over with --overwrite", parameter="resume"
             ) from error
         if own != self.fingerprint:
             raise ConfigError(
-                f"--resume: `{self.place}` belongs to an audit with another policy, data or scorers",
+                f"`{self.place}` belongs to an audit with another policy, data or scorers",
                 help="resume with the same command, or name another --output",
+                parameter="resume",
             )
         self.source, self.position = int(state["source"]), Position(**state["position"])
         self.rows, self.satisfied = state["rows"], state["satisfied"]
@@ -196,12 +198,12 @@ class Audit:
 def _texts(number: int, stream: RowStream, batch: RowBatch) -> TextBatch:
     """The texts and tags of the rows; DataError that names a row without a text."""
     prompts, completions, tags = [], [], []
-    for place, row in enumerate(batch.rows):
+    for index, row in enumerate(batch.rows):
         try:
             prompt, completion, own = row_texts(row)
         except DataError as error:
-            raise DataError(f"--data: row {batch.numbers[place]} of `{stream.source}`: {error.message}",
-                            help=error.help) from None  # fmt: skip
+            raise DataError(f"{batch.place(index, stream.source)}: {error.message}",
+                            help=error.help, parameter="data") from None  # fmt: skip
         prompts.append(prompt)
         completions.append(completion)
         tags.append(own)

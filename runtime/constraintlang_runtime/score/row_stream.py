@@ -15,19 +15,22 @@ import msgspec
 
 from constraintlang_runtime.columns import Row, split_domain
 from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.missing_paths import looked
 
 MAX_FIELD = 1 << 30  # characters of one CSV field
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet", ".txt")
 
 
-def require_cells(row: dict[Any, Any], place: str) -> None:
+def require_cells(row: dict[Any, Any], place: str, role: str) -> None:
     """Drop the empty cells of a CSV row beyond the header, and raise DataError for others.
 
     They are of a text with a comma outside quotes, whose rest would be lost.
     """
     if any(row.pop(None, ())):
         raise DataError(
-            f"{place} has more cells than the header", help="put texts that hold a comma into quotes"
+            f"{place} has more cells than the header",
+            help="put texts that hold a comma into quotes",
+            parameter=role,
         )
 
 
@@ -43,24 +46,32 @@ class Position:
 class RowBatch:
     """Some rows of a source, the position behind them, and the part of the source that lies before it, if known.
 
-    ``numbers`` are those of the rows in the source from 0, where empty lines count: as an editor counts from 1.
+    ``numbers`` are those of the rows in the source from 0, where empty lines of text count. ``lines`` are those of a
+    file of text at which the rows begin, from 1 as editors count.
     """
 
     rows: list[Row]
     numbers: Sequence[int]
     end: Position
     done: float | None
+    lines: Sequence[int] | None = None
+
+    def place(self, index: int, source: str) -> str:
+        """Where a row of the batch stands in its source, in words."""
+        if self.lines is not None:
+            return f"line {self.lines[index]} of `{source}`"
+        return f"row {self.numbers[index]} of `{source}`"
 
 
 class RowStream:
     """``[DOMAIN=]FILE_OR_ID``: JSON lines (also gzipped), CSV, Parquet, lines of text, ``-`` for JSON lines on
     standard input, or a data set of the hub, ``owner/name[:split]``.
 
-    ``role`` is the flag that named it, for messages.
+    ``role`` is the parameter that named it, for messages.
     Raises: DataError for a source that does not exist or cannot be read, with the row.
     """
 
-    def __init__(self, spec: str, role: str = "--data") -> None:
+    def __init__(self, spec: str, role: str = "data") -> None:
         self.domain, self.source = split_domain(spec)
         self.role = role
         self.path = Path(self.source)
@@ -73,14 +84,16 @@ class RowStream:
             if self.source.endswith(ending):
                 if not self.path.is_file():
                     raise DataError(
-                        f"{self.role}: no file `{self.source}`",
-                        help=f"looked in {Path.cwd()}; check the path",
+                        f"no file `{self.source}`",
+                        help=looked(self.path),
+                        parameter=self.role,
                     )
                 return ending
         if self.path.exists():
             raise DataError(
-                f"{self.role}: cannot tell the format of `{self.source}` from its ending",
+                f"cannot tell the format of `{self.source}` from its ending",
                 help=f"use one of {', '.join(ENDINGS)}",
+                parameter=self.role,
             )
         return "hub"
 
@@ -96,7 +109,9 @@ class RowStream:
                 yield batch
         except (OSError, EOFError) as error:
             raise DataError(
-                f"{self.role}: cannot read `{self.source}`: {error}", help="check that the file is whole"
+                f"cannot read `{self.source}`: {error}",
+                help="check that the file is whole",
+                parameter=self.role,
             ) from error
 
     # ------------------------------------------------------------ formats
@@ -132,7 +147,7 @@ class RowStream:
                     )
                 offset += sum(map(len, lines))
                 done = None if total is None else offset / max(1, total)
-                yield RowBatch(rows, numbers, Position(number, offset), done)
+                yield RowBatch(rows, numbers, Position(number, offset), done, [n + 1 for n in numbers])
 
     def _object(self, decode: Any, line: bytes, number: int) -> Row:
         try:
@@ -149,13 +164,15 @@ class RowStream:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{self.role}: line {number} of `{self.source}` is not JSON: {error}",
+                f"line {number} of `{self.source}` is not JSON: {error}",
                 help="write one JSON object a line",
+                parameter=self.role,
             ) from error
         if not isinstance(row, dict):
             raise DataError(
-                f"{self.role}: line {number} of `{self.source}` is a JSON {type(row).__name__}, expected an object",
+                f"line {number} of `{self.source}` is a JSON {type(row).__name__}, expected an object",
                 help='write rows such as {"prompt": "...", "completion": "..."}',
+                parameter=self.role,
             )
         return row
 
@@ -164,8 +181,9 @@ class RowStream:
             return line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{self.role}: line {number} of `{self.source}` is not UTF-8: {error.reason} at byte {error.start}",
+                f"line {number} of `{self.source}` is not UTF-8: {error.reason} at byte {error.start}",
                 help="save the file as UTF-8",
+                parameter=self.role,
             ) from error
 
     def _csv(self, size: int, start: Position) -> Iterator[RowBatch]:
@@ -173,19 +191,35 @@ class RowStream:
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
-                for _ in islice(reader, start.row):
+                for _row in islice(reader, start.row):
                     pass
                 number = start.row
-                while rows := list(islice(reader, size)):
-                    for place, row in enumerate(rows, number):
-                        require_cells(row, f"{self.role}: row {place} of `{self.source}`")
-                    number += len(rows)
-                    yield RowBatch(rows, range(number - len(rows), number), Position(number), None)
+                lines: list[int] = []
+                rows: list[Row] = []
+                _ = reader.fieldnames  # the header, which comes before the first row
+                before = reader.line_num
+                for row in reader:
+                    require_cells(row, f"line {before + 1} of `{self.source}`", self.role)
+                    rows.append(row)
+                    lines.append(before + 1)
+                    before = reader.line_num
+                    if len(rows) == size:
+                        yield self._csv_batch(rows, lines, number)
+                        number += size
+                        rows, lines = [], []
+                if rows:
+                    yield self._csv_batch(rows, lines, number)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
-                f"{self.role}: cannot read `{self.source}`: {error}",
+                f"cannot read `{self.source}`: {error}",
                 help="the file must be CSV in UTF-8 with a header",
+                parameter=self.role,
             ) from error
+
+    @staticmethod
+    def _csv_batch(rows: list[Row], lines: list[int], number: int) -> RowBatch:
+        end = number + len(rows)
+        return RowBatch(rows, range(number, end), Position(end), None, lines)
 
     def _parquet(self, size: int, start: Position) -> Iterator[RowBatch]:
         try:
@@ -216,7 +250,9 @@ class RowStream:
                         yield RowBatch(rows, own, Position(number), number / max(1, total))
         except pyarrow.ArrowException as error:
             raise DataError(
-                f"{self.role}: cannot read `{self.source}`: {error}", help="check that the file is whole"
+                f"cannot read `{self.source}`: {error}",
+                help="check that the file is whole",
+                parameter=self.role,
             ) from error
 
     def _hub(self, size: int, start: Position) -> Iterator[RowBatch]:
@@ -224,8 +260,9 @@ class RowStream:
             import datasets
         except ImportError:
             raise ConfigError(
-                f"{self.role}: no file `{self.source}`, and data sets of the hub need the package datasets",
+                f"no file `{self.source}`, and data sets of the hub need the package datasets",
                 help="check the path, or pip install 'constraintlang[train]'",
+                parameter=self.role,
             ) from None
         name, _, split = self.source.partition(":")
         try:
@@ -245,6 +282,7 @@ def not_loaded(role: str, source: str, error: Exception) -> DataError:
     if "config" in reason.lower():  # no name of one can be given here
         help = "save one configuration to a file: load_dataset(ID, NAME, split=...).to_json('rows.jsonl')"
     return DataError(
-        f"{role}: `{source}` is neither a file here nor a data set that can be loaded: {reason[:300]}",
+        f"`{source}` is neither a file here nor a data set that can be loaded: {reason[:300]}",
         help=help,
+        parameter=role,
     )

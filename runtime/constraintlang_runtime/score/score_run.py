@@ -45,7 +45,7 @@ class ScoreSettings(SharedScoringSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError(f"--batch_size: got {self.batch_size}, expected at least 1")
+            raise ConfigError(f"got {self.batch_size}, expected at least 1", parameter="batch_size")
         if self.resume and self.output is None:
             raise ConfigError("--resume needs the folder to go on in", help="add --output DIR")
 
@@ -149,19 +149,21 @@ def _workplace(settings: ScoreSettings) -> Iterator[Path]:
     place = Path(settings.output)
     occupied = place.is_dir() and any(place.iterdir())
     if place.exists() and not place.is_dir():
-        raise ConfigError(f"--output: `{place}` is a file", help="name a folder")
+        raise ConfigError(f"`{place}` is a file", help="name a folder", parameter="output")
     if occupied and not (settings.resume or settings.overwrite):
         raise ConfigError(
-            f"--output: `{place}` is not empty",
+            f"`{place}` is not empty",
             help="add --resume to go on with the audit in it, --overwrite to start over, or name another folder",
+            parameter="output",
         )
     if occupied and not _is_audit(place):
         raise ConfigError(
-            f"--output: `{place}` is not empty and not the output of `constraintc score`",
+            f"`{place}` is not empty and not the output of `constraintc score`",
             help="name another folder",
+            parameter="output",
         )
     written = [place / name for name in (ROWS_FILE, STATE_FILE, SUMMARY_FILE)]
-    require_not_read(written, {"--data": settings.data, "--scorer": settings.scorer})
+    require_not_read(written, {"data": settings.data, "scorer": settings.scorer})
     try:
         place.mkdir(parents=True, exist_ok=True)
         yield place

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from constraintlang.vocabulary import MODEL_BACKENDS
 from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_compiler.ir import AttributeRecord, PolicyIR
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.missing_paths import looked, require_folder
 from constraintlang_runtime.scorers.builders import TEXT_BACKENDS, Place, builder_of, policy_file
 from constraintlang_runtime.scorers.classifier import ClassifierScorer
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
@@ -27,9 +29,9 @@ def parse_scorer_options(options: Sequence[str]) -> dict[str, tuple[str, str | N
     for option in options:
         name, equals, target = option.partition("=")
         if not equals or not name or not target:
-            raise ConfigError(f"--scorer: got {option!r}, expected NAME=PATH or NAME=PATH#LABEL")
+            raise ConfigError(f"got {option!r}, expected NAME=PATH or NAME=PATH#LABEL", parameter="scorer")
         if name in bound:
-            raise ConfigError(f"--scorer: `{name}` is given twice", help="keep one of them")
+            raise ConfigError(f"`{name}` is given twice", help="keep one of them", parameter="scorer")
         path, hash_mark, label = target.partition("#")
         bound[name] = (path, label if hash_mark else None)
     return bound
@@ -61,13 +63,13 @@ def bind_scorers(
     """
     ready, files = ready or {}, files or {}
     own = [attribute.name for attribute in policy.attributes]
-    needed = attributes_needed(policy.clauses)
-    on_base = [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
+    on_base = names_on_base(policy)
     require_used([*options, *ready], [*own, *on_base])
     for name, scorer in ready.items():
         if not callable(scorer):
             raise ConfigError(
-                f"scorers: `{name}` is {str(scorer)[:60]!r}, expected a function or a text",
+                f"`{name}` is {str(scorer)[:60]!r}, expected a function or a text",
+                parameter="scorers",
                 help='pass what gives one number per completion, or what --scorer takes, such as "FOLDER#LABEL"',
             )
     wanted = [
@@ -94,14 +96,33 @@ def bind_scorers(
     }
 
 
+def names_on_base(policy: PolicyIR) -> list[str]:
+    """The attributes that are read on the base model, ``a@base``."""
+    own = {attribute.name for attribute in policy.attributes}
+    needed = attributes_needed(policy.clauses)
+    return [key for key in needed if key.endswith("@base") and key.removesuffix("@base") in own]
+
+
+def require_options(policy: PolicyIR, options: Sequence[str]) -> None:
+    """Raise, before anything is loaded, what ``bind_scorers`` would for scorer options: form, names, paths."""
+    bound = parse_scorer_options(options)
+    require_used(bound, [*(attribute.name for attribute in policy.attributes), *names_on_base(policy)])
+    for name, (path, _) in bound.items():
+        if not _is_word_list(path):
+            require_folder(path, "sequence classifier", f"scorer {name}")
+        elif not Path(path).exists():
+            raise ConfigError(f"scorer {name}: no file `{path}`", help=looked(Path(path)))
+
+
 def require_used(given: Iterable[str], names: Sequence[str]) -> None:
     """Raise ConfigError for a scorer of an attribute that the policy does not use."""
     for name in given:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             raise ConfigError(
-                f"--scorer: the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
-                help=f"a similar name exists: `{close[0]}`" if close else "drop the option",
+                f"the policy uses no attribute `{name}`; it uses {', '.join(names) or 'none'}",
+                help=f"a similar name exists: `{close[0]}`" if close else "leave it out",
+                parameter="scorer",
             )
 
 
@@ -147,21 +168,35 @@ def bind_audit(
 
     Raises: ConfigError for another form, or an attribute that the policy does not use.
     """
-    found: dict[str, Scorer] = {}
+    with _speaking_of("audit"):
+        bound = parse_scorer_options(options)
+        require_used(bound, [attribute.name for attribute in policy.attributes])
+        place = Place(folder, None, allow_path)
+        return {name: _build(policy.attribute(name), option, place) for name, option in bound.items()}
+
+
+def bind_given(
+    policy: PolicyIR, scorers: Mapping[str, Scorer | str], *, folder: Path, **place: Any
+) -> dict[str, Scorer]:
+    """``bind_scorers`` for a caller of Python, whose ``scorers`` are callables, or texts such as ``--scorer`` takes.
+
+    Raises: ConfigError, about ``scorers``.
+    """
+    named = [f"{name}={target}" for name, target in scorers.items() if isinstance(target, str)]
+    ready = {name: scorer for name, scorer in scorers.items() if not isinstance(scorer, str)}
+    with _speaking_of("scorers"):
+        return bind_scorers(policy, parse_scorer_options(named), ready, folder=folder, **place)
+
+
+@contextmanager
+def _speaking_of(parameter: str) -> Iterator[None]:
+    """Errors of ``scorer`` as those of the parameter by which the caller named it."""
     try:
-        for name, option in parse_scorer_options(options).items():
-            if name not in [attribute.name for attribute in policy.attributes]:
-                known = ", ".join(attribute.name for attribute in policy.attributes)
-                raise ConfigError(
-                    f"--scorer: the policy uses no attribute `{name}`; it uses {known}",
-                    help="drop the option",
-                )
-            found[name] = _build(policy.attribute(name), option, Place(folder, None, allow_path))
+        yield
     except ConfigError as error:
-        if not error.message.startswith("--scorer"):
+        if error.parameter != "scorer":
             raise
-        raise ConfigError("--audit" + error.message.removeprefix("--scorer"), help=error.help) from error
-    return found
+        raise error.of(parameter) from error
 
 
 def _build(
@@ -182,8 +217,9 @@ def _build(
             return lexicon_scorer(attribute, Path(path))
         if attribute.type == "flag":
             raise ConfigError(
-                f"--scorer: `{attribute.name}` is a flag, true or false, and `{path}` gives a probability",
+                f"`{attribute.name}` is a flag, true or false, and `{path}` gives a probability",
                 help=f"declare `attribute {attribute.name}: score in [0, 1]` and write `{attribute.name} > 0.5`",
+                parameter="scorer",
             )
         return ClassifierScorer(path, label=label, attribute=attribute.name, device=place.device)
     if backend is None:

@@ -79,8 +79,9 @@ def only_model(url: str, setting: str, keys: tuple[str, ...], timeout: float) ->
         reply = exchange(endpoint.url, MODELS, None, timeout=timeout, key=key)
     except (OSError, http.client.HTTPException) as error:
         raise ConfigError(
-            f"--{setting}: {shown(url)} does not answer: {str(error) or type(error).__name__}",
+            f"{shown(url)} does not answer: {str(error) or type(error).__name__}",
             help="check that the server runs there",
+            parameter=setting,
         ) from None
     found = parsed(reply.text) if reply.status < 300 else None
     listed = found.get("data") if isinstance(found, dict) else None
@@ -92,7 +93,9 @@ def only_model(url: str, setting: str, keys: tuple[str, ...], timeout: float) ->
         f"it has {', '.join(map(str, names[:20]))}" if names else f"it does not say (status {reply.status})"
     )
     raise ConfigError(
-        f"--{setting}_model is missing, and the server names not one model: {known}", help="name it"
+        f"it is missing, and the server names not one model: {known}",
+        help="name it",
+        parameter=f"{setting}_model",
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from constraintlang_runtime.errors import ModelError
+from constraintlang_runtime.missing_paths import no_model
 from constraintlang_runtime.scorers.model_identity import ModelFiles
 from constraintlang_runtime.scorers.protocol import Terms
 
@@ -128,6 +130,8 @@ def load_scoring_model(
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not Path(name_or_path).is_dir():
+            raise no_model(name_or_path, what, reason, where) from error
         raise ModelError(
             f"{where}: cannot load a {what} from `{name_or_path}`: {reason}",
             help="give a folder with config.json, model.safetensors and a tokenizer, or a hub id",

@@ -14,9 +14,13 @@ import numpy as np
 from msgspec import structs
 
 from constraintlang_compiler.artifact import CompiledPolicy
-from constraintlang_compiler.attributes import attributes_needed
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.scorers.binding import needs_text_alone, parse_scorer_options, require_used
+from constraintlang_runtime.scorers.binding import (
+    names_on_base,
+    needs_text_alone,
+    parse_scorer_options,
+    require_used,
+)
 from constraintlang_runtime.scorers.parts import Pool
 from constraintlang_runtime.scorers.pool import MAX_REMEMBERED, Floats, ScoringPool
 from constraintlang_runtime.scorers.scoring_settings import ScoringSettings
@@ -59,13 +63,14 @@ class SharedScoringSettings(ScoringSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.score_workers < 1:
-            raise ConfigError(f"--score_workers: got {self.score_workers}, expected at least 1")
+            raise ConfigError(f"got {self.score_workers}, expected at least 1", parameter="score_workers")
         processors = os.cpu_count() or 1
         most = max(ALWAYS_ALLOWED, WORKERS_PER_PROCESSOR * processors)
         if self.score_workers > most:
             raise ConfigError(
-                f"--score_workers: got {self.score_workers}, expected at most {most}",
+                f"got {self.score_workers}, expected at most {most}",
                 help=f"each is a process with memory of its own, and this machine has {processors} processors",
+                parameter="score_workers",
             )
 
     def shares(self, policy: CompiledPolicy) -> Shares:
@@ -76,7 +81,7 @@ class SharedScoringSettings(ScoringSettings):
         if not theirs:
             return Shares(order, None, Share(policy, self))
         # an attribute that is read on the base model as well stays with what measures it there
-        on_base = {key for key in attributes_needed(policy.ir.clauses) if key.endswith("@base")}
+        on_base = set(names_on_base(policy.ir))
         require_used(options, [*order, *sorted(on_base)])
         theirs -= {key.removesuffix("@base") for key in on_base}
         ours = frozenset(order) - theirs
