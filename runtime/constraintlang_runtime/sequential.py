@@ -23,7 +23,7 @@ from .errors import ConfigError
 from .evidence import joined
 from .sum_bounds import Piece, SumBounds, paired_total
 from .verdicts import Verdict
-from .verify_plain import Evidence, plain_verdict
+from .verify_plain import Evidence, num_seen_violating, plain_verdict
 from .verify_sums import SumEvidence, pieces_and_limit, verify_sum
 from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
 
@@ -64,7 +64,6 @@ class Track:
         self._parts: list[Evidence | SumEvidence] = []
         self._below: Capital | None = None
         self._above: Capital | None = None
-        self._violations = 0
 
     def add(self, part: Evidence | SumEvidence) -> None:
         """Take in further prompts, in their order. Cost: prompts times bets."""
@@ -73,9 +72,8 @@ class Track:
         if self._below is None or self._above is None:
             self._below, self._above = Capital(threshold, "below"), Capital(threshold, "above")
         known = np.isfinite(values)
-        self._violations += int((values[known] > 0).sum())
         if self.clause.hard:
-            self.decided = self._violations > 0
+            self.decided = self.decided or _num_violating(part) > 0
             return
         self._below.add(np.where(known, values, 1.0))
         self._above.add(np.where(known, values, 0.0))
@@ -100,7 +98,7 @@ class Track:
         upper = min(high * upper, bound) if upper < threshold else high * upper
         lower = max(high * lower, bound) if lower > threshold else high * lower
         return plain_verdict(
-            clause, Bounds(estimate, lower, upper), n=len(scaled), num_violating=int((scaled[known] > 0).sum()),
+            clause, Bounds(estimate, lower, upper), n=len(scaled), num_violating=_num_violating(evidence),
             unavailable=int((~known).sum()), alpha=self.alpha, method=METHOD, samples=values.shape[1] or None,
         )  # fmt: skip
 
@@ -156,6 +154,10 @@ def _reduced(clause: ir.Clause, evidence: Evidence | SumEvidence) -> tuple[Float
     with np.errstate(invalid="ignore"):
         means = np.clip(values.mean(axis=1) / high, 0.0, 1.0)
     return np.where(usable, means, np.nan), float(clause.bound) / high
+
+
+def _num_violating(evidence: Evidence | SumEvidence) -> int:
+    return 0 if isinstance(evidence, SumEvidence) else num_seen_violating(evidence.statistic_per_prompt, 1.0)
 
 
 def _samples_of(evidence: Evidence) -> Floats:
