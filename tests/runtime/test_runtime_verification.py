@@ -187,9 +187,7 @@ def test_a_violation_of_always_is_certain_beside_missing_scores(samples: Any, si
     assert found.unavailable > 0
     assert "no valid score" in found.note
     clean = [np.where(np.asarray(row) == 1, 0.0, row) for row in samples]
-    undecided = verify_clause(
-        one, np.array(clean) if single else clean, alpha=0.05, single_sample=single
-    )
+    undecided = verify_clause(one, np.array(clean) if single else clean, alpha=0.05, single_sample=single)
     assert undecided.verdict == "error"
     rate = verify_clause(clause(bound="0.05"), samples, alpha=0.05, single_sample=single)
     assert rate.verdict == "error"
