@@ -8,8 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from constraintlang_compiler.domains import describe, domain_name, tag_text
-from constraintlang_compiler.ir import Clause, DomainAll, DomainAny, DomainIs, DomainNot, DomainPredicate
+from constraintlang_compiler.domains import describe, domain_name, matches, tag_text
+from constraintlang_compiler.ir import (
+    Clause,
+    Combination,
+    DomainAll,
+    DomainAny,
+    DomainIs,
+    DomainNot,
+    DomainPredicate,
+)
+from constraintlang_compiler.lower_domains import both
 from constraintlang_compiler.measurements import measurements
 from constraintlang_runtime.errors import DataError
 
@@ -19,18 +28,27 @@ Tags = Sequence[Mapping[str, object]]
 MAX_LISTED = 5
 
 
-def no_prompt(clause: Clause, tags: Tags, files: str) -> DataError:
-    """The error for a clause without prompts; ``files`` are the options that give a file's prompts a domain."""
-    keys = list(dict.fromkeys(one.key for one in _named(clause.domain))) or ["domain"]
-    other = _written_otherwise([clause.domain], tags)
+def empty_domains(clause: Clause, tags: Tags) -> list[DomainPredicate | None]:
+    """Which domains of a clause hold no prompt: its own, or that of a statistic in a comparison."""
+    parts = measurements(clause) if isinstance(clause.statistic, Combination) else ()
+    scopes = [[one for one in (clause.domain, part.given) if one is not None] for part in parts]
+    domains = dict.fromkeys([clause.domain, *(both(scope) if scope else None for scope in scopes)])
+    return [domain for domain in domains if not any(matches(domain, row) for row in tags)]
+
+
+def no_prompt(clause: Clause, domain: DomainPredicate | None, tags: Tags, files: str) -> DataError:
+    """The error for an empty domain of a clause; ``files`` are the options that give a file's prompts a domain."""
+    keys = list(dict.fromkeys(one.key for one in _named(domain))) or ["domain"]
+    other = _written_otherwise([domain], tags)
     if other:
         help = f"write {' and '.join(other.values())} in the policy: tags are compared as text"
     elif "domain" in keys:
         help = f"write {files}, or give the rows a `domain` column"
     else:
-        help = f"give prompts with {describe(clause.domain)}, or correct the policy"
+        help = f"give prompts with {describe(domain)}, or correct the policy"
     return DataError(
-        f"no prompt lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); "
+        f"no prompt lies in the domain of {'' if domain == clause.domain else 'a statistic of '}`{clause.name}` "
+        f"({domain_name(domain)}); "
         f"the prompts have {' and '.join(_has(key, tags) for key in keys)}",
         help=help,
     )
