@@ -23,7 +23,7 @@ from .errors import ConfigError
 from .evidence import joined
 from .sum_bounds import Piece, SumBounds, paired_total
 from .verdicts import Verdict
-from .verify_plain import Evidence, num_seen_violating, plain_verdict
+from .verify_plain import Evidence, num_seen_violating, per_prompt_means, plain_verdict
 from .verify_sums import SumEvidence, pieces_and_limit, verify_sum
 from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
 
@@ -85,7 +85,7 @@ class Track:
         if isinstance(evidence, SumEvidence):
             limit = pieces_and_limit(clause, evidence)[1]
             return verify_sum(clause, evidence, alpha=self.alpha, bounds_of=partial(_sum_bounds, limit=limit))
-        values = _samples_of(evidence)
+        values = _samples_of(clause, evidence)
         if is_tail(clause):
             return verify_tail(clause, values, alpha=self.alpha, anytime=True)
         scaled, threshold = _reduced(clause, evidence)
@@ -137,7 +137,7 @@ def _reduced(clause: ir.Clause, evidence: Evidence | SumEvidence) -> tuple[Float
         if high <= low:
             return np.zeros(len(total)), 1.0 if limit >= low else 0.0
         return np.clip((total - low) / (high - low), 0.0, 1.0), (limit - low) / (high - low)
-    values = _samples_of(evidence)
+    values = _samples_of(clause, evidence)
     if is_tail(clause):
         known = np.isfinite(values).all(axis=1)
         found = quantile_bound(clause)
@@ -160,8 +160,11 @@ def _num_violating(evidence: Evidence | SumEvidence) -> int:
     return 0 if isinstance(evidence, SumEvidence) else num_seen_violating(evidence.statistic_per_prompt, 1.0)
 
 
-def _samples_of(evidence: Evidence) -> Floats:
-    return as_samples(np.asarray(evidence.statistic_per_prompt, dtype=np.float64))
+def _samples_of(clause: ir.Clause, evidence: Evidence) -> Floats:
+    """The samples of each prompt, or their mean where prompts have different numbers of them."""
+    if isinstance(evidence.statistic_per_prompt, np.ndarray):
+        return as_samples(evidence.statistic_per_prompt)
+    return as_samples(per_prompt_means(evidence.statistic_per_prompt, _high(clause))[0])
 
 
 def _high(clause: ir.Clause) -> float:

@@ -79,7 +79,7 @@ def verify_clause(
         raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
     indicator = isinstance(clause.statistic, ir.Indicator)
     high = _high(clause.statistic)
-    means, samples = _per_prompt_means(statistic_per_prompt, high)
+    means, samples = per_prompt_means(statistic_per_prompt, high)
     usable = np.isfinite(means)
     values = means[usable]
     unavailable += int((~usable).sum())
@@ -197,10 +197,11 @@ def num_seen_violating(statistic: Statistics, high: float) -> int:
     return sum(bool((_in_range(np.asarray(row, dtype=np.float64), high) > 0).any()) for row in statistic)
 
 
-def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
+def per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
     """Per-prompt means [n], nan where a sample has no valid score, and the number of samples per prompt.
 
-    That number is None when the prompts came as numbers, or with arrays of different sizes.
+    ``high`` is the upper end of a score's range. The number is None when the prompts came as numbers, or with arrays
+    of different sizes.
     """
     if isinstance(statistic, np.ndarray):
         if statistic.ndim not in (1, 2):
