@@ -9,11 +9,11 @@ from pathlib import Path
 from constraintlang_compiler.attributes import overs_of, predicates_of
 from constraintlang_compiler.ir import Clause, Over
 from constraintlang_compiler.ir_monitors import TraceAutomaton
-from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_STEPS, BudgetExceeded
+from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_TRACE_STEPS, BudgetExceeded
 
 FOLDER = "dfa"
 # Both senses of all conditions, with the one that a compiler still makes when its steps are used up.
-MAX_LOADED_STEPS = 2 * (MAX_POLICY_STEPS + MAX_STEPS)
+MAX_LOADED_STEPS = 2 * (MAX_POLICY_STEPS + MAX_TRACE_STEPS)
 _NAME = re.compile(r"[0-9a-f]{64}\.json")
 
 

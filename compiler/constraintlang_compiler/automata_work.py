@@ -7,7 +7,7 @@ from constraintlang.nodes import NO_SPAN, Over
 from constraintlang.tree import descendants
 from constraintlang_compiler.attributes import overs_of
 from constraintlang_compiler.lower_terms import lower_predicate
-from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_STEPS
+from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, BudgetExceeded
 from constraintlang_compiler.rejection import Rejection
 
 
@@ -41,7 +41,8 @@ class AutomataWork:
             try:
                 predicate = lower_predicate(node, negated=negated)
             except Rejection as rejection:
-                self._steps += MAX_STEPS if rejection.code == "PC305" else 0
+                if isinstance(rejection.__cause__, BudgetExceeded):
+                    self._steps += rejection.__cause__.steps
                 raise
             for over in overs_of([predicate]):
                 from constraintlang_compiler.monitors.trace_monitors import trace_monitor

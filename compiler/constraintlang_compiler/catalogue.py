@@ -32,9 +32,9 @@ OWN_PAGES = {
         "PC305",
         "a condition needs too large an automaton",
         "What `over` says becomes a finite automaton, which reads the parts of a response one by one. It may have "
-        "10,000 states, 4,096 combinations of conditions, and take some seconds to make; a policy as a whole may "
-        "take a minute. Windows that begin late (`eventually[14, 40]` after a trigger) and many conditions that "
-        "must all be remembered are what makes automata large.",
+        "10,000 states, 4,096 combinations of conditions and a million steps of work, some seconds; those of a "
+        "policy together half as much again. Windows that begin late (`eventually[14, 40]` after a trigger) and many "
+        "conditions that must all be remembered are what makes automata large.",
         "over sentences (globally (words > 20 implies eventually[14, 40] words < 5))",
         "over sentences (globally (words > 20 implies eventually[0, 40] words < 5))",
     ),

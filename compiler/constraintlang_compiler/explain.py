@@ -34,6 +34,7 @@ from constraintlang_compiler.operators import bound_sign
 from constraintlang_compiler.planning import MAX_CLEAN, UnitBound, Unplanned, unit_bound
 from constraintlang_compiler.render import negation, number_text, predicate_text, term_text, written_term
 from constraintlang_compiler.render_parts import comparison_text, condition_text, sides_of
+from constraintlang_compiler.unplanned import WORDS
 
 READINGS: dict[str, str] = {"violation": "pointwise"}  # every other kind is called what it is
 
@@ -259,7 +260,7 @@ def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | No
         return (
             "No least number of prompts is known for it."
             if unit == "several" and one_part
-            else UNPLANNED[unit]
+            else WORDS[unit].evidence
         )
     if num_samples is None:
         return f"It takes more than {MAX_CLEAN:,} prompts, even when all are the best possible."
@@ -278,19 +279,6 @@ def _evidence(clause: Clause, unit: UnitBound | Unplanned, num_samples: int | No
     return f"At least {prompts} {needed} at {level} confidence{together}, when {best}."
 
 
-UNPLANNED: dict[Unplanned, str] = {
-    "utility": "It is measured on the rows themselves, against the reference model on the same rows.",
-    "base": "It is measured against the reference model's own responses to the same prompts.",
-    "several": "Means and shares of the same prompts are added up prompt by prompt; each part left gets a bound "
-    "of its own, and all of them hold at this confidence together. No least number of prompts is known for it.",
-    "hard": "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
-    "it holds for certain only when decoding rejects every such response, or masks it where wording alone decides.",
-    "beyond": "It cannot hold: the bound lies outside the range of what is measured.",
-    "best": "No number of samples proves it, because the bound is the best possible value.",
-    "open": "The range is open: no number of samples gives an exact bound, only an asymptotic one.",
-    "always": "It holds for every law of responses: the bound is not below what is possible.",
-}
-"""What evidence there is where no number of prompts can be named."""
 UNMASKED = (
     "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); it is about the parts of "
     "a text, for which there are no token masks: it holds for certain only when decoding rejects every such response."

@@ -23,12 +23,12 @@ from constraintlang_compiler.ir import Clause, RowsLoss
 from constraintlang_compiler.planning import (
     MAX_CLEAN,
     UnitBound,
-    Unplanned,
     least_that,
     num_samples,
     unit_bound,
 )
 from constraintlang_compiler.set_points import set_point
+from constraintlang_compiler.unplanned import WORDS
 
 POWER = 0.9
 SHARE = 0.5
@@ -193,7 +193,7 @@ def _plan(
     )
     unit = unit_bound(clause, num_clauses)
     if not isinstance(unit, UnitBound):
-        method, note = UNPLANNED[unit]
+        method, note, _ = WORDS[unit]
         if unit == "hard" and num_prompts is not None:
             earned = clopper_pearson_upper(0, num_prompts, alpha)
             note += f"; {num_prompts:,} clean prompts show a rate below {100 * earned:.3g}%"
@@ -228,22 +228,6 @@ def _plan(
         can_hold=None if num_prompts is None or least is None else num_prompts >= least,
         note="; ".join([*notes, *_remarks(clause, unit)]),
     )
-
-
-UNPLANNED: dict[Unplanned, tuple[str, str]] = {
-    "hard": ("clopper-pearson", "samples alone never show that nothing violates it"),
-    "utility": (
-        "paired ratio estimator (asymptotic)",
-        "depends on how differently the two models do row by row",
-    ),
-    "base": ("none", "depends on what the base model does"),
-    "several": ("none", "no plan is known for this kind of clause"),
-    "open": ("student-t (asymptotic)", "the range is open, so the number depends on the spread"),
-    "always": ("none", "it holds for every model: the bound is not below what is possible"),
-    "best": ("none", "no number of prompts shows it: the bound is the best possible value"),
-    "beyond": ("none", "no model meets it: the bound lies beyond the best possible value"),
-}
-"""The method of verification, and why no number of prompts can be named."""
 
 
 def _beside(one: ClausePlan, other: ClausePlan) -> ClausePlan:

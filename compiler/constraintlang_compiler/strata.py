@@ -21,8 +21,8 @@ def expand_strata(ir: PolicyIR, prompt_tags: Tags, row_tags: Tags | None = None)
 
     Strata are the combinations of values that occur in the clause's domain, among the tags of the prompts, or of
     the user's rows for a utility clause (which is left as it is when no rows are given); data without one of the
-    keys are in no stratum.
-    Raises: StratumError when no prompt has the keys, or when there are more than 1,000 strata.
+    keys are in no stratum. A clause whose domain has no data is left as it is: it lacks prompts, whatever its strata.
+    Raises: StratumError when no prompt in the domain has the keys, or when there are more than 1,000 strata.
     """
     clauses: list[Clause] = []
     for clause in ir.clauses:
@@ -34,11 +34,14 @@ def expand_strata(ir: PolicyIR, prompt_tags: Tags, row_tags: Tags | None = None)
 def _strata(clause: Clause, tags: Tags) -> list[Clause]:
     if not clause.per:
         return [clause]
+    inside = [row for row in tags if matches(clause.domain, row)]
+    if not inside:
+        return [clause]
     found: set[tuple[str, ...]] = set()
-    for row in tags:
+    for row in inside:
         values = [tag_text(row[key]) if key in row else None for key in clause.per]
         known = tuple(value for value in values if value is not None)
-        if len(known) == len(values) and matches(clause.domain, row):
+        if len(known) == len(values):
             found.add(known)
     keys = " and ".join(f"`{key}`" for key in clause.per)
     if not found:

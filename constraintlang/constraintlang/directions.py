@@ -1,27 +1,34 @@
-"""Warns where a demand pushes what is measured the way that is called bad (PC405)."""
+"""Warns where a demand pushes what is measured the way that is called bad, or keeps nothing from it (PC405)."""
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
-from constraintlang.constants import fold
+from constraintlang.base_model import reads_base, write_out
+from constraintlang.constants import exact_decimal, fold, substitute
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.fixes import replacing
-from constraintlang.normal_form import TURNED
-from constraintlang.printer import format_formula
+from constraintlang.normal_form import TURNED, links
+from constraintlang.printer import format_formula, format_number
 from constraintlang.report import Report
+from constraintlang.scales import CONSTANT, difference
 from constraintlang.source import Span
-from constraintlang.tree import dotted, names_in
+from constraintlang.tree import descendants, dotted, names_in
 
 _UP, _DOWN = (">", ">="), ("<", "<=")
 
 
-def check_directions(formula: n.Formula, declarations: Declarations, report: Report) -> None:
+def check_directions(
+    formula: n.Formula, declarations: Declarations, report: Report, *, preserve: bool = False
+) -> None:
     """Look at the comparisons that are demanded outright.
 
     What stands under ``or``, ``not`` or ``implies`` may be a case distinction and is left alone: best
-    effort, so a warning only.
+    effort, so a warning only. A bound that the base model keeps with room to spare, such as `<= base + 5%`, asks for
+    no change and may be meant whatever the direction; only a ``preserve`` would keep nothing by it.
     """
     stack: list[tuple[n.Formula, int, n.Compare | None]] = [(formula, 1, None)]
     while stack:
@@ -34,6 +41,8 @@ def check_directions(formula: n.Formula, declarations: Declarations, report: Rep
                 if not any((format_formula(side), not upward) in ends for side, upward, _ in sides):
                     stack.append((operand, sign, turned))
         elif isinstance(node, n.Compare):
+            if not preserve and _roomy(node, declarations) is not None:
+                continue
             for side, upward, other in _bounded(node, declarations):
                 goes_up = upward == (sign > 0)
                 if isinstance(side, n.Apply) and side.function == v.PROBABILITY:
@@ -85,17 +94,62 @@ def _judge(
     direction = v.ROWS_QUANTITIES[name].direction if name in v.ROWS_QUANTITIES else info and info.direction
     if direction is None or (direction == "higher") == goes_up:
         return
-    asked = "more" if goes_up else "less"
+    labels = (Label(info.span, "declared here"),) if info and info.span and info.source is None else ()
     declared = f"which is declared `{direction}_is_better`" if info else f"which is better when {direction}"
+    roomy = _roomy(turned, declarations)
+    if roomy is not None:
+        message = f"this lets `{name}` become as bad as it likes, {declared}"
+        help, fix = f"write `{roomy}` to keep it", replacing(turned.span, roomy)
+        report.warning("PC405", node.span, message, help, labels=labels, fix=fix)
+        return
+    asked = "more" if goes_up else "less"
     help = "turn the comparison round" + (", or correct the declaration" if info else "")
     left, right = turned.operands
     written = report.source.find("[<>]=?", Span(left.span.end, right.span.start))
-    operator = TURNED[turned.operators[0]]
     report.warning(
         "PC405",
         node.span,
         f"this asks for {asked} `{name}`, {declared}",
         help,
-        labels=(Label(info.span, "declared here"),) if info and info.span and info.source is None else (),
-        fix=None if written is None else replacing(written, operator),
+        labels=labels,
+        fix=None if written is None else replacing(written, TURNED[turned.operators[0]]),
     )
+
+
+def _roomy(node: n.Compare, declarations: Declarations) -> str | None:
+    """For a bound that the base model keeps with room to spare, the one that leaves as much on the other side.
+
+    Equation: x <= f base + o with f >= 1 and o >= 0, or x >= f base + o with f <= 1 and o <= 0, but not f = 1, o = 0.
+    """
+    if len(node.operators) != 1 or node.operators[0] not in _UP + _DOWN:
+        return None
+    plain = substitute(node, declarations.values.decimals)
+    (link,) = links(write_out(plain))
+    form = difference(link) or {}
+    sign = 1 if link.operator in _DOWN else -1
+    sides = [side for side in plain.operands if not reads_base(side)]
+    (of_base, *rest) = [key for key in form if "@base" in key] or [""]
+    own = form.get(of_base.replace("@base", ""), Fraction(0))
+    if (
+        not of_base
+        or rest
+        or len(sides) != 1
+        or not own
+        or form.keys() - {CONSTANT, of_base} != {of_base.replace("@base", "")}
+    ):
+        return None
+    is_upper = sign * own < 0
+    factor, offset = form[of_base] / -own, form.get(CONSTANT, Fraction(0)) / -own
+    room = (factor - 1, offset) if is_upper else (1 - factor, -offset)
+    kept = 2 - factor if factor < 2 else Fraction(1)
+    decimals = [d for number in (kept, abs(offset)) if (d := exact_decimal(number)) is not None]
+    if min(room) < 0 or max(room) == 0 or len(decimals) < 2:
+        return None
+    percent = any(isinstance(part, n.Number) and part.percent for part in descendants(node))
+    multiple, distance = (
+        format_number(d, percent=p) for d, p in zip(decimals, (False, percent), strict=True)
+    )
+    base = ("base" if kept == 1 else f"{multiple} * base") + (
+        "" if not offset else f" {'-' if is_upper else '+'} {distance}"
+    )
+    return f"{format_formula(sides[0])} {'>=' if is_upper else '<='} {base}"

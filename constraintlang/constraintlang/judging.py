@@ -36,8 +36,12 @@ def met_by_verdicts(outcome: str, verdicts: Sequence[str]) -> bool:
 
 
 def joint_verdict(verdicts: Sequence[str]) -> str:
-    """The verdict on several statements together: violated when one is, and it holds when all do."""
-    for worst in ("error", "vacuous", "violated", "inconclusive"):
+    """The verdict on several statements together: violated when one is, and it holds when all do.
+
+    >>> joint_verdict(["error", "violated"]), joint_verdict(["holds", "error"])
+    ('violated', 'error')
+    """
+    for worst in ("violated", "error", "vacuous", "inconclusive"):
         if worst in verdicts:
             return worst
     return "holds"

@@ -21,3 +21,8 @@ class Page:
         for head, example in (("Instead of", self.failing), ("write", self.repaired)):
             parts.append(f"{head}\n\n" + "\n".join("    " + line for line in example.split("\n")))
         return "\n\n".join(parts) + "\n"
+
+
+def page_of(code: str, title: str, explanation: str, failing: str, repaired: str) -> Page:
+    """A page whose explanation may be broken into lines anywhere."""
+    return Page(code, title, " ".join(explanation.split()), failing, repaired)

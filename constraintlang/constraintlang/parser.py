@@ -192,6 +192,7 @@ class _Reader:
             self.diagnostics.extend(found)
         if item is None:
             self.remember_lost(tokens)
+            return self.parser.partial_test(tokens)
         return item
 
     def remembered(self, tokens: list[Any], chunk: Chunk) -> tuple[Any, tuple[Diagnostic, ...]]:
@@ -272,6 +273,15 @@ class _ItemParser:
             found += new
             reported = max([reported, *(d.span.end for d in new)])
         return item, found
+
+    def partial_test(self, tokens: list[Any]) -> n.Test | None:
+        """What can be read of a test that cannot be read as a whole; None without such entries, or for another item."""
+        if tokens[0].type != "TEST":
+            return None
+        read = [item for entry in entries(tokens) if (item := self.parse_whole(entry)[0]) is not None]
+        items = tuple(inner for item in read for inner in item.items)
+        span = span_of(tokens[0]).to(span_of(tokens[-1]))
+        return n.Test(name=str(tokens[1]).strip('"'), items=items, partial=True, span=span) if items else None
 
     def parse_whole(self, tokens: list[Any]) -> tuple[Any, list[Diagnostic]]:
         """The same; what follows the first place that does not fit the grammar is not looked at."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import constraintlang_policies
 from constraintlang import nodes as n
-from constraintlang.declarations import Declarations, attribute_info
+from constraintlang.attribute_declarations import attribute_info
+from constraintlang.declarations import Declarations
 from constraintlang.parser import parse
 from constraintlang.report import Report
 from constraintlang.source import SourceFile

@@ -176,7 +176,7 @@ def check_statement(
     if level == "error" or report.num_errors > errors_before:
         return None
     formula = substitute(statement.formula, declarations.values.decimals)
-    check_directions(statement.formula, declarations, report)
+    check_directions(statement.formula, declarations, report, preserve=statement.strength == "preserve")
     check_ranges(statement.formula, declarations, report)
     check_first_parts(statement.formula, report)
     tolerance = None

@@ -80,6 +80,11 @@ MISTAKES: tuple[Mistake, ...] = (
         "for domain=x a < 1", "for lang in {x, y}: a < 1", "per lang a < 1", "cap: for domain=x a < 1", "for domain=x",
         "for domain=x { }",
     )),
+    Mistake("PC001", words.pattern_as_condition, (
+        'not re"a+"', 'c: always not re"a+" for lang=en', 're"a+"', 'a < 1 and re"a+"', 'P(not re"a+") < 1',
+        'attribute a: flag { backend = not re"a+" }', 'attribute a: flag { backend = not regex(re"a+") }',
+        'attribute a: flag { backend = regex(not re"a+") }', 'over sentences (globally not re"a")',
+    )),
     Mistake("PC009", reserved.misplaced_word, (
         "always require a < 1", "over sentences (always a)", "a < 1 and always b", "a < 1 and prefer b < 1",
         "a < 1 per domain", "a < 1 per lang, domain",

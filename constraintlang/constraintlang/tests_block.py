@@ -65,6 +65,14 @@ class _Block:
         test, before = self.found.node, len(self.report.diagnostics)
         tags = self.tags(test.clauses)
         cases = []
+        if test.partial:  # what outcomes are about may stand in the entries that are missing
+            for item in test.items:
+                if isinstance(item, n.Given):
+                    self.given(item)
+                elif self.is_outcome(item) and item.on is not None:
+                    self.on(item)
+                self.fresh.clear()
+            return PolicyTest(test.name, test.span, ())
         for item in test.items:
             if isinstance(item, n.Given):
                 self.given(item)
@@ -137,9 +145,7 @@ class _Block:
 
     # ------------------------------------------------------------ expectations
     def expect(self, item: n.Expect, tags: dict[str, str]) -> Case | None:
-        head = Span(item.span.start, item.span.start + len(item.outcome))
-        if item.outcome not in v.OUTCOMES:
-            self.report.unknown_word(head, "outcome of a test", item.outcome, v.OUTCOMES, "PC703")
+        if not self.is_outcome(item):
             return None
         indexes = self.on(item) if item.on is not None else self.about(item, tags)
         if indexes is None:
@@ -155,11 +161,17 @@ class _Block:
             self.unread.pop(key, None)
         if not indexes:
             self.warn(item, "this touches no statement")
-        elif judged and not self.can_be_judged(item, head, read):
+        elif judged and not self.can_be_judged(item, read):
             return None
         if not judged:
             return None
         return Case(item.outcome, item.span, tuple(judged), read, item.text, item.on, tags)
+
+    def is_outcome(self, item: n.Expect) -> bool:
+        """Whether the language knows the outcome; else PC703."""
+        if item.outcome not in v.OUTCOMES:
+            self.report.unknown_word(_head(item), "outcome of a test", item.outcome, v.OUTCOMES, "PC703")
+        return item.outcome in v.OUTCOMES
 
     def warn(self, item: n.Expect, message: str) -> None:
         if self.complete:
@@ -240,7 +252,7 @@ class _Block:
             self.report.error("PC705", item.span, message, help)
         return message is None
 
-    def can_be_judged(self, item: n.Expect, head: Span, read: dict[str, Stub]) -> bool:
+    def can_be_judged(self, item: n.Expect, read: dict[str, Stub]) -> bool:
         """Whether the stubs fit together and with the outcome; else PC705."""
         lists = {key: len(stub) for key, stub in read.items() if isinstance(stub, tuple)}
         if item.outcome in ON_ONE_RESPONSE and lists:
@@ -256,5 +268,9 @@ class _Block:
             help = f"give a score before it, for example `given toxicity = {example}`"
         else:
             return True
-        self.report.error("PC705", head, message, help)
+        self.report.error("PC705", _head(item), message, help)
         return False
+
+
+def _head(item: n.Expect) -> Span:
+    return Span(item.span.start, item.span.start + len(item.outcome))

@@ -9,7 +9,7 @@ from constraintlang import vocabulary as v
 from constraintlang import wording
 from constraintlang.fixes import Edit, Fix, replacing
 from constraintlang.layout import CLAUSE_WORDS, STRENGTH_WORDS
-from constraintlang.situations import Found, Situation, shown
+from constraintlang.situations import MAX_ITEM, Found, Situation, shown
 from constraintlang.suggestions import closest
 
 _HYPHENATED = re.compile(r"[A-Za-z_]\w*(-\w+)+")
@@ -85,6 +85,22 @@ def backend_as_condition(s: Situation) -> Found | None:
     if s.type(-1) != "LPAR" or s.type() not in ("STRING", "REGEX") or name not in v.BACKENDS:
         return None
     return Found(s.span(-2, 0), f"`{name}` is a backend, not a condition", v.backend_help(name))
+
+
+def pattern_as_condition(s: Situation) -> Found | None:
+    """A pattern, or its negation, where a condition belongs, or a negated backend where one is declared."""
+    if s.type() == "REGEX" and (s.index == 0 or "NOT" in s.expected or s.type(-1) == "NOT"):
+        place, word, message = 0, s.type(-1) == "NOT", "a pattern is not a condition"
+    elif s.type() == "NOT" and s.text(-2) == "backend" and {s.type(1), s.type(3)} & {"REGEX"}:
+        place, word, message = (1 if s.type(1) == "REGEX" else 3), True, "a backend cannot be negated"
+    elif s.type() == "NOT" and s.text(-2) == "regex" and s.type(1) == "REGEX":
+        place, word, message = 1, True, "a pattern cannot be negated"
+    else:
+        return None
+    pattern = s.text(place) if len(s.text(place)) <= MAX_ITEM else 're"..."'
+    use = "not found" if word else "found"
+    help = f"declare `attribute found: flag {{ backend = regex({pattern}) }}`, then write `{use}`"
+    return Found(s.span(), message, help)
 
 
 def foreign_word(s: Situation) -> Found | None:

@@ -70,7 +70,7 @@ class FileSource:
         self, specs: Sequence[str], base: Sequence[str] = (), clauses: Sequence[Clause] = ()
     ) -> None:
         self._reading = Reading(clauses)
-        self._prompts: list[str] = []
+        self.prompts: list[str] = []
         self._rows: list[list[_Reply]] = []  # of each prompt
         self.tags: list[Mapping[str, Any]] = []
         self._base: list[list[_Reply]] = []
@@ -78,8 +78,8 @@ class FileSource:
         for row, (prompt, completion, tags) in enumerate(_read(specs, "completions")):
             key = self._key(prompt, tags, row)
             if key not in numbers:
-                numbers[key] = len(self._prompts)
-                self._prompts.append(prompt)
+                numbers[key] = len(self.prompts)
+                self.prompts.append(prompt)
                 self._rows.append([])
                 self.tags.append(tags)
             self._rows[numbers[key]].append(_Reply(row, completion, tags))
@@ -124,7 +124,7 @@ class FileSource:
         return Responses(
             numbers=[i for i, _ in found],
             sizes=[len(rows[i]) for i in chosen],
-            prompts=[self._prompts[i] for i, _ in found],
+            prompts=[self.prompts[i] for i, _ in found],
             completions=[reply.completion for _, reply in found],
             tags=[reply.tags for _, reply in found],
             ids=[reply.row for _, reply in found],

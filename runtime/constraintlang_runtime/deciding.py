@@ -25,10 +25,17 @@ def decide(lower: float, upper: float, bound: float, *, strict: bool, direction:
     return "inconclusive"
 
 
-def after_gaps(decided: VerdictName, n: int, unavailable: int) -> tuple[VerdictName, str]:
-    """The verdict after missing prompts and missing scores, with the reason for people."""
+def after_gaps(
+    decided: VerdictName, n: int, unavailable: int, *, certain: bool = False
+) -> tuple[VerdictName, str]:
+    """The verdict after missing prompts and missing scores, with the reason for people.
+
+    ``certain``: what was seen decides alone, as one violation of ``always`` does; nothing that is missing undoes it.
+    """
     if n == 0:
         return "vacuous", "no prompt lies in this domain, so nothing was checked"
+    if certain:
+        return decided, f"{unavailable:,} prompts have no valid score" if unavailable else ""
     if unavailable > _MAX_UNAVAILABLE * n:
         return "error", f"{unavailable:,} of {n:,} prompts have no valid score"
     if unavailable and decided == "inconclusive":

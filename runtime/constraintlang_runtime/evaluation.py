@@ -17,7 +17,7 @@ from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.small_writes import writing_small
-from constraintlang_runtime.tag_values import no_prompt
+from constraintlang_runtime.tag_values import empty_domains, no_prompt
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.worst_prompts import worst_prompts
 
@@ -111,8 +111,8 @@ def prompts_of(clauses: Sequence[Clause], source: Source) -> list[int]:
 def require_prompts(clauses: Sequence[Clause], prompts: Sequence[Mapping[str, Any]]) -> None:
     """Raise DataError for a clause without prompts, of which these are the tags; a stratum may be without."""
     for clause in clauses:
-        if not clause.stratum and not any(matches(clause.domain, tags) for tags in prompts):
-            raise no_prompt(clause, prompts, "--prompts DOMAIN=FILE")
+        if not clause.stratum and (empty := empty_domains(clause, prompts)):
+            raise no_prompt(clause, empty[0], prompts, "--prompts DOMAIN=FILE")
 
 
 def with_warnings(verdicts: Sequence[Verdict], policy: PolicyIR, judge: Judge) -> list[Verdict]:

@@ -15,6 +15,7 @@ from constraintlang_compiler.measurements import measurements
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence
+from constraintlang_runtime.verify_plain import Statistics
 from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
 
@@ -66,9 +67,13 @@ def joined(parts: Sequence[Evidence | SumEvidence], *, clause: Clause) -> Eviden
     plain = [part for part in parts if isinstance(part, Evidence)]
     if len(plain) == 1:
         return plain[0]
-    series = [np.asarray(part.statistic_per_prompt, dtype=np.float64) for part in plain]
+    series = [part.statistic_per_prompt for part in plain]
+    shapes = {part.shape[1:] if isinstance(part, np.ndarray) else None for part in series}
+    whole: Statistics = [np.atleast_1d(row) for part in series for row in part]
+    if len(shapes) <= 1 and None not in shapes:
+        whole = np.concatenate([np.asarray(part) for part in series]) if series else np.empty(0)
     return Evidence(
-        statistic_per_prompt=np.concatenate(series) if series else np.empty(0),
+        statistic_per_prompt=whole,
         single_sample=all(part.single_sample for part in plain),
         unavailable=sum(part.unavailable for part in plain),
     )

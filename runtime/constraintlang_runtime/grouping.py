@@ -73,7 +73,7 @@ def check_scopes(policy: PolicyIR, tags: Sequence[dict[str, Any]]) -> None:
     scopes = scopes_of(policy, tags)
     for index, clause in enumerate(sample_clauses(policy)):
         if clause.strength != "preserve" and not any(index in scope for scope in scopes):
-            raise no_prompt(clause, tags, "--prompts DOMAIN=FILE (or --data DOMAIN=FILE)")
+            raise no_prompt(clause, clause.domain, tags, "--prompts DOMAIN=FILE (or --data DOMAIN=FILE)")
     warn_of_spelling((*sample_clauses(policy), *compared_clauses(policy)), tags)
 
 

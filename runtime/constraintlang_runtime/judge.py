@@ -13,6 +13,7 @@ from constraintlang_compiler.checkers import statistics
 from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, Indicator, PolicyIR, Value
 from constraintlang_compiler.measurements import reads_base_model
+from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.collapse import COMPARED_PROMPTS, Replies
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evidence import evidence_of, joined
@@ -22,6 +23,8 @@ from constraintlang_runtime.scorers.parts import Pool, Scored, score_responses
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.verification import Evidence, SumEvidence
+from constraintlang_runtime.verify_sums import is_sum
+from constraintlang_runtime.verify_tails import is_tail
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -74,8 +77,9 @@ class Judge:
         new = {}
         for clause in members:
             self.scopes[clause.id] = (str(domain_name(clause.domain)), law, count)
-            inside = [i for i, tags in enumerate(found.tags) if matches(clause.domain, tags)]
-            sizes: int | list[int] = _sizes_inside(found, set(inside)) or max(1, count)
+            units = units_of(clause, found)
+            inside = [i for unit in units for i in unit]
+            sizes: int | list[int] = [len(unit) for unit in units] or max(1, count)
             new[clause.id] = evidence_of(clause, found.tags, inside, scored, of_base, sizes)
             self._parts.setdefault(clause.id, []).append(new[clause.id])
             audit_values = None
@@ -84,7 +88,7 @@ class Judge:
                     evidence_of(clause, found.tags, inside, by_audit, base_by_audit, sizes)
                 )
                 audit_values = _judged_values(clause, by_audit)
-            self._record(clause, found, inside, scored, audit_values)
+            self._record(clause, found, units, scored, audit_values)
         self._keep_texts(members, found, base)
         return new
 
@@ -134,15 +138,15 @@ class Judge:
         return source.base_responses([i for i in chosen if i in wanted], law, count, part), []
 
     def _record(
-        self, clause: Clause, found: Responses, inside: Sequence[int], scored: Scored, audit: Floats | None
-    ) -> None:
+        self, clause: Clause, found: Responses, units: Sequence[Sequence[int]], scored: Scored, audit: Floats | None
+    ) -> None:  # fmt: skip
         values = _judged_values(clause, scored)
-        for i in inside:
+        for i, number_ in ((i, found.numbers[unit[0]]) for unit in units for i in unit):
             record: dict[str, Any] = {"prompt": found.prompts[i], "completion": found.completions[i]}
             record["scores"] = {name: number(series[i]) for name, series in scored[0].items()}
             record["clause"], record["domain"] = clause.name, domain_name(clause.domain)
             record["statistic"] = None if values is None else number(values[i])
-            record["prompt_number"] = found.numbers[i]
+            record["prompt_number"] = number_
             if found.ids:
                 record["row"] = found.ids[i]
             if audit is not None:
@@ -233,14 +237,22 @@ def _judged_values(clause: Clause, scored: Scored) -> Floats | None:
     return statistics([clause], *scored)[:, 0]
 
 
-def _sizes_inside(found: Responses, inside: set[int]) -> list[int]:
-    """How many responses each prompt in the domain has; tags are those of the prompt, so all of them are in it."""
-    sizes, start = [], 0
-    for size in found.sizes:
-        if start in inside:
-            sizes.append(size)
-        start += size
-    return sizes
+def units_of(clause: Clause, found: Responses) -> list[list[int]]:
+    """The responses in the domain of a clause, prompt by prompt.
+
+    The unit of evidence is the prompt: where the source holds one twice, because tags tell its rows apart that this
+    clause does not read, its responses are those of one prompt. Tails and comparisons, which need as many responses to
+    each prompt as to every other, take those of the first alone.
+    """
+    reading = Reading([clause])
+    units: dict[object, dict[int, list[int]]] = {}
+    for i, (prompt, tags) in enumerate(zip(found.prompts, found.tags, strict=True)):
+        if matches(clause.domain, tags):
+            key = (prompt, reading(tags)) if prompt else found.numbers[i]
+            units.setdefault(key, {}).setdefault(found.numbers[i], []).append(i)
+    if is_tail(clause) or is_sum(clause):
+        return [next(iter(unit.values())) for unit in units.values()]
+    return [[i for own in unit.values() for i in own] for unit in units.values()]
 
 
 def _by_prompt(found: Responses) -> dict[int, list[str]]:

@@ -30,6 +30,7 @@ class ModelSource:
         self._base, self._seed, self._batch_size = base_model, seed, batch_size
         self._logits_processor, self._progress = logits_processor, progress
         self.tags = [row.tags for row in prompts]
+        self.prompts = [row.prompt for row in prompts]
         self.has_base = base_model is not None
 
     def responses(self, chosen: Sequence[int], law: SamplingLaw, count: int, part: int) -> Responses:

@@ -167,7 +167,7 @@ class Budgets:
                     "stays `preserve_weight`"
                 )
             else:
-                why = none_in_domain("training row", clause, tags)
+                why = none_in_domain("training row", clause, clause.domain, tags)
                 found.append(f"{why}: training does not act on it, and it is verified only")
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,11 @@ class Responses:
 
 class Source(Protocol):
     """Prompts with tags, and their responses."""
+
+    @property
+    def prompts(self) -> Sequence[Hashable]:
+        """What each prompt says, as text or tokens: tags may tell several of one text apart."""
+        ...
 
     @property
     def tags(self) -> Sequence[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,22 @@ def budget_line(report: Mapping[str, Any]) -> str:
     return f"{report['clause']}: {report['quantity']} {shown(report['base'])} -> {shown(report['value'])} ({asked})"
 
 
+def excess(value: float, bound: float) -> float:
+    """How far a value is above its bound, in bounds: so that rates, scores and numbers of words compare.
+
+    >>> excess(0.25, 0.05) > excess(150.0, 120.0) > excess(0.02, 0.1), excess(0.001, 0.0)
+    (True, inf)
+    """
+    if value == bound:
+        return 0.0
+    return (value - bound) / abs(bound) if bound else math.copysign(math.inf, value)
+
+
 def round_line(clauses: Sequence[Clause], record: Mapping[str, Any]) -> str:
-    """The clauses of which a round's record has ``value`` and ``bound``, those farthest above their bounds first."""
+    """The clauses of which a round's record has ``value`` and ``bound``, those farthest above their bounds first.
+
+    Clauses that are equally far keep the policy's order.
+    """
     found = []
     for clause in clauses:
         value = record.get(f"constraint/{clause.name}/value")
@@ -46,7 +61,7 @@ def round_line(clauses: Sequence[Clause], record: Mapping[str, Any]) -> str:
             bound = float(record[f"constraint/{clause.name}/bound"])
             verb = "broken by " if isinstance(clause.statistic, Indicator) else ""
             words = f"{clause.name} {verb}{in_words(clause, value)} ({demanded(clause, bound)})"
-            found.append((value - bound, words))
+            found.append((excess(value, bound), words))
     found.sort(key=lambda one: -one[0])
     line = ", ".join(words for _, words in found[:MOST_SHOWN])
     if len(found) > MOST_SHOWN:

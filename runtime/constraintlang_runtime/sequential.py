@@ -23,7 +23,7 @@ from .errors import ConfigError
 from .evidence import joined
 from .sum_bounds import Piece, SumBounds, paired_total
 from .verdicts import Verdict
-from .verify_plain import Evidence, plain_verdict
+from .verify_plain import Evidence, num_seen_violating, per_prompt_means, plain_verdict
 from .verify_sums import SumEvidence, pieces_and_limit, verify_sum
 from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
 
@@ -64,7 +64,6 @@ class Track:
         self._parts: list[Evidence | SumEvidence] = []
         self._below: Capital | None = None
         self._above: Capital | None = None
-        self._violations = 0
 
     def add(self, part: Evidence | SumEvidence) -> None:
         """Take in further prompts, in their order. Cost: prompts times bets."""
@@ -73,9 +72,8 @@ class Track:
         if self._below is None or self._above is None:
             self._below, self._above = Capital(threshold, "below"), Capital(threshold, "above")
         known = np.isfinite(values)
-        self._violations += int((values[known] > 0).sum())
         if self.clause.hard:
-            self.decided = self._violations > 0
+            self.decided = self.decided or _num_violating(part) > 0
             return
         self._below.add(np.where(known, values, 1.0))
         self._above.add(np.where(known, values, 0.0))
@@ -87,7 +85,7 @@ class Track:
         if isinstance(evidence, SumEvidence):
             limit = pieces_and_limit(clause, evidence)[1]
             return verify_sum(clause, evidence, alpha=self.alpha, bounds_of=partial(_sum_bounds, limit=limit))
-        values = _samples_of(evidence)
+        values = _samples_of(clause, evidence)
         if is_tail(clause):
             return verify_tail(clause, values, alpha=self.alpha, anytime=True)
         scaled, threshold = _reduced(clause, evidence)
@@ -100,7 +98,7 @@ class Track:
         upper = min(high * upper, bound) if upper < threshold else high * upper
         lower = max(high * lower, bound) if lower > threshold else high * lower
         return plain_verdict(
-            clause, Bounds(estimate, lower, upper), n=len(scaled), num_violating=int((scaled[known] > 0).sum()),
+            clause, Bounds(estimate, lower, upper), n=len(scaled), num_violating=_num_violating(evidence),
             unavailable=int((~known).sum()), alpha=self.alpha, method=METHOD, samples=values.shape[1] or None,
         )  # fmt: skip
 
@@ -139,7 +137,7 @@ def _reduced(clause: ir.Clause, evidence: Evidence | SumEvidence) -> tuple[Float
         if high <= low:
             return np.zeros(len(total)), 1.0 if limit >= low else 0.0
         return np.clip((total - low) / (high - low), 0.0, 1.0), (limit - low) / (high - low)
-    values = _samples_of(evidence)
+    values = _samples_of(clause, evidence)
     if is_tail(clause):
         known = np.isfinite(values).all(axis=1)
         found = quantile_bound(clause)
@@ -158,8 +156,15 @@ def _reduced(clause: ir.Clause, evidence: Evidence | SumEvidence) -> tuple[Float
     return np.where(usable, means, np.nan), float(clause.bound) / high
 
 
-def _samples_of(evidence: Evidence) -> Floats:
-    return as_samples(np.asarray(evidence.statistic_per_prompt, dtype=np.float64))
+def _num_violating(evidence: Evidence | SumEvidence) -> int:
+    return 0 if isinstance(evidence, SumEvidence) else num_seen_violating(evidence.statistic_per_prompt, 1.0)
+
+
+def _samples_of(clause: ir.Clause, evidence: Evidence) -> Floats:
+    """The samples of each prompt, or their mean where prompts have different numbers of them."""
+    if isinstance(evidence.statistic_per_prompt, np.ndarray):
+        return as_samples(evidence.statistic_per_prompt)
+    return as_samples(per_prompt_means(evidence.statistic_per_prompt, _high(clause))[0])
 
 
 def _high(clause: ir.Clause) -> float:

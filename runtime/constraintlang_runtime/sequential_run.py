@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def run_sequentially(
     Raises: ConfigError for clauses that cannot be judged so, DataError for a clause without prompts.
     """
     require_sequential(clauses)
-    order = np.random.default_rng(seed).permutation(len(source.tags))[:max_prompts].tolist()
+    order = _in_random_order(source.prompts, seed, max_prompts)
     tracks = {c.id: Track(c, corrected_alpha(float(c.confidence), num_clauses)) for c in clauses}
     answered: set[int] = set()
     looks = 0
@@ -48,8 +48,10 @@ def run_sequentially(
             left = [clause for clause in members if not tracks[clause.id].decided]
             batch: list[int] = []
             while left and position < len(order) and len(batch) < next_batch(seen):
-                if any(matches(clause.domain, source.tags[order[position]]) for clause in left):
-                    batch.append(order[position])
+                wanted = (
+                    any(matches(clause.domain, source.tags[i]) for clause in left) for i in order[position]
+                )
+                batch += [i for i, is_wanted in zip(order[position], wanted, strict=True) if is_wanted]
                 position += 1
             if not batch:
                 break
@@ -71,3 +73,17 @@ def run_sequentially(
             "reason": "the prompts ended" if undecided else "every clause is decided",
         },
     }
+
+
+def _in_random_order(prompts: Sequence[Hashable], seed: int, most: int | None) -> list[list[int]]:
+    """The prompts in a random order, at most so many; those that say the same are side by side."""
+    units: dict[Hashable, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        units.setdefault(prompt or i, []).append(i)  # rows without a prompt are prompts of their own
+    known = list(units.values())
+    left, found = len(prompts) if most is None else most, list[list[int]]()
+    for k in np.random.default_rng(seed).permutation(len(known)).tolist():
+        if left > 0:
+            found.append(known[k][:left])
+            left -= len(found[-1])
+    return found

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from constraintlang.suggestions import closest
 from constraintlang_compiler.domains import describe, domain_name, matches, tag_text
-from constraintlang_compiler.ir import Clause, DomainAll, DomainAny, DomainIs, DomainNot, DomainPredicate
+from constraintlang_compiler.ir import (
+    Clause,
+    Combination,
+    DomainAll,
+    DomainAny,
+    DomainIs,
+    DomainNot,
+    DomainPredicate,
+)
+from constraintlang_compiler.lower_domains import both
 from constraintlang_compiler.measurements import measurements
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.errors import DataError
@@ -21,26 +30,36 @@ Tags = Sequence[Mapping[str, object]]
 MAX_LISTED = 5
 
 
-def no_prompt(clause: Clause, tags: Tags, files: str) -> DataError:
-    """The error for a clause without prompts; ``files`` are the options that give a file's prompts a domain."""
-    keys = _keys(clause)
-    other = _written_otherwise([clause.domain], tags)
+def empty_domains(clause: Clause, tags: Tags) -> list[DomainPredicate | None]:
+    """Which domains of a clause hold no prompt: its own, or that of a statistic in a comparison."""
+    parts = measurements(clause) if isinstance(clause.statistic, Combination) else ()
+    scopes = [[one for one in (clause.domain, part.given) if one is not None] for part in parts]
+    domains = dict.fromkeys([clause.domain, *(both(scope) if scope else None for scope in scopes)])
+    return [domain for domain in domains if not any(matches(domain, row) for row in tags)]
+
+
+def no_prompt(clause: Clause, domain: DomainPredicate | None, tags: Tags, files: str) -> DataError:
+    """The error for an empty domain of a clause; ``files`` are the options that give a file's prompts a domain."""
+    keys = list(dict.fromkeys(one.key for one in named_tags(domain))) or ["domain"]
+    other = _written_otherwise([domain], tags)
     if other:
         help = f"write {' and '.join(other.values())} in the policy: tags are compared as text"
     elif "domain" in keys:
-        near = list(_nearly_written(clause.domain, tags))
+        near = list(_nearly_written(domain, tags))
         help = f"write {files}, or give the rows a `domain` column"
         if near:
             help = f"a similar name exists: {' and '.join(near)}; or {help}"
     else:
-        help = f"give prompts with {describe(clause.domain)}, or correct the policy"
-    return DataError(none_in_domain("prompt", clause, tags), help=help)
+        help = f"give prompts with {describe(domain)}, or correct the policy"
+    return DataError(none_in_domain("prompt", clause, domain, tags), help=help)
 
 
-def none_in_domain(what: str, clause: Clause, tags: Tags) -> str:
-    """That no prompt, or row, lies in a clause's domain, and which tags they have."""
-    present = " and ".join(_has(key, tags) for key in _keys(clause))
-    return f"no {what} lies in the domain of `{clause.name}` ({domain_name(clause.domain)}); the {what}s have {present}"
+def none_in_domain(what: str, clause: Clause, domain: DomainPredicate | None, tags: Tags) -> str:
+    """That no prompt, or row, lies in a domain of a clause, and which tags they have."""
+    keys = list(dict.fromkeys(one.key for one in named_tags(domain))) or ["domain"]
+    whose = "" if domain == clause.domain else "a statistic of "
+    present = " and ".join(_has(key, tags) for key in keys)
+    return f"no {what} lies in the domain of {whose}`{clause.name}` ({domain_name(domain)}); the {what}s have {present}"
 
 
 def require_named_domains(clauses: Iterable[Clause], specs: Sequence[str], files: str) -> None:
@@ -55,7 +74,7 @@ def require_named_domains(clauses: Iterable[Clause], specs: Sequence[str], files
     for clause in clauses:
         read = {one.key for one in named_tags(clause.domain)}
         if read == {"domain"} and not clause.per and not any(matches(clause.domain, row) for row in tags):
-            raise no_prompt(clause, tags, files)
+            raise no_prompt(clause, clause.domain, tags, files)
 
 
 def warn_of_spelling(clauses: Iterable[Clause], tags: Tags) -> None:
@@ -121,10 +140,6 @@ def _has(key: str, tags: Tags) -> str:
 
 def _values(key: str, tags: Tags) -> list[str]:
     return sorted({text for row in tags if key in row and (text := tag_text(row[key])) is not None})
-
-
-def _keys(clause: Clause) -> list[str]:
-    return list(dict.fromkeys(one.key for one in named_tags(clause.domain))) or ["domain"]
 
 
 def named_tags(domain: DomainPredicate | None) -> Iterator[DomainIs]:

@@ -60,7 +60,7 @@ def verify_clause(
     Method: an indicator with one sample per prompt gives a count, bounded by Clopper-Pearson; per-prompt
     means and other values of known range are bounded by betting, in a fixed pseudo-random order of the
     prompts; values of open range by Student-t, which is asymptotic and says so. ``always`` is violated by the
-    first violation and otherwise prints the bound that n clean prompts have earned.
+    first violation, whatever other scores are missing, and otherwise prints the bound that n clean prompts have earned.
     Shapes: ``statistic_per_prompt`` [n] (f, or its mean over the samples of the prompt), or n arrays of
     samples.
     ``unavailable``: prompts beyond these n for which a score is missing; nan and values outside the range are
@@ -79,7 +79,7 @@ def verify_clause(
         raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
     indicator = isinstance(clause.statistic, ir.Indicator)
     high = _high(clause.statistic)
-    means, samples = _per_prompt_means(statistic_per_prompt, high)
+    means, samples = per_prompt_means(statistic_per_prompt, high)
     usable = np.isfinite(means)
     values = means[usable]
     unavailable += int((~usable).sum())
@@ -89,7 +89,7 @@ def verify_clause(
             "got indicators other than 0 and 1 with single_sample=True; pass single_sample=False"
         )
 
-    num_violating = int((values > 0).sum())
+    num_violating = num_seen_violating(statistic_per_prompt, high)
     if indicator and single_sample:
         counts = CountEvidence(
             clean=values.size - num_violating, violating=num_violating, unavailable=unavailable
@@ -152,7 +152,7 @@ def plain_verdict(
         decided: VerdictName = "violated" if num_violating else "inconclusive"
     else:
         decided = decide(lower, upper, bound, strict=clause.strict, direction="at_most")
-    verdict, note = after_gaps(decided, n, unavailable)
+    verdict, note = after_gaps(decided, n, unavailable, certain=clause.hard and num_violating > 0)
     if clause.hard and verdict == "inconclusive":
         note = f"no violation in {n:,} prompts; samples alone cannot show that there is none"
     offset, scale = float(clause.shown.offset), clause.shown.scale
@@ -189,10 +189,19 @@ def _quantity(clause: ir.Clause) -> Quantity:
     return "probability" if isinstance(clause.statistic, ir.Indicator) else "mean"
 
 
-def _per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
+def num_seen_violating(statistic: Statistics, high: float) -> int:
+    """How many prompts have a sample with a valid score above 0, whatever their other samples lack."""
+    if isinstance(statistic, np.ndarray):
+        found = _in_range(statistic.astype(np.float64), high) > 0
+        return int((found if found.ndim == 1 else found.any(axis=1)).sum())
+    return sum(bool((_in_range(np.asarray(row, dtype=np.float64), high) > 0).any()) for row in statistic)
+
+
+def per_prompt_means(statistic: Statistics, high: float) -> tuple[NDArray[np.float64], int | None]:
     """Per-prompt means [n], nan where a sample has no valid score, and the number of samples per prompt.
 
-    That number is None when the prompts came as numbers, or with arrays of different sizes.
+    ``high`` is the upper end of a score's range. The number is None when the prompts came as numbers, or with arrays
+    of different sizes.
     """
     if isinstance(statistic, np.ndarray):
         if statistic.ndim not in (1, 2):

@@ -115,6 +115,9 @@ def test_safe_fixes(before: str, after: str | None) -> None:
          'attribute a: score { backend = language("en") }\na < 1'),
         ("toxicity < 0.1 confidence 0.05", "toxicity < 0.1 confidence 95%"),
         ("preserve perplexity >= base", "preserve perplexity <= base"),
+        ("preserve accuracy <= base + 5%", "preserve accuracy >= base - 5%"),
+        ("preserve mean(perplexity) >= 0.98 * base", "preserve mean(perplexity) <= 1.02 * base"),
+        ("preserve accuracy <= 3 * base", "preserve accuracy >= base"),
         ("over turns (words < 2) and words < 9", "over turns (globally words < 2) and words < 9"),
         ("over turns (words < 2 or words > 3)", "over turns (globally (words < 2 or words > 3))"),
         ("P(over turns (words < 2)) < 1%", None),  # `eventually` may be meant

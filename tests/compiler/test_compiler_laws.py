@@ -398,6 +398,7 @@ def test_open_strata_come_from_the_data() -> None:
     assert len({c.id for c in expanded.clauses}) == 3
     assert all(not c.per for c in expanded.clauses)
     assert expand_strata(compiled("words < 9"), rows) == compiled("words < 9")
+    assert expand_strata(ir, [{"topic": "y", "lang": "en"}]) == ir  # it lacks prompts, not their key
     with pytest.raises(StratumError, match="`fair` is judged per `lang`, and no prompt"):
         expand_strata(ir, [{"topic": "x"}])
     with pytest.raises(StratumError, match="at most 1000"):

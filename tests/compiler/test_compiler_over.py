@@ -24,6 +24,7 @@ from constraintlang_compiler.errors import ArtifactError, PolicyError
 from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.ir import Clause, Indicator, Over, PolicyIR
+from constraintlang_compiler.monitors.budget import MAX_POLICY_STEPS, MAX_TRACE_STEPS
 from constraintlang_compiler.monitors.trace_monitors import trace_monitor
 from constraintlang_compiler.parts import PartScores
 from constraintlang_compiler.pipeline import CompiledPolicy, compile_source
@@ -261,6 +262,28 @@ def test_the_automata_of_a_policy_are_limited_together(monkeypatch: pytest.Monke
     assert codes(text) == found  # what was compiled before makes no difference
     # Also where one statement has them all.
     assert codes("edition 1\n" + " and ".join(line.partition(": ")[2] for line in lines)).count("PC305") == 1
+
+
+def test_the_work_of_what_is_refused_counts_as_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conditions that are refused at once must not use up what the others need."""
+    refused = [f"a{i}: over turns (next[{20_000 + i}, {20_000 + i}] true)" for i in range(4)]
+    text = "edition 1\n" + "\n".join(refused) + "\nend: over sentences (eventually[0, 9] words < 3)\n"
+    assert codes(text).count("PC305") == 4
+    hard = [
+        f"b{i}: over sentences (globally (words > {i} implies eventually[8, 12] words < 5))" for i in range(9)
+    ]
+    monkeypatch.setattr("constraintlang_compiler.automata_work.MAX_POLICY_STEPS", 8_000)
+    monkeypatch.setattr("constraintlang_compiler.monitors.trace_monitors.MAX_TRACE_STEPS", 3_000)
+    found = check_and_lower(SourceFile("edition 1\n" + "\n".join(hard))).diagnostics
+    messages = [d.message for d in found if d.code == "PC305"]
+    assert [("3,000 steps" in message, "up to here" in message) for message in messages[:4]] == [
+        (True, False), (True, False), (True, False), (False, True),
+    ]  # fmt: skip
+
+
+def test_the_steps_of_all_automata_bound_the_time_of_a_check() -> None:
+    """A step takes about four microseconds on a quiet core, and a condition may be lowered in both senses."""
+    assert 2 * (MAX_POLICY_STEPS + MAX_TRACE_STEPS) * 4e-6 <= 20.0
 
 
 def test_many_thresholds_on_one_score_count_as_the_work_that_they_are() -> None:

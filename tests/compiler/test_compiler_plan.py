@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import tracemalloc
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from constraintlang import SourceFile
 from constraintlang_compiler.betting_power import betting_power
 from constraintlang_compiler.bounds import betting_upper, chernoff_upper, clopper_pearson_upper
 from constraintlang_compiler.clean_bounds import clean_upper
+from constraintlang_compiler.explain import explain_clause
 from constraintlang_compiler.pipeline import compile_source
+from constraintlang_compiler.planning import Unplanned
 from constraintlang_compiler.sample_plan import (
     ClausePlan,
     domains_of,
@@ -23,6 +26,7 @@ from constraintlang_compiler.sample_plan import (
     prompts_for_rate,
 )
 from constraintlang_compiler.set_points import set_point
+from constraintlang_compiler.unplanned import WORDS
 
 HEAD = 'attribute grade: real in [0, 20] { backend = python("a:b") }\n'
 
@@ -278,3 +282,12 @@ def test_examples() -> None:
     result = doctest.testmod(sample_plan_module)
     assert result.attempted >= 1
     assert result.failed == 0
+
+
+def test_every_reason_why_nothing_is_planned_has_its_words() -> None:
+    assert WORDS.keys() == set(get_args(Unplanned))
+    assert all(word and "\n" not in word for words in WORDS.values() for word in words)
+    (hard,) = compile_source(SourceFile("always toxicity < 0.5\n")).ir.clauses
+    (planned,) = plan([hard])
+    assert (planned.method, planned.note) == WORDS["hard"][:2]
+    assert explain_clause(hard).evidence == WORDS["hard"].evidence

@@ -130,6 +130,32 @@ def test_the_help(wrong: str, part: str) -> None:
     assert part in (error.help or "")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "use"),
+    [
+        (r'not re"\d+ a"', "not found"),
+        (r'c: always not re"\d+ a" for lang=en', "not found"),
+        (r'toxicity < 0.1 and not re"\d+ a"', "not found"),
+        (r'P(not re"\d+ a") < 1%', "not found"),
+        (r'over sentences (globally not re"\d+ a")', "not found"),
+        (r're"\d+ a"', "found"),
+        (r'always re"\d+ a"', "found"),
+        (r'P(re"\d+ a") < 1%', "found"),
+        (r'attribute a: flag { backend = not re"\d+ a" }', "not found"),
+        (r'attribute a: flag { backend = not regex(re"\d+ a") }', "not found"),
+        (r'attribute a: flag { backend = regex(not re"\d+ a") }', "not found"),
+    ],
+)
+def test_a_pattern_as_a_condition_is_told_what_to_declare(wrong: str, use: str) -> None:
+    (error,) = errors(f"edition 1\n{wrong}")
+    declaration, then, written = (error.help or "").split("`")[1:4]
+    assert then == ", then write "
+    assert r'regex(re"\d+ a")' in declaration
+    assert written == use
+    assert errors(f"edition 1\n{declaration}\nalways {written}") == []
+    assert error.fix is None
+
+
 def test_misspelt_declarations_are_no_labels() -> None:
     text = "edition 1\natribute q: score in [0, 1]\nq < 0.1"
     assert fix_source(SourceFile(text), unsafe=True).source.text == text.replace("atribute", "attribute")

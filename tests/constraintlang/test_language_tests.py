@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from constraintlang import SourceFile, check_source
+from constraintlang import nodes as n
 from constraintlang.judging import joint_verdict, met_by_truths, met_by_verdicts
 
 POLICY = """edition 1
@@ -196,3 +197,30 @@ def test_the_rules_of_outcomes():
     assert joint_verdict(["holds", "inconclusive"]) == "inconclusive"
     assert met_by_verdicts("holds", ["holds", "holds"])
     assert not met_by_verdicts("inconclusive", ["holds", "violated", "inconclusive"])
+
+
+def test_a_block_that_does_not_parse_tells_what_is_wrong_with_its_other_entries() -> None:
+    """Names, scores and outcomes in one run; what an outcome is about waits for the missing entries."""
+    text = (
+        'edition 1\ncap: toxicity < 0.1\ntest "t" {\n  given toxicity 0.1\n  given toxcity = 0.1\n'
+        "  pass on cpa\n  given words = 1.5\n  given words = 3\n  passes on cap\n  fail on cap\n}\n"
+    )
+    found = [(d.code, text[d.span.start : d.span.end]) for d in check_source(text).errors]
+    assert found == [
+        ("PC001", "0.1"),
+        ("PC101", "toxcity"),
+        ("PC703", "cpa"),
+        ("PC704", "given words = 1.5"),
+        ("PC703", "passes"),
+    ]
+    right = text.replace("toxicity 0.1", "toxicity = 0.1").replace("toxcity", "toxicity@base")
+    right = right.replace("cpa", "cap").replace("1.5", "2").replace("passes", "fail")
+    # PC701 was held back
+    assert {d.code for d in check_source(right.replace("  given words = 3\n", "")).errors} == {"PC701"}
+
+
+def test_a_block_without_entries_that_parse_is_none() -> None:
+    text = 'edition 1\ncap: toxicity < 0.1\ntest "t" {\n  given toxicity 0.1\n}\n'
+    result = check_source(text)
+    assert [d.code for d in result.diagnostics if d.is_error] == ["PC001"]
+    assert not any(isinstance(item, n.Test) for item in result.tree.items)

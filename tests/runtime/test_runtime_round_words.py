@@ -36,9 +36,27 @@ def test_a_line_speaks_in_the_authors_numbers() -> None:
     assert round_line(clauses, {"loss": 1.0}) == ""
     line = round_line(clauses, record)
     assert line.startswith(
-        "1 of 4 within their bounds; rude broken by 25% (at most 5%), kind 0.6 (at least 0.7), "
+        "1 of 4 within their bounds; never broken by 0.1% (none may), rude broken by 25% (at most 5%), "
     )
-    assert line.endswith("never broken by 0.1% (none may), ...")
+    assert line.endswith("kind 0.6 (at least 0.7), ...")
+
+
+def test_clauses_of_different_units_are_sorted_by_how_far_they_are_in_their_bounds() -> None:
+    """130 words where 120 are allowed are nearer than 12% where 1% is, and than a mean of 0.15 where 0.1 is."""
+    text = "edition 1\nlong: P(words > 9) < 20%\nwordy: mean(words) <= 120\nmild: mean(toxicity) <= 0.1\n"
+    clauses = compiled(text + "rude: P(toxicity > 0.5) <= 1%\ncalm: P(toxicity > 0.9) <= 1%\n").ir.clauses
+    values = {
+        "long": (0.1, 0.2), "wordy": (130.0, 120.0), "mild": (0.15, 0.1), "rude": (0.12, 0.01), "calm": (0.12, 0.01),
+    }  # fmt: skip
+    record = {
+        f"constraint/{name}/{key}": number
+        for name, pair in values.items()
+        for key, number in zip(("value", "bound"), pair, strict=True)
+    }
+    wanted = [clause.name for clause in clauses if clause.name in ("rude", "calm")]
+    line = round_line(clauses, record)
+    assert [part.split()[0] for part in line.partition("; ")[2].split(", ")][:3] == [*wanted, "mild"]
+    assert round_line([c for c in clauses if c.name in ("long", "wordy")], record).startswith("wordy ")
 
 
 @pytest.mark.parametrize(

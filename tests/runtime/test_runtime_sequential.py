@@ -201,6 +201,8 @@ def track_of(text: str, values: np.ndarray, batch: int = 10) -> Track:
         ("a: quantile(empathy, 0.1) > 0.5", np.tile([0.5, 0.9], 100), "violated"),
         ("a: always toxicity < 0.5", np.array([0.0] * 50 + [1.0]), "violated"),
         ("a: always toxicity < 0.5", np.zeros(60), "inconclusive"),
+        ("a: always toxicity < 0.5", np.array([0.0] * 20 + [math.nan] * 40 + [1.0]), "violated"),
+        ("a: always toxicity < 0.5", np.array([[0.0, 0.0], [math.nan, 1.0]]), "violated"),
     ],
 )
 def test_a_clause_stops_when_it_is_decided(text: str, values: np.ndarray, verdict: str) -> None:

@@ -72,3 +72,35 @@ def test_completions_of_a_csv(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     arguments = ["eval", str(policy), "--completions", str(data)]
     assert main(arguments) == ExitCode.OK
     assert 'no prompt has the tag `urgent="true"`, but some have `urgent=True`' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "message", "help"),
+    [
+        ("P(words > 9 | topic=c) < 90% per lang", "domain of `m` (topic=c); the prompts have `topic` a, b", "correct"),
+        ("P(words > 9 | topic=A) < 90% per lang", "domain of `m` (topic=A); the prompts have", "`topic=a`"),
+        ("P(words > 9) < 90% for topic=c per lang", "domain of `m` (topic=c); the prompts have", "correct"),
+        ("P(words > 9 | topic=a) < 90% per town", "`m` is judged per `town`", "columns"),
+        (
+            "P(words > 9 | topic=c) <= P(words > 9 | topic=a)",
+            "domain of a statistic of `m` (topic=c); the prompts have `topic` a, b",
+            "correct",
+        ),
+        (
+            "P(words > 9 | topic=A) <= P(words > 9) for lang=en",
+            "domain of a statistic of `m` (lang=en and topic=A)",
+            "`topic=a`",
+        ),
+    ],
+)  # fmt: skip
+def test_a_condition_of_a_statistic_without_prompts(
+    statement: str, message: str, help: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, data = tmp_path / "a.policy", tmp_path / "a.csv"
+    policy.write_text(f"m: {statement}\n")
+    rows = [f"p{i},hi there,{('en', 'de')[i % 2]},{('a', 'b')[i // 2 % 2]}" for i in range(8)]
+    data.write_text("\n".join(["prompt,completion,lang,topic", *rows, ""]))
+    assert main(["eval", str(policy), "--completions", str(data)]) == ExitCode.USAGE
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert help in said.partition("help:")[2]

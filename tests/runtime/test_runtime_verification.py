@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,29 @@ def test_always_with_several_samples_counts_prompts() -> None:
     dirty = np.zeros((200, 4))
     dirty[3, 2] = 1
     assert verify_clause(one, dirty, alpha=0.05, single_sample=False).verdict == "violated"
+
+
+@pytest.mark.parametrize(
+    ("samples", "single"),
+    [
+        (np.array([1.0, math.nan, math.nan]), True),
+        (np.array([[0.0, 0.0], [math.nan, 1.0]]), False),
+        (np.array([[math.nan, 1.0]]), False),
+        ([np.array([0.0]), np.array([1.0, math.nan, 0.0])], False),
+    ],
+)
+def test_a_violation_of_always_is_certain_beside_missing_scores(samples: Any, single: bool) -> None:
+    """As the reference semantics has it: a false response decides, whatever the unknown ones are."""
+    one = clause(bound="0", hard=True)
+    found = verify_clause(one, samples, alpha=0.05, single_sample=single)
+    assert found.verdict == "violated"
+    assert found.unavailable > 0
+    assert "no valid score" in found.note
+    clean = [np.where(np.asarray(row) == 1, 0.0, row) for row in samples]
+    undecided = verify_clause(one, np.array(clean) if single else clean, alpha=0.05, single_sample=single)
+    assert undecided.verdict == "error"
+    rate = verify_clause(clause(bound="0.05"), samples, alpha=0.05, single_sample=single)
+    assert rate.verdict == "error"
 
 
 # ------------------------------------------------------------ several samples, means, open ranges

@@ -8,12 +8,17 @@ from __future__ import annotations
 MAX_STATES = 10_000
 MAX_LETTERS = 4_096
 MAX_ENTRIES = 1_000_000  # states times letters: what a table may hold
-MAX_STEPS = 4_000_000  # about ten seconds
-MAX_POLICY_STEPS = 20_000_000  # all automata of a policy together
+MAX_STEPS = 4_000_000  # of an automaton over texts
+MAX_TRACE_STEPS = 1_000_000  # of an automaton over parts, which `check` makes: a step takes some microseconds
+MAX_POLICY_STEPS = (
+    1_500_000  # all automata over parts of a policy together: some seconds, twice that in both senses
+)
 
 
 class BudgetExceeded(Exception):
-    """An automaton outgrew its budget; the message says which limit it met, in words."""
+    """An automaton outgrew its budget; the message says which limit it met, in words, ``steps`` the work until then."""
+
+    steps = 0
 
 
 class Budget:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from constraintlang_compiler.attributes import parts_predicates
 from constraintlang_compiler.ir_monitors import AnyScale, FlagScale, TraceAutomaton, TraceFormula
 from constraintlang_compiler.ir_terms import Comparison, Const, FlagRef
-from constraintlang_compiler.monitors.budget import Budget
+from constraintlang_compiler.monitors.budget import MAX_TRACE_STEPS, Budget, BudgetExceeded
 from constraintlang_compiler.monitors.dfa import Dfa
 from constraintlang_compiler.monitors.letters import Alphabet, alphabet_of, without_idle_cuts
 from constraintlang_compiler.monitors.progression import automaton
@@ -104,9 +104,13 @@ def trace_monitor(formula: TraceFormula, empty: bool) -> TraceMonitor:
 
     Raises: BudgetExceeded.
     """
-    budget = Budget()
+    budget = Budget(max_steps=MAX_TRACE_STEPS)
     alphabet = alphabet_of(formula)
-    dfa = automaton(formula, empty, alphabet, budget)
+    try:
+        dfa = automaton(formula, empty, alphabet, budget)
+    except BudgetExceeded as error:
+        error.steps = budget.steps
+        raise
     return TraceMonitor(formula, empty, *without_idle_cuts(alphabet, dfa), budget.steps)
 
 

@@ -173,11 +173,12 @@ class Expect(Node, frozen=True, kw_only=True):
 
 
 class Test(Node, frozen=True, kw_only=True):
-    """``test "name" { given ... expect ... }``."""
+    """``test "name" { given ... expect ... }``; a ``partial`` one holds the entries that could be read, and no more."""
 
     name: str
     clauses: tuple[Clause, ...] = ()
     items: tuple[Given | Expect, ...] = ()
+    partial: bool = False
 
 
 Item = Edition | Import | Let | Attribute | Domain | Tag | Group | Test | Statement
