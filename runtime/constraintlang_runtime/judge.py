@@ -78,10 +78,8 @@ class Judge:
         for clause in members:
             self.scopes[clause.id] = (str(domain_name(clause.domain)), law, count)
             units = units_of(clause, found)
-            inside, sizes = (
-                [i for unit in units for i in unit],
-                [len(unit) for unit in units] or max(1, count),
-            )
+            inside = [i for unit in units for i in unit]
+            sizes = [len(unit) for unit in units] or [max(1, count)]
             new[clause.id] = evidence_of(clause, found.tags, inside, scored, of_base, sizes)
             self._parts.setdefault(clause.id, []).append(new[clause.id])
             audit_values = None
