@@ -128,28 +128,20 @@ def _roomy(node: n.Compare, declarations: Declarations) -> str | None:
     form = difference(link) or {}
     sign = 1 if link.operator in _DOWN else -1
     sides = [side for side in plain.operands if not reads_base(side)]
-    (of_base, *rest) = [key for key in form if "@base" in key] or [""]
-    own = form.get(of_base.replace("@base", ""), Fraction(0))
-    if (
-        not of_base
-        or rest
-        or len(sides) != 1
-        or not own
-        or form.keys() - {CONSTANT, of_base} != {of_base.replace("@base", "")}
-    ):
+    of_base = next((key for key in form if "@base" in key), "")
+    of_own = of_base.replace("@base", "")
+    if len(sides) != 1 or not of_base or form.keys() - {CONSTANT} != {of_own, of_base}:
         return None
+    own = form[of_own]
     is_upper = sign * own < 0
     factor, offset = form[of_base] / -own, form.get(CONSTANT, Fraction(0)) / -own
     room = (factor - 1, offset) if is_upper else (1 - factor, -offset)
-    kept = 2 - factor if factor < 2 else Fraction(1)
-    decimals = [d for number in (kept, abs(offset)) if (d := exact_decimal(number)) is not None]
-    if min(room) < 0 or max(room) == 0 or len(decimals) < 2:
+    kept = exact_decimal(2 - factor if factor < 2 else Fraction(1))
+    distance = exact_decimal(abs(offset))
+    if min(room) < 0 or max(room) == 0 or kept is None or distance is None:
         return None
     percent = any(isinstance(part, n.Number) and part.percent for part in descendants(node))
-    multiple, distance = (
-        format_number(d, percent=p) for d, p in zip(decimals, (False, percent), strict=True)
-    )
-    base = ("base" if kept == 1 else f"{multiple} * base") + (
-        "" if not offset else f" {'-' if is_upper else '+'} {distance}"
-    )
+    base = "base" if kept == 1 else f"{format_number(kept)} * base"
+    if distance:
+        base += f" {'-' if is_upper else '+'} {format_number(distance, percent=percent)}"
     return f"{format_formula(sides[0])} {'>=' if is_upper else '<='} {base}"

@@ -79,7 +79,7 @@ class Judge:
             self.scopes[clause.id] = (str(domain_name(clause.domain)), law, count)
             units = units_of(clause, found)
             inside = [i for unit in units for i in unit]
-            sizes: int | list[int] = [len(unit) for unit in units] or max(1, count)
+            sizes = [len(unit) for unit in units] or [max(1, count)]
             new[clause.id] = evidence_of(clause, found.tags, inside, scored, of_base, sizes)
             self._parts.setdefault(clause.id, []).append(new[clause.id])
             audit_values = None
