@@ -46,7 +46,7 @@ by `constraintc train ... --dry-run`.
 
 ```sh
 constraintc estimate my.policy --model gpt2 --rows 20000 --tokens_per_row 256
-constraintc estimate my.policy --config run.yaml --gpu a100     # model and data are those of the run
+constraintc estimate my.policy --config run.yaml --gpu a100
 constraintc estimate my.policy --parameters 7b --hidden 4096 --layers 32 --vocab 128000 --kv_heads 8 \\
     --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --num_train_epochs 1 --scorer_parameters 125m
 ```

@@ -21,7 +21,7 @@ WORDS: Mapping[Unplanned, Words] = {
         "clopper-pearson",
         "samples alone never show that nothing violates it",
         "No number of samples proves it: n clean responses show a rate below about 3/n (at 95%); "
-        "it holds for certain only when decoding masks or rejects every such response.",
+        "it holds for certain only when decoding rejects every such response, or masks it where wording alone decides.",
     ),
     "utility": Words(
         "paired ratio estimator (asymptotic)",

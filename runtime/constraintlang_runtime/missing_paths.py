@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from constraintlang_runtime.errors import ModelError
 HUB_ID = "OWNER/NAME"
 _PART = r"(?![.-])[\w.-]+"
 _IS_HUB_ID = re.compile(rf"{_PART}(/{_PART})?")
+
+
+def exists(path: Path | str) -> bool:
+    """Whether there is something, also asked of a name that is too long for any."""
+    return os.path.exists(path)
 
 
 def near_path(path: Path) -> str | None:
@@ -31,14 +37,14 @@ def looked(path: Path) -> str:
 
 def require_folder(name: str, what: str, where: str = "") -> None:
     """Raise the error of ``no_model`` for what is neither a folder here nor written as an id of the hub."""
-    if not Path(name).is_dir() and (Path(name).exists() or not _IS_HUB_ID.fullmatch(name)):
+    if not os.path.isdir(name) and (exists(name) or not _IS_HUB_ID.fullmatch(name)):
         raise no_model(name, what, where=where)
 
 
 def no_model(name: str, what: str, reason: str = "", where: str = "") -> ModelError:
     """The error for ``what`` that no folder here holds; ``reason`` is why the hub did not have it either."""
     path, place = Path(name), f"{where}: " if where else ""
-    if path.exists():
+    if exists(path):
         return ModelError(
             f"{place}`{name}` is a file, expected the folder of a {what}",
             help=f"name the folder with config.json and model.safetensors, or a hub id such as {HUB_ID}",

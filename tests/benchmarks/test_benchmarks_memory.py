@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,10 +18,16 @@ SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 
 
 @pytest.fixture(autouse=True)
-def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules of the folder are found by their plain names, as when a script of it runs."""
+def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The modules of the folder are found by their plain names, as when a script of it runs, and by this test alone."""
     monkeypatch.syspath_prepend(str(SPEED.parent))
     monkeypatch.syspath_prepend(str(SPEED))
+    names = [path.stem for path in SPEED.glob("*.py")]
+    of_others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(of_others)
 
 
 def full(*_: Any, **__: Any) -> Any:

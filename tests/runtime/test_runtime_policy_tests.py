@@ -405,7 +405,7 @@ def test_mutants_on_samples() -> None:
 def test_mutation_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy_mutation, "MAX_JUDGEMENTS", 3)
     runner = runner_of('cap: always words < 5\ntest "t" {\n  given words = 5\n  fail on cap\n}\n')
-    with pytest.raises(ConfigError, match="--mutation"):
+    with pytest.raises(ConfigError, match="mutation: more than"):
         mutate(runner, runner.run())
 
 

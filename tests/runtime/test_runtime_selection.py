@@ -116,7 +116,7 @@ def test_selection_prompts_without_a_choice_are_refused(world: World, tmp_path: 
         make(world, tmp_path, selection=prompts)
     with pytest.raises(ConfigError, match="chooses among checkpoints"):
         make(world, tmp_path, keep="best", save_strategy="no")
-    with pytest.raises(DataError, match="a single prompt"):
+    with pytest.raises(DataError, match="a single one"):
         make(world, tmp_path, keep="best", save_strategy="steps", prompts=prompts)
 
 

@@ -140,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
     merged = _merged(args)
     named, _ = check_settings(merged)
     policy, findings = compile_argument(args.policy, allow_path=named.allow_path)
+    if args.locked:
+        require_locked(args.policy, policy.source, named.scorer, allow_path=named.allow_path)
     _check_sources(policy, named)
     # after all that can be checked without it: to import transformers takes seconds
     from constraintlang_runtime.config import ConstraintConfig
@@ -148,8 +150,6 @@ def run(args: argparse.Namespace) -> int:
     speaks = is_main()
     if speaks:
         print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
-    if args.locked:
-        require_locked(args.policy, policy.source, given.scorer, allow_path=given.allow_path)
     from constraintc.progress import quiet_libraries, shown
     from constraintlang_runtime import train_run
     from constraintlang_runtime.dry_run import dry_run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraintlang_compiler.monitors.lexicons import folded
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.missing_paths import looked
+from constraintlang_runtime.missing_paths import exists, looked
 from constraintlang_runtime.scorers.protocol import TEXT_ALONE
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ConfigError(
             f"lexicon: cannot read `{path}`: {error.strerror}",
-            help="check the path" if path.exists() else looked(path),
+            help="check the path" if exists(path) else looked(path),
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"lexicon: `{path}` is not UTF-8", help="save it as UTF-8") from error
