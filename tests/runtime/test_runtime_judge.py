@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -409,6 +411,11 @@ def test_a_run_that_is_stopped_has_kept_what_it_paid_for(server: FakeServer, tmp
     assert seen.is_set()
     while server.at_once:
         time.sleep(0.01)
-    time.sleep(0.1)  # the client reads what was answered last
+    kept, deadline = ScoreCache(tmp_path).path, time.monotonic() + 20
+    with contextlib.closing(sqlite3.connect(kept)) as connection:  # the client keeps what was answered last
+        while time.monotonic() < deadline:
+            if connection.execute("SELECT count(*) FROM scores").fetchone()[0] == len(server.answered):
+                break
+            time.sleep(0.05)
     assert scores(pool(server, ScoreCache(tmp_path)), texts) == [length_score(text) for text in texts]
     assert set(server.answered.values()) == {1}
