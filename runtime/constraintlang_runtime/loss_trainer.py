@@ -13,6 +13,7 @@ from constraintlang_runtime.batching import joined
 from constraintlang_runtime.chunked_loss import ChunkedLoss
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.data import IGNORED_LABEL, Batch, TokenRow
+from constraintlang_runtime.divided import is_divided
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import TrainingError
 from constraintlang_runtime.groups import Group
@@ -211,7 +212,8 @@ class LossTrainer(StagedTrainer):
             return plain_loss(model, batch, config)
         sites = batch.sites(config)
         acts = bool(batch.groups or batch.preserved)
-        if config.chunks(int(sites.sum()), acts=acts):
+        # processes of divided weights take the same path, whose passes come in another order than the plain one's
+        if is_divided(self.model) or config.chunks(int(sites.sum()), acts=acts):
             if self._chunked is None:
                 self._chunked = ChunkedLoss(self.model, config, precision_of(self.args))
             found = self._chunked(model, batch, sites) if self._chunked.supports else None
