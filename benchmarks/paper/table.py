@@ -59,10 +59,11 @@ def samples_of(context: Context, rows: Iterable[Row]) -> Iterator[dict[str, Any]
         path = job.folder / MEASURES / "samples.jsonl"
         if read_record(job) is None or not path.exists():
             continue
+        name = config_of(row.system).get("name", row.system)
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield {
-                    "system": config_of(row.system).get("name", row.system),
+                    "system": name,
                     "architecture": row.architecture,
                     **json.loads(line),
                 }
@@ -76,7 +77,7 @@ def write_samples(path: Path, samples: Iterable[dict[str, Any]]) -> int:
         raise SystemExit(f"{error}: pip install zstandard, which packs the samples") from error
     count = 0
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file, zstandard.ZstdCompressor(level=19).stream_writer(file) as packed:
+    with part.open("wb") as file, zstandard.ZstdCompressor(level=12).stream_writer(file) as packed:
         for sample in samples:
             packed.write((json.dumps(sample, ensure_ascii=False) + "\n").encode())
             count += 1
