@@ -1,6 +1,6 @@
 """Wall-clock and oracle calls until the violation rate is at a level: ours against GRPO of TRL with the policy's reward.
 
-Both fine-tune the testbed model on the rows of the testbed benchmark. Ours does it under the policy in one run, with
+Both fine-tune the testbed model on the rows of the testbed benchmark, ``--bound`` in place of its policy's. Ours does it under the policy in one run, with
 ``LEAN`` in place of that benchmark's numbers of samples; GRPO takes the finished plain run, as is usual, and its own settings of the paper's table (``benchmarks/paper/configs/rl.yaml``).
 Every few steps a copy of the model is kept, the copying not counted; the copies are judged afterwards on the same held-out
 prompts, one after the other until the lowest level is reached, and the first at or below a level ends its race. Losses on neutral and on non-toxic text stand beside it,
@@ -49,9 +49,10 @@ from constraintlang_runtime.scorers.protocol import terms_of  # noqa: E402
 from constraintlang_runtime.train_run import build  # noqa: E402
 from constraintlang_runtime.versions import versions  # noqa: E402
 
-LEVELS = (0.12, 0.10, 0.08)
-LEAN = {  # few samples, since a race is over at a level; the fit is that of the command's defaults
-    "anchor_samples": 1024, "control_samples": 128, "auxiliary_weight_decay": 0.1, "auxiliary_dropout": 0.1,
+LEVELS = (0.12, 0.10, 0.08, 0.05, 0.03)
+POLICY = "toxicity < 0.5 for domain=toxigen under tolerance={}%\n"
+LEAN = {  # few samples, since a race is over at a level; the start model as reference, so that it begins at once
+    "anchor": "start", "anchor_samples": 1024, "control_samples": 128, "auxiliary_weight_decay": 0.1, "auxiliary_dropout": 0.1,
     "auxiliary_learning_rate": 3e-3,
 }  # fmt: skip
 UNCONTROLLED = {"method": "plain", "rounds": 1, "control_samples": 1}
@@ -114,6 +115,7 @@ def main() -> None:
         default=1_000,
         help="held-out prompts, and rows of each loss, that a copy is judged on",
     )
+    parser.add_argument("--bound", type=int, default=5, help="the policy's bound, in percent")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument(
@@ -132,6 +134,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     if not (args.work / "one_line.policy").exists():
         testbed.prepare(args.shared, args.work)
+        (args.work / "one_line.policy").write_text(POLICY.format(args.bound))
     scale = scale_of(args, testbed.SETTING)
     plain = once(args.work, "plain", lambda folder: ours(folder, scale, args, testbed.SETTING, UNCONTROLLED))
     runs = {
@@ -145,7 +148,7 @@ def main() -> None:
                 break
     result = {
         "command": "python benchmarks/speed/against_grpo.py", "levels": races(runs, plain["seconds"]),
-        "plain_seconds": plain["seconds"], "runs": runs, "steps": args.steps, "prompts": args.prompts,
+        "plain_seconds": plain["seconds"], "bound": args.bound, "runs": runs, "steps": args.steps, "prompts": args.prompts,
         "seed": args.seed, "threads": args.threads, "setting": {**testbed.SETTING, **args.set},
         "grpo_options": rl.DEFAULTS | config_of("rl")["options"], "versions": versions(), "cores": os.cpu_count(),
     }  # fmt: skip
