@@ -51,7 +51,7 @@ constraintc estimate my.policy --parameters 7b --hidden 4096 --layers 32 --vocab
     --rows 100000 --tokens_per_row 512 --gpu h200 --gpus 8 --num_train_epochs 1 --scorer_parameters 125m
 ```
 
-- **The model**: a folder or a hub id, of which `config.json` is read (of local weights also the header, so that they are
+- **The model**: a folder or a hub id (`OWNER/NAME@REVISION` of one revision), of which `config.json` is read (of local weights also the header, so that they are
   counted), or its sizes.
 - **The run**: the settings of `train`, from `--config` and as flags, and the number and length of the rows. `--num_train_epochs 1` sets
   the steps so that every row is seen once; without it `max_steps` counts.

@@ -25,7 +25,7 @@ Keys and flags of `constraintc train`; [data format](data-format.md) has their f
 
 | key | meaning |
 |---|---|
-| `model` | folder or hub id of the start model |
+| `model` | folder or hub id of the start model; `OWNER/NAME@REVISION` pins a branch, tag or commit |
 | `data` | training rows: a text, a list of texts, or `domain: file` pairs |
 | `prompts` | prompts sampled in training, in the same forms; default: those of the rows |
 | `heldout` | rows that measure `preserve` clauses and choose by loss; default: a few of `data`, not trained on |

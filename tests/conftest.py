@@ -19,11 +19,13 @@ TENSOR_MODULES = (
 install_import_hook([f"constraintlang_runtime.{name}" for name in TENSOR_MODULES], "beartype.beartype")
 
 # The same examples everywhere, so that a red test is about the change; `--hypothesis-profile=search` looks further.
-hypothesis.settings.register_profile("fixed", derandomize=True)
-hypothesis.settings.register_profile("search", derandomize=False, print_blob=True)
+# No test fails for want of time: a machine may be slowed down by others to a third.
+UNTIMED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("fixed", UNTIMED, derandomize=True)
+hypothesis.settings.register_profile("search", UNTIMED, derandomize=False, print_blob=True)
 # For `planted_bugs.py`: the first failure as it is.
 hypothesis.settings.register_profile(
-    "planted", derandomize=True, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
+    "planted", UNTIMED, derandomize=True, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
 )
 hypothesis.settings.load_profile("fixed")
 

@@ -31,7 +31,7 @@ SMALL = {
     "auxiliary_steps": 5, "set_point_share": 0.5, "max_new_tokens": 64, "per_device_train_batch_size": BATCH,
     "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-4, "use_cpu": True,
 }  # fmt: skip
-DRY = {"max_steps": 1}
+DRY = {"max_steps": 3}  # as a dry run takes
 
 
 def write(folder: Path, sizes: tuple[int, int, int, int, int]) -> None:

@@ -37,7 +37,7 @@ VERBS = {
     "env": "show versions and hardware, for bug reports",
 }
 
-ALONE = ("eval", "score", "generate", "demo")  # of a launcher's processes each would do all of the work
+ALONE = ("score", "generate", "demo")  # of a launcher's processes each would do all of the work
 
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:

@@ -72,8 +72,11 @@ def shown(quiet: bool = False) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence the libraries' own bars and advice, which would mix with ours; their errors and our warnings show."""
+def quiet_libraries(*, speaks: bool = True) -> Iterator[None]:
+    """Silence the libraries' own bars and advice, which would mix with ours; their errors and our warnings show.
+
+    Without ``speaks`` our errors show, and what scorers warn of: another process has the other warnings, too.
+    """
     import logging
     import warnings
 
@@ -87,6 +90,11 @@ def quiet_libraries() -> Iterator[None]:
         datasets.disable_progress_bars()
     own, handler = logging.getLogger("constraintlang_runtime"), logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
+    handler.addFilter(
+        lambda record: (
+            speaks or record.levelno >= logging.ERROR or record.name.startswith(f"{own.name}.scorers")
+        )
+    )
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     own.addHandler(handler)
     try:

@@ -12,6 +12,7 @@ import yaml
 
 from constraintlang_compiler.artifact import write_whole
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.model_names import is_hub_id, split_revision
 from constraintlang_runtime.report.data import ClauseResult, clause_result
 from constraintlang_runtime.report.legible import legible
 from constraintlang_runtime.report.provenance import command_line
@@ -110,15 +111,10 @@ def _front(record: Mapping[str, Any]) -> str:
     """The metadata and title of a new card."""
     metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["constraintlang"]}
     model = str(record["model"])
-    if _is_hub_id(model):
-        metadata = {"base_model": model, **metadata}
+    if is_hub_id(model) and not Path(model).exists():  # a path of this machine says nothing to others
+        metadata = {"base_model": split_revision(model)[0], **metadata}
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n# {_text(Path(model).name)}, fine-tuned under a policy\n"
-
-
-def _is_hub_id(model: str) -> bool:
-    """Whether a start model is one of the hub: a path of this machine says nothing to others."""
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) is not None and not Path(model).exists()
+    return f"---\n{front}---\n\n# {_text(Path(split_revision(model)[0]).name)}, fine-tuned under a policy\n"
 
 
 def _unverified(record: Mapping[str, Any]) -> list[str]:
@@ -163,7 +159,7 @@ def _provenance(record: Mapping[str, Any], verdict: Mapping[str, Any] | None) ->
     lines = [
         f"- policy: `{record['semantic_hash']}`",
         f"- run: `{record['fingerprint']}`",
-        f"- start model: {_text(str(record['model']))}",
+        f"- start model: {_text(str(record['model']))}{_commit(record)}",
         f"- {record['steps']:,} steps on {record['rows']:,} rows",
         f"- versions: {_text(versions)}",
     ]
@@ -172,6 +168,11 @@ def _provenance(record: Mapping[str, Any], verdict: Mapping[str, Any] | None) ->
     body = "\n".join(legible(command) for command in commands if command)
     fence = _fence(body)
     return "\n".join(lines) + (f"\n\n{fence}sh\n{body}\n{fence}" if body else "")
+
+
+def _commit(record: Mapping[str, Any]) -> str:
+    commit = record.get("model_commit")
+    return "" if commit is None else f", commit `{_text(str(commit))}`"
 
 
 def _fence(text: str) -> str:

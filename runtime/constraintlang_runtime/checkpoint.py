@@ -54,6 +54,7 @@ def save_groups(folder: Path, groups: Sequence[Group], extra: dict[str, Any]) ->
                 "fixed_exponent": group.fixed_exponent,
                 "stamps": group.stamps,
                 "controllers": [state.to_dict() for state in group.controllers],
+                "hard_control": None if group.hard_control is None else group.hard_control.to_dict(),
                 "store_tags": [row.tags for row in group.store],
                 "head": None if group.head is None else group.head.record(),
                 "balance": None if group.balance is None else asdict(group.balance),
@@ -115,6 +116,8 @@ def _restore(
         group.fitted_exponent, group.fixed_exponent = record["fitted_exponent"], record["fixed_exponent"]
         group.stamps = dict(record["stamps"])
         group.controllers = [ControllerState.from_dict(entry) for entry in record["controllers"]]
+        hard = record["hard_control"]
+        group.hard_control = None if hard is None else ControllerState.from_dict(hard)
         group.balance = None if record["balance"] is None else Balance(**record["balance"])
         group.target = None if record["target"] is None else target_from(record["target"])
         if record["head"] is not None:

@@ -54,7 +54,7 @@ def has_dropout(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class Asked:
-    """The terms of a pass over the vocabulary; ``owners`` name the groups of those before the preserved rows'."""
+    """The terms of a pass over the vocabulary before the preserved rows'; ``owners`` name their groups."""
 
     terms: list[Term]
     owners: list[str | None]
@@ -107,17 +107,23 @@ class ChunkedLoss:
         """
         chosen = self._in_order(batch, sites)
         if not len(chosen):
-            return None
+            if not self._is_divided:
+                return None
+            # the passes of the other processes need this one's: a site of no term
+            chosen = chosen.new_zeros(1)
         places = torch.full_like(sites, -1, dtype=torch.long)
         places.view(-1)[chosen] = torch.arange(len(chosen), device=chosen.device)
         # a pass over divided weights cannot begin inside another
-        read_before = self._is_divided and not self._is_own_anchor(batch)
-        asked = self._asked(batch, places, None) if read_before else None
+        is_own = self._is_own_anchor(batch)
+        asked_before = self._asked(batch, places, None) if self._is_divided and not is_own else None
+        kept_before = self._kept(batch, places) if self._is_divided else None
 
         def losses(hidden: Tensor, states: Tensor | None) -> Losses:
-            made = asked or self._asked(batch, places, states if self._is_own_anchor(batch) else None)
+            asked = asked_before or self._asked(batch, places, states if is_own else None)
+            kept = self._kept(batch, places) if kept_before is None else kept_before
             head = self._head(OutputHead.of(self._student))
-            return Losses(made, *vocabulary_loss(hidden, head, made.terms, self._config.chunk_sites))
+            terms = [*asked.terms, *kept]
+            return Losses(asked, *vocabulary_loss(hidden, head, terms, self._config.chunk_sites))
 
         read = self._read(model, batch, chosen, losses if self._is_divided else None)
         if read is None:
@@ -132,7 +138,7 @@ class ChunkedLoss:
         return StepLoss(found.total, values[0], regularizer, preservation, router=read.router)
 
     def _asked(self, batch: MicroBatch, places: Tensor, own: Tensor | None) -> Asked:
-        """The terms of the pass, for which the anchors are read; ``own`` states where the student is its own anchor."""
+        """Labels, and the groups' terms, for which the anchor is read; ``own`` states of a student that is its own."""
         labelled = prediction_sites(batch.joined.labels != IGNORED_LABEL)
         place, by_place = places[labelled].sort()
         weight: float | Tensor = 1.0
@@ -155,15 +161,19 @@ class ChunkedLoss:
                     )  # fmt: skip
                     terms += parts
                     owners += [part.group.name] * len(parts)
-        if batch.preserved or (self._is_divided and batch.start_anchor is not None):
-            assert batch.start_anchor is not None
-            of_start = self._anchor_head(batch.start_anchor)
-            with batch.start_anchor.in_step(len(batch.preserved)):
-                for rows, kappa in batch.preserved:
-                    terms.append(
-                        preservation_part(batch.start_anchor, of_start, batch.corpus, places, rows, kappa)
-                    )
         return Asked(terms, owners)
+
+    def _kept(self, batch: MicroBatch, places: Tensor) -> list[Term]:
+        """The terms of the preserved rows, for which the start model is read."""
+        start = batch.start_anchor
+        if start is None or not (batch.preserved or self._is_divided):
+            return []
+        of_start = self._anchor_head(start)
+        with start.in_step(len(batch.preserved)):
+            return [
+                preservation_part(start, of_start, batch.corpus, places, rows, kappa)
+                for rows, kappa in batch.preserved
+            ]
 
     def _anchor_head(self, anchor: Anchor) -> OutputHead:
         """Whole, in the products' precision."""

@@ -227,6 +227,41 @@ def control_groups(groups: Sequence[Group], measured: Sequence[Measurement]) -> 
         group.controllers = [moved[k] for k in columns]
 
 
+def control_hard(
+    groups: Sequence[Group], measured: Sequence[Measurement], config: ConstraintSettings
+) -> None:
+    """Raise γ, and then ρ, of groups whose responses still violate a hard clause.
+
+    Its potential is 0 from the start, so that no dual can carry on where the auxiliary model explains little. The
+    controller is that of a soft clause (``control.update``) whose set-point no verification tells from none, and whose
+    value is log of what γ is multiplied by, up to 4; at that cap ρ is doubled, at most 4 times. Where γ is fixed or the
+    anchor moves, its value is log of what ρ is multiplied by. Nothing where the settings give both γ and ρ.
+    """
+    for group, found in zip(groups, measured, strict=True):
+        if group.target is None or not group.target.hard:
+            continue
+        if config.regularizer.weight is not None and group.fixed_exponent:
+            continue
+        state = group.hard_control or _hard_control(group, config)
+        broken = (found.statistics[:, list(group.target.hard)] > 0).any(axis=1)
+        after = control.update(state, float(broken.sum()), float(len(found.statistics)))
+        if after.kind == "log_weight":
+            after = replace(after, value=max(0.0, after.value), weight=max(1.0, after.weight))
+        group.hard_control = after
+
+
+def _hard_control(group: Group, config: ConstraintSettings) -> control.ControllerState:
+    point = 0.5 / config.verify_prompts
+    state = control.ControllerState(
+        value=0.0, weight=1.0, set_point=point, gain=config.regularizer.gain, min_samples=int(5 / point),
+        max_value=float(np.log(control.MAX_EXPONENT_FACTOR)),
+    )  # fmt: skip
+    if group.fixed_exponent or config.regularizer.is_moving:
+        most = control.MAX_WEIGHT_DOUBLINGS * float(np.log(2.0))
+        state = replace(state, kind="log_weight", max_value=most)
+    return state
+
+
 def _range_and_scale(clause: Clause, found: Pooled) -> tuple[float, float]:
     """The top of a clause's statistic, and the logits of its mean that a unit of λ moves; 1 and 1 for an indicator."""
     if isinstance(clause.statistic, Indicator):

@@ -1,4 +1,4 @@
-"""``constraintc train --dry-run``: data, scorers, settings and memory checked, and one step taken; nothing is kept."""
+"""``constraintc train --dry-run``: data, scorers, settings, memory and time from a few steps; nothing is kept."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from constraintlang_compiler.scopes import utility_clauses
 from constraintlang_runtime.config import ConstraintConfig
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.fitting import check_forms, check_paths
+from constraintlang_runtime.forecast import Rounds, StepWatch, forecast
 from constraintlang_runtime.loading import load_tokenizer
 from constraintlang_runtime.progress import Progress
 from constraintlang_runtime.run_parts import configured, load_rows_of
@@ -25,6 +26,11 @@ from constraintlang_runtime.run_settings import RunSettings
 from constraintlang_runtime.scorers.protocol import Scorer
 from constraintlang_runtime.train_run import build
 from constraintlang_runtime.trainer import ConstraintTrainer
+
+STEPS: dict[str, Any] = {"max_steps": 3, "rounds": 1}  # the first is slower than the others
+STEPS_OF_TUNED: dict[str, Any] = {"max_steps": 4, "rounds": 2, "warmup_fraction": 0.5}  # two of each kind
+FIT_STEPS = 40
+FEWEST = 64  # samples to fit to
 
 
 def dry_run(
@@ -35,19 +41,21 @@ def dry_run(
     scorers: Mapping[str, Scorer] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Check data, scorers and memory and take one regularized step in a temporary folder; nothing is written.
+    """Check data, scorers and memory and take a few regularized steps in a temporary folder; nothing is written.
 
-    The step uses the start model as its anchor and few samples, so its rates mean nothing; its times and memory do.
-    What these samples cannot reach is a warning: of a `tuned` anchor nobody knows it yet.
+    A round draws one batch of samples, so its rates mean nothing; times and memory do. What these samples cannot reach
+    is a warning: of a `tuned` anchor nobody knows it yet.
     """
     wanted = configured(settings, output_dir=tempfile.gettempdir())
     _check_selection(policy, settings, wanted)
+    watch, batch = StepWatch(progress), max(FEWEST, wanted.sampling_batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         small = {
-            "max_steps": 1, "num_train_epochs": 0.0, "rounds": 1, "anchor_samples": 64, "control_samples": 32,
-            "auxiliary_steps": 5, "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
-            "anchor": "start" if wanted.anchor == "tuned" else wanted.anchor, "schedule": "sequential",
-            "staleness": 1, "lane_ranks": 1, "vargrad_weight": 0.0,
+            **(STEPS_OF_TUNED if wanted.anchor == "tuned" else STEPS), "num_train_epochs": 0.0,
+            "auxiliary_steps": min(wanted.auxiliary_steps, FIT_STEPS), "proposals": "none",
+            "anchor_samples": min(wanted.anchor_samples, batch), "control_samples": min(wanted.control_samples, batch),
+            "save_strategy": "no", "keep": "last", "set_point_share": 0.5,
+            "schedule": "sequential", "staleness": 1, "lane_ranks": 1, "vargrad_weight": 0.0,
         }  # fmt: skip
         config = configured(replace(settings, config={**settings.config, **small}), output_dir=scratch)
         heldout = settings.heldout if utility_clauses(policy.ir) else ()
@@ -57,14 +65,20 @@ def dry_run(
             config,
             folder=folder,
             scorers=scorers,
-            progress=progress,
+            progress=watch.progress,
         )
         trainer.engine.is_rehearsal = True
-        wanted = wanted.over(len(trainer.train_dataset) + trainer.rows_dropped)
+        wanted = wanted.over(len(trainer.train_dataset))
         planned = _planned(trainer, wanted)
+        trainer.paced_as = wanted
+        trainer.add_callback(watch)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
+        stages = forecast(
+            watch, trainer.state.log_history, (config, Rounds.of(trainer.engine)), (wanted, planned),
+            processes=trainer.args.world_size,
+        )  # fmt: skip
     return {
         "rows": len(trainer.train_dataset),
         "rows_dropped": trainer.rows_dropped,
@@ -80,14 +94,16 @@ def dry_run(
         ],
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "peak_memory_gib": round(peak_memory_gib(trainer.args.device) + _lane_copies_gib(trainer, wanted), 3),
-        "one_round_and_step_seconds": round(seconds, 2),
+        "dry_run_seconds": round(seconds, 2),
         "planned_steps": wanted.max_steps,
-        "planned_samples": planned,
+        "planned_samples": (planned.starts is not None) * wanted.anchor_samples
+        + planned.measured * wanted.control_samples,
+        "planned_seconds": stages,
     }
 
 
-def _planned(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> int:
-    """Completions that each group draws in the run as asked for.
+def _planned(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> Rounds:
+    """The rounds of the run as asked for.
 
     Raises: ConfigError for what that run would refuse, and the one step does not meet.
     """
@@ -97,13 +113,7 @@ def _planned(trainer: ConstraintTrainer, wanted: ConstraintConfig) -> int:
     )
     check_forms(engine.groups, wanted)
     check_paths(engine.groups, wanted)
-    starts = engine.activation_step if wanted.method == "constraint" else -1
-    rounds = range(0, engine.last_round_step + 1, engine.round_length)
-    return sum(
-        wanted.anchor_samples if step == starts else wanted.control_samples
-        for step in rounds
-        if not engine.is_waiting(step)
-    )
+    return Rounds.of(engine)
 
 
 def _check_selection(policy: CompiledPolicy, settings: RunSettings, wanted: ConstraintConfig) -> None:

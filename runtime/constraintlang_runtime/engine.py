@@ -18,7 +18,7 @@ from constraintlang_runtime import checkpoint
 from constraintlang_runtime.anchor import Anchor
 from constraintlang_runtime.anchor_weights import load_anchor, save_anchor
 from constraintlang_runtime.cached_anchor import AnchorStates
-from constraintlang_runtime.controlling import control_groups, look_ahead
+from constraintlang_runtime.controlling import control_groups, control_hard, look_ahead
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.divided import whole_weights
 from constraintlang_runtime.errors import ConfigError
@@ -266,6 +266,7 @@ class ConstraintEngine:
             groups = [group for group, _ in active]
             before = [group.controllers for group in groups]
             control_groups(groups, [one.found for _, one in active])
+            control_hard(groups, [one.found for _, one in active], self.config)
             held = hold_groups(groups, before, self.budgets, step, self.tell)
             if held:
                 self.log({**held, "round": active[0][1].round})

@@ -23,10 +23,12 @@ from constraintlang_runtime.human_labels import People, read_people
 from constraintlang_runtime.judge import audit_pool
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.progress import Progress
+from constraintlang_runtime.ranks import processes_together, rank_and_size
 from constraintlang_runtime.report.provenance import run_fingerprint
 from constraintlang_runtime.sampling import own_generation
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.binding import bind_audit
+from constraintlang_runtime.scorers.divided_pool import DividedPool
 from constraintlang_runtime.scorers.parts import Pool, told_apart
 from constraintlang_runtime.seen_prompts import is_seen, prompt_hash, read_seen
 from constraintlang_runtime.train_run import versions
@@ -37,14 +39,18 @@ logger = logging.getLogger(__name__)
 def evaluate_run(
     policy: CompiledPolicy, settings: EvalSettings, *, folder: Path, progress: Progress | None = None
 ) -> Evaluation:
-    """Evaluate a saved model; every file is read and checked before the model is loaded."""
+    """Evaluate a saved model; every file is read and checked before the model is loaded.
+
+    Of several processes that a launcher started each answers and scores a part, and all get the same result.
+    """
     people = read_people(settings.human, settings.identity_terms)
     law = settings.law
     raw_prompts = [load_rows([spec], role="prompts") for spec in settings.prompts]
     raw_rows: dict[str, list[Row]] = {}
     for spec in settings.rows:  # files of one name are one set
         raw_rows.setdefault(_row_name(spec), []).extend(load_rows([spec], role="rows"))
-    with settings.shared_pool(policy, folder=folder, base=settings.base) as pool:
+    with processes_together(), settings.shared_pool(policy, folder=folder, base=settings.base) as own:
+        pool = DividedPool(own) if rank_and_size()[1] > 1 else own
         return _evaluated(
             policy, settings, people, law, raw_prompts, raw_rows, pool, folder=folder, progress=progress
         )
@@ -56,7 +62,10 @@ def _evaluated(
 ) -> Evaluation:  # fmt: skip
     """The rest, with what was read and the scorers."""
     benchmarks = Benchmarks.find(settings.benchmarks) if settings.benchmarks else None
-    audit = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
+    scorers = bind_audit(policy.ir, settings.audit, folder=folder, allow_path=settings.allow_path)
+    audit: Pool | None = audit_pool(policy.ir, scorers, settings.scorer_timeout)
+    if audit is not None and rank_and_size()[1] > 1:
+        audit = DividedPool(audit)
     tokenizer = load_tokenizer(settings.model)
     model = load_model(settings.model, tokenizer=tokenizer)
     base = load_model(settings.base, tokenizer=tokenizer) if settings.base is not None else None
@@ -97,7 +106,7 @@ def _evaluated(
     found = evaluate(
         model, tokenizer, policy, prompts, pool, law=law,
         samples_per_prompt=settings.samples, seed=settings.seed, batch_size=settings.batch_size, rows=rows,
-        base_model=base, progress=progress, audit=audit_pool(policy.ir, audit, settings.scorer_timeout),
+        base_model=base, progress=progress, audit=audit,
         sequential=Sequential(settings.max_prompts) if settings.sequential else None,
         benchmarks=accuracies(own_tasks, base_tasks),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.clean_bounds import corrected_alpha
-from constraintlang_compiler.domains import domain_name, matches
+from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause, DomainIs, RowsLoss
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
@@ -21,11 +21,10 @@ from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, by_law, prompts_of, with_warnings
 from constraintlang_runtime.judge import Judge, require_base
+from constraintlang_runtime.measured_rows import MeasuredRows
 from constraintlang_runtime.model_source import ModelSource
-from constraintlang_runtime.row_losses import row_answers, row_losses
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.parts import Pool
-from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.sequential import Track
 from constraintlang_runtime.sequential_run import run_sequentially
 from constraintlang_runtime.tag_values import warn_of_spelling
@@ -57,7 +56,7 @@ def evaluate(
     base_model: Any = None,
     logits_processor: Sequence[Any] = (),
     progress: Progress | None = None,
-    audit: ScoringPool | None = None,
+    audit: Pool | None = None,
     sequential: Sequential | None = None,
     benchmarks: Mapping[str, UtilityEvidence] | None = None,
 ) -> Evaluation:
@@ -70,13 +69,14 @@ def evaluate(
     that read them a second time, beside the verdicts. ``sequential`` stops early; utility clauses, whose rows have no
     part in when it stops, keep their fixed bounds. ``benchmarks`` are answers to the
     questions of tasks: a clause about accuracy whose domain is the name of one is judged on them.
+    Several processes that call it together share the sampling and the rows, and all get the same result.
     Raises: ConfigError when a clause lacks rows or a base model, DataError for a clause without prompts,
     StratumError for a key of ``per`` that no prompt has.
     """
     started = time.perf_counter()
-    everything = [row for part in (rows or {}).values() for row in part]
+    measured = MeasuredRows(rows or {}, model, base_model, tokenizer, batch_size // 4 or 1)
     policy_ir = expand_strata(
-        policy.ir, [row.tags for row in prompts], [row.tags for row in everything] or None
+        policy.ir, [row.tags for row in prompts], [row.tags for row in measured.every] or None
     )
     clauses = (*sample_clauses(policy_ir), *compared_clauses(policy_ir))
     source = ModelSource(
@@ -87,13 +87,11 @@ def evaluate(
     prompts_of(clauses, source)
     warn_of_spelling(clauses, source.tags)
     answers = {
-        clause.id: _benchmark_of(clause, benchmarks or {}, everything)
+        clause.id: _benchmark_of(clause, benchmarks or {}, measured.every)
         for clause in utility_clauses(policy_ir)
     }
     own_rows = {
-        clause.id: _own_rows(clause, base_model, everything)
-        for clause in utility_clauses(policy_ir)
-        if answers[clause.id] is None
+        clause.id: measured.of(clause) for clause in utility_clauses(policy_ir) if answers[clause.id] is None
     }
     judge = Judge(pool, audit=audit, progress=progress)
     early: dict[str, Verdict] = {}
@@ -107,17 +105,9 @@ def evaluate(
         for (own_law, count), members in by_law(clauses, law, samples_per_prompt).items():
             judge.take(members, source, prompts_of(members, source), own_law, count)
     evidence: dict[str, AnyEvidence] = {clause.id: judge.evidence(clause) for clause in clauses}
-    losses = {
-        name: float(np.sum(nll) / max(1.0, np.sum(counts)))
-        for name, (nll, counts) in (
-            (name, row_losses(model, tokenizer, part, batch_size=batch_size // 4 or 1))
-            for name, part in (rows or {}).items()
-        )
-    }
+    losses = measured.losses()
     for clause in utility_clauses(policy_ir):
-        evidence[clause.id] = answers[clause.id] or _utility_evidence(
-            clause, model, base_model, tokenizer, own_rows[clause.id], batch_size // 4 or 1
-        )
+        evidence[clause.id] = answers[clause.id] or measured.evidence(clause, own_rows[clause.id])
     verdicts = [early.get(verdict.id, verdict) for verdict in verify(policy_ir.clauses, evidence)]
     verdicts = with_warnings(verdicts, policy_ir, judge)
     audited = judge.audited(clauses)
@@ -159,30 +149,3 @@ def _benchmark_of(
             help="name the --rows otherwise, or write one clause for each",
         )
     return benchmarks[named[0]]
-
-
-def _own_rows(clause: Clause, base_model: Any, rows: Sequence[TokenRow]) -> list[TokenRow]:
-    """The rows that a clause about them is judged on; ConfigError without any, or without a start model."""
-    mine = [row for row in rows if matches(clause.domain, row.tags)]
-    if base_model is None:
-        raise ConfigError(
-            f"clause `{clause.name}` compares with the start model",
-            help="add --base DIR_OR_ID, the model before training (in Python base=...)",
-        )
-    if not mine:
-        raise ConfigError(
-            f"clause `{clause.name}` speaks of rows, and none lie in its domain ({domain_name(clause.domain)})",
-            help="add --rows DOMAIN=FILE with held-out rows (in Python rows={NAME: rows} with their tags), or "
-            "--tasks NAME where the domain is a benchmark",
-        )
-    return mine
-
-
-def _utility_evidence(
-    clause: Clause, model: Any, base_model: Any, tokenizer: Any, rows: Sequence[TokenRow], batch_size: int
-) -> UtilityEvidence:
-    assert isinstance(clause.statistic, RowsLoss)
-    measure = row_answers if clause.statistic.quantity == "accuracy" else row_losses
-    sums, counts = measure(model, tokenizer, rows, batch_size=batch_size)
-    base_sums, _ = measure(base_model, tokenizer, rows, batch_size=batch_size)
-    return UtilityEvidence(model_sums=sums, base_sums=base_sums, counts=counts)

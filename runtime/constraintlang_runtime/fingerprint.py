@@ -11,6 +11,7 @@ from typing import Any
 from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.model_names import split_revision
 from constraintlang_runtime.run_settings import RunSettings, defaults
 from constraintlang_runtime.settings import ConstraintSettings
 
@@ -53,13 +54,17 @@ def inputs_of(policy: CompiledPolicy, settings: RunSettings, config: ConstraintC
     harmless = harmless_to(config)
     found = {
         "policy": policy.semantic_hash,
-        "model": settings.model,
+        "model": split_revision(settings.model)[0],  # its revision is known when it is loaded (``claim``)
         "data": list(settings.data),
         "prompts": list(settings.prompts),
         "heldout": list(settings.heldout),
         "selection": list(settings.selection),
         "scorer": list(settings.scorer),
-        "settings": {key: value for key, value in own_settings(config).items() if key not in harmless},
+        "settings": {  # a new setting that nobody gave makes no other run
+            key: value
+            for key, value in own_settings(config).items()
+            if key not in harmless and value is not None
+        },
         "changed": {
             key: value
             for key, value in settings.config.items()

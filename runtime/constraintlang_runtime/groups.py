@@ -40,6 +40,7 @@ class Group:
     ``corpus_means`` [K] are means of the statistics over (a sample of) the corpus rows; ``store`` holds the sampled
     rows on whose prefixes the regularizer may act, newest last; ``corpus_rows`` are training rows cut to the length of
     a sample. ``base_weight`` is ρ where no controller asks for more, ``fixed_exponent`` that the settings fix γ.
+    ``hard_control`` moves γ and ρ for the hard clauses, which have no dual (``controlling.control_hard``).
     ``stamps``: the round of the model that the newest ``samples`` of the store are of, that the ``auxiliary`` was
     fitted on, and that the ``duals`` were last moved by. ``balance`` is there once ``head`` was fitted.
     """
@@ -60,6 +61,7 @@ class Group:
     fitted_exponent: float = 1.0
     base_weight: float = 1.0
     fixed_exponent: bool = False
+    hard_control: ControllerState | None = None
     stamps: dict[str, int] = field(default_factory=dict)
     masks: HardMasks | None = None
     _measured: tuple[list[TokenRow], float] = field(default=([], 0.0), init=False, repr=False, compare=False)
@@ -84,18 +86,21 @@ class Group:
     @property
     def weight(self) -> float:
         """ρ of the group: the largest that one of its controllers asks for."""
-        found = (
+        found = [
             state.weight * max(1.0, state.weight_factor(self._coupling) / 2**state.doublings)
             for state in self.controllers
-        )
+        ]
+        if self.hard_control is not None:
+            found.append(self.base_weight * self.hard_control.weight)
         return max(found, default=self.base_weight)
 
     @property
     def exponent(self) -> float:
         """γ of the group: what the fit asks for times the most that one of its controllers does."""
-        return self.fitted_exponent * max(
-            (state.exponent_factor(self._coupling) for state in self.controllers), default=1.0
-        )
+        found = [state.exponent_factor(self._coupling) for state in self.controllers]
+        if self.hard_control is not None:
+            found.append(self.hard_control.exponent_factor(1.0))
+        return self.fitted_exponent * max(found, default=1.0)
 
     @property
     def _coupling(self) -> float:

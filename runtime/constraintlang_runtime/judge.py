@@ -39,9 +39,7 @@ class Judge:
     as well.
     """
 
-    def __init__(
-        self, pool: Pool, *, audit: ScoringPool | None = None, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, pool: Pool, *, audit: Pool | None = None, progress: Progress | None = None) -> None:
         self.records: list[dict[str, Any]] = []
         self.texts: list[str] = []
         self.replies: dict[Scope, Replies] = {}
@@ -169,7 +167,7 @@ class Judge:
 class PoolView:
     """The scores of a pool that some clauses read; those of ``replaced`` in place of its own where it has them."""
 
-    def __init__(self, pool: Pool, clauses: Sequence[Clause], *, replaced: ScoringPool | None = None) -> None:
+    def __init__(self, pool: Pool, clauses: Sequence[Clause], *, replaced: Pool | None = None) -> None:
         needed = set(names_needed(clauses))
         self._pool, self._replaced = pool, replaced
         self._names = [name for name in pool.names if name in needed]

@@ -49,6 +49,8 @@ class LossTrainer(StagedTrainer):
         self._rows_weighed = False  # said in the log, once in a run that is resumed, too
         self._term_sums: dict[str, list[float]] = {}  # numerator and denominator since the last log
         self._rows_in_batch = 0
+        # a longer run, over whose steps the samples are spread as if this were it
+        self.paced_as: ConstraintConfig | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -224,8 +226,10 @@ class LossTrainer(StagedTrainer):
     def _draw_sampled(self, number: int) -> list[TokenRow]:
         """Sampled rows for this micro-batch; a group without rows of its own has as many as all others together."""
         share, args = self.groups[number].corpus_share, self.args
-        count = self.constraint.rows_beside(
-            self._rows_in_batch * (share if share > 0 else 1.0), steps=args.max_steps,
+        paced = self.paced_as
+        count = (paced or self.constraint).rows_beside(
+            self._rows_in_batch * (share if share > 0 else 1.0),
+            steps=args.max_steps if paced is None else int(paced.max_steps),
             parts=args.gradient_accumulation_steps * args.world_size,
         )  # fmt: skip
         return self.engine.sampled_rows(number, count, self.state.global_step, self._micro_step)

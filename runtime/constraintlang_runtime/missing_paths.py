@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from constraintlang.suggestions import closest
 from constraintlang_runtime.errors import ModelError
-
-HUB_ID = "OWNER/NAME"
-_PART = r"(?![.-])[\w.-]+"
-_IS_HUB_ID = re.compile(rf"{_PART}(/{_PART})?")
+from constraintlang_runtime.model_names import HUB_ID, is_hub_id
 
 
 def exists(path: Path | str) -> bool:
@@ -37,7 +33,7 @@ def looked(path: Path) -> str:
 
 def require_folder(name: str, what: str, where: str = "") -> None:
     """Raise the error of ``no_model`` for what is neither a folder here nor written as an id of the hub."""
-    if not os.path.isdir(name) and (exists(name) or not _IS_HUB_ID.fullmatch(name)):
+    if not os.path.isdir(name) and (exists(name) or not is_hub_id(name)):
         raise no_model(name, what, where=where)
 
 
@@ -49,8 +45,8 @@ def no_model(name: str, what: str, reason: str = "", where: str = "") -> ModelEr
             f"{place}`{name}` is a file, expected the folder of a {what}",
             help=f"name the folder with config.json and model.safetensors, or a hub id such as {HUB_ID}",
         )
-    hub, help = "", f"{looked(path)}; a hub id looks like {HUB_ID}"
-    if reason and _IS_HUB_ID.fullmatch(name):
+    hub, help = "", f"{looked(path)}; a hub id looks like {HUB_ID} or {HUB_ID}@REVISION"
+    if reason and is_hub_id(name):
         hub = f", and it could not be had from the hub: {reason}"
         help += "; log in for a gated or private model"
         if "trust_remote_code" in reason:

@@ -1,15 +1,20 @@
 """Which process of a distributed run this is, and how the processes agree; one process is the ordinary case.
 
-Processes are started by torchrun or ``accelerate launch``; transformers sets up ``torch.distributed``.
+Processes are started by torchrun or ``accelerate launch``; transformers sets up ``torch.distributed`` to train.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
+from constraintlang_runtime.errors import ConfigError
+
 T = TypeVar("T")
+LONGEST_WAIT = timedelta(hours=12)  # a judge that is slow for one process is waited for by the others
 
 
 def is_main() -> bool:
@@ -23,6 +28,33 @@ def _distributed() -> Any:
 
     ready = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return dist if ready else None
+
+
+@contextlib.contextmanager
+def processes_together() -> Iterator[None]:
+    """The processes that a launcher started as one group for the block, each on a device of its own; else nothing.
+
+    They exchange Python objects alone. Raises: ConfigError where the environment names several and not this one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield
+        return
+    missing = [
+        name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+    ]
+    if missing:
+        raise ConfigError(
+            f"the environment says that this is one of {size} processes (WORLD_SIZE), without {', '.join(missing)}",
+            help="start it by torchrun or `accelerate launch`, or unset WORLD_SIZE",
+        )
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
+    yield
+    torch.distributed.destroy_process_group()  # not after an error, when the others may be anywhere
 
 
 def rank_and_size() -> tuple[int, int]:

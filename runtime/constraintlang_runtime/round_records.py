@@ -25,7 +25,7 @@ def round_record(
         if group.target is not None and group.controllers
         else {}
     )
-    if states:
+    if states or group.hard_control is not None:
         record[f"{group.name}/weight"] = group.weight
     for column, (index, clause) in enumerate(zip(group.indexes, group.clauses, strict=True)):
         pooled = found[index]

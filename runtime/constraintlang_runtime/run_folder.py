@@ -13,6 +13,7 @@ from constraintlang_runtime.card import user_text
 from constraintlang_runtime.checkpoint import write_atomic
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.fingerprint import differences, fingerprint_of
+from constraintlang_runtime.model_names import split_revision
 from constraintlang_runtime.run_settings import RunSettings
 
 
@@ -56,8 +57,11 @@ def _is_run(output: Path) -> bool:
     ]
 
 
-def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> None:
-    """A folder belongs to one run: refuse to resume another, clear it only when told to."""
+def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings, commit: str | None = None) -> None:
+    """A folder belongs to one run: refuse to resume another, clear it only when told to.
+
+    ``commit`` is that of a start model of the hub, which a resumed run must have, too.
+    """
     fingerprint = fingerprint_of(inputs)
     marker = output / "constraint" / "fingerprint.txt"
     record = output / "constraint" / "inputs.json"
@@ -67,7 +71,9 @@ def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> Non
         shutil.rmtree(output, ignore_errors=True)
     elif marker.exists() and marker.read_text().strip() != fingerprint:
         try:
-            differ = differences(json.loads(record.read_text(encoding="utf-8")), inputs)
+            there = json.loads(record.read_text(encoding="utf-8"))
+            there.pop("commit", None)
+            differ = differences(there, inputs)
         except (OSError, ValueError):
             differ = []
         what = f": {'; '.join(differ[:5])}" if differ else ""
@@ -76,9 +82,15 @@ def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> Non
             help="resume with the same command, or name another --output",
             parameter="resume",
         )
+    elif marker.exists() and (before := _commit_in(record)) and commit is not None and before != commit:
+        raise ConfigError(
+            f"the run in `{output}` was started from commit {before} of `{settings.model}`, which is at {commit} now",
+            help=f"resume it with --model {split_revision(settings.model)[0]}@{before}",
+            parameter="model",
+        )
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(inputs, indent=1) + "\n")
+        write_atomic(record, json.dumps({**inputs, "commit": commit}, indent=1) + "\n")
         write_atomic(marker, fingerprint + "\n")
         if kept is not None:
             (output / CARD).write_bytes(kept)
@@ -86,3 +98,11 @@ def claim(output: Path, inputs: Mapping[str, Any], settings: RunSettings) -> Non
         raise ConfigError(
             f"cannot write to `{output}`: {error.strerror}", help="name another folder", parameter="output"
         ) from error
+
+
+def _commit_in(record: Path) -> str | None:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8")).get("commit")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if found is None else str(found)

@@ -80,8 +80,10 @@ def load_parts(
             tokenizer=tokenizer,
             dtype=config.held_in,
             device=config.model_on,
+            attention=config.attn_implementation,
         ),
         config,
         config.seed,
+        settings.model,
     )
     return RunParts(model, tokenizer, rows, bound)

@@ -19,7 +19,8 @@ USUAL_NAMES = {  # what other trainers call a setting of ours
     "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
     "grad_accum": "gradient_accumulation_steps", "output_dir": "output", "max_seq_length": "max_length",
     "seq_length": "max_length", "block_size": "max_length", "max_completion_length": "max_new_tokens",
-    "model_name_or_path": "model", "dataset": "data", "train_file": "data", "beta": "regularizer_weight",
+    "model_name_or_path": "model", "model_revision": "model", "dataset": "data", "train_file": "data",
+    "beta": "regularizer_weight",
     "kl_coef": "regularizer_weight", "num_generations": "control_samples", "torch_dtype": "train_dtype",
     "dtype": "train_dtype",
 }  # fmt: skip

@@ -276,6 +276,13 @@ class ConstraintSettings:
             "updates round away in half precision (--bf16 still computes in it), and as stored with lora_r"
         },
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "attention that a model is loaded with, as transformers names it (eager, sdpa, flash_attention_2, "
+            "a kernel of the hub); without it transformers chooses"
+        },
+    )
     lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter; 0 trains all weights"})
     lora_alpha: float | None = field(
         default=None, metadata={"help": "its scale; twice the rank when not given"}

@@ -17,6 +17,7 @@ from constraintlang_runtime.checkpoint import newest_checkpoint, save_groups, wr
 from constraintlang_runtime.config import ConstraintConfig, own_settings
 from constraintlang_runtime.fingerprint import fingerprint_of, inputs_of
 from constraintlang_runtime.mishaps import explained, require_whole, writing
+from constraintlang_runtime.model_names import commit_of
 from constraintlang_runtime.progress import Progress, RoundLines, StepProgress
 from constraintlang_runtime.ranks import barrier, is_main
 from constraintlang_runtime.report.provenance import train_command
@@ -95,6 +96,7 @@ def _train(
     trainer = build(
         policy, settings, config, folder=folder, scorers=scorers, progress=progress, tell=tell, world=world
     )
+    commit = commit_of(settings.model)  # as it was loaded now
     untrained, budgets = untrained_clauses(policy.ir), trainer.engine.budgets
     if trainer.rows_held_out:
         tell(f"held out of training, to measure on: {trainer.rows_held_out:,} of the rows")
@@ -107,7 +109,7 @@ def _train(
     checkpoint = newest_checkpoint(Path(config.output_dir)) if settings.resume else None
     barrier()
     if is_main():
-        claim(output, inputs, settings)
+        claim(output, inputs, settings, commit)
     barrier()
     if settings.resume:
         tell(
@@ -124,6 +126,7 @@ def _train(
         "fingerprint": fingerprint,
         "semantic_hash": policy.semantic_hash,
         "model": settings.model,
+        "model_commit": commit,
         "command": train_command(policy.source.name, settings),
         "method": config.method,
         "settings": own_settings(trainer.constraint),

@@ -78,8 +78,8 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
     """A model and its tokenizer; a folder or hub id is loaded. A model without an adapter gets that of ``lora_r``.
 
     Raises: ModelError when they cannot be loaded, or cannot be trained; ConfigError when nothing says which tokenizer
-    it is, or a ready model is held in another precision than ``train_dtype``, or has an adapter of another rank than
-    ``lora_r``.
+    it is, or a ready model is held in another precision than ``train_dtype``, has another attention than
+    ``attn_implementation``, or an adapter of another rank than ``lora_r``.
     """
     name = _name(model)
     if tokenizer is None:
@@ -91,11 +91,15 @@ def model_and_tokenizer(model: Any, tokenizer: Any, args: ConstraintConfig) -> t
         tokenizer = load_tokenizer(name)
     require_end(tokenizer, name)
     if isinstance(model, str | os.PathLike):
-        loaded = load_model(str(model), tokenizer=tokenizer, dtype=args.held_in, device=args.model_on)
-        model = with_adapter(loaded, args, args.seed)
+        loaded = load_model(
+            str(model), tokenizer=tokenizer, dtype=args.held_in, device=args.model_on,
+            attention=args.attn_implementation,
+        )  # fmt: skip
+        model = with_adapter(loaded, args, args.seed, str(model))
     else:
         require_causal(model)
         _require_held_in(model, args)
+        _require_attention(model, args)
         if hasattr(model, "peft_config"):
             _require_rank(model, args)
         else:
@@ -124,6 +128,20 @@ def _require_held_in(model: Any, args: ConstraintConfig) -> None:
         raise ConfigError(
             f"train_dtype: got {args.train_dtype}, and the model is given in {', '.join(sorted(held))}",
             help=f"load it with dtype=torch.{args.train_dtype}, or pass its folder or hub id",
+        )
+
+
+def _require_attention(model: Any, args: ConstraintConfig) -> None:
+    """Raise ConfigError for a ready model with another attention than asked for."""
+    own, asked = str(model.config._attn_implementation), args.attn_implementation
+    stands_in = "flash" in own and "flash" in str(
+        asked
+    )  # transformers takes a kernel of the hub where one is missing
+    if asked not in (None, own) and not stands_in:
+        raise ConfigError(
+            f"got {args.attn_implementation!r}, and the model is given with {own!r}",
+            help=f"load it with attn_implementation={args.attn_implementation!r}, or pass its folder or hub id",
+            parameter="attn_implementation",
         )
 
 

@@ -56,12 +56,12 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert line.split(",")[0][:30] in out
 
 
-@pytest.mark.parametrize("verb", ["eval", "score", "generate"])
+@pytest.mark.parametrize("verb", ["score", "generate"])
 def test_what_does_not_share_its_work_is_refused_under_a_launcher(
     verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several processes would each sample everything, on one device, into one folder."""
-    words = {"eval": ["no.policy"], "score": ["no.policy", "--data", "d"], "generate": ["--model", "m"]}[verb]
+    words = {"score": ["no.policy", "--data", "d"], "generate": ["--model", "m"]}[verb]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     code, out, err = run(capsys, verb, *words)
     assert (code, out) == (ExitCode.USAGE, "")

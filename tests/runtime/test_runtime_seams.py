@@ -232,7 +232,7 @@ def test_a_dry_run_only_warns_of_what_the_start_model_cannot_reach(
     flags = world.flags(tmp_path / "out", policy=policy, anchor="tuned")
     assert main(["train", *flags, "--dry-run"]) == 0
     said = capsys.readouterr().err
-    assert "clause `opens` cannot be met: even the strongest tilt of the start model" in said
+    assert "clause `opens` may not be met: by the 24 first samples of the start model" in said
     assert "if that is so in the run itself, it ends with an error" in said
     assert "effective sample size" not in said
 

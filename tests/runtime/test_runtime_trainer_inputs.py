@@ -191,3 +191,22 @@ def test_mistakes_say_what_to_do(
 
 def test_one_file_needs_no_list(world: World) -> None:
     assert load_rows(str(world.data)) == load_rows([str(world.data)])
+
+
+def test_the_attention_that_is_asked_for_is_loaded(world: World, tmp_path: Path) -> None:
+    for name in ("eager", "sdpa"):
+        made = tiny_trainer.make(world, tmp_path / name, model=str(world.model), attn_implementation=name)
+        assert made.model.config._attn_implementation == name
+    ready = load_model(str(world.model), attention="eager")
+    tiny_trainer.make(world, tmp_path / "ready", model=ready, attn_implementation="eager")
+    with pytest.raises(ConfigError, match=r"^attn_implementation: got 'sdpa', and .* with 'eager'"):
+        tiny_trainer.make(world, tmp_path / "other", model=ready, attn_implementation="sdpa")
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", "no_such_attention"])
+def test_an_attention_that_is_not_here_is_named(world: World, name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^attn_implementation: got '{name}', which `.*` cannot be loaded with: \w+"
+    ) as caught:
+        load_model(str(world.model), attention=name)
+    assert "sdpa" in str(caught.value.help)

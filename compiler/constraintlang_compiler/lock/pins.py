@@ -142,12 +142,14 @@ def _model_or_file(
     """A model in a folder is pinned by its content, one of the hub by its commit."""
     if os.path.exists(local):  # false, too, of a name that no file can have
         return _hashed(name, kind, shown, local, span)
+    if revision is None and "@" in written:
+        written, _, revision = written.partition("@")
     if revision is not None and COMMIT.fullmatch(revision):
         return Part(name, kind, shown, f"revision {revision}", span)
     if kind == SCORER_OPTION:
         return Part(
             name, kind, shown, None, span, f"the scorer `{written}` is no folder here, so its content may change",
-            "download the model and name its folder",
+            "download the model and name its folder, or write the commit behind its name: OWNER/NAME@COMMIT",
         )  # fmt: skip
     what = (
         f"`{written}` follows `{revision}`, which may move" if revision else f"`{written}` names no revision"

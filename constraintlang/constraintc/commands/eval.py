@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message, print_reasons
 from constraintc.scoring import add_score_workers, add_scoring, scoring_of
@@ -15,6 +17,7 @@ from constraintc.sources import (
     compile_argument,
     policy_folder,
 )
+from constraintlang_runtime.ranks import is_main
 
 if TYPE_CHECKING:
     from constraintlang_compiler.artifact import CompiledPolicy
@@ -28,7 +31,8 @@ the upper bound meets the policy, `violated` when the lower bound does not, else
 `verdict.json` and `samples.jsonl`, from which anyone can recompute it. Use prompts that training has not seen.
 
 --sequential looks after every batch and stops when each clause is decided, with bounds that allow it. With --base a
-rise of empty replies, refusals or repetition against the start model puts a warning on the verdict."""
+rise of empty replies, refusals or repetition against the start model puts a warning on the verdict. Under torchrun the
+processes share the work of --model, with the same result."""
 
 EPILOG = """examples:
   constraintc eval my.policy --model runs/first --prompts chat=held_out.jsonl \\
@@ -36,6 +40,7 @@ EPILOG = """examples:
   constraintc eval my.policy --model runs/first --prompts p.jsonl --rows wiki=wiki.jsonl --base gpt2
   constraintc eval my.policy --model runs/first --prompts p.jsonl --tasks arc_easy,hellaswag --base gpt2
   constraintc eval my.policy --model runs/first --prompts p.jsonl --sequential --junit verdict.xml
+  torchrun --nproc_per_node 8 -m constraintc eval my.policy --model runs/first --prompts p.jsonl
   constraintc eval my.policy --endpoint http://localhost:8000 --prompts chat=held_out.jsonl --chat --output runs/served
   constraintc eval my.policy --completions replies.jsonl --human labels.csv --audit toxicity=other/model#toxic
 
@@ -169,7 +174,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write, print."""
     policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
-    print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
+    if is_main():
+        print_diagnostics([d for d in findings if d.severity == "warning"], policy.source, sys.stderr)
     if args.locked:
         require_locked(args.policy, policy.source, args.scorer, allow_path=args.allow_path)
     from constraintlang_runtime.errors import ConfigError
@@ -186,6 +192,8 @@ def run(args: argparse.Namespace) -> int:
         names = ("prompts", "completions", "base_completions", "rows", "scorer", "audit")
         require_not_read(written, {name: getattr(args, name) for name in names})
     found = _of_model(args, policy) if args.model is not None else _of_texts(args, policy)
+    if not is_main():
+        return ExitCode.OK
     not_judged = found.extra.get("not_judged", ())
     for left in not_judged:
         print_message(f"warning: `{left['clause']}` is not judged: {left['reason']}; use --model")
@@ -242,6 +250,11 @@ def _check_together(args: argparse.Namespace) -> None:
     from constraintlang_runtime.errors import ConfigError
 
     _check_sources(args)
+    if args.model is None and (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(
+            f"eval was started as {processes} processes, which share the work of --model alone",
+            help="start it without torchrun or `accelerate launch`",
+        )
     if args.card and args.model is None:
         raise ConfigError("--card is about a model", help="give --model, the output of `constraintc train`")
     if args.card:
@@ -297,7 +310,8 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
     from constraintc.progress import quiet_libraries, shown  # transformers, whose import takes seconds
     from constraintlang_runtime.eval_run import evaluate_run
 
-    with quiet_libraries(), shown(args.quiet) as progress:
+    speaks = is_main()
+    with quiet_libraries(speaks=speaks), shown(args.quiet or not speaks) as progress:
         return evaluate_run(policy, given, folder=policy_folder(args.policy), progress=progress)
 
 

@@ -34,7 +34,7 @@ in the same weights. Verify the result with `constraintc eval`."""
 EPILOG = """examples:
   constraintc train my.policy --model gpt2 --data chat=chat.jsonl --data wiki=wiki.jsonl \\
       --scorer toxicity=unitary/toxic-bert#toxic --output runs/first --max_steps 500
-  constraintc train my.policy --config run.yaml --dry-run        check data, scorers, memory and one step
+  constraintc train my.policy --config run.yaml --dry-run        check data, scorers, memory, time
   constraintc train my.policy --config run.yaml --resume         go on after an interruption
 
 every setting is a key of the YAML file and a flag of the same name; transformers.TrainingArguments are settings too
@@ -64,7 +64,7 @@ HEADINGS = {
     "preserve_weight": "budgets and the kept checkpoint",
     "chunk_sites": "time and memory",
     "scorer_timeout": "scorers and judges",
-    "train_dtype": "precision",
+    "train_dtype": "precision and attention",
     "lora_r": "LoRA",
 }
 
@@ -104,7 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_allowances(parser, default=None)
     add_locked_argument(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything and take one step; writes nothing"
+        "--dry-run",
+        action="store_true",
+        help="check everything, take a few steps and say how long the run will take; writes nothing",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument(
@@ -274,4 +276,12 @@ def _print_dry_run(found: dict[str, object]) -> None:
         print(
             f"  {group['name']}: {group['prompts']:,} prompts, {share:.1f}% of the tokens; in its rows: {means}"
         )
-    print(f"one round and one step took {found['one_round_and_step_seconds']} s; all is in place")
+    from constraintlang_runtime.report.words import duration
+
+    stages: dict[str, float] = found["planned_seconds"]  # type: ignore[assignment]
+    parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.items() if seconds)
+    print(
+        f"the whole run takes about {duration(sum(stages.values()))} here, one stage after the other: {parts} "
+        f"({found['planned_steps']:,} steps, {found['planned_samples']:,} samples of each group)"
+    )
+    print(f"this one took {duration(float(str(found['dry_run_seconds'])))}; all is in place")

@@ -12,6 +12,7 @@ from typing import Any
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.estimate.model_shape import ModelShape, shape_of
 from constraintlang_runtime.missing_paths import looked
+from constraintlang_runtime.model_names import split_revision
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors format itself
 MAX_CONFIG = 10_000_000
@@ -96,9 +97,12 @@ def _hub_config(name: str) -> dict[str, Any]:
             help="pip install 'constraintlang[train]', or give --parameters, --hidden, --layers and --vocab",
         ) from error
     try:
-        return _config(Path(hf_hub_download(name, "config.json")))
+        own, revision = split_revision(name)
+        return _config(Path(hf_hub_download(own, "config.json", revision=revision)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"no model at `{name}`: it is not a folder here, and its config.json could not be had from the hub",
+            f"no model at `{name}`: it is not a folder here, and its config.json could not be had from the hub: "
+            f"{reason}",
             help=f"{looked(Path(name))}, or give its sizes: --parameters 7b --hidden 4096 --layers 32 --vocab 128000",
         ) from error

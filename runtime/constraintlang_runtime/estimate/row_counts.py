@@ -10,6 +10,7 @@ from typing import Any
 from constraintlang_runtime.columns import place_of
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.texts import row_texts
+from constraintlang_runtime.model_names import split_revision
 from constraintlang_runtime.row_files import load_rows
 
 COUNTED = 1000  # rows whose tokens are counted, evenly spread
@@ -62,9 +63,9 @@ def _counter(model: str | None) -> Count:
     except ModuleNotFoundError as error:
         raise ConfigError(f"counting tokens needs the package `{error.name}`", help=missing) from error
     try:
-        local = Path(model) / FILE
+        local, (name, revision) = Path(model) / FILE, split_revision(model)
         tokenizer: Any = Tokenizer.from_file(
-            str(local) if Path(model).is_dir() else hf_hub_download(model, FILE)
+            str(local) if Path(model).is_dir() else hf_hub_download(name, FILE, revision=revision)
         )
     except Exception as error:  # tokenizers and the hub raise several kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

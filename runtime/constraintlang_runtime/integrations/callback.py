@@ -35,6 +35,7 @@ REFUSED = (
     "preserve_weight", "heldout_rows", "keep", "selection_prompts", "loss", "packing", "scorer_timeout",
     "score_cache", "judge_url", "judge_model", "judge_rate", "judge_timeout",
     "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "train_dtype",
+    "attn_implementation",
 )  # fmt: skip
 
 

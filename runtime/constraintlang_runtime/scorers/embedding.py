@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constraintlang_runtime.errors import ConfigError, ModelError
+from constraintlang_runtime.model_names import commit_of, split_revision
 from constraintlang_runtime.scorers.hf_model import load_scoring_model
 from constraintlang_runtime.scorers.model_identity import ModelFiles
 
@@ -53,6 +54,8 @@ def embedder(name_or_path: str, *, attribute: str, revision: str | None, device:
     that its scores do not depend on what else is installed; any other is run by sentence-transformers.
     Raises: ConfigError where that package is needed and absent; ModelError for a model that cannot be loaded.
     """
+    if revision is None:
+        name_or_path, revision = split_revision(name_or_path)
     plain = _plain_encoder(name_or_path, revision, attribute)
     if plain is None:
         return _by_sentence_transformers(name_or_path, attribute, revision, device)
@@ -147,6 +150,10 @@ def _by_sentence_transformers(
             f"scorer {attribute}: cannot load a text encoder from `{name_or_path}`: {error}",
             help="give a folder of sentence-transformers, or a hub id",
         ) from error
+
+    if not files.stamps:
+        commit = commit_of(name_or_path, revision)
+        files = ModelFiles.of(name_or_path, revision=revision, commit=commit)
 
     def embed(texts: Sequence[str]) -> Tensor:
         return model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False).float().cpu()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from constraintlang_runtime.errors import ModelError
 from constraintlang_runtime.missing_paths import no_model
+from constraintlang_runtime.model_names import commit_of, split_revision
 from constraintlang_runtime.scorers.model_identity import ModelFiles
 from constraintlang_runtime.scorers.protocol import Terms
 
@@ -110,7 +111,7 @@ def load_scoring_model(
     device: str | None = None,
     max_length: int | None = None,
 ) -> ScoringModel:
-    """A model and its tokenizer from a local folder or a hub id; ``max_length`` lowers the model's own.
+    """A model and its tokenizer from a folder or a hub id (``split_revision``); ``max_length`` lowers the model's own.
 
     Raises: ModelError when it cannot be loaded or its file lacks weights, which transformers would draw at random.
     """
@@ -118,7 +119,9 @@ def load_scoring_model(
     import transformers
     from safetensors import SafetensorError
 
-    where = f"scorer {attribute}"
+    where, given = f"scorer {attribute}", name_or_path
+    if revision is None:
+        name_or_path, revision = split_revision(given)
     files = ModelFiles.of(name_or_path, revision=revision)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -131,7 +134,7 @@ def load_scoring_model(
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if not Path(name_or_path).is_dir():
-            raise no_model(name_or_path, what, reason, where) from error
+            raise no_model(given, what, reason, where) from error
         raise ModelError(
             f"{where}: cannot load a {what} from `{name_or_path}`: {reason}",
             help="give a folder with config.json, model.safetensors and a tokenizer, or a hub id",
@@ -145,10 +148,9 @@ def load_scoring_model(
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     limit = min(_max_length(model.config, tokenizer), max_length or sys.maxsize)
     if not files.stamps:
-        files = ModelFiles.of(
-            name_or_path, revision=revision, commit=getattr(model.config, "_commit_hash", None)
-        )
-    return ScoringModel(model, tokenizer, name_or_path, attribute, limit, files)
+        commit = commit_of(name_or_path, revision)
+        files = ModelFiles.of(name_or_path, revision=revision, commit=commit)
+    return ScoringModel(model, tokenizer, given, attribute, limit, files)
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:
