@@ -386,3 +386,31 @@ def test_interruption(world: World, output: Path, monkeypatch: Any) -> None:
 
     monkeypatch.setattr(LexiconScorer, "__call__", interrupt)
     assert main(["train", *world.flags(output)]) == 130
+
+
+def test_the_processes_of_a_launcher_say_an_error_in_full_once(
+    world: World, output: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = world.root / "no such.policy"
+    for name, words in {
+        "setting": ["train", *world.flags(output), "--max_step", "3"],
+        "file": ["train", str(wrong), *world.flags(output)[1:]],
+    }.items():
+        monkeypatch.setenv("RANK", "0")
+        first = refused(capsys, words, 2)
+        monkeypatch.setenv("RANK", "3")
+        other = refused(capsys, words, 2)
+        assert other.startswith("error in process 3: "), name
+        assert other.count("\n") == 1
+        assert other.strip().removeprefix("error in process 3: ") in first
+
+
+def test_a_rejected_policy_is_shown_by_the_first_process(
+    tmp_path: Path, output: Path, world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "wrong.policy"
+    policy.write_text("toxicty <\n")
+    words = ["train", str(policy), *world.flags(output)[1:]]
+    assert "PC" in refused(capsys, words, 3)
+    monkeypatch.setenv("RANK", "1")
+    assert refused(capsys, words, 3) == f"error in process 1: {policy} is rejected\n"

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     from constraintlang_runtime.dry_run import dry_run
 
     folder = policy_folder(args.policy)
-    with quiet_libraries(), shown(args.quiet or not speaks) as progress:
+    with quiet_libraries(speaks=speaks), shown(args.quiet or not speaks) as progress:
         if args.dry_run:
             found = dry_run(policy, given, folder=folder, progress=progress)
         else:
