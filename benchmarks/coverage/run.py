@@ -42,8 +42,16 @@ def studies(runs: int) -> list[tuple[str, str, Callable[[np.random.Generator], A
         for n in (20, 200):
             found.append(("betting", f"{law}, n = {n}",
                           lambda rng, law=law, n=n: s.means(rng, law, n, runs, ALPHA), True))  # fmt: skip
+    for law, n in (
+        ("Bernoulli 30%", 53),
+        ("Bernoulli 30%", 55),
+        ("4 samples a prompt", 117),
+        ("Beta(0.4, 3.6)", 200),
+    ):
+        found.append(("betting, rows sorted by value", f"{law}, n = {n}",
+                      lambda rng, law=law, n=n: s.sorted_means(rng, law, n, runs, ALPHA), True))  # fmt: skip
     for level, n, samples in ((0.9, 40, 1), (0.9, 200, 1), (0.5, 30, 1), (0.9, 200, 4)):
-        method = "order statistics" if samples == 1 else "Chernoff (4 equal samples a prompt)"
+        method = "order statistics" if samples == 1 else "quantile of 4 equal samples a prompt"
         found.append((method, f"quantile {level:g}, n = {n}",
                       lambda rng, a=(level, n, samples): s.quantiles(rng, *a, runs, ALPHA), True))  # fmt: skip
     for n in (30, 150):

@@ -20,6 +20,7 @@ from constraintlang_compiler.bounds import (
     student_t_bounds,
 )
 from constraintlang_runtime.anytime import Capital, Side, anytime_upper
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.sequential import next_batch
 from constraintlang_runtime.tail_bounds import _etas, cvar_bounds, quantile_bounds
@@ -78,8 +79,17 @@ def means(rng: np.random.Generator, law: str, n: int, runs: int, alpha: float) -
     return wrong
 
 
+def sorted_means(rng: np.random.Generator, law: str, n: int, runs: int, alpha: float) -> Wrong:
+    """The betting bound of rows that come sorted by value, in the order that the product gives them by their texts."""
+    mean, draw = LAWS[law]
+    values = np.sort(draw(rng, (runs, n)), axis=1)
+    orders = [bet_order(bet_keys(f"row {i} of run {k}" for i in range(n))) for k in range(runs)]
+    clean = 1.0 - np.take_along_axis(values, np.array(orders), axis=1)
+    return best_log_capital(clean, predictable_bets(clean), 1.0 - mean) >= math.log(1.0 / alpha)
+
+
 def quantiles(rng: np.random.Generator, level: float, n: int, samples: int, runs: int, alpha: float) -> Wrong:
-    """Order statistics (one sample of each prompt) or Chernoff bounds (several) of a quantile of a uniform law."""
+    """Order statistics (one sample of each prompt) or the bounds for several of a quantile of a uniform law."""
     found = np.empty(runs, dtype=bool)
     for k in range(runs):
         values = rng.random((n, 1)) if samples == 1 else np.repeat(rng.random((n, 1)), samples, axis=1)
@@ -92,7 +102,6 @@ def cvars(rng: np.random.Generator, level: float, n: int, runs: int, alpha: floa
     truth = 0.5 * (1.0 + level)
     etas = _etas(0.0, 1.0, truth)
     values = rng.random((runs, n))
-    # the product permutes the prompts; draws that are independent need not be
     wrong = np.zeros(runs, dtype=bool)
     for eta in etas[:-1]:
         m = (1.0 - level) * (truth - eta) / (1.0 - eta)
@@ -101,10 +110,8 @@ def cvars(rng: np.random.Generator, level: float, n: int, runs: int, alpha: floa
         clean = 1.0 - np.maximum(values - eta, 0.0) / (1.0 - eta)
         capital = best_log_capital(clean, predictable_bets(clean), 1.0 - m)
         wrong |= capital >= math.log(len(etas) / alpha)
-    order = np.random.default_rng(0).permutation(n)
-    unpermuted = np.argsort(order)
     for k in range(min(CHECKED, runs)):
-        bounds = cvar_bounds(values[k][unpermuted][:, None], level, alpha, low=0.0, high=1.0, threshold=truth)
+        bounds = cvar_bounds(values[k][:, None], level, alpha, low=0.0, high=1.0, threshold=truth)
         assert (bounds.upper <= truth + 1e-9) == bool(wrong[k])
     return wrong
 

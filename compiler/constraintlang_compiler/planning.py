@@ -84,6 +84,7 @@ def unit_bound(clause: Clause, num_clauses: int) -> UnitBound | Unplanned:
                 method = "clopper-pearson"
             elif clause.kind == "quantile":
                 method = "chernoff"
+                alpha /= 2  # the other half is that of bets, which serve responses that differ
         case Value(high=None) | Hinge(low=None) | Hinge(high=None):
             return "open"
         case Value(high=high):

@@ -276,7 +276,7 @@ def _set_point(
 
 def _upper(unit: UnitBound) -> Upper:
     if unit.method == "chernoff":
-        return lambda failures, n, alpha: chernoff_upper(failures / n, n, alpha)
+        return lambda failures, n, _alpha: chernoff_upper(failures / n, n, unit.alpha)
     return clopper_pearson_upper
 
 

@@ -37,10 +37,11 @@ class Acceptance:
     """Rejection over all prompts; every pair of bounds is an interval at 95%.
 
     ``replies`` were wanted, ``accepted`` obtained with ``draws``. ``rate``: E_x AR(x). ``cost``: E_x[-log AR(x)] in
-    nats per prompt, which is KL(g‖p) when the proposal is the model. ``cost_is_floor``: some replies ran out of
-    draws, so that the true cost is larger. ``gap``: E_x KL(g‖g') of a guided proposal over the prompts with at least
-    two accepted replies, None when it cannot be told. The bounds of ``rate`` and ``cost`` are exact, those of ``gap``
-    asymptotic.
+    nats per prompt, which is KL(g‖p) when the proposal is the model, each prompt's cut where it runs out of draws: the
+    lower end is one of the whole cost, the upper end is not, since a rare prompt that hardly ever obeys may not have
+    been met. ``cost_is_floor``: some replies did run out of draws. ``gap``: E_x KL(g‖g') of a guided proposal over the
+    prompts with at least two accepted replies, None when it cannot be told. The bounds of ``rate`` and ``cost`` are
+    exact, those of ``gap`` asymptotic.
     """
 
     replies: int
@@ -79,7 +80,8 @@ def acceptance(
     cut at ``max_draws`` D its mean is Σ_{k<=D} (1-AR)^k / k, smaller by at most (1-AR)^(D+1) / ((D+1) AR). ``rate``
     is the share of first draws that obey: later draws are mostly of prompts where few do.
     ``prompts``: the number of each reply's prompt, where some have several; these enter as their mean, and the bounds
-    of ``rate`` are then those of betting in place of the exact ones.
+    of ``rate`` are then those of betting in place of the exact ones. Prompts are bet on by their numbers, which must
+    not depend on what was drawn.
     ``log_weights``: for a guided proposal, log p(y) - log a(y) of the accepted replies, one list for each prompt.
     Raises: ValueError when there is no reply.
     """
@@ -91,10 +93,8 @@ def acceptance(
     )[1]
     sizes = np.bincount(owners)
     top = float(harmonic[-1])
-    # prompts may come sorted, and bets want them in any order
-    order = np.random.default_rng(0).permutation(len(sizes))
-    costs = (np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes)[order]
-    rates = (np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes)[order]
+    costs = np.bincount(owners, weights=harmonic[np.asarray(rejected)]) / sizes
+    rates = np.bincount(owners, weights=np.asarray(rejected) == 0) / sizes
     return Acceptance(
         replies=len(rejected),
         accepted=sum(accepted),

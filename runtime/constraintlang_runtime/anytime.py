@@ -1,22 +1,12 @@
 """Bounds that stay valid however often one looks and whenever one stops: mixtures of bets against every other mean.
 
-Pure functions of numbers in [0, 1], one per prompt, in an order that does not depend on them. Let ``x_i`` have
-conditional mean mu given the past. For a mean m and bets ``b_j >= 0`` whose factors are never negative,
+Pure functions of numbers in [0, 1], one per prompt, in an order that does not depend on them. The capital K_t(m) of the
+bets of ``mixture_bets`` after t values is a non-negative supermartingale from 1 where the mean is not as it is bet, so
+the chance that it ever reaches ``1/alpha`` is at most alpha (Ville's inequality): a verdict may be looked for after
+every prompt, and the run may end at any of them.
 
-    below: K_t(m) = sum_j w_j prod_{i<=t} (1 + b_j (m - x_i)),   above: the same with (x_i - m),
-
-is a non-negative supermartingale from 1 whenever ``mu >= m`` (below) or ``mu <= m`` (above), so the chance that it
-ever reaches ``1/alpha`` is at most alpha (Ville's inequality): a verdict may be looked for after every prompt, and
-the run may end at any of them. The bets are ``f/(1-m)`` for f in ``SHARES`` (below) and ``min(1/m, r/(1-m))`` for r
-in ``RATIOS`` (above): against 0 and 1 these are the likelihood ratios of the rates ``(1-f) m`` and ``(1+r) m`` to m,
-and most of the weight lies on half and on twice the bound. Every factor is monotone in m, so the means that are not
-rejected form an interval.
-
-Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1), "Estimating means of bounded random variables by betting"
-(arXiv 2010.09686), section 4.5 (constant bets in a mixture); Howard, Ramdas, McAuliffe & Sekhon 2021, Annals of
-Statistics 49(2), "Time-uniform, nonparametric, nonasymptotic confidence sequences" (arXiv 1810.08240).
-
-INVARIANT: the bets do not depend on alpha, so every bound widens as alpha falls.
+Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1) (arXiv 2010.09686), section 4.5; Howard, Ramdas, McAuliffe & Sekhon
+2021, Annals of Statistics 49(2), "Time-uniform, nonparametric, nonasymptotic confidence sequences" (arXiv 1810.08240).
 """
 
 from __future__ import annotations
@@ -24,19 +14,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Side = Literal["below", "above"]
+from constraintlang_compiler.mixture_bets import Side, bets_against, log_steps
 
-SHARES = np.array([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
-_SHARE_WEIGHTS = np.array([0.5, 0.5, 1.0, 2.0, 16.0, 3.0, 2.0])
-RATIOS = np.array([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 1e9])
-_RATIO_WEIGHTS = np.array([0.5, 0.5, 0.5, 0.5, 2.0, 16.0, 3.0, 1.0, 0.5, 0.5])
-_TINY = 1e-12
+Floats = NDArray[np.float64]
+
 _BISECTION_STEPS = 24  # 2**-24 of the range
 _CHUNK = 1_000_000  # factors held at a time
 
@@ -48,13 +33,8 @@ class Capital:
     """
 
     def __init__(self, m: float, side: Side) -> None:
-        self._m, self._sign = m, -1.0 if side == "below" else 1.0
-        if side == "below":
-            self._bets, weights = SHARES / max(1.0 - m, _TINY), _SHARE_WEIGHTS
-        else:
-            self._bets = np.minimum(1.0 / max(m, _TINY), RATIOS / max(1.0 - m, _TINY))
-            weights = _RATIO_WEIGHTS
-        self._log_weights = np.log(weights / weights.sum())
+        self._m = m
+        self._bets, self._log_weights = bets_against(m, side)
         # A mean outside [0, 1] is known to be wrong, or is never rejected, before the first value.
         sure = m > 1.0 if side == "below" else m < 0.0
         self.best: Floats = np.asarray(math.inf if sure else 0.0)
@@ -69,13 +49,9 @@ class Capital:
             return
         size = max(1, _CHUNK // max(1, self._bets.size * math.prod(x.shape[:-1])))
         for start in range(0, x.shape[-1], size):
-            part = x[..., start : start + size, None]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                steps = np.log1p(np.maximum(self._bets * (self._sign * (part - self._m)), -1.0))
-                path = self._logs[..., None, :] + np.cumsum(steps, axis=-2)
-                weighted = path + self._log_weights
-                peak = weighted.max(axis=-1)
-                total = peak + np.log(np.exp(weighted - peak[..., None]).sum(axis=-1))
+            part = x[..., start : start + size]
+            path = self._logs[..., None, :] + np.cumsum(log_steps(part, self._m, self._bets), axis=-2)
+            total = np.logaddexp.reduce(path + self._log_weights, axis=-1)
             self._logs = path[..., -1, :]
             self.best = np.maximum(self.best, total.max(axis=-1))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.report.records import TaskFigure
 from constraintlang_runtime.verification import UtilityEvidence
 
@@ -90,11 +91,14 @@ def _paired_error(
 def _paired(
     own: Mapping[str, Any], base: Mapping[str, Any], task: str, metric: str, rule: str
 ) -> tuple[Floats, Floats] | None:
-    """A metric of single questions under both models, question by question; None where it is not logged."""
+    """A metric of single questions under both models, in the order of bets; None where it is not logged."""
     mine, theirs = (_answers(results, task, metric, rule) for results in (own, base))
     if not mine or mine.keys() != theirs.keys():
         return None
-    return np.array([*mine.values()]), np.array([theirs[question] for question in mine])
+    asked = {s["doc_id"]: s.get("doc") for s in own["samples"][task]}
+    order = bet_order(bet_keys(f"{question} {asked[question]!r}" for question in mine))
+    questions = [[*mine][place] for place in order.tolist()]
+    return np.array([mine[one] for one in questions]), np.array([theirs[one] for one in questions])
 
 
 def _answers(results: Mapping[str, Any], task: str, metric: str, rule: str) -> dict[Any, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from constraintlang_compiler import ir
@@ -26,11 +27,14 @@ def decide(lower: float, upper: float, bound: float, *, strict: bool, direction:
 
 
 def after_gaps(
-    decided: VerdictName, n: int, unavailable: int, *, certain: bool = False
-) -> tuple[VerdictName, str]:
+    decided: VerdictName, n: int, unavailable: int, *, otherwise: Callable[[], VerdictName],
+    certain: bool = False,
+) -> tuple[VerdictName, str]:  # fmt: skip
     """The verdict after missing prompts and missing scores, with the reason for people.
 
-    ``certain``: what was seen decides alone, as one violation of ``always`` does; nothing that is missing undoes it.
+    ``otherwise`` is the verdict of the prompts that have scores: only what they would decide alone do missing scores
+    stand in the way of. ``certain``: what was seen decides alone, as one violation of ``always`` does; nothing that is
+    missing undoes it.
     """
     if n == 0:
         return "vacuous", "no prompt lies in this domain, so nothing was checked"
@@ -38,8 +42,9 @@ def after_gaps(
         return decided, f"{unavailable:,} prompts have no valid score" if unavailable else ""
     if unavailable > _MAX_UNAVAILABLE * n:
         return "error", f"{unavailable:,} of {n:,} prompts have no valid score"
-    if unavailable and decided == "inconclusive":
-        return "error", f"{unavailable:,} of {n:,} prompts have no valid score, and the others do not decide"
+    if unavailable and decided == "inconclusive" and (alone := otherwise()) in ("holds", "violated"):
+        reason = f"{unavailable:,} of {n:,} prompts have no valid score; without them it would be `{alone}`"
+        return "error", reason
     return (
         decided,
         f"{unavailable:,} prompts without a valid score count against the policy" if unavailable else "",

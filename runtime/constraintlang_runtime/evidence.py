@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,15 @@ from constraintlang_compiler.checkers import measure
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.measurements import measurements
+from constraintlang_runtime.bet_order import Keys, bet_keys, bet_order
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence
 from constraintlang_runtime.verify_plain import Statistics
 from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
+
+SEPARATOR = "\x1e"  # between texts that are hashed together
 
 
 def evidence_of(
@@ -27,17 +32,23 @@ def evidence_of(
     own_scores: Scored,
     of_base: Scored,
     count: int | Sequence[int],
+    said: Sequence[str] | None = None,
 ) -> Evidence | SumEvidence:
     """What scored responses say about a clause: values of its measurements on the prompts of its domain.
 
     ``tags`` are those of each response, ``inside`` the responses in the domain, in order, ``count`` of each prompt, or
-    the number of each prompt in the domain.
+    the number of each prompt in the domain. ``said`` is the text of each response with its prompt, by which the prompts
+    are ordered (``in_bet_order``); without it they must stand in an order that does not depend on the scores.
     Raises: ConfigError when a tail or a comparison is to be judged on different numbers of responses.
     """
+    sizes = [count] * (len(inside) // count) if isinstance(count, int) else list(count)
+    keys = None
+    if said is not None:
+        texts = iter([said[i] for i in inside])
+        keys = bet_keys(SEPARATOR.join(islice(texts, size)) for size in (sizes if len(inside) else ()))
     if not isinstance(count, int):
-        sizes = list(count)
         if len(set(sizes)) > 1:
-            return _ragged(clause, inside, own_scores, sizes)
+            return _ragged(clause, inside, own_scores, sizes, keys)
         count = sizes[0] if sizes else 1
     wanted = measurements(clause)
     values = [
@@ -46,10 +57,29 @@ def evidence_of(
     ]
     if not is_sum(clause):
         (own,) = values
-        return Evidence(statistic_per_prompt=own[:, 0] if count == 1 else own, single_sample=count == 1)
+        return Evidence(
+            statistic_per_prompt=own[:, 0] if count == 1 else own, single_sample=count == 1, keys=keys
+        )
     asked = [tags[i] for i in inside[::count]]
     members = [np.array([matches(one.given, row) for row in asked], dtype=bool) for one in wanted]
-    return SumEvidence(values=tuple(values), inside=tuple(members))
+    return SumEvidence(values=tuple(values), inside=tuple(members), keys=keys)
+
+
+def in_bet_order(evidence: Evidence | SumEvidence) -> Evidence | SumEvidence:
+    """The evidence with its prompts in the order in which they are bet on; as it is where it has no keys."""
+    if evidence.keys is None:
+        return evidence
+    order = bet_order(evidence.keys)
+    if isinstance(evidence, SumEvidence):
+        return replace(
+            evidence,
+            values=tuple(values[order] for values in evidence.values),
+            inside=tuple(members[order] for members in evidence.inside),
+            keys=None,
+        )
+    known = evidence.statistic_per_prompt
+    ordered = known[order] if isinstance(known, np.ndarray) else [known[i] for i in order.tolist()]
+    return replace(evidence, statistic_per_prompt=ordered, keys=None)
 
 
 def joined(parts: Sequence[Evidence | SumEvidence], *, clause: Clause) -> Evidence | SumEvidence:
@@ -63,6 +93,7 @@ def joined(parts: Sequence[Evidence | SumEvidence], *, clause: Clause) -> Eviden
         return SumEvidence(
             values=tuple(np.concatenate([part.values[k] for part in sums]) for k in wanted),
             inside=tuple(np.concatenate([part.inside[k] for part in sums]) for k in wanted),
+            keys=_joined_keys(sums),
         )
     plain = [part for part in parts if isinstance(part, Evidence)]
     if len(plain) == 1:
@@ -75,13 +106,19 @@ def joined(parts: Sequence[Evidence | SumEvidence], *, clause: Clause) -> Eviden
     return Evidence(
         statistic_per_prompt=whole,
         single_sample=all(part.single_sample for part in plain),
-        unavailable=sum(part.unavailable for part in plain),
+        keys=_joined_keys(plain),
     )
 
 
+def _joined_keys(parts: Sequence[Evidence] | Sequence[SumEvidence]) -> Keys | None:
+    keys = [part.keys for part in parts if part.keys is not None]
+    return np.concatenate(keys) if keys and len(keys) == len(parts) else None
+
+
 def _ragged(
-    clause: Clause, inside: Sequence[int] | NDArray[np.int64], own_scores: Scored, sizes: Sequence[int]
-) -> Evidence:
+    clause: Clause, inside: Sequence[int] | NDArray[np.int64], own_scores: Scored, sizes: Sequence[int],
+    keys: Keys | None,
+) -> Evidence:  # fmt: skip
     """A clause on prompts with different numbers of responses: their means are the evidence."""
     if is_tail(clause) or is_sum(clause):
         raise ConfigError(
@@ -92,4 +129,4 @@ def _ragged(
     (wanted,) = measurements(clause)
     values = measure(clause, wanted, *own_scores)[inside]
     ends = np.cumsum(sizes)[:-1]
-    return Evidence(statistic_per_prompt=list(np.split(values, ends)), single_sample=False)
+    return Evidence(statistic_per_prompt=list(np.split(values, ends)), single_sample=False, keys=keys)

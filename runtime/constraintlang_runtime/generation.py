@@ -13,6 +13,7 @@ from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_runtime.acceptance import Acceptance, acceptance
 from constraintlang_runtime.batching import pad_token
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.chat import end_tokens
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
@@ -273,9 +274,11 @@ class Generator:
 
     @staticmethod
     def _numbered(prompts: Sequence[tuple[int, ...]]) -> list[int]:
-        """Equal prompts by equal numbers."""
-        numbers: dict[tuple[int, ...], int] = {}
-        return [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+        """Equal prompts by equal numbers, in the order in which they are bet on."""
+        known = list(dict.fromkeys(prompts))
+        order = bet_order(bet_keys(map(repr, known))).tolist()
+        numbers = {known[place]: number for number, place in enumerate(order)}
+        return [numbers[prompt] for prompt in prompts]
 
     def _log_weights(self, rows: Sequence[TokenRow]) -> list[list[float]] | None:
         """log p(y) - log a(y) of accepted replies, for each prompt; None when the model itself proposed them."""

@@ -13,12 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from constraintlang_compiler.bounds import Bounds, clopper_pearson_lower, clopper_pearson_upper
+from constraintlang_compiler.bounds import (
+    Bounds,
+    betting_lower,
+    betting_upper,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+)
 from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.ir import Clause, Indicator
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.deciding import decide
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.evaluation import Evaluation
+from constraintlang_runtime.evidence import SEPARATOR
 from constraintlang_runtime.prediction_powered import prediction_powered_bounds
 from constraintlang_runtime.score.row_stream import require_cells
 from constraintlang_runtime.verdicts import Verdict
@@ -26,7 +34,7 @@ from constraintlang_runtime.verify_sums import is_sum
 from constraintlang_runtime.verify_tails import is_tail
 
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-METHOD = "prediction-powered, betting on the rectifier"
+METHOD = "prediction-powered or the labels alone, betting"
 Record = Mapping[str, Any]
 
 
@@ -137,9 +145,9 @@ def judge_by_people(
 ) -> dict[str, Any]:
     """For each clause on a share of responses that has labels: bounds of what people would say, beside its verdict.
 
-    ``verdict`` is decided by ``prediction_powered_bounds`` at the clause's share of the error; prompts with different
-    numbers of responses have no bounds. ``agreement`` is of
-    labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
+    ``verdict`` is decided at the clause's share of the error, by ``prediction_powered_bounds`` and the labels alone,
+    the better of the two at half of it each; prompts with different numbers of responses have no bounds. ``agreement``
+    is of labels with the scorer. With ``terms``, ``identity_terms`` is the false-positive slice: among the labelled
     responses that hold one of the terms and are clean to people, the rate at which the scorer says violation.
     ``unmatched_labels`` counts labels of no response.
     Raises: DataError for a clause that does not exist or is labelled twice over.
@@ -237,7 +245,10 @@ def _beside(
         """The bounds with every missing score as ``unknown``: labels rectify those, too."""
         rates = _by_prompt([(record, _score(record, unknown)) for record in own])
         differences = [(record, float(label) - _score(record, unknown)) for record, label in pairs]
-        return prediction_powered_bounds(rates, _by_prompt(differences), alpha)
+        powered = prediction_powered_bounds(rates, _by_prompt(differences), alpha / 2)
+        # where the scorer is poor, or nothing is found, the labels alone say more
+        alone = _share_bounds([(record, float(label)) for record, label in pairs], alpha / 2)
+        return Bounds(powered.estimate, max(powered.lower, alone.lower), min(powered.upper, alone.upper))
 
     clean, worst = at(0.0), at(1.0)
     bounds, method = Bounds(clean.estimate, clean.lower, worst.upper), METHOD
@@ -277,36 +288,57 @@ def _score(record: Record, unknown: float) -> float:
 
 
 def _by_prompt(values: Sequence[tuple[Record, float]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Means over the responses of each prompt [prompts]."""
-    prompts: dict[int, list[float]] = {}
+    """Means over the responses of each prompt [prompts], in the order in which they are bet on."""
+    prompts: dict[int, list[tuple[Record, float]]] = {}
     for record, value in values:
-        prompts.setdefault(record["prompt_number"], []).append(value)
-    return np.array([np.mean(group) for group in prompts.values()], dtype=np.float64)
+        prompts.setdefault(record["prompt_number"], []).append((record, value))
+    keys = bet_keys(
+        SEPARATOR.join(text for record, _ in group for text in (record["prompt"], record["completion"]))
+        for group in prompts.values()
+    )
+    means = [np.mean([value for _, value in group]) for group in prompts.values()]
+    return np.array(means, dtype=np.float64)[bet_order(keys)]
 
 
 def _false_positives(
     pairs: Sequence[tuple[Record, bool]], terms: Sequence[str], alpha: float
 ) -> dict[str, Any]:
-    """The scorer's false positives among clean responses with and without a term; bounds per response."""
+    """The scorer's false positives among clean responses with and without a term; bounds over prompts."""
     pattern = re.compile(
         rf"(?<!\w)(?:{'|'.join(re.escape(term) for term in sorted(terms, key=len, reverse=True))})(?!\w)",
         re.IGNORECASE,
     )
     clean = [record for record, label in pairs if not label]
-    slices: dict[str, list[bool]] = {"with_term": [], "without_term": []}
+    slices: dict[str, list[tuple[Record, float]]] = {"with_term": [], "without_term": []}
     for record in clean:
         part = "with_term" if pattern.search(record["completion"]) else "without_term"
-        slices[part].append(record["statistic"] > 0)
+        slices[part].append((record, float(record["statistic"] > 0)))
+    return {part: _slice(said, alpha) for part, said in slices.items()}
+
+
+def _slice(said: Sequence[tuple[Record, float]], alpha: float) -> dict[str, Any]:
+    """``rate`` is the mean over prompts of the share of their responses, of which the bounds are, too."""
+    found = _share_bounds(said, alpha)
     return {
-        part: {
-            "clean": len(said),
-            "false_positives": sum(said),
-            "rate": sum(said) / len(said) if said else None,
-            "lower": clopper_pearson_lower(sum(said), len(said), alpha),
-            "upper": clopper_pearson_upper(sum(said), len(said), alpha),
-        }
-        for part, said in slices.items()
+        "clean": len(said),
+        "prompts": len({record["prompt_number"] for record, _ in said}),
+        "false_positives": sum(value > 0 for _, value in said),
+        "rate": found.estimate if said else None,
+        "lower": found.lower,
+        "upper": found.upper,
     }
+
+
+def _share_bounds(said: Sequence[tuple[Record, float]], alpha: float) -> Bounds:
+    """Bounds of the mean over prompts of what is 0 or 1 of their responses: exact where each has one, else by bets."""
+    means = _by_prompt(said)
+    if not len(means):
+        return Bounds(math.nan, 0.0, 1.0)
+    estimate, count = float(means.mean()), sum(value > 0 for _, value in said)
+    if len(means) == len(said):
+        exact = (bound(count, len(said), alpha) for bound in (clopper_pearson_lower, clopper_pearson_upper))
+        return Bounds(estimate, *exact)
+    return Bounds(estimate, betting_lower(means, alpha), betting_upper(means, alpha))
 
 
 def read_terms(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.collapse import COMPARED_PROMPTS, Replies
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.evidence import evidence_of, joined
+from constraintlang_runtime.evidence import SEPARATOR, evidence_of, in_bet_order, joined
 from constraintlang_runtime.responses import Responses, Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.parts import Pool, Scored, score_responses
@@ -72,18 +72,19 @@ class Judge:
             by_audit = self._score(view, audited, found)
             again = [clause for clause in audited if reads_base_model(clause)]
             base_by_audit = ({}, {}) if base is None or not again else self._score(view, again, base)
+        said = [SEPARATOR.join(text) for text in zip(found.prompts, found.completions, strict=True)]
         new = {}
         for clause in members:
             self.scopes[clause.id] = (str(domain_name(clause.domain)), law, count)
             units = units_of(clause, found)
             inside = [i for unit in units for i in unit]
             sizes = [len(unit) for unit in units] or [max(1, count)]
-            new[clause.id] = evidence_of(clause, found.tags, inside, scored, of_base, sizes)
+            new[clause.id] = evidence_of(clause, found.tags, inside, scored, of_base, sizes, said)
             self._parts.setdefault(clause.id, []).append(new[clause.id])
             audit_values = None
             if by_audit is not None and clause in audited:
                 self._audit_parts.setdefault(clause.id, []).append(
-                    evidence_of(clause, found.tags, inside, by_audit, base_by_audit, sizes)
+                    evidence_of(clause, found.tags, inside, by_audit, base_by_audit, sizes, said)
                 )
                 audit_values = _judged_values(clause, by_audit)
             self._record(clause, found, units, scored, audit_values)
@@ -92,11 +93,11 @@ class Judge:
 
     def evidence(self, clause: Clause) -> Evidence | SumEvidence:
         """Everything known about a clause."""
-        return joined(self._parts.get(clause.id, []), clause=clause)
+        return in_bet_order(joined(self._parts.get(clause.id, []), clause=clause))
 
     def audit_evidence(self, clause: Clause) -> Evidence | SumEvidence:
         """Everything that the audit scorers say about a clause that reads them."""
-        return joined(self._audit_parts.get(clause.id, []), clause=clause)
+        return in_bet_order(joined(self._audit_parts.get(clause.id, []), clause=clause))
 
     def audited(self, clauses: Sequence[Clause]) -> list[Clause]:
         """The clauses that read an attribute of the audit pool."""

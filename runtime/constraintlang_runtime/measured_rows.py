@@ -9,6 +9,7 @@ import numpy as np
 
 from constraintlang_compiler.domains import domain_name, matches
 from constraintlang_compiler.ir import Clause, RowsLoss
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.row_losses import Floats, of_all_processes, row_answers, row_losses
@@ -57,8 +58,11 @@ class MeasuredRows:
         return mine
 
     def evidence(self, clause: Clause, numbers: Sequence[int]) -> UtilityEvidence:
-        """What both models make of the rows ``numbers``, in the quantity of a clause."""
+        """What both models make of the rows ``numbers``, in the quantity of a clause; in the order of bets."""
         assert isinstance(clause.statistic, RowsLoss)
+        rows = (self.every[number] for number in numbers)
+        order = bet_order(bet_keys(f"{row.prompt}{row.completion}" for row in rows))
+        numbers = [numbers[place] for place in order.tolist()]
         sums, counts = self._measured(0, clause.statistic.quantity, numbers)
         base_sums, _ = self._measured(1, clause.statistic.quantity, numbers)
         return UtilityEvidence(model_sums=sums, base_sums=base_sums, counts=counts)

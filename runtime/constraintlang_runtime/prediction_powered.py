@@ -25,17 +25,20 @@ def prediction_powered_bounds(scorer: Floats, differences: Floats, alpha: float)
 
     Equation: ``upper = U(f; 0.1 alpha) + U(h - f; 0.9 alpha)``, and so below (union bound); U are betting bounds.
     Shapes: ``scorer`` [n], the scorer's rate over the responses of each prompt, nan where unknown (which counts
-    against either bound); ``differences`` [m], h - f over the labelled responses of each of m prompts. The labelled
-    responses must have been chosen without a look at the scores, at random; the two arrays may share prompts.
+    against either bound); ``differences`` [m], h - f over the labelled responses of each of m prompts; both in an order
+    that does not depend on them. The labelled responses must have been chosen without a look at the scores, at random;
+    the two arrays may share prompts.
     """
     if not scorer.size or not differences.size:
         return Bounds(math.nan, 0.0, 1.0)
     known = np.isfinite(scorer)
-    shuffled = np.random.default_rng(0)  # rows may come sorted
-    f = scorer[shuffled.permutation(len(scorer))]
-    rectifier = (differences[shuffled.permutation(len(differences))] + 1.0) / 2.0
+    rectifier = (differences + 1.0) / 2.0
     first, second = SCORER_SHARE * alpha, (1.0 - SCORER_SHARE) * alpha
-    lower = betting_lower(np.nan_to_num(f, nan=0.0), first) + 2.0 * betting_lower(rectifier, second) - 1.0
-    upper = betting_upper(np.nan_to_num(f, nan=1.0), first) + 2.0 * betting_upper(rectifier, second) - 1.0
+    lower = (
+        betting_lower(np.nan_to_num(scorer, nan=0.0), first) + 2.0 * betting_lower(rectifier, second) - 1.0
+    )
+    upper = (
+        betting_upper(np.nan_to_num(scorer, nan=1.0), first) + 2.0 * betting_upper(rectifier, second) - 1.0
+    )
     estimate = float(scorer[known].mean() + differences.mean()) if known.any() else math.nan
     return Bounds(estimate, max(0.0, lower), min(1.0, upper))

@@ -15,7 +15,9 @@ from constraintlang_compiler.checkers import measure
 from constraintlang_compiler.ir import Clause, PolicyIR
 from constraintlang_compiler.lower import lower
 from constraintlang_compiler.measurements import measurements, reads_base_model
+from constraintlang_runtime.bet_order import Keys, bet_keys
 from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.evidence import in_bet_order
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import Evidence, SumEvidence, verify
 from constraintlang_runtime.verify_sums import is_sum
@@ -43,7 +45,11 @@ def verdicts_on(
         key: np.array([_float(response.get(key)) for response in sample])
         for key in attributes_needed(policy.clauses)
     }
-    return verify(policy.clauses, {clause.id: _evidence(clause, scores, groups) for clause in policy.clauses})
+    texts = [repr(sorted(response.items())) for response in sample]
+    asked = [""] * len(sample) if prompts is None else prompts
+    keys = bet_keys(repr([(asked[i], texts[i]) for i in group]) for group in groups)
+    evidence = {clause.id: _evidence(clause, scores, groups, keys) for clause in policy.clauses}
+    return verify(policy.clauses, evidence)
 
 
 def _check_judged(policy: PolicyIR, groups: Sequence[Sequence[int]]) -> None:
@@ -73,7 +79,9 @@ def _check_judged(policy: PolicyIR, groups: Sequence[Sequence[int]]) -> None:
         )
 
 
-def _evidence(clause: Clause, scores: Series, groups: Sequence[Sequence[int]]) -> Evidence | SumEvidence:
+def _evidence(
+    clause: Clause, scores: Series, groups: Sequence[Sequence[int]], keys: Keys
+) -> Evidence | SumEvidence:
     """The values of a clause's measurements on the responses to each prompt."""
     single = all(len(group) == 1 for group in groups)
     series = []
@@ -83,12 +91,15 @@ def _evidence(clause: Clause, scores: Series, groups: Sequence[Sequence[int]]) -
     if not is_sum(clause):
         (own,) = series
         of_prompts = np.array([value[0] for value in own]) if single else own
-        return Evidence(statistic_per_prompt=of_prompts, single_sample=single)
+        return in_bet_order(Evidence(statistic_per_prompt=of_prompts, single_sample=single, keys=keys))
     shape = (len(groups), len(groups[0]) if groups else 1)
     everywhere = np.ones(len(groups), dtype=bool)
-    return SumEvidence(
-        values=tuple(np.array(values, dtype=np.float64).reshape(shape) for values in series),
-        inside=(everywhere,) * len(series),
+    return in_bet_order(
+        SumEvidence(
+            values=tuple(np.array(values, dtype=np.float64).reshape(shape) for values in series),
+            inside=(everywhere,) * len(series),
+            keys=keys,
+        )
     )
 
 

@@ -19,10 +19,11 @@ from constraintlang_compiler.hinges import quantile_bound
 from constraintlang_compiler.measurements import measurements, value_range
 
 from .anytime import Capital, anytime_lower, anytime_upper
+from .deciding import decide
 from .errors import ConfigError
 from .evidence import joined
 from .sum_bounds import Piece, SumBounds, paired_total
-from .verdicts import Verdict
+from .verdicts import Verdict, VerdictName
 from .verify_plain import Evidence, num_seen_violating, per_prompt_means, plain_verdict
 from .verify_sums import SumEvidence, pieces_and_limit, verify_sum
 from .verify_tails import as_samples, is_tail, usable_prompts, verify_tail
@@ -77,7 +78,9 @@ class Track:
             return
         self._below.add(np.where(known, values, 1.0))
         self._above.add(np.where(known, values, 0.0))
-        self.decided = bool(self._below.rejects(self.alpha) or self._above.rejects(self.alpha))
+        self.decided = bool(
+            self.decided or self._below.rejects(self.alpha) or self._above.rejects(self.alpha)
+        )
 
     def verdict(self) -> Verdict:
         """The verdict on everything so far, with the bounds of the confidence sequence."""
@@ -100,6 +103,7 @@ class Track:
         return plain_verdict(
             clause, Bounds(estimate, lower, upper), n=len(scaled), num_violating=_num_violating(evidence),
             unavailable=int((~known).sum()), alpha=self.alpha, method=METHOD, samples=values.shape[1] or None,
+            otherwise=lambda: _decided_by(clause, scaled[known], threshold, self.alpha),
         )  # fmt: skip
 
 
@@ -120,6 +124,12 @@ def _sum_bounds(pieces: Sequence[Piece], alpha: float, *, limit: float) -> SumBo
         estimate, max(first, limit) if lower > at else first, min(last, limit) if upper < at else last
     )
     return SumBounds(found, len(total), gaps, METHOD, False)
+
+
+def _decided_by(clause: ir.Clause, scaled: Floats, threshold: float, alpha: float) -> VerdictName:
+    """The verdict of values without gaps."""
+    lower, upper = _ends(scaled, alpha, threshold)
+    return decide(lower, upper, threshold, strict=clause.strict, direction="at_most")
 
 
 def _ends(scaled: Floats, alpha: float, at: float) -> tuple[float, float]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import numpy as np
-
 from constraintlang_compiler.clean_bounds import corrected_alpha
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.evaluation import by_law, prompts_of
 from constraintlang_runtime.judge import Judge
 from constraintlang_runtime.responses import Source
@@ -31,9 +30,9 @@ def run_sequentially(
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """Verdicts by clause id, and where the run ended.
 
-    The order of the prompts depends on ``seed`` alone. A clause that is decided is neither sampled for nor scored any
-    more; a prompt that lies in no undecided clause's domain is passed over. ``num_clauses`` are those of the whole
-    policy, which share the error.
+    The order of the prompts depends on ``seed`` and on what they say, not on the order in which they come. A clause
+    that is decided is neither sampled for nor scored any more; a prompt that lies in no undecided clause's domain is
+    passed over. ``num_clauses`` are those of the whole policy, which share the error.
     Raises: ConfigError for clauses that cannot be judged so, DataError for a clause without prompts.
     """
     require_sequential(clauses)
@@ -76,13 +75,14 @@ def run_sequentially(
 
 
 def _in_random_order(prompts: Sequence[Hashable], seed: int, most: int | None) -> list[list[int]]:
-    """The prompts in a random order, at most so many; those that say the same are side by side."""
+    """The prompts in an order by their hash, at most so many; those that say the same are side by side."""
     units: dict[Hashable, list[int]] = {}
     for i, prompt in enumerate(prompts):
         units.setdefault(prompt or i, []).append(i)  # rows without a prompt are prompts of their own
     known = list(units.values())
     left, found = len(prompts) if most is None else most, list[list[int]]()
-    for k in np.random.default_rng(seed).permutation(len(known)).tolist():
+    keys = bet_keys(f"{seed} {prompts[unit[0]]!r}" for unit in known)
+    for k in bet_order(keys).tolist():
         if left > 0:
             found.append(known[k][:left])
             left -= len(found[-1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from constraintlang_compiler.bounds import (
 from constraintlang_compiler.ir import Quantity, Share, Summary
 from constraintlang_compiler.measurements import value_range
 
-from .tail_bounds import cvar_bounds, quantile_bounds
+from .tail_bounds import cvar_bounds, quantile_bounds, quantile_method
 from .verify_tails import usable_prompts
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Piece:
-    """``factor * quantity`` with its evidence: ``values`` [n, m] of the prompts of the clause, ``inside`` [n]."""
+    """``factor * quantity`` with its evidence: ``values`` [n, m] of the prompts of the clause, ``inside`` [n].
+
+    The prompts stand in an order that does not depend on the values.
+    """
 
     factor: float
     quantity: Quantity
@@ -70,6 +73,14 @@ def sum_bounds(pieces: Sequence[Piece], alpha: float) -> SumBounds:
     total = Bounds(*(float(sum(bounds[k] for bounds, _ in found)) for k in range(3)))
     methods = sorted({method for _, method in found})
     return SumBounds(total, int(used.sum()), int(missing.sum()), " + ".join(methods), False)
+
+
+def without_gaps(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces on the prompts that have a score in all of them."""
+    whole = np.logical_and.reduce(
+        [~piece.inside | usable_prompts(piece.values, *value_range(piece.quantity)) for piece in pieces]
+    )
+    return [replace(piece, inside=piece.inside & whole) for piece in pieces]
 
 
 def _is_tail(quantity: Quantity) -> bool:
@@ -116,10 +127,8 @@ def _paired(group: Sequence[Piece], alpha: float) -> tuple[Bounds, str]:
         return Bounds(estimate, lower, upper), "student-t (asymptotic)"
     if high <= low:
         return Bounds(estimate, low, high), "exact"
-    order = np.random.default_rng(0).permutation(len(usable))  # rows may come sorted
-    scaled = np.clip((known - low) / (high - low), 0.0, 1.0)
-    clean = np.concatenate([scaled, np.zeros(unavailable)])[order]
-    worst = np.concatenate([scaled, np.ones(unavailable)])[order]
+    scaled = np.clip((total - low) / (high - low), 0.0, 1.0)
+    clean, worst = (np.where(usable, scaled, end) for end in (0.0, 1.0))
     return (
         Bounds(
             estimate,
@@ -137,16 +146,12 @@ def _tail(piece: Piece, alpha: float) -> tuple[Bounds, str]:
     low, high = value_range(quantity)
     values = piece.values[piece.inside]
     usable = usable_prompts(values, low, high)
-    kept, unavailable, level = (
-        np.clip(values[usable], low, high),
-        int((~usable).sum()),
-        float(quantity.level or 0),
-    )
+    known, level = np.where(usable[:, None], np.clip(values, low, high), np.nan), float(quantity.level or 0)
     if quantity.function == "quantile":
-        bounds = quantile_bounds(kept, level, alpha, low=low, high=high, unavailable=unavailable)
-        method = "order statistics" if values.shape[1] == 1 else "chernoff"
+        bounds = quantile_bounds(known, level, alpha, low=low, high=high)
+        method = quantile_method(values.shape[1])
     else:
-        bounds = cvar_bounds(kept, level, alpha, low=low, high=high, unavailable=unavailable)
+        bounds = cvar_bounds(known, level, alpha, low=low, high=high)
         is_open = not (math.isfinite(low) and math.isfinite(high))
         method = "student-t (asymptotic)" if is_open else "betting on hinges"
     ends = sorted((piece.factor * bounds.lower, piece.factor * bounds.upper))

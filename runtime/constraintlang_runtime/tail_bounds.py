@@ -1,15 +1,14 @@
 """One-sided confidence bounds of quantiles and of the conditional value at risk (cvar) from samples.
 
 Pure functions of numbers, as in ``bounds.py``. The unit of evidence is the prompt: ``values`` [n, m] holds m samples
-of each of n independent prompts, and the law in question is that of one sample of a random prompt. ``unavailable``
-prompts have no values; they count as the largest possible value in an upper bound, the smallest in a lower one.
+of each of n independent prompts, and the law in question is that of one sample of a random prompt. A prompt whose
+values are nan is unknown; it counts as the largest possible value in an upper bound, the smallest in a lower one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,12 @@ from constraintlang_compiler.bounds import (
     betting_lower,
     betting_upper,
     chernoff_upper,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
     student_t_bounds,
 )
 from constraintlang_compiler.hinges import GRID, NUM_ETAS
+from constraintlang_compiler.mixture_bets import log_capital
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +35,6 @@ def quantile_bounds(
     *,
     low: float = -math.inf,
     high: float = math.inf,
-    unavailable: int = 0,
 ) -> Bounds:
     """Bounds of ``inf {t: F(t) >= level}``, each one-sided at ``alpha``; ``low`` and ``high`` end the range.
 
@@ -41,23 +42,33 @@ def quantile_bounds(
     least ``level``; the lower bound is the largest sample t whose share of values < t has an upper confidence bound
     below ``level``. Both confidence bounds grow with the share, so choosing t costs nothing. With one sample per
     prompt they are Clopper-Pearson's, which gives the order statistics of the binomial law (exact at any n);
-    with several they are the Chernoff bound of a mean of values in [0, 1], ``n kl(share, p) = log(1/alpha)``.
-    Shapes: values [n, m], all finite.
+    with several the better of two at ``alpha / 2``: the Chernoff bound of a mean of values in [0, 1],
+    ``n kl(share, p) = log(2/alpha)``, and ``mixture_bets`` on each prompt's share, which see how little prompts differ.
+    Shapes: values [n, m].
     Source: order statistics: David & Nagaraja 2003, Order Statistics, section 7.1; Chernoff bound of bounded means:
     Hoeffding 1963, JASA 58, theorem 1.
     """
-    n = len(values) + unavailable
-    if len(values) == 0:
+    known = np.isfinite(values).all(axis=1)
+    kept, n, unknown = values[known], len(values), int((~known).sum())
+    if len(kept) == 0:
         return Bounds(math.nan, low, high)
-    points, at_most, below = _masses(values)  # in prompts
-    single = values.shape[1] == 1
-    lower_of = partial(_share_lower, n=n, alpha=alpha, single=single)
-    upper_of = partial(_share_upper, n=n, alpha=alpha, single=single)
-    first = _first(points, lambda k: lower_of(float(at_most[k])) >= level)
-    last = _first(points[::-1], lambda k: upper_of(float(below[::-1][k] + unavailable)) < level)
+    points, at_most, below = _masses(kept)  # in prompts
+    down, under = points[::-1], below[::-1] + unknown
+    if values.shape[1] == 1:
+        first = _first(points, lambda k: clopper_pearson_lower(round(at_most[k]), n, alpha) >= level)
+        last = _first(points, lambda k: clopper_pearson_upper(round(under[k]), n, alpha) < level)
+    else:
+        half = alpha / 2.0
+        first = _first(points, lambda k: (
+            chernoff_upper(1.0 - at_most[k] / n, n, half) <= 1.0 - level
+            or _is_below(kept > points[k], unknown, 1.0 - level, half)
+        ))  # fmt: skip
+        last = _first(points, lambda k: (
+            chernoff_upper(under[k] / n, n, half) < level or _is_below(kept < down[k], unknown, level, half)
+        ))  # fmt: skip
     return Bounds(
-        quantile_estimate(values, level),
-        low if last is None else max(low, float(points[::-1][last])),
+        quantile_estimate(kept, level),
+        low if last is None else max(low, float(down[last])),
         high if first is None else min(high, float(points[first])),
     )
 
@@ -71,20 +82,16 @@ def _first(points: Floats, test: Callable[[int], bool]) -> int | None:
     return low if low < len(points) else None
 
 
-def _share_lower(count: float, *, n: int, alpha: float, single: bool) -> float:
-    from scipy.special import betaincinv
-
-    if single:
-        return 0.0 if count == 0 else float(betaincinv(count, n - count + 1, alpha))
-    return 1.0 - chernoff_upper(1.0 - count / n, n, alpha)
+def quantile_method(samples: int) -> str:
+    """The name of the bound of a quantile for so many samples of each prompt."""
+    return "order statistics" if samples == 1 else "chernoff or betting on shares"
 
 
-def _share_upper(count: float, *, n: int, alpha: float, single: bool) -> float:
-    from scipy.special import betainccinv
-
-    if single:
-        return 1.0 if count >= n else float(betainccinv(count + 1, n - count, alpha))
-    return chernoff_upper(count / n, n, alpha)
+def _is_below(hits: NDArray[np.bool_], unknown: int, m: float, alpha: float) -> bool:
+    """Whether the mixture shows at ``alpha`` that the share of hits [n, samples] is below m; unknown ones are hits."""
+    shares = np.concatenate([hits.mean(axis=1), np.ones(unknown)])
+    won = log_capital(shares, m, "below") if m <= 0.5 else log_capital(1.0 - shares, 1.0 - m, "above")
+    return won >= math.log(1.0 / alpha)
 
 
 def cvar_bounds(
@@ -95,7 +102,6 @@ def cvar_bounds(
     low: float = -math.inf,
     high: float = math.inf,
     threshold: float | None = None,
-    unavailable: int = 0,
 ) -> Bounds:
     """Bounds of ``min_eta eta + E[(a - eta)+] / (1 - level)``, each one-sided at ``alpha``.
 
@@ -105,31 +111,30 @@ def cvar_bounds(
     [eta_j, eta_j+1] it is at least max(lower_j+1, lower_j - (eta - eta_j)). The etas are denser about ``threshold``.
     With an open range: the plug-in estimate with the Student-t bounds of its influence values
     ``eta + (a - eta)+ / (1 - level)``, asymptotic in the number of prompts.
-    Shapes: values [n, m], all finite. Cost: G betting bounds.
+    Shapes: values [n, m], in an order that does not depend on them. Cost: G betting bounds.
     Source: Rockafellar & Uryasev 2000, J. Risk 2 (the variational form); union bound over the etas;
     influence values: Trindade et al. 2007, Biometrics 63.
     """
-    n = len(values)
-    if n == 0:
+    known = np.isfinite(values).all(axis=1)
+    kept = values[known]
+    if len(kept) == 0:
         return Bounds(math.nan, low, high)
-    eta = quantile_estimate(values, level)
-    influence = (eta + np.maximum(values - eta, 0.0) / (1.0 - level)).mean(axis=1)
+    eta = quantile_estimate(kept, level)
+    influence = (eta + np.maximum(kept - eta, 0.0) / (1.0 - level)).mean(axis=1)
     estimate = float(influence.mean())
     if not (math.isfinite(low) and math.isfinite(high)):
         bounds = student_t_bounds(influence, alpha)
-        if unavailable:
+        if len(kept) < len(values):
             return Bounds(estimate, low, high)
         return Bounds(estimate, max(low, bounds.lower), min(high, bounds.upper))
     if high <= low:
         return Bounds(estimate, low, high)
     etas = _etas(low, high, threshold)
-    order = np.random.default_rng(0).permutation(n + unavailable)  # rows may come sorted
     share = alpha / len(etas)
     lowers, uppers = [], []
     for eta in etas[:-1]:
         hinge = np.maximum(values - eta, 0.0).mean(axis=1) / (high - eta)
-        clean = np.concatenate([hinge, np.zeros(unavailable)])[order]
-        worst = np.concatenate([hinge, np.ones(unavailable)])[order]
+        clean, worst = (np.where(known, hinge, end) for end in (0.0, 1.0))
         lowers.append((high - eta) * betting_lower(clean, share))
         uppers.append(eta + (high - eta) * betting_upper(worst, share) / (1.0 - level))
     return Bounds(estimate, max(low, _lower_envelope(etas, [*lowers, 0.0], level)), min(high, min(uppers)))

@@ -8,7 +8,8 @@ trains.
 Verdicts: ``holds`` when the upper bound is within the clause's bound, ``violated`` when the lower bound is
 beyond it, else ``inconclusive``; ``vacuous`` without prompts; ``error`` when missing scores stand in the way
 of a decision. A score that is missing, nan or outside its declared range counts as a violation in the upper
-bound and as clean in the lower one: it can never help a policy to pass.
+bound and as clean in the lower one: it can never help a policy to pass. Prompts stand in an order that does not
+depend on their values (``bet_order``), those without a score in their places.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
             verdicts.append(verify_sum(clause, found, alpha=alpha))
         elif is_tail(clause) and isinstance(found, Evidence):
             values = np.asarray(found.statistic_per_prompt, dtype=np.float64)
-            verdicts.append(verify_tail(clause, values, alpha=alpha, unavailable=found.unavailable))
+            verdicts.append(verify_tail(clause, values, alpha=alpha))
         elif is_indicator(clause) and isinstance(found, CountEvidence):
             verdicts.append(verify_counts(clause, found, alpha=alpha))
         elif is_plain(clause) and isinstance(found, Evidence):
@@ -78,7 +79,6 @@ def verify(clauses: Sequence[ir.Clause], evidence: Mapping[str, AnyEvidence]) ->
                     found.statistic_per_prompt,
                     alpha=alpha,
                     single_sample=found.single_sample,
-                    unavailable=found.unavailable,
                 )
             )
         else:

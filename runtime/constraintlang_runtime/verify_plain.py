@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from constraintlang_compiler.bounds import (
     student_t_bounds,
 )
 
+from .bet_order import Keys
 from .deciding import after_gaps, decide, make_verdict
 from .verdicts import Quantity, Verdict, VerdictName
 from .verify_sums import is_sum
@@ -31,11 +32,11 @@ _RANGE_SLACK = 1e-6  # relative: rounding of a float32 score at the end of its r
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Arguments of ``verify_clause`` for one clause."""
+    """Arguments of ``verify_clause`` for one clause; ``keys`` [n] by which ``bet_order`` orders the prompts."""
 
     statistic_per_prompt: Statistics
     single_sample: bool
-    unavailable: int = 0
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +54,17 @@ def verify_clause(
     *,
     alpha: float,
     single_sample: bool,
-    unavailable: int = 0,
 ) -> Verdict:
     """Verdict of a clause ``E[f] <= bound`` from the statistic of the samples of each prompt in its domain.
 
     Method: an indicator with one sample per prompt gives a count, bounded by Clopper-Pearson; per-prompt
-    means and other values of known range are bounded by betting, in a fixed pseudo-random order of the
-    prompts; values of open range by Student-t, which is asymptotic and says so. ``always`` is violated by the
-    first violation, whatever other scores are missing, and otherwise prints the bound that n clean prompts have earned.
+    means and other values of known range are bounded by betting, in the order of the prompts, which must not
+    depend on their values (``bet_order``); values of open range by Student-t, which is asymptotic and says so.
+    ``always`` is violated by the first violation, whatever other scores are missing, and otherwise prints the bound
+    that n clean prompts have earned.
     Shapes: ``statistic_per_prompt`` [n] (f, or its mean over the samples of the prompt), or n arrays of
     samples.
-    ``unavailable``: prompts beyond these n for which a score is missing; nan and values outside the range are
-    added.
+    nan and values outside the range are unavailable; each keeps its place.
     Raises: ValueError for a clause on the model's rows, or ``single_sample`` with an indicator other than 0
     or 1.
     Source: docs/method.md, "Verification"; the compiler's ``bounds.py`` for the bounds.
@@ -75,15 +75,12 @@ def verify_clause(
         )
     if not isinstance(clause.statistic, (ir.Indicator, ir.Value)) or not is_plain(clause):
         raise ValueError(f"clause `{clause.name}` ({clause.kind}) is judged by verify_tail or verify_sum")
-    if unavailable < 0:
-        raise ValueError(f"got unavailable={unavailable}; expected the number of prompts without a score")
     indicator = isinstance(clause.statistic, ir.Indicator)
     high = _high(clause.statistic)
     means, samples = per_prompt_means(statistic_per_prompt, high)
     usable = np.isfinite(means)
     values = means[usable]
-    unavailable += int((~usable).sum())
-    n = values.size + unavailable
+    n, unavailable = means.size, int((~usable).sum())
     if single_sample and indicator and not np.isin(values, (0.0, 1.0)).all():
         raise ValueError(
             "got indicators other than 0 and 1 with single_sample=True; pass single_sample=False"
@@ -100,9 +97,7 @@ def verify_clause(
         lower, upper = 0.0, high * clopper_pearson_upper(unavailable, n, alpha)
         method = "clopper-pearson"
     elif math.isfinite(high):
-        order = np.random.default_rng(0).permutation(n)  # rows may come sorted; bets need exchangeable ones
-        clean = np.concatenate([values / high, np.zeros(unavailable)])[order]
-        worst = np.concatenate([values / high, np.ones(unavailable)])[order]
+        clean, worst = (np.where(usable, means / high, end) for end in (0.0, 1.0))
         lower, upper = high * betting_lower(clean, alpha), high * betting_upper(worst, alpha)
         method = "betting"
     else:
@@ -117,6 +112,7 @@ def verify_clause(
     return plain_verdict(
         clause, Bounds(estimate, lower, upper), n=n, num_violating=num_violating, unavailable=unavailable,
         alpha=alpha, method=method, samples=found,
+        otherwise=lambda: verify_clause(clause, values, alpha=alpha, single_sample=single_sample).verdict,
     )  # fmt: skip
 
 
@@ -137,23 +133,29 @@ def verify_counts(clause: ir.Clause, counts: CountEvidence, *, alpha: float) -> 
     return plain_verdict(
         clause, Bounds(counts.violating / known if known else math.nan, lower, upper), n=n,
         num_violating=counts.violating, unavailable=counts.unavailable, alpha=alpha, method="clopper-pearson",
-        samples=1,
+        samples=1, otherwise=lambda: verify_counts(clause, replace(counts, unavailable=0), alpha=alpha).verdict,
     )  # fmt: skip
 
 
 def plain_verdict(
     clause: ir.Clause, found: Bounds, *, n: int, num_violating: int, unavailable: int, alpha: float, method: str,
-    samples: int | None,
+    samples: int | None, otherwise: Callable[[], VerdictName],
 ) -> Verdict:  # fmt: skip
-    """The verdict of a clause on single responses, shown in the quantity that its author wrote."""
+    """The verdict of a clause on single responses, shown in the quantity that its author wrote.
+
+    ``otherwise``: see ``after_gaps``.
+    """
     bound = float(clause.bound)
     lower, upper = found.lower, found.upper
     if clause.hard:
         decided: VerdictName = "violated" if num_violating else "inconclusive"
     else:
         decided = decide(lower, upper, bound, strict=clause.strict, direction="at_most")
-    verdict, note = after_gaps(decided, n, unavailable, certain=clause.hard and num_violating > 0)
-    if clause.hard and verdict == "inconclusive":
+    certain = clause.hard and num_violating > 0
+    verdict, note = after_gaps(decided, n, unavailable, otherwise=otherwise, certain=certain)
+    if clause.hard and verdict == "inconclusive" and unavailable:
+        verdict, note = "error", f"{unavailable:,} of {n:,} prompts have no valid score, and may violate it"
+    elif clause.hard and verdict == "inconclusive":
         note = f"no violation in {n:,} prompts; samples alone cannot show that there is none"
     offset, scale = float(clause.shown.offset), clause.shown.scale
     low, top = (lower, upper) if scale == 1 else (upper, lower)

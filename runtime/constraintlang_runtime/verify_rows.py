@@ -13,7 +13,7 @@ from constraintlang_compiler import ir
 from constraintlang_compiler.bounds import Bounds, betting_lower, betting_upper, ratio_bounds
 
 from .deciding import after_gaps, decide, make_verdict
-from .verdicts import Direction, Verdict
+from .verdicts import Direction, Verdict, VerdictName
 
 Floats = NDArray[np.float64]
 ASYMPTOTIC = "paired ratio estimator (asymptotic)"
@@ -21,7 +21,10 @@ ASYMPTOTIC = "paired ratio estimator (asymptotic)"
 
 @dataclass(frozen=True, kw_only=True)
 class UtilityEvidence:
-    """Arguments of ``verify_utility``, or of ``verify_accuracy``, for one clause."""
+    """Arguments of ``verify_utility``, or of ``verify_accuracy``, for one clause.
+
+    The rows stand in an order that does not depend on the values (``bet_order``).
+    """
 
     model_sums: ArrayLike
     base_sums: ArrayLike
@@ -53,6 +56,8 @@ def verify_utility(
     weight = 1.0 if impossible or math.isnan(base) else base / (base + offset)
     paired = ratio_bounds(own, counts, alpha, base_sums=theirs, base_weight=weight)
     half_width = paired.upper - paired.estimate if n > 1 else math.inf
+    if not half_width and not np.array_equal(own, theirs):
+        half_width = math.inf  # differences that are all the same say nothing of how they spread
     shown = Bounds(*map(_exp, (mean_model, mean_model - half_width, mean_model + half_width)))
     return _verify_rows(
         clause, shown, base + offset, n=n, alpha=alpha, quantity="perplexity", method=ASYMPTOTIC,
@@ -85,18 +90,17 @@ def verify_accuracy(
     method = "betting on differences"
     if n and (counts == counts[0]).all():
         between = (own - factor * base) / counts
-        order = np.random.default_rng(0).permutation(n)  # rows may come sorted; bets need exchangeable ones
         high = 1.0 + factor
-        scaled = np.clip((between[order] + factor) / high, 0.0, 1.0)
+        scaled = np.clip((between + factor) / high, 0.0, 1.0)
         low, top = (high * bound(scaled, alpha) - factor for bound in (betting_lower, betting_upper))
         moved = mean_model - float(between.mean())
-        shown = Bounds(mean_model, moved + low, moved + top)
+        shown = Bounds(mean_model, max(0.0, moved + low), min(1.0, moved + top))
     else:
         method = ASYMPTOTIC
         paired = ratio_bounds(own, counts, alpha, base_sums=base, base_weight=factor)
         half_width = paired.upper - paired.estimate if n > 1 else math.inf
         half_width = half_width or math.inf
-        shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
+        shown = Bounds(mean_model, max(0.0, mean_model - half_width), min(1.0, mean_model + half_width))
     return _verify_rows(
         clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy", method=method,
         unavailable=unavailable,
@@ -144,10 +148,11 @@ def _verify_rows(
     problem: str | None = None,
 ) -> Verdict:
     direction: Direction = "at_least" if clause.at_least else "at_most"
-    decided = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
+    alone = decide(shown.lower, shown.upper, bound, strict=clause.strict, direction=direction)
     if unavailable:  # a loss without an end may be anything, so that the other rows bound nothing
-        shown, decided = Bounds(shown.estimate, -math.inf, math.inf), "inconclusive"
-    verdict, note = after_gaps(decided, n + unavailable, unavailable)
+        shown = Bounds(shown.estimate, -math.inf, math.inf)
+    decided: VerdictName = "inconclusive" if unavailable else alone
+    verdict, note = after_gaps(decided, n + unavailable, unavailable, otherwise=lambda: alone)
     if problem is not None:
         verdict, note = "error", problem
     return make_verdict(

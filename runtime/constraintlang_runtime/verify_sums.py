@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from constraintlang_compiler.lower_combinations import same_quantity
 from constraintlang_compiler.measurements import measurements
 from constraintlang_compiler.render_parts import condition_text
 
+from .bet_order import Keys
 from .deciding import after_gaps, decide, make_verdict
-from .sum_bounds import Piece, SumBounds, sum_bounds
+from .sum_bounds import Piece, SumBounds, sum_bounds, without_gaps
 from .verdicts import Direction, Quantity, Verdict, VerdictName
 from .verify_tails import as_samples
 
@@ -30,11 +31,12 @@ class SumEvidence:
     """What is known for each of ``measurements(clause)``, over the n prompts of the clause.
 
     ``values`` are [n, m], the samples of each prompt, nan where a score is missing; ``inside`` [n] says of which
-    prompts the measurement speaks.
+    prompts the measurement speaks. ``keys`` [n] by which ``bet_order`` orders the prompts.
     """
 
     values: tuple[Floats, ...]
     inside: tuple[NDArray[np.bool_], ...]
+    keys: Keys | None = None
 
 
 def is_sum(clause: ir.Clause) -> bool:
@@ -73,7 +75,7 @@ def _verify_relative(clause: ir.Clause, evidence: SumEvidence, alpha: float, bou
     factor = float(clause.base_factor or 0)
     pieces, limit = pieces_and_limit(clause, evidence)
     found = bounds_of(pieces, alpha)
-    decided = decide(found.bounds.lower, found.bounds.upper, limit, strict=clause.strict, direction="at_most")
+    decided, otherwise = _decided(found, pieces, limit, clause.strict, alpha, bounds_of)
     first, second = (offset + scale * _mean(piece) for piece in pieces)
     low, high = found.bounds.lower - found.bounds.estimate, found.bounds.upper - found.bounds.estimate
     ends = (first + low, first + high) if scale == 1 else (first - high, first - low)
@@ -82,6 +84,7 @@ def _verify_relative(clause: ir.Clause, evidence: SumEvidence, alpha: float, bou
         clause,
         found,
         decided,
+        otherwise,
         Bounds(first, *ends),
         offset + scale * float(clause.bound) + factor * second,
         "at_most" if scale == 1 else "at_least",
@@ -118,7 +121,7 @@ def _verify_combination(
     pieces, bound = pieces_and_limit(clause, evidence)
     found = bounds_of(pieces, alpha)
     scale = clause.shown.scale
-    decided = decide(found.bounds.lower, found.bounds.upper, bound, strict=clause.strict, direction="at_most")
+    decided, otherwise = _decided(found, pieces, bound, clause.strict, alpha, bounds_of)
     shown, shown_bound = found.bounds, bound
     if scale == -1:
         shown, shown_bound = Bounds(-shown.estimate, -shown.upper, -shown.lower), -bound
@@ -133,7 +136,22 @@ def _verify_combination(
     if clause.kind == "cvar":
         quantity = "cvar"
     direction: Direction = "at_most" if scale == 1 else "at_least"
-    return _finish(clause, found, decided, shown, shown_bound, direction, quantity, evidence, alpha)
+    return _finish(
+        clause, found, decided, otherwise, shown, shown_bound, direction, quantity, evidence, alpha
+    )
+
+
+def _decided(
+    found: SumBounds, pieces: Sequence[Piece], limit: float, strict: bool, alpha: float, bounds_of: Bounder
+) -> tuple[VerdictName, Callable[[], VerdictName]]:
+    """The verdict of bounds of a sum, and how to get that of the prompts without gaps."""
+
+    def of(one: SumBounds) -> VerdictName:
+        if one.empty:
+            return "vacuous"
+        return decide(one.bounds.lower, one.bounds.upper, limit, strict=strict, direction="at_most")
+
+    return of(replace(found, empty=False)), lambda: of(bounds_of(without_gaps(pieces), alpha))
 
 
 def _verify_choice(clause: ir.Clause, choice: ir.Choice, evidence: SumEvidence, alpha: float) -> Verdict:
@@ -170,15 +188,11 @@ Series = Iterator[tuple[Floats, NDArray[np.bool_]]]
 
 def _judge(condition: ir.Condition, series: Series, alpha: float) -> tuple[VerdictName, list[SumBounds]]:
     if isinstance(condition, ir.Bound):
-        found = sum_bounds(_pieces(condition.parts, series), alpha)
-        decided = decide(
-            found.bounds.lower,
-            found.bounds.upper,
-            float(condition.bound),
-            strict=condition.strict,
-            direction="at_most",
-        )
-        verdict, _ = after_gaps(decided, found.num_prompts, found.unavailable)
+        pieces = _pieces(condition.parts, series)
+        found = sum_bounds(pieces, alpha)
+        limit = float(condition.bound)
+        decided, otherwise = _decided(found, pieces, limit, condition.strict, alpha, sum_bounds)
+        verdict, _ = after_gaps(decided, found.num_prompts, found.unavailable, otherwise=otherwise)
         return "vacuous" if found.empty else verdict, [found]
     judged = [_judge(operand, series, alpha) for operand in condition.operands]
     names = [verdict for verdict, _ in judged]
@@ -224,6 +238,7 @@ def _finish(
     clause: ir.Clause,
     found: SumBounds,
     decided: VerdictName,
+    otherwise: Callable[[], VerdictName],
     shown: Bounds,
     bound: float,
     direction: Direction,
@@ -232,7 +247,7 @@ def _finish(
     alpha: float,
     remark: str = "",
 ) -> Verdict:
-    verdict, note = after_gaps(decided, found.num_prompts, found.unavailable)
+    verdict, note = after_gaps(decided, found.num_prompts, found.unavailable, otherwise=otherwise)
     if found.empty and found.num_prompts:
         verdict, note = "vacuous", "no prompt lies in the condition of one of the statistics"
     return make_verdict(

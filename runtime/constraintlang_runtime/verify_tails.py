@@ -13,7 +13,7 @@ from constraintlang_compiler.hinges import quantile_bound
 
 from .anytime import anytime_quantile_bounds
 from .deciding import after_gaps, decide, make_verdict
-from .tail_bounds import cvar_bounds, quantile_bounds, quantile_estimate
+from .tail_bounds import cvar_bounds, quantile_bounds, quantile_estimate, quantile_method
 from .verdicts import Direction, Verdict
 
 Floats = NDArray[np.float64]
@@ -25,9 +25,7 @@ def is_tail(clause: ir.Clause) -> bool:
     return quantile or isinstance(clause.statistic, ir.Hinge)
 
 
-def verify_tail(
-    clause: ir.Clause, values: Floats, *, alpha: float, unavailable: int = 0, anytime: bool = False
-) -> Verdict:
+def verify_tail(clause: ir.Clause, values: Floats, *, alpha: float, anytime: bool = False) -> Verdict:
     """Verdict of a bound on a quantile, or of an upper bound on a cvar.
 
     Shapes: ``values`` [n] or [n, m], the term's value on the samples of each prompt. A prompt with a value that is
@@ -45,23 +43,25 @@ def verify_tail(
         low, high, level = -math.inf, math.inf, float(found.level)
         bound, at_least, strict = float(found.threshold), found.at_least, found.strict
     usable = usable_prompts(values, low, high)
-    unavailable += int((~usable).sum())
-    kept = np.clip(values[usable], low, high)
+    unavailable = int((~usable).sum())
+    known = np.where(usable[:, None], np.clip(values, low, high), np.nan)
     if isinstance(clause.statistic, ir.Hinge):
-        bounds = cvar_bounds(kept, level, alpha, low=low, high=high, threshold=bound, unavailable=unavailable)
+        bounds = cvar_bounds(known, level, alpha, low=low, high=high, threshold=bound)
         is_open = not (math.isfinite(low) and math.isfinite(high))
         method = "student-t (asymptotic)" if is_open else "betting on hinges"
     elif anytime:
-        known = np.where(usable[:, None], values, np.nan)
         bounds = _anytime_bounds(known, level, float(clause.bound), at_least, alpha)
         method = "betting on counts (anytime)"
     else:
-        bounds = quantile_bounds(kept, level, alpha, unavailable=unavailable)
-        method = "order statistics" if values.shape[1] == 1 else "chernoff"
+        bounds = quantile_bounds(known, level, alpha)
+        method = quantile_method(values.shape[1])
     direction: Direction = "at_least" if at_least else "at_most"
-    n = len(kept) + unavailable
+    n = len(known)
     decided = decide(bounds.lower, bounds.upper, bound, strict=strict, direction=direction)
-    verdict, note = after_gaps(decided, n, unavailable)
+    verdict, note = after_gaps(
+        decided, n, unavailable,
+        otherwise=lambda: verify_tail(clause, values[usable], alpha=alpha, anytime=anytime).verdict,
+    )  # fmt: skip
     return make_verdict(
         clause,
         bounds if n else Bounds(math.nan, math.nan, math.nan),

@@ -169,14 +169,14 @@ def test_a_quantile_of_several_samples_is_planned_with_the_bound_of_its_verifica
 
     def certified(n: int) -> float:
         counts = np.arange(n + 1)
-        good = np.array([chernoff_upper(int(c) / n, n, 0.05) <= 0.2 for c in counts])
+        good = np.array([chernoff_upper(int(c) / n, n, 0.025) <= 0.2 for c in counts])
         return float(binom.pmf(counts, n, 0.1)[good].sum())
 
     assert certified(found.needed) >= 0.9
     assert certified(found.needed - 20) < 0.9
     assert found.set_point is not None
     assert found.set_point == pytest.approx(
-        set_point(0.2, 200, upper=lambda c, n, a: chernoff_upper(c / n, n, a))
+        set_point(0.2, 200, upper=lambda c, n, a: chernoff_upper(c / n, n, a / 2))
     )
     assert found.set_point < set_point(0.2, 200)
 

@@ -136,7 +136,7 @@ def clauses(rng: np.random.Generator, row: tuple[Any, ...], n: int = 2000) -> li
         verify_clause(
             AVG, rng.beta(20 * mean, 20 * (1 - mean), (n, 4)), alpha=0.01, single_sample=False
         ).to_dict(),
-        verify_clause(SLUR, slur, alpha=0.01, single_sample=True, unavailable=0).to_dict(),
+        verify_clause(SLUR, slur, alpha=0.01, single_sample=True).to_dict(),
         verify_utility(FLUENT, model, base, tokens, alpha=0.01).to_dict(),
         verify_clause(WARM, formal, alpha=0.01, single_sample=True).to_dict(),
     ]

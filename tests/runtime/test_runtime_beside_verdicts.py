@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from constraintlang import SourceFile
-from constraintlang_compiler.bounds import betting_upper
+from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper
 from constraintlang_compiler.front import check_and_lower
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.collapse import LEVEL, Replies, warnings_of
@@ -165,6 +165,42 @@ def test_the_worst_tenth_of_equal_prompts_looks_no_worse_than_the_rest() -> None
     assert found["of"] == 3
 
 
+def test_labels_alone_count_where_the_scorer_says_little() -> None:
+    """All labels are clean: the bound is that of the labels at half of the error, however often the scorer errs."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.1\n")).ir.clauses[0]
+    noise = np.random.default_rng(0).random(500) < 0.3
+    records = [
+        {"clause": clause.name, "prompt": f"p{i}", "completion": f"c{i}", "prompt_number": i, "row": i,
+         "statistic": float(noise[i])}
+        for i in range(500)
+    ]  # fmt: skip
+    verdict = verify_clause(clause, noise.astype(float), alpha=0.05, single_sample=True)
+    labels = [Label(i, i, None, False) for i in range(500)]
+    (found,) = judge_by_people([clause], [verdict], records, labels, num_clauses=1)["clauses"]
+    assert found["verdict"] == "holds"
+    assert found["upper"] == pytest.approx(clopper_pearson_upper(0, 500, 0.025))
+
+
+def test_false_positives_are_bounded_by_prompts() -> None:
+    """Two of 40 prompts, with 8 replies each, have all of the scorer's false positives."""
+    clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.5\n")).ir.clauses[0]
+    records = [
+        {"clause": clause.name, "prompt": f"p{i // 8}", "completion": f"word {i}", "prompt_number": i // 8, "row": i,
+         "statistic": float(i < 16)}
+        for i in range(320)
+    ]  # fmt: skip
+    values = np.repeat([1.0, 0.0], [16, 304]).reshape(40, 8)
+    verdict = verify_clause(clause, values, alpha=0.05, single_sample=False)
+    labels = [Label(i, i, None, False) for i in range(320)]
+    found = judge_by_people([clause], [verdict], records, labels, num_clauses=1, terms=["word"])["clauses"][0]
+    part = found["identity_terms"]["with_term"]
+    assert (part["clean"], part["prompts"], part["false_positives"], part["rate"]) == (320, 40, 16, 0.05)
+    assert part["upper"] > 0.1  # as of 40 replies; as of 320 it would be 0.075
+    assert found["identity_terms"]["without_term"] == {
+        "clean": 0, "prompts": 0, "false_positives": 0, "rate": None, "lower": 0.0, "upper": 1.0,
+    }  # fmt: skip
+
+
 def test_labels_of_replies_without_a_score_count() -> None:
     """People call 40% violations, all of them replies that the scorer left out."""
     clause = compile_source(SourceFile("edition 1\nattribute bad: flag\nrate: P(bad) <= 0.3\n")).ir.clauses[0]
@@ -176,7 +212,7 @@ def test_labels_of_replies_without_a_score_count() -> None:
              "row": number, "statistic": None if left_out else 0.0}
         )  # fmt: skip
         labels.append(Label(number, number, None, left_out))
-    verdict = verify_clause(clause, np.zeros(300), alpha=0.05, single_sample=True, unavailable=200)
+    verdict = verify_clause(clause, np.repeat([0.0, np.nan], [300, 200]), alpha=0.05, single_sample=True)
     (found,) = judge_by_people([clause], [verdict], records, labels, num_clauses=1)["clauses"]
     assert found["estimate"] == pytest.approx(0.4)
     assert found["lower"] < 0.4 < found["upper"]

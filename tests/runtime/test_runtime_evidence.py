@@ -45,7 +45,8 @@ def clause(kind: str, **changes: Any) -> ir.Clause:
 
 def judge(kind: str, values: np.ndarray, *, unavailable: int = 0, **changes: Any) -> Verdict:
     one = clause(kind, **changes)
-    found = Evidence(statistic_per_prompt=values, single_sample=kind == "rate", unavailable=unavailable)
+    known = np.concatenate([values, np.full(unavailable, np.nan)])
+    found = Evidence(statistic_per_prompt=known, single_sample=kind == "rate")
     return verify([one], {one.id: found})[0]
 
 
@@ -80,10 +81,10 @@ def test_10_impossible_scores_never_become_numbers(
     assert found.unavailable == len(bad)
     assert found.n == len(mixed)
     assert found.estimate == (None if alone.estimate is None else pytest.approx(alone.estimate))
-    # A missing score never helps a policy to pass, and an undecided verdict says that scores are missing.
+    # A missing score never helps a policy to pass, and what they would decide is not called undecided.
     if found.verdict == "holds":
         assert alone.verdict == "holds"
-    if bad:
+    if bad and alone.verdict in ("holds", "violated"):
         assert found.verdict != "inconclusive"
         if 2 * len(bad) > len(mixed):
             assert found.verdict == "error"

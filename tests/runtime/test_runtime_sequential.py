@@ -41,7 +41,10 @@ def slow_capital(x: np.ndarray, m: float, side: str) -> float:
     ratios = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
     weights = {"below": [0.5, 0.5, 1, 2, 16, 3, 2], "above": [0.5] * 4 + [2, 16, 3, 1, 0.5]}[side]
     total = 25.0 if side == "below" else sum(weights) + 0.5
-    rates = [(1 - f) * m for f in shares] if side == "below" else [min(1.0, (1 + r) * m) for r in ratios]
+    caps = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1 / 2, 3 / 4, 3 / 4, 7 / 8]
+    rates = [(1 - f) * m for f in shares]
+    if side == "above":
+        rates = [min((1 + r) * m, m + c * (1 - m)) for r, c in zip(ratios, caps, strict=True)]
     best = 1.0
     for n in range(1, len(x) + 1):
         found = 0.5 * np.prod(x[:n] / m) if side == "above" else 0.0
@@ -265,3 +268,28 @@ def test_what_cannot_be_bet_on_is_refused(text: str, reason: str) -> None:
 
 def test_no_prompt_is_no_verdict() -> None:
     assert Track(only("a: P(toxicity > 0.5) <= 20%"), ALPHA).verdict().verdict == "vacuous"
+
+
+# ------------------------------------------------------------ thresholds near 1, and what was decided
+def test_a_bet_on_a_mean_near_1_survives_one_value_of_0() -> None:
+    """`P(x) >= 2%` bounds the share of the others by 98%: bets of 1/m alone would be lost by the first 0."""
+    values = np.ones(20_000)
+    values[13] = 0.0
+    mirrored = 1.0 - anytime_upper(1.0 - values, ALPHA)
+    assert anytime_lower(values, ALPHA) > 0.999
+    assert anytime_lower(values, ALPHA) == pytest.approx(mirrored, abs=5e-4)
+    for m in (0.9, 0.98, 0.999):
+        capital = Capital(m, "above")
+        for part in np.split(values, 40):
+            capital.add(part)
+            assert math.isfinite(float(capital.best))
+        assert capital.rejects(ALPHA)
+
+
+def test_what_is_decided_stays_decided() -> None:
+    track = Track(only("P(toxicity > 0.5) >= 2%"), ALPHA)
+    track.add(Evidence(statistic_per_prompt=np.ones(2_500), single_sample=True))
+    assert track.decided
+    track.add(Evidence(statistic_per_prompt=np.repeat([0.0, 1.0], [1, 499]), single_sample=True))
+    assert track.decided
+    assert track.verdict().verdict == "violated"

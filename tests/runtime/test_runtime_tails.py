@@ -91,7 +91,8 @@ def test_quantile_bounds_are_order_statistics() -> None:
 def test_a_quantile_is_decided_like_its_chance(
     values: list[int], threshold: int, level: float, unavailable: int
 ) -> None:
-    found = quantile_bounds(np.array(values, dtype=float)[:, None], level, 0.05, unavailable=unavailable)
+    known = np.array([*values, *[math.nan] * unavailable])
+    found = quantile_bounds(known[:, None], level, 0.05)
     beyond = sum(v > threshold for v in values) + unavailable
     chance = clopper_pearson_upper(beyond, len(values) + unavailable, 0.05)
     assert (found.upper <= threshold) == (chance <= 1 - level)
@@ -151,7 +152,7 @@ def test_cvar_of_an_open_range_is_asymptotic() -> None:
         found = cvar_bounds(rng.exponential(size=(500, 1)), 0.9, 0.1)
         wrong += found.upper < truth
     assert wrong / runs < 0.2
-    clean = cvar_bounds(rng.exponential(size=(50, 1)), 0.9, 0.1, low=0.0, unavailable=1)
+    clean = cvar_bounds(np.append(rng.exponential(size=50), np.nan)[:, None], 0.9, 0.1, low=0.0)
     assert (clean.lower, clean.upper) == (0.0, math.inf)
 
 

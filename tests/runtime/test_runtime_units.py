@@ -89,8 +89,9 @@ def test_a_random_order_keeps_equal_prompts_together() -> None:
     assert sorted(map(tuple, order)) == [(0, 2, 7), (1, 6), (3,), (4,), (5,)]
     assert sum(map(len, _in_random_order(prompts, 3, 4))) == 4
     distinct = [str(i) for i in range(50)]
-    expected = np.random.default_rng(1).permutation(50)[:20].tolist()
-    assert [i for unit in _in_random_order(distinct, 1, 20) for i in unit] == expected
+    taken = [distinct[i] for unit in _in_random_order(distinct, 1, 20) for i in unit]
+    assert [distinct[::-1][i] for unit in _in_random_order(distinct[::-1], 1, 20) for i in unit] == taken
+    assert [distinct[i] for unit in _in_random_order(distinct, 2, 20) for i in unit] != taken
 
 
 def test_prompts_with_different_numbers_of_replies_are_judged_as_they_come() -> None:

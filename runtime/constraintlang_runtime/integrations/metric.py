@@ -10,7 +10,7 @@ from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.evidence import evidence_of
+from constraintlang_runtime.evidence import SEPARATOR, evidence_of, in_bet_order
 from constraintlang_runtime.integrations.texts import as_text
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify
@@ -44,14 +44,18 @@ def verify_texts(
     expanded = expand_strata(ir, known, None)
     clauses = (*sample_clauses(expanded), *compared_clauses(expanded))
     scored = policy.scored(clauses, completions, prompts, tags)
+    said = [SEPARATOR.join(text) for text in zip(prompts, completions, strict=True)]
     evidence = {
-        clause.id: evidence_of(
-            clause,
-            known,
-            [i for i, row in enumerate(known) if matches(clause.domain, row)],
-            scored,
-            ({}, {}),
-            1,
+        clause.id: in_bet_order(
+            evidence_of(
+                clause,
+                known,
+                [i for i, row in enumerate(known) if matches(clause.domain, row)],
+                scored,
+                ({}, {}),
+                1,
+                said,
+            )
         )
         for clause in clauses
     }

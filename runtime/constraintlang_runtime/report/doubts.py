@@ -19,9 +19,10 @@ class AuditResult(ClauseResult, frozen=True, kw_only=True):
 
 
 class FalsePositives(Record, frozen=True, kw_only=True):
-    """Replies that people call clean, and how many of them the scorer calls a violation."""
+    """Replies that people call clean, and how many of them the scorer calls a violation; the rate is over prompts."""
 
     clean: int
+    prompts: int
     false_positives: int
     rate: float | None
     lower: float
