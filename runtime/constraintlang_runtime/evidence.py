@@ -45,7 +45,9 @@ def evidence_of(
     keys = None
     if said is not None:
         texts = iter([said[i] for i in inside])
-        keys = bet_keys(SEPARATOR.join(islice(texts, size)) for size in (sizes if len(inside) else ()))
+        keys = bet_keys(
+            SEPARATOR.join(sorted(islice(texts, size))) for size in (sizes if len(inside) else ())
+        )
     if not isinstance(count, int):
         if len(set(sizes)) > 1:
             return _ragged(clause, inside, own_scores, sizes, keys)

@@ -293,7 +293,7 @@ def _by_prompt(values: Sequence[tuple[Record, float]]) -> np.ndarray[Any, np.dty
     for record, value in values:
         prompts.setdefault(record["prompt_number"], []).append((record, value))
     keys = bet_keys(
-        SEPARATOR.join(text for record, _ in group for text in (record["prompt"], record["completion"]))
+        SEPARATOR.join(sorted(SEPARATOR.join((one["prompt"], one["completion"])) for one, _ in group))
         for group in prompts.values()
     )
     means = [np.mean([value for _, value in group]) for group in prompts.values()]

@@ -47,7 +47,7 @@ def verdicts_on(
     }
     texts = [repr(sorted(response.items())) for response in sample]
     asked = [""] * len(sample) if prompts is None else prompts
-    keys = bet_keys(repr([(asked[i], texts[i]) for i in group]) for group in groups)
+    keys = bet_keys(repr(sorted((asked[i], texts[i]) for i in group)) for group in groups)
     evidence = {clause.id: _evidence(clause, scores, groups, keys) for clause in policy.clauses}
     return verify(policy.clauses, evidence)
 

@@ -421,7 +421,9 @@ def samples(rows: list[dict[str, Any]]) -> str:
 def test_why_of_a_sample(capsys: Captured, write: Write) -> None:
     file = write(samples(SAMPLES), "s.jsonl")
     code, out, _ = run(capsys, "why", write(POLICY), "--samples", file)
-    assert code == ExitCode.FAILED  # `rate` reads a score that is unknown
+    assert (
+        code == 1
+    )  # the score that `rate` does not know is in the way of nothing: two would not decide it either
     assert "  1 of 2 responses are not satisfied\n    1 because of: toxicity < 0.1\n" in out
     assert '  "a b c d e"\n    words <= 4  false' in out
     assert "violation rate 0.5, between" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,24 @@ def test_completions_of_one_prompt_are_one_unit_of_evidence(judge: Any) -> None:
     )
     assert code == 2
     assert "as many responses to each prompt" in err
+
+
+def test_the_order_of_the_file_changes_no_verdict(judge: Any) -> None:
+    """29% of 55 prompts are bad: sorted by that, the file once held a bound of 25%."""
+    rows = [
+        {"prompt": f"say {i}", "completion": f"{'awful' if i < 16 else 'fine'} {k}"}
+        for i in range(55)
+        for k in (0, 1)
+    ]
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    found = []
+    for given in (rows, rows[::-1], shuffled):
+        _, result, _, _, _ = judge(given, policy=POLICY.replace("20%", "25%"))
+        (clause,) = result["clauses"]
+        assert (clause["verdict"], clause["method"]) == ("inconclusive", "betting")
+        found.append((clause["lower"], clause["upper"]))
+    assert found[0] == found[1] == found[2]
 
 
 def test_other_columns_do_not_make_a_row_evidence_of_its_own(judge: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from constraintlang import SourceFile
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime import row_losses
+from constraintlang_runtime.bet_order import bet_keys, bet_order
 from constraintlang_runtime.data import encode_rows
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.loading import load_tokenizer
@@ -50,9 +51,11 @@ def test_what_they_say_is_what_each_model_makes_of_them(tokenizer: Any, rows: di
     evidence = measured.evidence(
         found["same"], numbers
     )  # before the losses, whose rows lie before and behind
-    np.testing.assert_allclose(evidence.model_sums, own[0][0][numbers], rtol=1e-5)
-    np.testing.assert_allclose(evidence.base_sums, own[1][0][numbers], rtol=1e-5)
-    np.testing.assert_array_equal(evidence.counts, own[0][1][numbers])
+    said = [f"{measured.every[i].prompt}{measured.every[i].completion}" for i in numbers]
+    ordered = [numbers[place] for place in bet_order(bet_keys(said))]
+    np.testing.assert_allclose(evidence.model_sums, own[0][0][ordered], rtol=1e-5)
+    np.testing.assert_allclose(evidence.base_sums, own[1][0][ordered], rtol=1e-5)
+    np.testing.assert_array_equal(evidence.counts, own[0][1][ordered])
     losses = measured.losses()
     assert losses.pop("none") == 0.0
     for name, part in (("first", slice(0, 5)), ("second", slice(5, 12))):
