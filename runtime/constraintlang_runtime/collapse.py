@@ -1,12 +1,13 @@
 """Warnings when a model's replies have collapsed against the start model's: silence, refusals, brevity, repetition.
 
-Texts are compared on the same prompts. Rates and lengths are tested prompt by prompt: among the prompts on which the
-two differ, how many got worse, by the exact one-sided sign test at ``LEVEL`` (for one reply per prompt McNemar's
-test). A rise must also be large enough to matter. The other two figures have plain thresholds.
+Texts are compared on the same prompts. Rates, lengths and the most common reply are tested prompt by prompt: among the
+prompts on which the two differ, how many got worse, by the exact one-sided sign test at ``LEVEL`` (for one reply per
+prompt McNemar's test). A rise must also be large enough to matter. The share of word pairs has a plain threshold.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,8 @@ def warnings_of(replies: Replies) -> list[str]:
     if new < (1 - DISTINCT_FALL) * old:
         found.append(f"different word pairs fell from {100 * old:.3g}% to {100 * new:.3g}%")
     new, old = float(now["most_common_share"] or 0), float(then["most_common_share"] or 0)
-    if new - old >= COMMON_RISE:
+    common = Counter(_flat(replies.own_of_base)).most_common(1)
+    if new - old >= COMMON_RISE and _got_worse(replies, lambda text: text == common[0][0]):
         found.append(f"one reply is {100 * new:.3g}% of all, it was {100 * old:.3g}%")
     return [f"{sentence} (start model on the same prompts)" for sentence in found]
 

@@ -102,6 +102,14 @@ def test_the_sign_test_rarely_warns_of_nothing() -> None:
     assert warned <= binom.ppf(0.9999, runs, LEVEL)
 
 
+def test_a_model_that_says_yes_or_no_is_no_warning_while_it_does_not_change() -> None:
+    rng, warned, runs = np.random.default_rng(1), 0, 600
+    for _ in range(runs):
+        own, base = (rng.choice(["yes", "no"], 20).tolist() for _ in range(2))
+        warned += any("one reply" in warning for warning in warnings_of(replies(own, base)))
+    assert warned <= binom.ppf(0.9999, runs, LEVEL)
+
+
 # ------------------------------------------------------------ people
 def test_prediction_powered_bounds_cover_what_people_say() -> None:
     """A biased scorer: it misses a third of what people see and errs on 5% of the rest."""
