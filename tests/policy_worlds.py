@@ -306,7 +306,7 @@ def policy_world(
     def score(clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> Floats:
         return score_rows(pool, clauses, rows, tokenizer)
 
-    groups, _ = make_groups(ir, [], prompts, ConstraintSettings(), score)
+    groups, _ = make_groups(ir, [], prompts, ConstraintSettings(), tokenizer, score)
 
     def responses(x: int) -> list[Response]:
         """Every sequence after a prompt as the reference semantics reads it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -72,6 +73,22 @@ def add_allowances(parser: argparse.ArgumentParser, default: bool | None = False
 def allowances(args: argparse.Namespace) -> dict[str, bool]:
     """What ``add_allowances`` parsed."""
     return {name: getattr(args, name) for name in ("allow_path", "allow_code", "allow_plugins")}
+
+
+STOP_HELP = (
+    "end a reply where this text begins, and judge it without; \\n is a line break, repeat for several"
+)
+
+
+def stop_text(written: str) -> str:
+    """A text as it is typed, where a backslash before n, t and itself is a line break, a tab and a backslash."""
+    marks = {"n": "\n", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nt\\])", lambda found: marks[found[1]], written)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """``--stop``."""
+    parser.add_argument("--stop", action="append", default=[], type=stop_text, metavar="TEXT", help=STOP_HELP)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,12 @@ def decoded(
     config: Any,
     loop: DecodeLoop,
     processors: Sequence[Any] = (),
+    criteria: Callable[[int], Sequence[Any]] = lambda width: (),
 ) -> Int[Tensor, "B T"]:
-    """The tokens that follow each prompt, padded behind the end; ``config`` names the pad token."""
+    """The tokens that follow each prompt, padded behind the end; ``config`` names the pad token.
+
+    ``criteria`` are those beside the end tokens and the length, for the width that the prompts are padded to.
+    """
     device = next(model.parameters()).device
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), config.pad_token_id, dtype=torch.long)
@@ -34,6 +38,7 @@ def decoded(
             attention_mask=attention.to(device),
             generation_config=config,
             logits_processor=list(processors),
+            stopping_criteria=list(criteria(width)),
             custom_generate=loop,
         )
     return output[:, width:]

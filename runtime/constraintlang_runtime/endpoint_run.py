@@ -50,6 +50,7 @@ class EndpointSettings:
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
+    stop: tuple[str, ...] = ()
     chat: bool = False
     output: str | None = None
 
@@ -62,7 +63,7 @@ class EndpointSettings:
     @property
     def law(self) -> SamplingLaw:
         """What is asked of the server."""
-        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p)
+        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p, stop=self.stop)
 
 
 def evaluate_endpoint(

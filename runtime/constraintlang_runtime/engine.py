@@ -133,7 +133,7 @@ class ConstraintEngine:
             )
         check_scopes(policy.ir, tags)
         score = engine.score if scores_corpus else _unscored
-        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, score=score)
+        engine.groups, row_groups = make_groups(policy.ir, rows, prompts, config, tokenizer, score=score)
         check_forms(engine.groups, config)
         check_paths(engine.groups, config)
         if config.method == "constraint" and config.token_masks == "auto":
@@ -196,11 +196,13 @@ class ConstraintEngine:
     # ------------------------------------------------------------ rounds
     def score(self, clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
         """Statistics [n, K] of rows under clauses."""
-        return score_rows(self.pool, clauses, rows, self.tokenizer, self._stage("scoring"))
+        return score_rows(
+            self.pool, clauses, rows, self.tokenizer, self._stage("scoring"), self.config.law.stop
+        )
 
     def score_alone(self, clauses: Sequence[Clause], rows: Sequence[TokenRow]) -> np.ndarray[Any, Any]:
         """``score`` by this process alone, of rows that the others do not have."""
-        return score_alone(self.pool, clauses, rows, self.tokenizer)
+        return score_alone(self.pool, clauses, rows, self.tokenizer, stop=self.config.law.stop)
 
     def take_start(self, model: Any, *, preserves: bool) -> None:
         """Record the start model, when the settings need it."""

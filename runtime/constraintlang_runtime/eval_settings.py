@@ -26,6 +26,7 @@ class EvalSettings(SharedScoringSettings):
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
+    stop: tuple[str, ...] = ()
     max_length: int = 512
     batch_size: int = 256
     seed: int = 0
@@ -45,7 +46,7 @@ class EvalSettings(SharedScoringSettings):
     @property
     def law(self) -> SamplingLaw:
         """The law of the samples."""
-        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p)
+        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p, stop=self.stop)
 
     def __post_init__(self) -> None:
         super().__post_init__()

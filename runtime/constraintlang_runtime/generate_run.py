@@ -40,6 +40,7 @@ class GenerateSettings(ScoringSettings):
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
+    stop: tuple[str, ...] = ()
     chat: bool = False
 
 
@@ -69,7 +70,7 @@ def generate(
     if settings.guide_rounds < 0:
         raise ConfigError(f"got {settings.guide_rounds}, expected at least 0", parameter="guide_rounds")
     _check_guide_settings(settings)
-    law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p)
+    law = SamplingLaw(settings.max_new_tokens, settings.temperature, settings.top_p, stop=settings.stop)
     tags = {} if settings.domain is None else {"domain": settings.domain}
     raw = [{"prompt": text, **tags} for text in settings.prompt]
     raw += load_rows(settings.prompts, role="prompts") if settings.prompts else []
@@ -124,7 +125,8 @@ def _guide(
     )
     guide = fit_guide(
         policy, model, tokenizer, raw, rounds=settings.guide_rounds, seed=settings.decoding.seed, progress=progress,
-        max_new_tokens=settings.max_new_tokens, chat=settings.chat, **settings.guide_settings,
+        max_new_tokens=settings.max_new_tokens, stop=list(settings.stop) or None, chat=settings.chat,
+        **settings.guide_settings,
     )  # fmt: skip
     if place is not None:
         save_guide(guide, place, model=model, semantic_hash=semantic_hash)

@@ -161,13 +161,13 @@ class Generator:
             raise ConfigError(
                 f"decoding `{settings.decoding}` needs a guide", help="fit one with `policy.guidance(...)`"
             )
-        judge = Judge(self.policy, self.pool, self.tokenizer, self.guide)
+        judge = Judge(self.policy, self.pool, self.tokenizer, self.guide, self.law.stop)
         judge.require_judged(prompts)
         if settings.decoding == "best_first":
             self._search_settings(settings)
             if self.law != SamplingLaw(self.law.max_new_tokens):
                 raise ConfigError(
-                    "temperature, top_p: the search is for the most probable reply and samples none",
+                    "temperature, top_p, stop: the search is for the most probable reply to its end, and samples none",
                     help="leave them out, or use --decoding guided or rejection",
                 )
         if self.guide is not None and settings.decoding in ("guided", "rejection", "best_first"):
@@ -284,7 +284,7 @@ class Generator:
         """log p(y) - log a(y) of accepted replies, for each prompt; None when the model itself proposed them."""
         if self.guide is None:
             return None
-        if self.law != SamplingLaw(self.law.max_new_tokens):
+        if replace(self.law, stop=()) != SamplingLaw(self.law.max_new_tokens):
             return []  # of a tempered or truncated law the two are not proportional to p and p V
         weights = self.guide.log_weights(self.model, rows, pad_token(self.tokenizer))
         by_prompt: dict[tuple[int, ...], list[float]] = {}

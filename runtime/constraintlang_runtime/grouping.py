@@ -15,7 +15,9 @@ from constraintlang_compiler.scopes import compared_clauses, sample_clauses, sco
 from constraintlang_runtime.control import weight_without_pull
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.settings import ConstraintSettings
+from constraintlang_runtime.stop_texts import stopped
 from constraintlang_runtime.tag_values import no_prompt, warn_of_spelling
 
 Score = Callable[[Sequence[Clause], Sequence[TokenRow]], NDArray[np.float64]]
@@ -24,8 +26,9 @@ CORPUS_SCORED = 1024  # rows of a group that are scored to estimate the pull of 
 
 
 def make_groups(
-    policy: PolicyIR, rows: list[TokenRow], prompts: list[TokenRow], config: ConstraintSettings, score: Score
-) -> tuple[list[Group], list[int]]:
+    policy: PolicyIR, rows: list[TokenRow], prompts: list[TokenRow], config: ConstraintSettings, tokenizer: Any,
+    score: Score,
+) -> tuple[list[Group], list[int]]:  # fmt: skip
     """Groups in order of first appearance among the prompts, and the group of each row (``NO_GROUP`` for none)."""
     row_scopes = assign_groups(policy, [row.tags for row in rows], config.adaptive)
     prompt_scopes = assign_groups(policy, [row.tags for row in prompts], config.adaptive)
@@ -42,7 +45,7 @@ def make_groups(
                 group_name(clauses), clauses, scope,
                 [p for p, s in zip(prompts, prompt_scopes, strict=True) if s == scope],
                 sum(tokens[i] for i in mine) / max(1, sum(tokens)), means,
-                corpus_rows=as_sampled([rows[i] for i in mine], config.max_new_tokens),
+                corpus_rows=as_sampled([rows[i] for i in mine], config.law, tokenizer),
                 base_weight=weight_without_pull(config.regularizer),
                 fixed_exponent=config.potential_exponent is not None,
             )
@@ -55,9 +58,10 @@ def spread(places: Sequence[int], most: int) -> Sequence[int]:
     return places[:: max(1, len(places) // most)][:most]
 
 
-def as_sampled(rows: Sequence[TokenRow], most: int) -> list[TokenRow]:
-    """Training rows as the sampler would have left them: completions no longer than its cap."""
-    return [replace(row, completion=row.completion[:most]) for row in rows if row.completion]
+def as_sampled(rows: Sequence[TokenRow], law: SamplingLaw, tokenizer: Any) -> list[TokenRow]:
+    """Training rows as the sampler would have left them: completions to its cap, and to the first of its stop texts."""
+    capped = [replace(row, completion=row.completion[: law.max_new_tokens]) for row in rows if row.completion]
+    return stopped(capped, tokenizer, law.stop)
 
 
 def assign_groups(policy: PolicyIR, tags: Sequence[dict[str, Any]], adaptive: str) -> list[tuple[int, ...]]:

@@ -63,8 +63,9 @@ class Judge:
         pool: ScoringPool | None,
         tokenizer: Any,
         guide: Guide | None = None,
+        stop: Sequence[str] = (),
     ) -> None:
-        self._pool, self._tokenizer, self._guide = pool, tokenizer, guide
+        self._pool, self._tokenizer, self._guide, self._stop = pool, tokenizer, guide, stop
         self.clauses = [] if policy is None else judging_clauses(policy)
         self._has_policy = policy is not None
 
@@ -97,7 +98,10 @@ class Judge:
         """Judge rows."""
         if not rows:
             return []
-        asked, texts = prompt_texts(rows, self._tokenizer), completion_texts(rows, self._tokenizer)
+        asked, texts = (
+            prompt_texts(rows, self._tokenizer),
+            completion_texts(rows, self._tokenizer, self._stop),
+        )
         if self._pool is None or not self._has_policy:
             return [
                 Judged(row, p, c, {}, (), False, 0.0) for row, p, c in zip(rows, asked, texts, strict=True)

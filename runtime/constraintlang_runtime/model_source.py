@@ -58,7 +58,7 @@ class ModelSource:
             numbers=[i for i in chosen for _ in range(count)],
             sizes=[count] * len(chosen),
             prompts=prompt_texts(rows, self._tokenizer),
-            completions=completion_texts(rows, self._tokenizer),
+            completions=completion_texts(rows, self._tokenizer, law.stop),
             tags=[row.tags for row in rows],
             rows=rows,
             tokenizer=self._tokenizer,

@@ -9,7 +9,7 @@ from constraintlang_compiler.ir import PolicyIR
 from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_runtime.columns import split_domain
 from constraintlang_runtime.run_settings import RunSettings
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 
 
 def eval_command(policy: str, ir: PolicyIR, given: RunSettings) -> str:
@@ -38,6 +38,8 @@ def eval_command(policy: str, ir: PolicyIR, given: RunSettings) -> str:
         value = given.config.get(name, getattr(law, name))
         if value != getattr(law, name):
             words += [f"--{name}", f"{value:g}"]
+    for text in stop_texts(given.config.get("stop")):
+        words += ["--stop", text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")]
     words += ["--chat"] * bool(given.config.get("chat"))
     words += [
         f"--{name.replace('_', '-')}"

@@ -100,16 +100,17 @@ def score_rows(
     rows: Sequence[TokenRow],
     tokenizer: Any,
     progress: Any = None,
+    stop: Sequence[str] = (),
 ) -> Floats:
-    """Statistics [n, K] of rows under clauses, from the text of their completions.
+    """Statistics [n, K] of rows under clauses, from the text of their completions before ``stop``.
 
     Of several processes each scores every n-th row and all get all statistics.
     Raises: ScorerError when a score that a clause needs is unavailable; training cannot guess it.
     """
     rank, num_ranks = rank_and_size()
     if num_ranks == 1:
-        return score_alone(pool, clauses, rows, tokenizer, progress)
-    parts = gathered(list(score_alone(pool, clauses, rows[rank::num_ranks], tokenizer, progress)))
+        return score_alone(pool, clauses, rows, tokenizer, progress, stop)
+    parts = gathered(list(score_alone(pool, clauses, rows[rank::num_ranks], tokenizer, progress, stop)))
     return np.array(interleaved(parts), dtype=np.float64).reshape(len(rows), len(clauses))
 
 
@@ -119,9 +120,10 @@ def score_alone(
     rows: Sequence[TokenRow],
     tokenizer: Any,
     progress: Any = None,
+    stop: Sequence[str] = (),
 ) -> Floats:
     """``score_rows`` by this process alone."""
-    prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer)
+    prompts, completions = prompt_texts(rows, tokenizer), completion_texts(rows, tokenizer, stop)
     keys = sorted({key for row in rows for key in row.tags})
     columns = {key: [row.tags.get(key) for row in rows] for key in keys}
     scores, parts = score_responses(
@@ -164,7 +166,7 @@ def measure(
         clock.lap("sampling")
     scored = score_rows(
         pool, group.clauses, rows, tokenizer,
-        None if progress is None else lambda done, total: progress("scoring", done, total),
+        None if progress is None else lambda done, total: progress("scoring", done, total), config.law.stop,
     )  # fmt: skip
     return Measurement(rows, scored)
 

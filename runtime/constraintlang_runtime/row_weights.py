@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from constraintlang_runtime.groups import Group
 from constraintlang_runtime.priorities import ranks_of, solve_by_rank
 from constraintlang_runtime.projection import GroupLaw
 from constraintlang_runtime.sampling import derived_seed
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 Floats = NDArray[np.float64]
 Score = Callable[[Sequence[Clause], Sequence[TokenRow]], Floats]
@@ -37,16 +39,22 @@ class RowWeights:
     The scored rows are one law, not one for each prompt, so that their own λ is too small where the prompt says much of
     the outcome; λ is therefore at least that of the fitted laws at the prompts (``start_controllers``).
 
-    ``rows`` are all training rows, ``groups_of`` their groups; a row is judged as the sampler would have left it, cut
-    to ``max_new_tokens``. At most ``CORPUS_SCORED`` rows of a group are scored for the duals, every other one when a
+    ``rows`` are all training rows, ``groups_of`` their groups; a row is judged as a sampler of this ``law`` would
+    have left it. At most ``CORPUS_SCORED`` rows of a group are scored for the duals, every other one when a
     step first reads it.
     """
 
     def __init__(
-        self, rows: Sequence[TokenRow], groups_of: Sequence[int], *, max_new_tokens: int, seed: int
+        self,
+        rows: Sequence[TokenRow],
+        groups_of: Sequence[int],
+        *,
+        law: SamplingLaw,
+        tokenizer: Any,
+        seed: int,
     ) -> None:
         self._rows, self._groups_of = rows, groups_of
-        self._max_new_tokens, self._seed = max_new_tokens, seed
+        self._law, self._tokenizer, self._seed = law, tokenizer, seed
         self.restart()
 
     def restart(self) -> None:
@@ -74,7 +82,7 @@ class RowWeights:
             sample = [self._rows[i] for i in spread(mine, CORPUS_SCORED)]
             if sample:
                 tokens[number] = np.array([_num_trained(row) for row in sample], dtype=np.float64)
-                scored[number] = score(groups[number].clauses, as_sampled(sample, self._max_new_tokens))
+                scored[number] = score(groups[number].clauses, as_sampled(sample, self._law, self._tokenizer))
         kept = {number: found for number, found in scored.items() if not _hard(groups[number], found).all()}
         if kept:
             chosen = [groups[number] for number in kept]
@@ -124,7 +132,8 @@ class RowWeights:
             ]  # fmt: skip
             if judged and self._changes(groups[number], number):
                 found = score(
-                    groups[number].clauses, as_sampled([self._rows[i] for i in judged], self._max_new_tokens)
+                    groups[number].clauses,
+                    as_sampled([self._rows[i] for i in judged], self._law, self._tokenizer),
                 )
                 raw = self._raw(groups[number], number, found) / self._largest[number]
                 self._weights[judged] = np.minimum(raw, 1.0)

@@ -20,6 +20,7 @@ from constraintlang_runtime.prompt_batches import prompt_batches
 from constraintlang_runtime.ranks import gathered, rank_and_size
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.seeds import derived_seed as derived_seed
+from constraintlang_runtime.stop_texts import StopTexts, before_stop, stopped
 
 Progress = Callable[[int, int], None]
 
@@ -75,7 +76,8 @@ def sample(
 ) -> list[TokenRow]:
     """One completion per prompt, as rows in the order of ``prompts``.
 
-    A completion ends with the end token when the model produced it, and without when it met the length cap.
+    A completion ends with the end token when the model produced it, with the token that completes one of the law's
+    ``stop`` texts, and without either when it met the length cap.
     Batches are formed by prompt length, so that little is padded, and nothing where that would change the logits; the
     seed of each batch depends on ``seed`` and the batch's number alone. Of several processes each samples every n-th
     batch and all get all rows, the same as from one.
@@ -116,10 +118,12 @@ def sample(
                 continue
             loop = DecodeLoop(derived_seed(seed, "batch", number), greedy=greedy, first_position=first)
             output = decoded(
-                model, [prompts[i].prompt for i in chosen], config, loop, [Finite(), *logits_processor]
-            )
+                model, [prompts[i].prompt for i in chosen], config, loop, [Finite(), *logits_processor],
+                lambda width: [StopTexts(tokenizer, law.stop, width)] if law.stop else [],
+            )  # fmt: skip
             for i, ids in zip(chosen, output.tolist(), strict=True):
-                completed[i] = replace(prompts[i], completion=_trim(ids, eos, law.max_new_tokens))
+                said = replace(prompts[i], completion=_trim(ids, eos, law.max_new_tokens))
+                completed[i] = stopped([said], tokenizer, law.stop)[0]
             if progress is not None:
                 progress(done, total)
     finally:
@@ -140,14 +144,14 @@ def _trim(ids: list[int], eos: Sequence[int], limit: int) -> tuple[int, ...]:
     return tuple(ids[:limit])
 
 
-def completion_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:
-    """The scored text of rows: the completion alone, its end token and special tokens left out."""
+def completion_texts(rows: Sequence[TokenRow], tokenizer: Any, stop: Sequence[str] = ()) -> list[str]:
+    """The scored text of rows: the completion before ``stop``, its end token and special tokens left out."""
     ends = end_tokens(tokenizer)
     said = [
         row.completion[:-1] if row.completion[-1:] and row.completion[-1] in ends else row.completion
         for row in rows
     ]
-    return _texts(said, tokenizer)
+    return [before_stop(text, stop) for text in _texts(said, tokenizer)]
 
 
 def prompt_texts(rows: Sequence[TokenRow], tokenizer: Any) -> list[str]:

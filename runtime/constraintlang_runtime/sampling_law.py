@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from constraintlang_runtime.errors import ConfigError
 
 
+def stop_texts(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One text or several as ``SamplingLaw.stop``. Raises: ConfigError for anything else."""
+    texts = (given,) if isinstance(given, str) else tuple(given or ())
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"stop: got {given!r}, expected a text or a list of them")
+    return texts
+
+
 @dataclass(frozen=True)
 class SamplingLaw:
-    """The law that verdicts speak of: ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 do not truncate."""
+    """The law that verdicts speak of: ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 do not truncate.
+
+    A completion ends where one of the texts ``stop`` begins in it, and is judged without it.
+    """
 
     max_new_tokens: int = 64
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -26,6 +39,8 @@ class SamplingLaw:
                 f"sampling: got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}; "
                 "expected temperature >= 0, 0 < top_p <= 1, top_k >= 0"
             )
+        if not all(self.stop):
+            raise ConfigError(f"stop: got {self.stop!r}, expected texts, none of them empty")
 
     def under(self, settings: dict[str, str]) -> SamplingLaw:
         """This law with a clause's ``under`` settings put over it."""

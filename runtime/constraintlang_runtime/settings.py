@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.regularizer_settings import CHOICES as CHOICES
 from constraintlang_runtime.regularizer_settings import RegularizerConfig as RegularizerConfig
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 from constraintlang_runtime.scorers.judge_settings import JudgeSettings
 
 DEFAULT_TIMEOUT = 600.0
@@ -130,6 +130,13 @@ class ConstraintSettings:
     max_new_tokens: int = field(default=64, metadata={"help": "length cap of sampled completions"})
     temperature: float = field(default=1.0, metadata={"help": "sampling temperature in training"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus mass in training"})
+    stop: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "texts where a completion ends, and is judged without; in YAML a text or a list, else a flag "
+            "for each"
+        },
+    )
     sampling_batch_size: int = field(default=256, metadata={"help": "completions sampled together"})
     sampler: str = field(
         default="transformers",
@@ -362,6 +369,8 @@ class ConstraintSettings:
                 f"lora: got r={self.lora_r}, alpha={self.lora_alpha}, dropout={self.lora_dropout}; expected a rank of "
                 "at least 0, a positive scale and a dropout in [0, 1)"
             )
+        if self.stop and self.sampler == "vllm":
+            raise ConfigError("stop: --sampler vllm samples without it", help="leave one of them out")
         for name, needed, value in NEEDS:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default and not value(self):
                 raise ConfigError(f"{name}: it has no part without --{needed}", help=f"leave `{name}` out")
@@ -442,4 +451,4 @@ class ConstraintSettings:
     @property
     def law(self) -> SamplingLaw:
         """The law of the samples drawn in training."""
-        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p)
+        return SamplingLaw(self.max_new_tokens, self.temperature, self.top_p, stop=stop_texts(self.stop))

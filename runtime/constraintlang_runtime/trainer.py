@@ -147,7 +147,7 @@ class ConstraintTrainer(LossTrainer):
         self.row_weights: RowWeights | None = None
         if args.method == "constraint" and args.training_rows == "projected":
             self.row_weights = RowWeights(
-                rows, row_groups, max_new_tokens=args.max_new_tokens, seed=args.seed
+                rows, row_groups, law=args.law, tokenizer=processing_class, seed=args.seed
             )
         preserved = [self.engine.budgets.covers(row.tags) for row in rows]
         self._preserves = any(map(any, preserved))

@@ -22,6 +22,7 @@ from constraintlang_runtime.penalty import weighted_rows
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.rounds import Measurement
 from constraintlang_runtime.row_weights import RowWeights
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 PRESERVED = POLICY + "same: preserve mean(perplexity) <= 1.1 * base for domain=chat\n"
 ACTS = {"anchor": "start", "max_steps": 24, "rounds": 6, "per_device_train_batch_size": 4}
@@ -207,7 +208,7 @@ def group_of(text: str, statistics: np.ndarray, point: float, fixed: float = 0.0
 
 def row_duals(group: Group, statistics: np.ndarray) -> np.ndarray:
     rows = [TokenRow((number,), (5,), {}, False) for number in range(len(statistics))]
-    made = RowWeights(rows, [0] * len(rows), max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * len(rows), law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], lambda _, some: statistics[[row.prompt[0] for row in some]])
     assert made._duals is not None
     return made._duals[0]

@@ -21,6 +21,7 @@ from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.groups import Group, attach_target
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.row_weights import MOST, RowWeights
+from constraintlang_runtime.sampling_law import SamplingLaw
 
 ROWS = 500
 READINGS = (("never",), ("rarely",), ("mean",), ("rarely", "length"), ("never", "rarely", "mean"))
@@ -62,7 +63,7 @@ def weights_of(made: RowWeights, group: Group, score: Any) -> np.ndarray:
 def test_weighted_rows_meet_every_set_point_at_least_cost(kinds: tuple[str, ...], share: float) -> None:
     """Karush-Kuhn-Tucker: log w is -Σ λ_k f_k, λ >= 0, each mean at most its point, λ_k = 0 where it is below."""
     group, rows, statistics, score = corpus(kinds, share)
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], score)
     found = weights_of(made, group, score)
     assert group.target is not None
@@ -89,7 +90,7 @@ def test_weighted_rows_meet_every_set_point_at_least_cost(kinds: tuple[str, ...]
 
 def test_rows_that_meet_the_policy_are_all_kept_and_not_scored_again() -> None:
     group, rows, _, score = corpus(("rarely",), 1.2)
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], score)
     before = len(score.calls)
     assert bool(made.drawn(range(ROWS), [group], [0], 3, score).all())
@@ -99,7 +100,7 @@ def test_rows_that_meet_the_policy_are_all_kept_and_not_scored_again() -> None:
 def test_a_row_is_drawn_with_its_weight_whatever_stands_beside_it() -> None:
     """The same draw in batches of any size; over steps the frequency is the weight; each row is scored once."""
     group, rows, _, score = corpus(("mean",), 0.9)
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=7)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=7)
     made.start([group], [0], score)
     score.calls.clear()
     whole = made.drawn(range(ROWS), [group], [0], 5, score).tolist()
@@ -112,7 +113,7 @@ def test_a_row_is_drawn_with_its_weight_whatever_stands_beside_it() -> None:
     wanted = weights_of(made, group, score)
     assert 0.05 < wanted.min() < 0.9
     assert (np.abs(share - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / steps) + 1e-9).all()
-    other = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=8)
+    other = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=8)
     other.start([group], [0], score)
     assert other.drawn(range(ROWS), [group], [0], 5, score).tolist() != whole
 
@@ -122,7 +123,7 @@ def test_a_group_keeps_its_part_in_the_loss_with_rows_of_any_length(kind: str, s
     """E Σ w n = Σ n: rows that are kept make up for those that are not, in tokens."""
     group, rows, _, score = corpus((kind,), share)
     long = [dataclasses.replace(row, completion=(1,) * (1 + 9 * (i % 3))) for i, row in enumerate(rows)]
-    made = RowWeights(long, [0] * ROWS, max_new_tokens=8, seed=3)
+    made = RowWeights(long, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=3)
     made.start([group], [0], score)
     tokens = np.array([len(row.completion) for row in long])
     steps = 200
@@ -143,7 +144,7 @@ def test_few_rows_that_are_left_do_not_speak_for_all() -> None:
     def score(_: Any, some: Sequence[TokenRow]) -> np.ndarray:
         return bad[[row.prompt[0] for row in some]]
 
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], score)
     drawn = made.drawn(range(ROWS), [group], [0], 0, score)
     assert drawn[::100].tolist() == [MOST] * 5
@@ -154,14 +155,14 @@ def test_a_corpus_that_violates_throughout_is_left_out() -> None:
     """Not an error: other domains are trained on, and the regularizer acts."""
     group, rows, statistics, _ = corpus(("never",), 1.0)
     bad = np.ones_like(statistics)
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], lambda _, some: bad[: len(some)])
     assert not bool(made.drawn(range(ROWS), [group], [0], 0, lambda _, some: bad[: len(some)]).any())
 
 
 def test_rows_of_other_groups_are_not_looked_at() -> None:
     group, rows, _, score = corpus(("rarely",), 0.3)
-    made = RowWeights(rows, [0] * 100 + [-1] * (ROWS - 100), max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * 100 + [-1] * (ROWS - 100), law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], score)
     assert bool(made.drawn(range(100, ROWS), [group], [0], 0, score).all())
     assert max(score.calls) < 100
@@ -170,7 +171,7 @@ def test_rows_of_other_groups_are_not_looked_at() -> None:
 def test_rows_of_a_group_that_does_not_act_are_all_kept_whatever_was_judged_before() -> None:
     """A resumed run, which has judged none of them, keeps the same."""
     group, rows, _, score = corpus(("rarely",), 0.3)
-    made = RowWeights(rows, [0] * ROWS, max_new_tokens=8, seed=0)
+    made = RowWeights(rows, [0] * ROWS, law=SamplingLaw(8), tokenizer=None, seed=0)
     made.start([group], [0], score)
     assert not bool(made.drawn(range(ROWS), [group], [0], 0, score).all())
     assert made.drawn(range(ROWS), [group], [], 1, score).tolist() == [1.0] * ROWS

@@ -14,6 +14,7 @@ from constraintc.output import print_diagnostics, print_json, print_message, pri
 from constraintc.scoring import add_score_workers, add_scoring, scoring_of
 from constraintc.sources import (
     add_chat,
+    add_stop,
     compile_argument,
     policy_folder,
 )
@@ -155,6 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
+    add_stop(parser)
     parser.add_argument(
         "--max_length", type=int, default=512, metavar="N", help="tokens of a row or prompt (default 512)"
     )
@@ -278,7 +280,7 @@ def _check_together(args: argparse.Namespace) -> None:
     sampled = {
         "--prompts": args.prompts != [], "--chat": args.chat, "--num_prompts": args.num_prompts is not None,
         "--samples": args.samples != 1, "--max_new_tokens": args.max_new_tokens != 64,
-        "--temperature": args.temperature != 1.0, "--top_p": args.top_p != 1.0, **of_model,
+        "--temperature": args.temperature != 1.0, "--top_p": args.top_p != 1.0, "--stop": args.stop != [], **of_model,
     }  # fmt: skip
     ignored = [flag for flag, given in sampled.items() if given]
     if args.completions and ignored:
@@ -295,11 +297,11 @@ def _of_model(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
     given = EvalSettings(
         model=args.model, prompts=tuple(args.prompts), rows=tuple(args.rows), base=args.base,
         num_prompts=args.num_prompts, samples=args.samples, max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature, top_p=args.top_p, max_length=args.max_length, batch_size=args.batch_size,
-        seed=args.seed, **scoring_of(args), score_workers=args.score_workers, audit=tuple(args.audit),
-        human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
-        max_prompts=args.max_prompts, chat=args.chat,
-        tasks=tuple(args.tasks), task_path=args.task_path, num_fewshot=args.num_fewshot, limit=args.limit,
+        temperature=args.temperature, top_p=args.top_p, stop=tuple(args.stop), max_length=args.max_length,
+        batch_size=args.batch_size, seed=args.seed, **scoring_of(args), score_workers=args.score_workers,
+        audit=tuple(args.audit), human=args.human, identity_terms=args.identity_terms, sequential=args.sequential,
+        max_prompts=args.max_prompts, chat=args.chat, tasks=tuple(args.tasks), task_path=args.task_path,
+        num_fewshot=args.num_fewshot, limit=args.limit,
     )  # fmt: skip
     check_sources(
         policy.ir, (*sample_clauses(policy.ir), *compared_clauses(policy.ir)),
@@ -358,7 +360,7 @@ def _of_texts(args: argparse.Namespace, policy: CompiledPolicy) -> Evaluation:
         endpoint=args.endpoint, endpoint_model=args.endpoint_model, prompts=tuple(args.prompts),
         endpoint_rate=args.endpoint_rate, endpoint_timeout=args.endpoint_timeout, num_prompts=args.num_prompts,
         samples=args.samples, max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
-        chat=args.chat, output=args.output,
+        stop=tuple(args.stop), chat=args.chat, output=args.output,
     )  # fmt: skip
     with shown(args.quiet) as progress:
         return evaluate_endpoint(policy, served, given, folder=policy_folder(args.policy), progress=progress)

@@ -11,6 +11,7 @@ from constraintc.output import print_error, print_message, visible_text
 from constraintc.scoring import add_scoring, scoring_of
 from constraintc.sources import (
     add_chat,
+    add_stop,
     compile_argument,
     policy_folder,
 )
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="length cap (default 64)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default 1)")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="nucleus mass (default 1)")
+    add_stop(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
     add_chat(parser)
     parser.add_argument(
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model, prompt=tuple(args.prompt), prompts=tuple(args.prompts), domain=args.domain,
         decoding=decoding, guide=args.guide, guide_rounds=args.guide_rounds,
         guide_settings=parse_flags(args.extra), max_new_tokens=args.max_new_tokens, temperature=args.temperature,
-        top_p=args.top_p,
+        top_p=args.top_p, stop=tuple(args.stop),
         **scoring_of(args), chat=args.chat,
     )  # fmt: skip
     with quiet_libraries(), shown() as progress:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from constraintc.exit_codes import ExitCode
 from constraintc.locks import add_locked_argument, require_locked
 from constraintc.output import print_diagnostics, print_json, print_message
-from constraintc.sources import add_allowances, compile_argument, policy_folder
+from constraintc.sources import STOP_HELP, add_allowances, compile_argument, policy_folder, stop_text
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.early_checks import check_settings, check_sources
@@ -118,6 +118,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in fields(ConstraintSettings):
         if field.name in HEADINGS:
             listed = parser.add_argument_group(f"settings: {HEADINGS[field.name]}")
+        if field.name == "stop":  # texts as they are, not YAML
+            listed.add_argument("--stop", action="append", type=stop_text, metavar="TEXT", help=STOP_HELP)
+            continue
         default = "" if field.default is None else f" (default {str(field.default).lower()})"
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
         listed.add_argument(
@@ -208,10 +211,11 @@ def _merged(args: argparse.Namespace) -> dict[str, Any]:
         "allow_path",
         "allow_code",
         "allow_plugins",
+        "stop",
     )
     merged |= {name: value for name in names if (value := getattr(args, name)) is not None}
     listed = [
-        *(f.name for f in fields(ConstraintSettings)),
+        *(f.name for f in fields(ConstraintSettings) if f.name != "stop"),
         *THEIRS,
     ]
     tokens = [

@@ -329,6 +329,7 @@ class Policy:
         max_new_tokens: int = 64,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
         progress: Callable[[str, int, int], None] | None = None,
         **settings: Any,
     ) -> Generated:
@@ -341,14 +342,14 @@ class Policy:
         """
         from constraintlang_runtime.data import encode_rows, prompt_rows
         from constraintlang_runtime.generation import DecodingSettings, Generator
-        from constraintlang_runtime.sampling_law import SamplingLaw
+        from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 
         require_known("generate", settings, [field.name for field in fields(DecodingSettings)])
         rows = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
         encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
         generator = Generator(
-            model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p), self.compiled, self.pool, guide,
-            self.folder, progress=progress,
+            model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p, stop=stop_texts(stop)), self.compiled,
+            self.pool, guide, self.folder, progress=progress,
         )  # fmt: skip
         return generator.generate(encoded, DecodingSettings(**settings))
 
@@ -363,6 +364,7 @@ class Policy:
         max_new_tokens: int = 64,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
         samples_per_prompt: int = 1,
         max_length: int = 512,
         batch_size: int = 256,
@@ -376,8 +378,9 @@ class Policy:
 
         return verify(
             self, model, prompts, tokenizer=tokenizer, base=base, rows=rows, max_new_tokens=max_new_tokens,
-            temperature=temperature, top_p=top_p, samples_per_prompt=samples_per_prompt, max_length=max_length,
-            batch_size=batch_size, seed=seed, chat=chat, logits_processor=logits_processor, progress=progress,
+            temperature=temperature, top_p=top_p, stop=stop, samples_per_prompt=samples_per_prompt,
+            max_length=max_length, batch_size=batch_size, seed=seed, chat=chat, logits_processor=logits_processor,
+            progress=progress,
         )  # fmt: skip
 
     def callback(self, prompts: Sequence[Any], **settings: Any) -> ConstraintCallback:

@@ -11,7 +11,7 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 from constraintlang_runtime.scorers.parts import told_apart
 from constraintlang_runtime.versions import versions
 
@@ -29,6 +29,7 @@ def verify(
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    stop: str | Sequence[str] = (),
     samples_per_prompt: int = 1,
     max_length: int = 512,
     batch_size: int = 256,
@@ -54,7 +55,8 @@ def verify(
     distinct = prompt_rows(encoded, reading=told_apart(policy.pool, policy.compiled.ir.clauses))
     held = {name: _encoded(part, tokenizer, max_length, chat=chat) for name, part in (rows or {}).items()}
     found = evaluate(
-        model, tokenizer, policy.compiled, distinct, policy.pool, law=SamplingLaw(max_new_tokens, temperature, top_p),
+        model, tokenizer, policy.compiled, distinct, policy.pool, 
+        law=SamplingLaw(max_new_tokens, temperature, top_p, stop=stop_texts(stop)),
         samples_per_prompt=samples_per_prompt, seed=seed, batch_size=batch_size, rows=held, base_model=base,
         logits_processor=logits_processor, progress=progress,
     )  # fmt: skip
