@@ -315,6 +315,19 @@ def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
     assert words[True] >= {"go", "on", "dog"}
 
 
+def test_a_list_in_the_place_of_the_policys_is_not_masked_by_the_policys(tmp_path: Path) -> None:
+    (tmp_path / "rude.txt").write_text("cat\n", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("dog\n", encoding="utf-8")
+    text = 'edition 1\nattribute rude: count { backend = lexicon("rude.txt") }\nkind: rude == 0\n'
+    (tmp_path / "p.policy").write_text(text, encoding="utf-8")
+    policy = Policy.load(tmp_path / "p.policy", scorers={"rude": str(tmp_path / "other.txt")})
+    tokenizer = word_tokenizer(["go", "cat", "dog"])
+    with pytest.raises(ConfigError, match="`rude` is measured by another scorer than the policy's"):
+        policy.logits_processor(tokenizer)
+    with pytest.raises(ConfigError, match="`rude` is measured by another scorer than the policy's"):
+        policy.generate(tiny_llama(len(tokenizer)), tokenizer, ["go"], decoding="masked")
+
+
 # ------------------------------------------------------------ metric
 def test_a_metric_is_what_verification_says() -> None:
     policy = Policy.from_text(MIXED)

@@ -239,13 +239,22 @@ class Policy:
         return PolicyMetric(self)
 
     def logits_processor(
-        self, tokenizer: Any, *, clauses: Sequence[str] | None = None, end_tokens: Sequence[int] | None = None
+        self,
+        tokenizer: Any,
+        *,
+        clauses: Sequence[str] | None = None,
+        end_tokens: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
     ) -> LanguageMask:
         """Hard masks for ``generate``: only tokens after which the response can still satisfy the wording clauses.
 
         For clauses about regular expressions and word lists, however they tolerate violations otherwise; ``clauses``
-        picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
-        Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
+        picks some by name. Greedy, sampling, beams and assisted decoding (by a model of the same tokenizer); a batch is
+        padded on the left, as ``generate`` asks. With ``max_new_tokens``, that of ``generate``, a response that is cut
+        there does not end in the middle of a word that would have had to go on. Special tokens, any of which may be an
+        end in a model's generation settings, stand only where the end may.
+        Raises: ConfigError for a clause that is about more than wording or about what another scorer measures than the
+        policy's, or a tokenizer that cannot be masked.
         """
         from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.decoding_masks import language_mask
@@ -259,6 +268,8 @@ class Policy:
             end_tokens=ends,
             folder=self.folder,
             files=self.compiled.files,
+            rebound=self.rebound,
+            max_new_tokens=max_new_tokens,
         )
 
     def monitor(
@@ -348,7 +359,7 @@ class Policy:
         encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
         generator = Generator(
             model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p), self.compiled, self.pool, guide,
-            self.folder, progress=progress,
+            self.folder, progress=progress, rebound=self.rebound,
         )  # fmt: skip
         return generator.generate(encoded, DecodingSettings(**settings))
 
