@@ -289,6 +289,48 @@ def _moved(lam: float, violated: int, count: int) -> float:
     return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
 
 
+def test_a_weight_of_a_clause_that_is_not_rewarded() -> None:
+    policy = Policy.from_text(MIXED)
+    assert policy.reward_func("short", weights={"short": 3.0}).weights == {"short": 3.0}
+    with pytest.raises(ConfigError, match="weights: `average` has a weight, and only `short` is rewarded"):
+        policy.reward_func("short", weights={"average": 9.0})
+
+
+def test_one_text_is_no_list_of_prompts(world: World) -> None:
+    """Read letter by letter, it would be many prompts."""
+    policy = Policy.from_text("short: words <= 3")
+    model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
+    calls = (
+        lambda given: policy.generate(model, tokenizer, given),
+        lambda given: policy.verify(model, given, tokenizer=tokenizer),
+        lambda given: policy.guidance(model, tokenizer, given),
+        lambda given: policy.callback(given),
+    )
+    for call in calls:
+        with pytest.raises(DataError, match=r"(?s)prompts: got one text, expected a list.*write \[text\]"):
+            call("anna asks")
+        with pytest.raises(DataError, match="prompts: got one row, expected a list"):
+            call({"prompt": "anna asks"})
+    with pytest.raises(DataError, match="prompts: got one text"):
+        policy.judge(["a", "b"], "ab")
+    with pytest.raises(DataError, match="completions: got one text"):
+        policy.judge("ab")
+
+
+@pytest.mark.parametrize("form", ["numpy", "pandas", "arrow", "torch"])
+def test_data_sets_of_every_format_are_filtered(form: str) -> None:
+    texts = ["x y", "x y z w", "x"]
+    turns = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": text}] for text in texts]
+    keep = Policy.from_text("short: words <= 3").filter()
+    for columns in ({"prompt": ["q"] * 3, "completion": texts, "n": [1, 2, 3]}, {"messages": turns}):
+        rows = datasets.Dataset.from_dict(columns).with_format(form)
+        for batched in (False, True):
+            if batched or form != "arrow":  # which datasets itself does not filter row by row
+                assert len(rows.filter(keep, batched=batched)) == 2
+    with pytest.raises(DataError, match="got rows as int"):
+        keep(3)  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------ masks
 def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
     """From a compiled folder, whose word list is its own."""
