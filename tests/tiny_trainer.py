@@ -20,6 +20,7 @@ from constraintlang_runtime.trainer import ConstraintTrainer
 GIVEN = (
     "heldout", "selection", "prompts", "tell", "callbacks",
     "eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func",
+    "data_collator", "peft_config", "formatting_func",
 )  # fmt: skip
 
 

@@ -250,7 +250,9 @@ def _over(over: Over, parts: Parts) -> Floats:
     def evaluate(predicate: Comparison | FlagRef) -> Floats:
         return _predicate(predicate, found.scores, total, NO_PARTS)
 
-    return trace_monitor(over.formula, over.empty).truth(evaluate, found.lengths)
+    truth = trace_monitor(over.formula, over.empty).truth(evaluate, found.lengths)
+    truth[list(found.unknown)] = np.nan
+    return truth
 
 
 def _truth(value: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> Floats:

@@ -21,10 +21,12 @@ class PartScores:
     """Scores of the parts of n responses at one level.
 
     Shapes: ``lengths`` [n], the number of parts; each of ``scores`` [sum of lengths], ``nan`` where unknown.
+    ``unknown`` are the numbers of the responses whose text nobody knows; nothing about their parts is true or false.
     """
 
     lengths: Ints
     scores: Mapping[str, Floats] = field(default_factory=dict)
+    unknown: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         total = int(self.lengths.sum())

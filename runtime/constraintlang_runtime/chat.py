@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from constraintlang_runtime.columns import CHAT_OPTIONS
 from constraintlang_runtime.errors import DataError
 
 Messages = list[dict[str, Any]]
@@ -141,11 +142,8 @@ class ChatEncoder:
                 f"{place}: its `messages` are {str(messages)[:60]!r}, expected a list of turns",
                 help='write [{"role": "user", "content": "..."}, ...]',
             )
-        options: dict[str, Any] = {}
-        if row.get("tools"):
-            options["tools"] = self._parsed(row["tools"], place, "tools", list)
-        if row.get("chat_template_kwargs"):
-            options |= self._parsed(row["chat_template_kwargs"], place, "chat_template_kwargs", dict)
+        options = chat_options(row, place)
+        options |= options.pop("chat_template_kwargs", {})
         for message in messages:
             said = message.get("content")
             if message["role"] == "assistant" and isinstance(said, str):
@@ -161,21 +159,6 @@ class ChatEncoder:
             for m in messages
         ]
         return kept, options
-
-    @staticmethod
-    def _parsed(value: Any, place: str, name: str, kind: type) -> Any:
-        """A column of JSON or of Python values."""
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except json.JSONDecodeError:
-                value = str(value)
-        if not isinstance(value, kind):
-            raise DataError(
-                f"{place}: its `{name}` is {str(value)[:60]!r}, expected a {kind.__name__} (or its JSON text)",
-                help="as `apply_chat_template` of transformers takes it",
-            )
-        return value
 
     def _require_read(self, messages: Messages, options: dict[str, Any], place: str) -> None:
         """Raise DataError for what the template leaves out without a word: roles it does not know, tools."""
@@ -314,3 +297,28 @@ class ChatEncoder:
             "it would not learn to stop",
             help="use a template that ends turns with a special token or the tokenizer's end-of-sequence token",
         )
+
+
+def chat_options(row: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The columns of a row that a chat template reads (``CHAT_OPTIONS``), as values or out of their JSON text.
+
+    Raises: DataError naming the row.
+    """
+    found: dict[str, Any] = {}
+    kinds: tuple[type, ...] = (list, dict)
+    for name, kind in zip(CHAT_OPTIONS, kinds, strict=True):
+        value = row.get(name)
+        if not value:
+            continue
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                value = str(value)
+        if not isinstance(value, kind):
+            raise DataError(
+                f"{place}: its `{name}` is {str(value)[:60]!r}, expected a {kind.__name__} (or its JSON text)",
+                help="as `apply_chat_template` of transformers takes it",
+            )
+        found[name] = value
+    return found

@@ -7,6 +7,9 @@ from typing import Any
 
 CONTENT_COLUMNS = ("text", "prompt", "completion", "messages")
 CHAT_OPTIONS = ("tools", "chat_template_kwargs")  # columns that a chat template reads, as TRL names them
+WITHHELD = (
+    "endpoint_withheld"  # column: how a server ended a reply that it withheld, of which nothing is known
+)
 
 Row = dict[str, Any]
 

@@ -13,6 +13,7 @@ from constraintlang_compiler.artifact import CompiledPolicy
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.readings import Reading
 from constraintlang_compiler.strata import expand_strata
+from constraintlang_runtime.chat import chat_options
 from constraintlang_runtime.columns import Row, row_tags
 from constraintlang_runtime.completions import CompletionSettings, evaluate_completions
 from constraintlang_runtime.errors import ConfigError
@@ -109,7 +110,8 @@ def evaluate_endpoint(
     given = {**found.extra.get("settings", {}), **asdict(settings)}
     given.pop("completions", None)
     left = list(NEUTRAL) if sampler.left_to_the_server else []
-    extra = {**found.extra, "settings": given, "left_to_the_server": left}
+    extra = {**found.extra, "settings": given, "left_to_the_server": left,
+             "withheld": dict(sampler.withheld)}  # fmt: skip
     return replace(found, law=settings.law, seed=judging.seed, extra=extra)
 
 
@@ -131,7 +133,8 @@ def _prompts(settings: EndpointSettings, reading: Reading) -> list[Row]:
         seen: dict[str, Row] = {}
         for row in _read(spec):
             turns = prompt_turns(row, chat=settings.chat)  # also refuses what is no prompt
-            key = fingerprint([row["prompt"] if turns is None else turns, reading(row_tags(row))])
+            asked = row["prompt"] if turns is None else [turns, chat_options(row, f"a row of `{spec}`")]
+            key = fingerprint([asked, reading(row_tags(row))])
             seen.setdefault(key, row)
         for key, row in islice(seen.items(), settings.num_prompts):
             found.setdefault(key, row)  # what two files share is evidence once

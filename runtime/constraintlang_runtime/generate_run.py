@@ -85,7 +85,8 @@ def generate(
         encode_rows(raw, tokenizer, max_length=10**6, need_completion=False, chat=settings.chat)
     )
     generator = Generator(
-        model, tokenizer, law, policy, None if own is None else own.pool, None, folder, settings.allow_path, progress
+        model, tokenizer, law, policy, None if own is None else own.pool, None, folder, settings.allow_path, progress,
+        () if own is None else own.rebound,
     )  # fmt: skip
     generator.check(prompts, settings.decoding, has_guide=True)
     if settings.decoding.decoding == "guided" and policy is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,7 +116,10 @@ class Generated:
 
 @dataclass(frozen=True)
 class Generator:
-    """A model with what its replies are judged and steered by; ``policy`` None draws without judging."""
+    """A model with what its replies are judged and steered by; ``policy`` None draws without judging.
+
+    ``rebound`` are the attributes that the pool measures in another way than the policy says.
+    """
 
     model: Any
     tokenizer: Any
@@ -127,6 +130,7 @@ class Generator:
     folder: Path = Path()
     allow_path: bool = False
     progress: Progress | None = None
+    rebound: Collection[str] = ()
 
     def generate(self, prompts: Sequence[TokenRow], settings: DecodingSettings) -> Generated:
         """Replies to prompts.
@@ -217,7 +221,7 @@ class Generator:
                     language_mask(
                         self.policy.ir, [clauses[k] for k in scope], self.tokenizer,
                         end_tokens=end_tokens(self.tokenizer, self.model), folder=self.folder, files=self.policy.files,
-                        allow_path=self.allow_path,
+                        allow_path=self.allow_path, rebound=self.rebound, max_new_tokens=self.law.max_new_tokens,
                     )
                 ]  # fmt: skip
             own = derived_seed(seed, "scope", *scope) if len(scopes) > 1 else seed

@@ -18,9 +18,9 @@ from constraintlang_runtime.mishaps import Finite
 from constraintlang_runtime.model_checks import first_position, require_positions
 from constraintlang_runtime.prompt_batches import prompt_batches
 from constraintlang_runtime.ranks import gathered, rank_and_size
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sampling_law import SamplingLaw, before_stop
 from constraintlang_runtime.seeds import derived_seed as derived_seed
-from constraintlang_runtime.stop_texts import StopTexts, before_stop, stopped
+from constraintlang_runtime.stop_texts import StopTexts, stopped
 
 Progress = Callable[[int, int], None]
 

@@ -18,6 +18,12 @@ def stop_texts(given: str | Sequence[str] | None) -> tuple[str, ...]:
     return texts
 
 
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first place where one of the others begins."""
+    found = [place for one in stop if (place := text.find(one)) >= 0]
+    return text[: min(found)] if found else text
+
+
 @dataclass(frozen=True)
 class SamplingLaw:
     """The law that verdicts speak of: ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 do not truncate.

@@ -49,12 +49,6 @@ def stop_position(ids: Sequence[int], tokenizer: Any, stop: Sequence[str]) -> in
     return high
 
 
-def before_stop(text: str, stop: Sequence[str]) -> str:
-    """The text up to the first place where one of the others begins."""
-    found = [place for one in stop if (place := text.find(one)) >= 0]
-    return text[: min(found)] if found else text
-
-
 def stopped(rows: Sequence[TokenRow], tokenizer: Any, stop: Sequence[str]) -> list[TokenRow]:
     """Rows whose completions end with the tokens in which the first of the texts is complete."""
     if not stop:

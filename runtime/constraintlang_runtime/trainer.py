@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ from constraintlang_runtime.seen_prompts import prompt_hashes
 from constraintlang_runtime.selection import Selection
 from constraintlang_runtime.sharding import is_fsdp
 from constraintlang_runtime.trainer_inputs import (
+    MEASURED_BY,
+    NO_EVALUATION,
     PolicyLike,
     arguments,
     listed_rows,
@@ -221,6 +223,14 @@ class ConstraintTrainer(LossTrainer):
         finally:
             if self.parallel is not None:
                 self.parallel.close()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise ConfigError: rows are measured by ``heldout``, and responses by ``Policy.verify``."""
+        raise ConfigError(NO_EVALUATION, help=MEASURED_BY, parameter="evaluate")
+
+    def predict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise ConfigError, as ``evaluate`` does."""
+        raise ConfigError(NO_EVALUATION, help=MEASURED_BY, parameter="predict")
 
     def _restart(self, *, resumes: bool) -> None:
         """The constraint's state as before the first step; a run that is resumed keeps the start model of the last."""

@@ -38,19 +38,28 @@ def arguments(args: Any) -> ConstraintConfig:
     return args
 
 
+NO_EVALUATION = "there is no evaluation loop on rows in training"
+MEASURED_BY = (
+    "pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards"
+)
+_OF_OTHERS = {  # arguments of transformers' and TRL's trainers, with what does here what they do there
+    "data_collator": "rows are put together here: leave it out, and pass rows of `text`, `prompt` and `completion`, or "
+    "`messages`",
+    "peft_config": "set lora_r in the ConstraintConfig, or pass a model that has its adapter",
+    "formatting_func": "write the rows so before: train_dataset=[{'text': formatting_func(row)} for row in rows]",
+    "compute_loss_func": "the loss is that of the language model and the policy: leave it out, or add a "
+    "ConstraintCallback to a trainer of your own",
+}
+
+
 def require_used(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for arguments of transformers' Trainer that nothing would call or read."""
+    """Raise ConfigError for arguments of other trainers that nothing would call or read."""
     for name in ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics"):
         if options.get(name) is not None:
-            raise ConfigError(
-                f"{name}: there is no evaluation loop on rows in training",
-                help="pass heldout=..., which measures budgets and `keep: best`, or run `constraintc eval` afterwards",
-            )
-    if options.get("compute_loss_func") is not None:
-        raise ConfigError(
-            "compute_loss_func: the loss is that of the language model and the policy",
-            help="leave it out, or add a ConstraintCallback to a trainer of your own",
-        )
+            raise ConfigError(NO_EVALUATION, help=MEASURED_BY, parameter=name)
+    for name, help in _OF_OTHERS.items():
+        if options.get(name) is not None:
+            raise ConfigError("ConstraintTrainer does not take it", help=help, parameter=name)
 
 
 def listed_rows(given: Any, name: str) -> list[Row]:

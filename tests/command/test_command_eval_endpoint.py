@@ -83,6 +83,7 @@ def test_the_verdict_is_that_of_the_served_completions(
         "temperature": 0.5,
         "top_p": 0.75,
         "top_k": 0,
+        "stop": [],
         "seed": 5,
     }
     assert found["settings"]["endpoint_model"] == "m"
@@ -120,6 +121,16 @@ def test_the_law_is_whole_where_the_server_takes_it(
     server.bodies.clear()
     _, found = evaluate("--seed", "7", "--overwrite", rows=PROMPTS[:3])
     assert (server.bodies, found["left_to_the_server"]) == ([], ["top_k", "min_p", "repetition_penalty"])
+
+
+def test_stop_texts_are_sent_and_kept_by_us_where_they_are_not(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    _, found = evaluate("--stop", "ne", "--stop", r"\n")
+    assert found["sampling"]["stop"] == ["ne", "\n"]
+    assert all(body["stop"] == ["ne", "\n"] for body in server.bodies)
+    said = [row["completion"] for row in read_jsonl(tmp_path / "out" / FILE)]
+    assert said == [speaks(row["prompt"], {}).partition("ne")[0] for row in PROMPTS]
 
 
 def test_several_samples_of_a_prompt_have_their_own_seeds(evaluate: Any, server: FakeServer) -> None:
@@ -191,7 +202,6 @@ PASSING = {
     "drops": drops, "rate limit": limits, "errors": fails, "truncated": truncates, "hangs": hangs,
     "no JSON": says("<html>"), "no number": says('{"choices": [], "id": ' + 5000 * "1" + "}"),
     "no choice": says({"choices": []}),
-    "ended by a filter": says({"choices": [{"text": "x", "finish_reason": "content_filter"}]}),
 }  # fmt: skip
 
 
@@ -226,6 +236,70 @@ def test_what_stays_is_no_verdict_and_the_next_run_asks_for_the_rest(
     assert set(server.answered.values()) == {1}
     evaluate("--endpoint_timeout", patience_with(name))
     assert set(server.answered.values()) == {1}
+
+
+def test_a_withheld_reply_is_an_answer_that_is_missing(
+    evaluate: Any, server: FakeServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Asked again until it passes the filter, what it withholds would not be seen."""
+    withheld = first(1, says({"choices": [{"text": "", "finish_reason": "content_filter"}]}))
+    server.fault = on({f"say {i}" for i in range(18)}, withheld)
+    policy = "short: size < 3\neach: over sentences (size < 3 until last)\n"
+    code, found = evaluate("--score_cache", "off", policy=policy)
+    assert (code, set(server.asked.values())) == (4, {1})  # nothing is known of the most of them
+    for clause in found["clauses"]:
+        assert (clause["n"], clause["unavailable"], clause["verdict"]) == (30, 18, "error")
+    assert found["withheld"] == {"content_filter": 18}
+    assert "withheld 18 of 30 completions (ended 18 by 'content_filter')" in caplog.text
+    kept = read_jsonl(tmp_path / "out" / FILE)
+    assert [row.get("endpoint_withheld") for row in kept[17:19]] == ["content_filter", None]
+    assert "completion" not in kept[0]
+    server.asked.clear()
+    assert evaluate("--score_cache", "off", "--overwrite", policy=policy)[1]["withheld"] == {
+        "content_filter": 18
+    }
+    assert not server.asked
+    command = [
+        "eval", str(tmp_path / "p.policy"), "--completions", str(tmp_path / "out" / FILE), "--score_cache", "off",
+        "--output", str(tmp_path / "later"), "--quiet",
+    ]  # fmt: skip
+    assert main(command) == 4
+    later = json.loads((tmp_path / "later" / "verdict.json").read_text())["clauses"]
+    assert [(clause["n"], clause["unavailable"]) for clause in later] == [(30, 18)] * 2
+
+
+def test_conversations_are_withheld_whole(evaluate: Any, server: FakeServer, tmp_path: Path) -> None:
+    """A call of a tool has no content; nothing is left of such replies to judge."""
+    ended = {"message": {"role": "assistant", "content": None}, "finish_reason": "tool_calls"}
+    server.fault = says({"choices": [ended]})
+    turns = [{"role": "user", "content": "say 10"}, {"role": "assistant", "content": "an old answer"}]
+    code, found = evaluate("--samples", "2", rows=[{"messages": turns}, *PROMPTS[:2]], policy="size < 3\n")
+    assert (code, found["clauses"][0]["unavailable"], found["withheld"]) == (4, 3, {"tool_calls": 6})
+    assert read_jsonl(tmp_path / "out" / FILE)[0]["messages"] == turns[:1]
+
+
+def test_null_is_the_empty_text_of_a_reply_that_ended(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    server.fault = says({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]})
+    code, found = evaluate("--chat")
+    assert (code, found["clauses"][0]["unavailable"], set(server.asked.values())) == (0, 0, {1})
+    assert {row["completion"] for row in read_jsonl(tmp_path / "out" / FILE)} == {""}
+
+
+def test_what_templates_read_is_sent(evaluate: Any, server: FakeServer, capsys: Captured) -> None:
+    turns = [{"role": "user", "content": "say 10"}]
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    options = {"enable_thinking": False}
+    rows = [
+        {"messages": turns, "tools": tools, "chat_template_kwargs": json.dumps(options)},
+        {"messages": turns},
+    ]
+    evaluate(rows=rows)
+    sent = [(body.get("tools"), body.get("chat_template_kwargs")) for body in server.bodies]
+    assert sorted(sent, key=str) == [(None, None), (tools, options)]
+    assert evaluate(rows=[{"messages": turns, "tools": "look"}])[0] == 2
+    assert "expected a list" in capsys.readouterr().err
 
 
 def test_a_line_that_was_cut_by_a_kill_is_asked_for_again(

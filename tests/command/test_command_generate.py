@@ -200,6 +200,13 @@ def test_masks_by_name(generate: Any, copied_world: World) -> None:
     assert any("kind" in record["violated"] for record in records)
     code, _, err = generate(*asked, "--decoding", "masked", "--clause", "nothing")
     assert (code, "no clause `nothing`" in err) == (2, True)
+    (copied_world.policy.parent / "other.txt").write_text(f"{word}\n")
+    other = ["--scorer", f"worst={copied_world.policy.parent / 'other.txt'}"]
+    code, _, err = generate(*asked, "--decoding", "masked", "--clause", "none", *other)
+    assert (code, "`worst` is measured by another scorer than the policy's" in " ".join(err.split())) == (
+        2,
+        True,
+    )
 
 
 def test_people_see_the_mark(world: World, capsys: Captured) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_llama, word_tokenizer
 from tiny_tokenizers import END, FAMILIES
+from tokenizers import decoders
 
 from constraintlang import SourceFile
 from constraintlang_compiler.pipeline import compile_source
@@ -45,9 +46,14 @@ def chosen(names: tuple[str, ...], text: str = POLICY) -> Any:
     return ir, [clause for clause in ir.clauses if clause.label in names]
 
 
-def mask_of(tokenizer: Any, folder: Path, *names: str, text: str = POLICY) -> LanguageMask:
+def mask_of(
+    tokenizer: Any, folder: Path, *names: str, text: str = POLICY, max_new_tokens: int | None = None
+) -> LanguageMask:
     ir, clauses = chosen(names, text)
-    return language_mask(ir, clauses, tokenizer, end_tokens=[tokenizer.eos_token_id], folder=folder)
+    ends = [tokenizer.eos_token_id]
+    return language_mask(
+        ir, clauses, tokenizer, end_tokens=ends, folder=folder, max_new_tokens=max_new_tokens
+    )
 
 
 @pytest.fixture
@@ -89,12 +95,109 @@ def test_generated_text_satisfies_the_clauses(name: str, folder: Path) -> None:
 
     assert violations(generate(model, tokenizer, None)) > 0
     mask = mask_of(tokenizer, folder, "no_number", "kind")
+    capped = mask_of(tokenizer, folder, "no_number", "kind", max_new_tokens=12)
     for seed in range(2):  # the same mask, batch after batch
         found = generate(model, tokenizer, mask, seed=seed)
         # the cap may cut a reply where a word could still have become another: one letter more mends it
         cut = [text for text in found if violations([text])]
         assert len(cut) < len(found) / 4
         assert violations([text + "x" for text in cut]) == 0
+        assert violations(generate(model, tokenizer, capped, seed=seed)) == 0
+
+
+def test_the_last_token_ends_what_was_begun(folder: Path) -> None:
+    """What cannot be ended in one token is left as it would be without a cap."""
+    tokenizer = word_tokenizer(["go", "cat", "s"])
+    tokenizer.backend_tokenizer.decoder = decoders.Fuse()  # tokens side by side
+    go, cat, s, end = 3, 4, 5, tokenizer.eos_token_id
+    mask = mask_of(tokenizer, folder, "kind", max_new_tokens=2)
+
+    def allowed(row: list[int]) -> set[int]:
+        return set(torch.nonzero(mask(torch.tensor([row]), torch.zeros(1, 6))[0] == 0).flatten().tolist())
+
+    assert allowed([go]) >= {go, cat, s, end}
+    assert allowed([go, cat]) & {go, cat, s, end} == {go, cat, s}
+    assert allowed([go, s]) & {go, cat, s, end} == {go, cat, s, end}
+    mask.begin()
+    assert allowed([go, go]) & {go, cat, s, end} == {go, cat, s, end}
+    mask = mask_of(tokenizer, folder, "kind", max_new_tokens=1)
+    assert allowed([go]) & {go, cat, s, end} == {go, s, end}
+    text = 'edition 1\nattribute twice: flag { backend = regex(re"gogo") }\nx: always twice\n'
+    mask = mask_of(tokenizer, folder, "x", text=text, max_new_tokens=1)
+    assert allowed([go]) & {go, cat, s, end} == {go, cat, s}
+
+
+@pytest.mark.parametrize("drafts", ["prompt", "assistant"])
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_assisted_decoding(drafts: str, do_sample: bool, folder: Path) -> None:
+    """It asks for the logits behind each token of a draft, and then goes back to where the draft was left."""
+    tokenizer = word_tokenizer(["go", "on", "cat", "dog", "please"])
+    text = (
+        'edition 1\nattribute pair: flag { backend = regex(re"cat.*dog|dog.*cat") }\n'
+        'attribute polite: flag { backend = regex(re"please") }\napart: always not pair\nasks: always polite\n'
+    )
+    options = {"prompt_lookup_num_tokens": 3} if drafts == "prompt" else {"assistant_model": tiny_llama(8, 1)}
+    model = tiny_llama(8)
+    mask = mask_of(tokenizer, folder, "apart", "asks", text=text)
+    asked = torch.tensor([[3, 5, 6, 7, 3, 5, 6, 7, 3]])
+    pairs = 0
+    for seed in range(12):
+        for masks in ([mask], []):
+            torch.manual_seed(seed)
+            out = model.generate(
+                input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=24, do_sample=do_sample,
+                logits_processor=masks, **options,
+            )  # fmt: skip
+            new = out[0, asked.shape[1] :].tolist()
+            if masks:
+                assert not {5, 6} <= set(new), tokenizer.decode(new)
+                assert 7 in new or 1 not in new
+            pairs += not masks and {5, 6} <= set(new)
+    assert pairs > 0
+
+
+def test_a_mask_goes_back_and_on(folder: Path) -> None:
+    tokenizer = word_tokenizer(["please", "go", "now"])
+    text = 'edition 1\nattribute polite: flag { backend = regex(re"please") }\nasks: always polite\n'
+    mask = mask_of(tokenizer, folder, "asks", text=text)
+    please, go, now, end = 3, 4, 5, tokenizer.eos_token_id
+
+    def may_end(*row: int) -> bool:
+        return bool(mask(torch.tensor([row]), torch.zeros(1, len(tokenizer)))[0, end] == 0)
+
+    assert [may_end(go), may_end(go, please), may_end(go, please, go)] == [False, True, True]
+    assert may_end(go, please, now)  # another token in the place of the draft's
+    assert not may_end(go, now)
+    assert not may_end(go, now, go)
+    assert may_end(go, please, now, now)
+    assert not may_end(go)
+    # Not what was seen before and one token more: the next prompt, however it begins.
+    assert not may_end(go, now, please, please)
+
+
+def test_an_end_that_only_the_model_knows_is_none_of_an_unfinished_text(folder: Path) -> None:
+    tokenizer = word_tokenizer(["please", "go", "<turn>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    text = 'edition 1\nattribute polite: flag { backend = regex(re"please") }\nasks: always polite\n'
+    model = tiny_llama(len(tokenizer))
+    please, go, turn = 3, 4, 5
+    model.generation_config.eos_token_id = [1, turn]
+    for seed in range(8):
+        torch.manual_seed(seed)
+        mask = mask_of(tokenizer, folder, "asks", text=text)
+        out = model.generate(
+            input_ids=torch.tensor([[go]] * 8), max_new_tokens=30, do_sample=True, logits_processor=[mask]
+        )
+        for row in out[:, 1:].tolist():
+            assert turn not in row or please in row[: row.index(turn)]
+
+
+def test_what_another_scorer_measures_is_not_masked(folder: Path) -> None:
+    ir, clauses = chosen(("no_number", "kind"))
+    tokenizer = word_tokenizer(["a"])
+    with pytest.raises(ConfigError, match="`kind` cannot be masked: `rude` is measured by another scorer"):
+        language_mask(ir, clauses, tokenizer, end_tokens=[1], folder=folder, rebound={"rude"})
+    language_mask(ir, clauses[:1], tokenizer, end_tokens=[1], folder=folder, rebound={"rude"})
 
 
 def test_a_mask_follows_the_rows_that_stay_in_a_batch(folder: Path) -> None:

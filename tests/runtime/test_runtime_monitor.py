@@ -15,7 +15,7 @@ from tiny_tokenizers import END, FAMILIES
 
 from constraintlang_compiler.monitors.dfa import PrefixVerdict
 from constraintlang_runtime import Policy
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations import monitor as monitor_module
 
 POLICY = """\
@@ -210,3 +210,67 @@ def test_rows_have_their_own_tags_and_other_rows_begin_anew() -> None:
     assert [m.text for m in stopping.monitors] == ["bad"] * 2
     with pytest.raises(ConfigError, match="nothing is known of `short`"):
         own.stopping_criteria(tokenizer, clauses=["short"])
+
+
+def test_several_tokens_at_once() -> None:
+    """Assisted decoding adds what was accepted of a draft, from the first call on."""
+    tokenizer = word_tokenizer(["bad", "good"])
+    bad, good = 3, 4
+    own = policy()
+    known = own.stopping_criteria(tokenizer, tags=[{"domain": "chat"}], clauses=["chat"], prompt_width=2)
+    assert known(torch.tensor([[good, bad, good, bad, good]]), None).tolist() == [True]
+    assert known.monitors[0].text == "good bad good"
+    assert known(torch.tensor([[good, bad, good]]), None).tolist() == [
+        False
+    ]  # the same prompt, answered again
+    assert known(torch.tensor([[good, bad, good, good, bad]]), None).tolist() == [False]
+    assert known(torch.tensor([[good, bad, good, good, bad, good, good]]), None).tolist() == [True]
+    unknown = own.stopping_criteria(tokenizer, tags=[{"domain": "chat"}], clauses=["chat"])
+    unknown(torch.tensor([[good, bad, good]]), None)
+    with pytest.raises(ConfigError, match="2 tokens came at once"):
+        unknown(torch.tensor([[good, bad, good, bad, good]]), None)
+
+
+def test_assisted_decoding_stops() -> None:
+    tokenizer = word_tokenizer(["bad", "good", "fine"])
+    model = tiny_llama(len(tokenizer))
+    asked = torch.tensor([[4, 5, 3, 4, 5, 3, 4, 5]])
+    own = policy()
+    stopped = 0
+    for seed in range(8):
+        stopping = own.stopping_criteria(
+            tokenizer, tags=[{"domain": "chat"}], clauses=["chat"], prompt_width=8
+        )
+        torch.manual_seed(seed)
+        out = model.generate(
+            input_ids=asked, attention_mask=torch.ones_like(asked), do_sample=True, max_new_tokens=12,
+            prompt_lookup_num_tokens=3, stopping_criteria=[stopping],
+        )  # fmt: skip
+        new = out[0, 8:].tolist()
+        new = new[: new.index(1)] if 1 in new else new
+        assert bool(stopping.violated[0]) == (3 in new[:-1])
+        stopped += bool(stopping.violated[0])
+    assert stopped > 0
+
+
+def test_rows_of_one_prompt_stand_side_by_side() -> None:
+    tokenizer = word_tokenizer(["bad", "good"])
+    own = policy()
+    stopping = own.stopping_criteria(tokenizer, ["a", "b"], tags=[{"domain": "chat"}, {}], clauses=["chat"])
+    asked = torch.tensor([[4, 4]] * 2)
+    tiny_llama(len(tokenizer)).generate(
+        input_ids=asked,
+        do_sample=True,
+        num_return_sequences=3,
+        max_new_tokens=8,
+        stopping_criteria=[stopping],
+    )
+    assert len(stopping.violated) == 6
+    assert stopping.violated[3:] == [()] * 3
+    stops = own.stopping_criteria(tokenizer, tags=[{"domain": "chat"}, {}], clauses=["chat"])
+    assert stops(torch.tensor([[4, 3]] * 4), None).tolist() == [False] * 4
+    assert stops(torch.tensor([[4, 3, 4]] * 4), None).tolist() == [True, True, False, False]
+    with pytest.raises(ConfigError, match="the batch has 3 rows, and prompts or tags are given for 2"):
+        stops(torch.tensor([[4, 3]] * 3), None)
+    with pytest.raises(DataError, match="got 1 prompts and tags of 2 rows"):
+        own.stopping_criteria(tokenizer, ["a"], tags=[{}, {}], clauses=["chat"])

@@ -289,6 +289,48 @@ def _moved(lam: float, violated: int, count: int) -> float:
     return float(max(0.0, lam + 0.1 * np.clip(error, -1.5, 1.5)))
 
 
+def test_a_weight_of_a_clause_that_is_not_rewarded() -> None:
+    policy = Policy.from_text(MIXED)
+    assert policy.reward_func("short", weights={"short": 3.0}).weights == {"short": 3.0}
+    with pytest.raises(ConfigError, match="weights: `average` has a weight, and only `short` is rewarded"):
+        policy.reward_func("short", weights={"average": 9.0})
+
+
+def test_one_text_is_no_list_of_prompts(world: World) -> None:
+    """Read letter by letter, it would be many prompts."""
+    policy = Policy.from_text("short: words <= 3")
+    model, tokenizer = load_model(str(world.model)), load_tokenizer(str(world.model))
+    calls = (
+        lambda given: policy.generate(model, tokenizer, given),
+        lambda given: policy.verify(model, given, tokenizer=tokenizer),
+        lambda given: policy.guidance(model, tokenizer, given),
+        lambda given: policy.callback(given),
+    )
+    for call in calls:
+        with pytest.raises(DataError, match=r"(?s)prompts: got one text, expected a list.*write \[text\]"):
+            call("anna asks")
+        with pytest.raises(DataError, match="prompts: got one row, expected a list"):
+            call({"prompt": "anna asks"})
+    with pytest.raises(DataError, match="prompts: got one text"):
+        policy.judge(["a", "b"], "ab")
+    with pytest.raises(DataError, match="completions: got one text"):
+        policy.judge("ab")
+
+
+@pytest.mark.parametrize("form", ["numpy", "pandas", "arrow", "torch"])
+def test_data_sets_of_every_format_are_filtered(form: str) -> None:
+    texts = ["x y", "x y z w", "x"]
+    turns = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": text}] for text in texts]
+    keep = Policy.from_text("short: words <= 3").filter()
+    for columns in ({"prompt": ["q"] * 3, "completion": texts, "n": [1, 2, 3]}, {"messages": turns}):
+        rows = datasets.Dataset.from_dict(columns).with_format(form)
+        for batched in (False, True):
+            if batched or form != "arrow":  # which datasets itself does not filter row by row
+                assert len(rows.filter(keep, batched=batched)) == 2
+    with pytest.raises(DataError, match="got rows as int"):
+        keep(3)  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------ masks
 def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
     """From a compiled folder, whose word list is its own."""
@@ -313,6 +355,19 @@ def test_a_batch_padded_on_the_left_is_masked(tmp_path: Path) -> None:
         assert all(policy.satisfied(replies)) == masked
     assert "cat" in words[False]
     assert words[True] >= {"go", "on", "dog"}
+
+
+def test_a_list_in_the_place_of_the_policys_is_not_masked_by_the_policys(tmp_path: Path) -> None:
+    (tmp_path / "rude.txt").write_text("cat\n", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("dog\n", encoding="utf-8")
+    text = 'edition 1\nattribute rude: count { backend = lexicon("rude.txt") }\nkind: rude == 0\n'
+    (tmp_path / "p.policy").write_text(text, encoding="utf-8")
+    policy = Policy.load(tmp_path / "p.policy", scorers={"rude": str(tmp_path / "other.txt")})
+    tokenizer = word_tokenizer(["go", "cat", "dog"])
+    with pytest.raises(ConfigError, match="`rude` is measured by another scorer than the policy's"):
+        policy.logits_processor(tokenizer)
+    with pytest.raises(ConfigError, match="`rude` is measured by another scorer than the policy's"):
+        policy.generate(tiny_llama(len(tokenizer)), tokenizer, ["go"], decoding="masked")
 
 
 # ------------------------------------------------------------ metric

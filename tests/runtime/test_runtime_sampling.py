@@ -19,7 +19,7 @@ from constraintlang_runtime.auxiliary.make import make_auxiliary
 from constraintlang_runtime.data import TokenRow
 from constraintlang_runtime.decode_loop import DecodeLoop
 from constraintlang_runtime.decoding import Guidance
-from constraintlang_runtime.errors import TrainingError
+from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.prompt_batches import prompt_batches
 from constraintlang_runtime.sampling import own_generation, sample
 from constraintlang_runtime.sampling_law import SamplingLaw
@@ -208,6 +208,15 @@ def test_a_guide_follows_the_rows(setting: Setting, form: str) -> None:
             found.append(setting.drawn(logits_processor=[guidance]))
     assert found[0] == found[1] == found[2]
     assert found[0] != setting.drawn()
+
+
+def test_a_guide_is_not_for_beams_nor_for_drafts(setting: Setting) -> None:
+    guidance = guide(setting, "head")
+    asked = torch.tensor([[3, 4, 5, 3, 4, 5, 3, 4]])
+    given = {"input_ids": asked, "attention_mask": torch.ones_like(asked), "logits_processor": [guidance]}
+    for options in ({"num_beams": 4, "num_return_sequences": 4}, {"assistant_model": setting.model}):
+        with guidance.attached(setting.model), pytest.raises(ConfigError, match="beam search or assisted"):
+            setting.model.generate(**given, max_new_tokens=16, do_sample=False, pad_token_id=0, **options)
 
 
 class Watching:

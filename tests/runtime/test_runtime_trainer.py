@@ -158,11 +158,20 @@ def test_how_to_evaluate_is_not_read_where_nothing_is_evaluated(
 
 
 @pytest.mark.parametrize(
-    "name", ["eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"]
-)
+    "name",
+    ["eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func", "data_collator",
+     "peft_config", "formatting_func"],
+)  # fmt: skip
 def test_arguments_that_nothing_would_call_are_refused(world: World, tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: "):
         make(world, tmp_path, **{name: [{"text": "b b"}]})
+
+
+def test_rows_are_not_evaluated(world: World, tmp_path: Path) -> None:
+    trainer = make(world, tmp_path)
+    for name in ("evaluate", "predict"):
+        with pytest.raises(ConfigError, match=f"^{name}: there is no evaluation loop"):
+            getattr(trainer, name)([{"text": "b b"}])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 The vocabulary is a trie; one walk through it, level by level, gives the state behind every token, and the
 result is kept per state as packed bits. A token is allowed exactly when some sequence of tokens after it ends
 the text inside the language; the end tokens are allowed exactly when the text is inside it already. Lengths are
-not limited here: what is allowed may need more tokens than a generation has left.
+not limited here: what is allowed may need more tokens than a generation has left (but see ``closing``).
 """
 
 from __future__ import annotations
@@ -127,6 +127,11 @@ class TokenMasks:
         else:
             self._masks.move_to_end(at)
         return found
+
+    def closing(self, at: TextState) -> Bools:
+        """Which tokens leave the text in the language, so that it may be cut behind them: bool [num_tokens]."""
+        trie = self._first if at.is_first else self._later
+        return trie.exists & self._dfa.accepting[trie.states(self._dfa.table, at.state)]
 
     def _mask(self, at: TextState) -> Bools:
         trie = self._first if at.is_first else self._later

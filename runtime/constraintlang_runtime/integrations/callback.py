@@ -21,6 +21,7 @@ from constraintlang_runtime.data import collate, encode_rows, prompt_rows
 from constraintlang_runtime.engine import ConstraintEngine
 from constraintlang_runtime.errors import ConfigError, TrainingError
 from constraintlang_runtime.integrations.policy import Policy
+from constraintlang_runtime.integrations.texts import given_rows
 from constraintlang_runtime.model_checks import require_causal
 from constraintlang_runtime.output_head import precision_of
 from constraintlang_runtime.penalty import regularizer_term
@@ -84,7 +85,7 @@ class ConstraintCallback(TrainerCallback):
                 "the callback does not act on %s: verify with `constraintc eval --base`, or use ConstraintTrainer",
                 ", ".join(f"`{clause.name}`" for clause in kept),
             )
-        self._prompts = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+        self._prompts = given_rows(prompts)
         self._rows = None if rows is None else [dict(row) for row in rows]
         self.engine: ConstraintEngine | None = None
         self.history: list[dict[str, Any]] = []

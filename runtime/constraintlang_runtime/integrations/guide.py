@@ -27,6 +27,7 @@ from constraintlang_runtime.decoding import Guidance
 from constraintlang_runtime.engine import ConstraintEngine, Progress
 from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.groups import Group
+from constraintlang_runtime.integrations.texts import given_rows
 from constraintlang_runtime.projection import LOG_FLOOR
 from constraintlang_runtime.rounds import measure
 from constraintlang_runtime.sampling import derived_seed
@@ -142,7 +143,7 @@ def fit_guide(
             "a guide is of one model and one set of clauses, and nothing is trained",
             help="leave `adaptive`, `anchor` and `schedule` out",
         )
-    rows: list[dict[str, Any]] = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+    rows = given_rows(prompts)
     encoded = prompt_rows(
         encode_rows(
             rows, tokenizer, max_length=config.max_length, seed=seed, need_completion=False, chat=config.chat

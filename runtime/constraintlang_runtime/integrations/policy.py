@@ -19,6 +19,7 @@ from constraintlang_compiler.membership import membership
 from constraintlang_compiler.pipeline import compile_path, compile_source
 from constraintlang_compiler.scopes import sample_clauses
 from constraintlang_runtime.errors import ConfigError, DataError
+from constraintlang_runtime.integrations.texts import given_rows, require_texts
 from constraintlang_runtime.scorers.binding import bind_given
 from constraintlang_runtime.scorers.pool import ScoringPool
 from constraintlang_runtime.scorers.protocol import Scorer
@@ -141,8 +142,7 @@ class Policy:
         """
         from constraintlang_compiler.checkers import statistics
 
-        if isinstance(completions, str):
-            raise DataError("got one text, expected a list of completions", help="write [text]")
+        require_texts(completions, "completions")
         count, tags = len(completions), self._tags(completions, tags)
         scores, parts = self.scored(self.clauses, completions, prompts, tags)
         values = statistics(self.clauses, scores, parts) if count else np.empty((0, len(self.clauses)))
@@ -166,6 +166,7 @@ class Policy:
                 help="verify it with `constraintc eval`, which has the model's own tokens",
             )
         tags = self._tags(completions, tags)
+        require_texts(prompts, "prompts")
         prompts = [""] * len(completions) if prompts is None else list(prompts)
         if len(prompts) != len(completions):
             raise DataError(
@@ -227,9 +228,14 @@ class Policy:
         """
         from constraintlang_runtime.integrations.reward import PolicyReward
 
-        for name in weights or {}:
-            self._clause(name)
         chosen = range(len(self.clauses)) if clause is None else [self.clauses.index(self._clause(clause))]
+        for name in weights or {}:
+            if self.clauses.index(self._clause(name)) not in chosen:
+                raise ConfigError(
+                    f"`{name}` has a weight, and only `{clause}` is rewarded",
+                    help="leave the weight out, or the name of the clause",
+                    parameter="weights",
+                )
         return PolicyReward(self, tuple(chosen), weights or {}, adaptive=adaptive)
 
     def metric(self) -> PolicyMetric:
@@ -239,13 +245,22 @@ class Policy:
         return PolicyMetric(self)
 
     def logits_processor(
-        self, tokenizer: Any, *, clauses: Sequence[str] | None = None, end_tokens: Sequence[int] | None = None
+        self,
+        tokenizer: Any,
+        *,
+        clauses: Sequence[str] | None = None,
+        end_tokens: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
     ) -> LanguageMask:
         """Hard masks for ``generate``: only tokens after which the response can still satisfy the wording clauses.
 
         For clauses about regular expressions and word lists, however they tolerate violations otherwise; ``clauses``
-        picks some by name. Greedy, sampling and beams; a batch is padded on the left, as ``generate`` asks.
-        Raises: ConfigError for a clause that is about more than wording, or a tokenizer that cannot be masked.
+        picks some by name. Greedy, sampling, beams and assisted decoding (by a model of the same tokenizer); a batch is
+        padded on the left, as ``generate`` asks. With ``max_new_tokens``, that of ``generate``, a response that is cut
+        there does not end in the middle of a word that would have had to go on. Special tokens, any of which may be an
+        end in a model's generation settings, stand only where the end may.
+        Raises: ConfigError for a clause that is about more than wording or about what another scorer measures than the
+        policy's, or a tokenizer that cannot be masked.
         """
         from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.decoding_masks import language_mask
@@ -259,6 +274,8 @@ class Policy:
             end_tokens=ends,
             folder=self.folder,
             files=self.compiled.files,
+            rebound=self.rebound,
+            max_new_tokens=max_new_tokens,
         )
 
     def monitor(
@@ -282,11 +299,13 @@ class Policy:
         *,
         clauses: Sequence[str] | None = None,
         end_tokens: Sequence[int] | None = None,
+        prompt_width: int | None = None,
     ) -> StopWhenViolated:
         """For ``generate``: a row stops when a hard clause (`always`) is violated whatever would follow.
 
-        ``clauses`` picks others by name; ``prompts`` and ``tags`` are those of the rows of the batch.
-        Raises: ConfigError when no clause can be violated before the end of a response.
+        ``clauses`` picks others by name; ``prompts`` and ``tags`` are those of the rows of the batch. Assisted decoding
+        needs ``prompt_width``, the columns of the prompts (``input_ids.shape[1]``).
+        Raises: ConfigError when no clause can be violated before the end of a response, DataError for prompts.
         """
         from constraintlang_runtime.chat import end_tokens as known_ends
         from constraintlang_runtime.integrations.stopping import stopping_of
@@ -294,7 +313,7 @@ class Policy:
         if clauses is None:
             clauses = [clause.name for clause in self.clauses if clause.hard and _is_about_one(clause)]
         ends = known_ends(tokenizer) if end_tokens is None else list(end_tokens)
-        return stopping_of(self, self._plan(clauses), tokenizer, prompts, tags, ends)
+        return stopping_of(self, self._plan(clauses), tokenizer, prompts, tags, ends, prompt_width)
 
     def _plan(self, names: Sequence[str] | None) -> MonitorPlan:
         """The automata of the clauses with these names (all about single responses), made once."""
@@ -345,11 +364,11 @@ class Policy:
         from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 
         require_known("generate", settings, [field.name for field in fields(DecodingSettings)])
-        rows = [{"prompt": p} if isinstance(p, str) else dict(p) for p in prompts]
+        rows = given_rows(prompts)
         encoded = prompt_rows(encode_rows(rows, tokenizer, max_length=10**6, need_completion=False))
         generator = Generator(
             model, tokenizer, SamplingLaw(max_new_tokens, temperature, top_p, stop=stop_texts(stop)), self.compiled,
-            self.pool, guide, self.folder, progress=progress,
+            self.pool, guide, self.folder, progress=progress, rebound=self.rebound,
         )  # fmt: skip
         return generator.generate(encoded, DecodingSettings(**settings))
 

@@ -28,6 +28,7 @@ class RowFilter:
 
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row satisfies the policy; for a batch of columns, one answer per row."""
+        rows = _plain_columns(rows)
         found = satisfied_rows(self._policy, rows)
         if not self._judges_all:
             own = _rows_of(rows) if isinstance(found, list) else [rows]
@@ -44,7 +45,7 @@ class RowFilter:
 
 
 def satisfied_rows(policy: Policy, rows: Mapping[str, Any]) -> bool | list[bool]:
-    """Whether a row satisfies the policy; for a batch of columns, one answer per row.
+    """Whether a row of Python values satisfies the policy; for a batch of columns, one answer per row.
 
     Raises: DataError for rows of another shape, ScorerError when a scorer fails.
     """
@@ -55,6 +56,29 @@ def satisfied_rows(policy: Policy, rows: Mapping[str, Any]) -> bool | list[bool]
     prompts, completions, tags = (list(part) for part in zip(*found, strict=True))
     answers = policy.satisfied(completions, prompts, tags)
     return answers if batch else answers[0]
+
+
+def _plain_columns(rows: Any) -> dict[str, Any]:
+    """A row or a batch as Python values, in whatever format a data set gives it."""
+    if isinstance(rows, Mapping):
+        columns = dict(rows)
+    elif hasattr(rows, "to_pydict"):  # a table of arrow
+        columns = rows.to_pydict()
+    elif hasattr(rows, "to_dict"):  # of pandas
+        columns = rows.to_dict("list")
+    else:
+        raise DataError(
+            f"got rows as {type(rows).__name__}, expected a mapping of columns", help=f"give {USUAL_SHAPES}"
+        )
+    return {name: _plain(value) for name, value in columns.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and series as lists, inside of lists and turns too."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _is_batch(rows: Mapping[str, Any]) -> bool:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from constraintlang_runtime.errors import ConfigError
+from constraintlang_runtime.errors import ConfigError, DataError
 from constraintlang_runtime.integrations.monitor import MonitorPlan, PolicyMonitor, monitor_of
+from constraintlang_runtime.integrations.texts import require_texts
 
 if TYPE_CHECKING:
     from constraintlang_runtime.integrations.policy import Policy
@@ -33,21 +34,28 @@ class _Row:
 class StopWhenViolated(StoppingCriteria):
     """Stops rows whose clauses are already violated; ``violated`` says which, row by row.
 
-    The columns before the first new token are the prompt; a call with one column more and the same prompts goes on with
-    the same rows, any other begins anew, and a row whose tokens changed (beams) is read again from its beginning. Every
-    token is decoded once, with those back to the last whole character.
+    ``monitors`` makes that of a row, by its number and how many there are. The columns before the first new token are
+    the prompt; a call with one column more and the same prompts goes on with the same rows, any other begins anew, and
+    a row whose tokens changed (beams) is read again from its beginning. Every token is decoded once, with those back to
+    the last whole character. Assisted decoding adds several tokens at a time, the first ones too, so that only
+    ``prompt_width`` tells where the prompt ends; with it calls may have any number of columns.
     """
 
     def __init__(
-        self, tokenizer: Any, monitors: Callable[[int], PolicyMonitor], end_tokens: Sequence[int]
+        self,
+        tokenizer: Any,
+        monitors: Callable[[int, int], PolicyMonitor],
+        end_tokens: Sequence[int],
+        *,
+        prompt_width: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._ends = frozenset(end_tokens)
         self._monitors = monitors
         self._rows: list[_Row] = []
         self._start = 0
-        self._width = -1
-        self._prompt = torch.zeros(0, 0, dtype=torch.long)
+        self._prompt_width = prompt_width
+        self._last = torch.zeros(0, 0, dtype=torch.long)
 
     @property
     def monitors(self) -> tuple[PolicyMonitor, ...]:
@@ -60,25 +68,39 @@ class StopWhenViolated(StoppingCriteria):
         return [row.monitor.violated for row in self._rows]
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Which rows are to stop [B]."""
-        prompt = input_ids[:, : max(0, self._start)]
-        if (
-            input_ids.shape[1] != self._width + 1
-            or len(input_ids) != len(self._rows)
-            or not torch.equal(prompt, self._prompt)
-        ):
-            self._prompt = input_ids[:, :-1].clone()
-            self._start = input_ids.shape[1] - 1
-            self._rows = [_Row(self._monitors(number)) for number in range(len(input_ids))]
-        self._width = input_ids.shape[1]
+        """Which rows are to stop [B].
+
+        Raises: ConfigError for several tokens at a time without ``prompt_width``.
+        """
+        if not self._goes_on(input_ids):
+            width = input_ids.shape[1]
+            self._start = width - 1 if self._prompt_width is None else min(self._prompt_width, width)
+            self._rows = [_Row(self._monitors(number, len(input_ids))) for number in range(len(input_ids))]
+        self._last = input_ids.clone()
         for number, ids in enumerate(input_ids[:, self._start :].tolist()):
-            if self._rows[number].ids != ids[:-1]:
-                self._rows[number] = _Row(self._monitors(number))
-                for end in range(1, len(ids)):
-                    self._read(self._rows[number], ids[end - 1])
-            self._read(self._rows[number], ids[-1])
+            row = self._rows[number]
+            if ids[: len(row.ids)] != row.ids:
+                row = self._rows[number] = _Row(self._monitors(number, len(input_ids)))
+            for token in ids[len(row.ids) :]:
+                self._read(row, token)
         stopped = [bool(violated) for violated in self.violated]
         return torch.tensor(stopped, dtype=torch.bool, device=input_ids.device)
+
+    def _goes_on(self, ids: Tensor) -> bool:
+        """Whether the rows are those of the last call, with more tokens or with others behind the prompt."""
+        last, width = self._last, self._last.shape[1]
+        if len(ids) != len(last) or not torch.equal(ids[:, : self._start], last[:, : self._start]):
+            return False
+        if self._prompt_width is not None or ids.shape[1] == width + 1:
+            return True
+        if ids.shape[1] > width and torch.equal(ids[:, :width], last):
+            raise ConfigError(
+                f"{ids.shape[1] - width} tokens came at once, as in assisted decoding, so that nobody knows where the "
+                "prompt ended",
+                help="pass prompt_width=input_ids.shape[1]; for another prompt make another criterion",
+                parameter="stopping_criteria",
+            )
+        return False
 
     def _read(self, row: _Row, token: int) -> None:
         """Feed what a token adds to the text, once its characters are whole.
@@ -107,11 +129,16 @@ def stopping_of(
     prompts: Sequence[str] | None,
     tags: Sequence[Mapping[str, Any]] | None,
     end_tokens: Sequence[int],
+    prompt_width: int | None,
 ) -> StopWhenViolated:
     """A criterion for the clauses of a plan.
 
-    Raises: ConfigError when none of them can be violated before the end of a response.
+    Raises: ConfigError when none of them can be violated before the end of a response, DataError for one text in the
+    place of prompts or other numbers of them than of tags.
     """
+    require_texts(prompts, "prompts")
+    if prompts is not None and tags is not None and len(prompts) != len(tags):
+        raise DataError(f"got {len(prompts)} prompts and tags of {len(tags)} rows", help="give one for each")
     if not plan.early:
         names = ", ".join(f"`{clause.name}`" for clause in plan.clauses)
         raise ConfigError(
@@ -119,8 +146,19 @@ def stopping_of(
             help="stop by clauses about wording or about the order of sentences or turns",
         )
 
-    def monitor(row: int) -> PolicyMonitor:
-        own = dict(tags[row]) if tags is not None else {}
-        return monitor_of(policy, plan, "" if prompts is None else prompts[row], own)
+    given = prompts if tags is None else tags
 
-    return StopWhenViolated(tokenizer, monitor, end_tokens)
+    def monitor(row: int, rows: int) -> PolicyMonitor:
+        if given is None:
+            return monitor_of(policy, plan, "", {})
+        if not given or rows % len(given):
+            raise ConfigError(
+                f"the batch has {rows} rows, and prompts or tags are given for {len(given)}",
+                help="give those of the batch that `generate` is called with",
+                parameter="stopping_criteria",
+            )
+        asked = row // (rows // len(given))  # beams and returned sequences of a prompt stand side by side
+        own = {} if tags is None else dict(tags[asked])
+        return monitor_of(policy, plan, "" if prompts is None else prompts[asked], own)
+
+    return StopWhenViolated(tokenizer, monitor, end_tokens, prompt_width=prompt_width)

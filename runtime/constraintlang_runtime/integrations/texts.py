@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from constraintlang_runtime.columns import row_tags
@@ -58,3 +58,17 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     raise DataError(
         f"a row has none of the usual shapes; it has {', '.join(row)}", help=f"give {USUAL_SHAPES}"
     )
+
+
+def require_texts(given: Any, name: str) -> None:
+    """Raise DataError for one text where a list of them is needed, which would be read letter by letter."""
+    if isinstance(given, str):
+        raise DataError("got one text, expected a list", help="write [text]", parameter=name)
+
+
+def given_rows(given: Iterable[Mapping[str, Any] | str], name: str = "prompts") -> list[dict[str, Any]]:
+    """Rows of a caller's, texts as prompts. Raises: DataError for one row in the place of a list."""
+    require_texts(given, name)
+    if isinstance(given, Mapping):
+        raise DataError("got one row, expected a list", help="write [row]", parameter=name)
+    return [{"prompt": row} if isinstance(row, str) else dict(row) for row in given]

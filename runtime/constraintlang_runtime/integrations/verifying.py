@@ -11,6 +11,7 @@ from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.evaluate import evaluate
 from constraintlang_runtime.evaluation import Evaluation
 from constraintlang_runtime.integrations.policy import Policy
+from constraintlang_runtime.integrations.texts import given_rows
 from constraintlang_runtime.sampling_law import SamplingLaw, stop_texts
 from constraintlang_runtime.scorers.parts import told_apart
 from constraintlang_runtime.versions import versions
@@ -67,5 +68,5 @@ def verify(
 def _encoded(
     given: Prompts, tokenizer: Any, max_length: int, *, chat: bool, need_completion: bool = True
 ) -> list[TokenRow]:
-    rows: list[dict[str, Any]] = [{"prompt": row} if isinstance(row, str) else dict(row) for row in given]
+    rows = given_rows(given, "rows" if need_completion else "prompts")
     return encode_rows(rows, tokenizer, max_length=max_length, need_completion=need_completion, chat=chat)

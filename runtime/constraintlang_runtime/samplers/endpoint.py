@@ -6,14 +6,16 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from constraintlang_compiler.artifact import write_whole
-from constraintlang_runtime.columns import Row
+from constraintlang_runtime.chat import chat_options
+from constraintlang_runtime.columns import WITHHELD, Row
 from constraintlang_runtime.errors import (
     ConfigError,
     DataError,
@@ -22,7 +24,7 @@ from constraintlang_runtime.errors import (
     ScorerUnavailable,
 )
 from constraintlang_runtime.integrations.texts import as_text
-from constraintlang_runtime.sampling_law import SamplingLaw
+from constraintlang_runtime.sampling_law import SamplingLaw, before_stop
 from constraintlang_runtime.scorers.calling import Caller
 from constraintlang_runtime.scorers.endpoint import CHAT, PLAIN, Endpoint, finish_of, message_of, text_of
 from constraintlang_runtime.scorers.protocol import Terms
@@ -33,7 +35,7 @@ KEYS = ("CONSTRAINTLANG_ENDPOINT_KEY", "OPENAI_API_KEY")
 REQUEST = "endpoint_request"  # column of the completions file: which request a row answers
 LEFT = "endpoint_left"  # the same of a row whose request did not say what ``NEUTRAL`` says
 FILE = "completions.jsonl"
-USABLE_ENDS = ("stop", "length")
+USABLE_ENDS = ("stop", "length")  # of a reply that is whole or was cut where it should be
 # What servers fill in from the model's generation_config where a request leaves it out; not all servers take it.
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 Progress = Callable[[str, int, int], None]
@@ -52,6 +54,13 @@ class Asked:
     seed: int
 
 
+@dataclass(frozen=True)
+class Withheld:
+    """A reply that the server ended in another way than ``USABLE_ENDS``: what it would have said is not known."""
+
+    ended: str
+
+
 class EndpointSampler:
     """Completes prompts at an OpenAI-compatible server, several at once.
 
@@ -63,6 +72,7 @@ class EndpointSampler:
 
     takes_neutral = True
     left_to_the_server = False  # of a completion in the file, whichever run asked for it
+    withheld: Mapping[str, int] = {}  # replies in the file that the server withheld, by how it ended them
 
     def __init__(self, endpoint: Endpoint, law: SamplingLaw, *, chat: bool = False) -> None:
         self._endpoint = endpoint
@@ -74,6 +84,8 @@ class EndpointSampler:
     ) -> None:
         """Append a row for every request that ``path`` does not answer yet.
 
+        A reply that the server withheld is an answer, too: asking again until it says something would judge the model
+        on what the server lets through. Its row has no completion.
         Raises: ServerFailure when requests stay without an answer; the others are kept, and the same call goes on.
         """
         answered = read_answered(path)
@@ -86,7 +98,7 @@ class EndpointSampler:
         )
         with _appending(path) as append:
 
-            def ended(index: int, result: str | ScorerUnavailable) -> None:
+            def ended(index: int, result: str | Withheld | ScorerUnavailable) -> None:
                 nonlocal done
                 if isinstance(result, ScorerUnavailable):
                     failures.append(result)
@@ -100,7 +112,9 @@ class EndpointSampler:
                         progress("sampling", done, len(asked))
 
             try:
-                Caller[str](terms, seed=seed).run([partial(self._ask, one) for one in open_requests], ended)
+                Caller[str | Withheld](terms, seed=seed).run(
+                    [partial(self._ask, one) for one in open_requests], ended
+                )
             except ScorerError as error:
                 raise ServerFailure(error.message, help=error.help, parameter="endpoint") from None
         if failures:
@@ -110,26 +124,33 @@ class EndpointSampler:
                 help="a verdict on the others would not be about your prompts; the same command with --output goes on "
                 "with those that are missing",
             )
-        _in_order(path)
+        self.withheld = _in_order(path)
+        if self.withheld:
+            ends = ", ".join(f"{count:,} by {ended!r}" for ended, count in self.withheld.items())
+            logger.warning(
+                "the server withheld %s of %s completions (ended %s): they are missing in the verdict, which counts "
+                "against the policy, and are not asked for again", f"{sum(self.withheld.values()):,}",
+                f"{len(asked):,}", ends,
+            )  # fmt: skip
 
-    def _ask(self, one: Asked) -> str:
-        body = {
+    def _ask(self, one: Asked) -> str | Withheld:
+        body: dict[str, Any] = {
             "max_tokens": self._law.max_new_tokens, "temperature": float(self._law.temperature),
             "top_p": float(self._law.top_p), "n": 1, "stream": False, "seed": one.seed % 2**31,
             "presence_penalty": 0.0, "frequency_penalty": 0.0,
         }  # fmt: skip
+        if self._law.stop:
+            body["stop"] = list(self._law.stop)
         turns = prompt_turns(one.row, chat=self._chat)
         if turns is None:
             reply = self._reply(PLAIN, {**body, "prompt": str(one.row["prompt"])})
-            text = text_of(reply)
         else:
-            reply = self._reply(CHAT, {**body, "messages": turns})
-            text = message_of(reply)
-        if finish_of(reply) not in USABLE_ENDS:
-            raise ScorerUnavailable(
-                f"a completion ended by {finish_of(reply)!r}, expected {' or '.join(USABLE_ENDS)}"
-            )
-        return text
+            reply = self._reply(CHAT, {**body, "messages": turns, **chat_options(one.row, "a row")})
+        if (ended := finish_of(reply)) not in USABLE_ENDS:
+            return Withheld(ended)
+        # A chat server may say null of a reply that ended at once.
+        text = text_of(reply) if turns is None else message_of(reply, may_be_null=True)
+        return before_stop(text, self._law.stop)
 
     def _reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """With ``NEUTRAL``, and without it from the first request on that the server takes only so."""
@@ -172,8 +193,13 @@ def prompt_turns(row: Row, *, chat: bool) -> list[dict[str, Any]] | None:
     )
 
 
-def completed(row: Row, completion: str) -> Row:
-    """The row with its answer in place of any that it had."""
+def completed(row: Row, completion: str | Withheld) -> Row:
+    """The row with its answer in place of any that it had; of one that was withheld, its prompt and how it ended."""
+    if isinstance(completion, Withheld):
+        kept = {key: value for key, value in row.items() if key != "completion"}
+        turns = None if row.get("messages") is None else prompt_turns(row, chat=False)
+        asked = {"prompt": as_text(row["prompt"])} if turns is None else {"messages": turns}
+        return {**kept, **asked, WITHHELD: completion.ended}
     if row.get("messages") is not None and (turns := prompt_turns(row, chat=False)) is not None:
         return {**row, "messages": [*turns, {"role": "assistant", "content": completion}]}
     return {**row, "prompt": as_text(row["prompt"]), "completion": completion}
@@ -233,8 +259,9 @@ def _appending(path: Path) -> Iterator[Callable[[Row], None]]:
         yield append
 
 
-def _in_order(path: Path) -> None:
-    """The rows of a file in the order of their requests, whatever the order of the answers was."""
+def _in_order(path: Path) -> Counter[str]:
+    """Put rows into the order of their requests, whatever that of the answers was; how withheld ones ended."""
     lines = sorted(path.read_bytes().splitlines(), key=lambda line: int(json.loads(line)[REQUEST]))
     with writing_small(f"completions to `{path}`", help="free space there, or name another folder"):
         write_whole(path, b"".join(line + b"\n" for line in lines))
+    return Counter(ended for line in lines if (ended := json.loads(line).get(WITHHELD)) is not None)

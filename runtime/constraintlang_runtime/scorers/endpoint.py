@@ -107,14 +107,16 @@ def check_calls(setting: str, rate: float | None, timeout: float) -> None:
         raise ConfigError(f"{setting}: got a time-out of {timeout}, expected a positive number of seconds")
 
 
-def message_of(reply: Mapping[str, Any]) -> str:
-    """The text of the one choice of a chat completion.
+def message_of(reply: Mapping[str, Any], *, may_be_null: bool = False) -> str:
+    """The text of the one choice of a chat completion; with ``may_be_null`` a content of null is the empty text.
 
-    Raises: ScorerUnavailable when there is none, or when it was cut short or withheld.
+    Raises: ScorerUnavailable when there is none.
     """
     choice = _choice(reply)
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
+    if content is None and may_be_null and isinstance(message, dict):
+        return ""
     if not isinstance(content, str):
         raise ScorerUnavailable(f"the reply has no text: {str(choice)[:120]!r}")
     return content

@@ -14,6 +14,7 @@ from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.parts import Parts, PartScores
 from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.chat import end_tokens
+from constraintlang_runtime.columns import WITHHELD
 
 if TYPE_CHECKING:
     from constraintlang_runtime.data import TokenRow
@@ -68,9 +69,18 @@ def score_responses(
 ) -> Scored:
     """What ``checkers.statistics`` needs for the clauses; a scorer sees a part as it sees a whole response.
 
-    ``prompts`` and ``completions`` are the texts of ``rows``, whose tokens count at the level ``tokens``.
+    ``prompts`` and ``completions`` are the texts of ``rows``, whose tokens count at the level ``tokens``. Replies that
+    a server withheld (the column ``WITHHELD``) have no scores.
     """
-    columns = columns or {}
+    columns = dict(columns or {})
+    withheld = [ended is not None for ended in columns.pop(WITHHELD, ())]
+    if any(withheld):
+        said = [index for index, missing in enumerate(withheld) if not missing]
+        return _among_withheld(said, len(withheld), score_responses(
+            pool, clauses, [rows[i] for i in said] if rows else (), [prompts[i] for i in said],
+            [completions[i] for i in said], tokenizer,
+            columns={key: [values[i] for i in said] for key, values in columns.items()}, progress=progress,
+        ))  # fmt: skip
     needed = parts_needed(clauses)
     # What is read on parts only need not be measured on the whole, and perhaps cannot.
     only_parts = {key for keys in needed.values() for key in keys} - set(attributes_needed(clauses))
@@ -93,6 +103,21 @@ def score_responses(
         )
         parts[level] = PartScores(np.array([len(found) for found in texts], dtype=np.int64), flat)
     return scores, parts
+
+
+def _among_withheld(said: Sequence[int], count: int, found: Scored) -> Scored:
+    """The scores of ``count`` responses, of which ``said`` have some."""
+    scores, parts = found
+    whole = {name: np.full(count, np.nan) for name in scores}
+    for name, values in scores.items():
+        whole[name][said] = values
+    withheld = sorted(set(range(count)) - set(said))
+    spread = {}
+    for level, own in parts.items():
+        lengths = np.zeros(count, dtype=np.int64)
+        lengths[said] = own.lengths
+        spread[level] = PartScores(lengths, own.scores, withheld)
+    return whole, spread
 
 
 def completion_prefixes(row: TokenRow, tokenizer: Any, left_out: Collection[int] | None = None) -> list[str]:
