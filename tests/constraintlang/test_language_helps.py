@@ -61,6 +61,9 @@ def errors(text: str) -> list[Diagnostic]:
         ("mean[toxicity] < 0.1", "mean(toxicity) < 0.1"),
         ("toxicity < %5", "toxicity < 5%"),
         ("toxicity < 5 percent", "toxicity < 5%"),
+        ("words = 5", "words == 5"),
+        ("5 = words", "5 == words"),
+        ("c: request = harmful implies s", None),
         # arrows
         ("s => words < 50", "s implies words < 50"),
         ("toxicity < 0.1 => not s", "toxicity < 0.1 implies not s"),
@@ -103,6 +106,18 @@ def test_patterns_and_texts(backend: str, right: str) -> None:
     [
         ("mean(toxicity) < 0.1 per domain", "`mean(toxicity) < 0.1 for domain=chat`"),
         ("toxicity < 0.1 for age < 13", "`age in {11, 12}`"),
+        # tags as conditions
+        ("c: request = harmful implies s", "`toxicity < 0.1 for request=harmful`"),
+        ("request=harmful implies s", "numbers are compared with `==`"),
+        ("P(s and request=harmful) >= 95%", "`P(toxicity > 0.5 | request=harmful)`"),
+        ("not request = \"harmful\"", "for request=\"harmful\"`"),
+        ("request != \"harmful\" implies s", "for not request=\"harmful\"`"),
+        ("s or request in {harmful, harmless}", "for request=harmful`"),
+        ("domain = chat implies s", "`toxicity < 0.1 for domain=chat`"),
+        ("c: domain == chat implies s", "`toxicity < 0.1 for domain=chat`"),
+        ("language = de", "for language=de`"),
+        ("tag lang in {en, de}\nlang == 3 implies s", "`P(toxicity > 0.5 | lang=en)`"),
+        ("tag lang in {en, de}\nde implies s", "`toxicity < 0.1 for lang=de`"),
         ("never s or t", "brackets"),
         ("s xor t", "`(a or b) and not (a and b)`"),
         ("ratio of P", "`P(toxicity > 0.5 | lang=fr) <= 1.2 * P(toxicity > 0.5 | lang=en)`"),
