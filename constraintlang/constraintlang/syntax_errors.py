@@ -46,7 +46,7 @@ MISTAKES: tuple[Mistake, ...] = (
     )),
     Mistake("PC001", prompts.tag_as_condition, (
         "c: lang = de implies a", 'not lang="de"', "P(a < 1 and lang=de) < 1", 'lang == "de" implies a < 1',
-        "a < 1 or lang in {de}", "domain = x implies a < 1", 'c: domain == "x" implies a < 1', "a < 1 and domain in {x}",
+        "a < 1 or lang in {de}", "domain = x implies a < 1", 'c: domain == "x" implies a < 1', "a and domain in {x}",
     )),
     Mistake("PC004", operators.misspelt_comparison, (
         "a =< 1", "a => 1", "a = 1", "a <> 1", "a === 1", "a !== 1", "a < = 1", "a < 1 for domain == x",
