@@ -17,6 +17,7 @@ from constraintlang.directions import check_directions
 from constraintlang.first_parts import check_first_parts
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
+from constraintlang.percentages import check_percentages
 from constraintlang.printer import format_number, format_statement, plain_text
 from constraintlang.prompts import check_domain
 from constraintlang.ranges import check_ranges
@@ -178,6 +179,7 @@ def check_statement(
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report, preserve=statement.strength == "preserve")
     check_ranges(statement.formula, declarations, report)
+    check_percentages(statement.formula, declarations, report)
     check_first_parts(statement.formula, report)
     tolerance = None
     if reading == "pointwise":

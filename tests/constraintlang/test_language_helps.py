@@ -75,6 +75,12 @@ def errors(text: str) -> list[Diagnostic]:
         ("P(toxicity < 0.5) < 1%", "P(toxicity > 0.5) < 1%"),
         ("P(toxicity > 0.5) >= 99%", "P(toxicity < 0.5) >= 99%"),
         ("1% < P(toxicity > 0.5)", "1% > P(toxicity > 0.5)"),
+        # percentages of what is no share
+        ("always words < 5%", "always words < 5"),
+        ("mean(words) <= base + 10%", "mean(words) <= 1.1 * base"),
+        ("mean(words) <= base - 10%", "mean(words) <= 0.9 * base"),
+        ("preserve perplexity <= 2% * base", "preserve perplexity <= 1.02 * base"),
+        ("cvar(toxicity, 5%) < 0.3", "cvar(toxicity, 0.95) < 0.3"),
         # no prompt has two values of one tag
         ("not s for domain=a for lang=b", "not s for domain=a and lang=b"),
         ("not s for domain=a for domain=b", None),
@@ -110,8 +116,8 @@ def test_patterns_and_texts(backend: str, right: str) -> None:
         ("c: request = harmful implies s", "`toxicity < 0.1 for request=harmful`"),
         ("request=harmful implies s", "numbers are compared with `==`"),
         ("P(s and request=harmful) >= 95%", "`P(toxicity > 0.5 | request=harmful)`"),
-        ("not request = \"harmful\"", "for request=\"harmful\"`"),
-        ("request != \"harmful\" implies s", "for not request=\"harmful\"`"),
+        ('not request = "harmful"', 'for request="harmful"`'),
+        ('request != "harmful" implies s', 'for not request="harmful"`'),
         ("s or request in {harmful, harmless}", "for request=harmful`"),
         ("domain = chat implies s", "`toxicity < 0.1 for domain=chat`"),
         ("c: domain == chat implies s", "`toxicity < 0.1 for domain=chat`"),
