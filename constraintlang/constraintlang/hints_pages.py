@@ -60,6 +60,15 @@ HINTS_PAGES: tuple[Page, ...] = (
         "preserve perplexity <= 1.02 * base",
     ),
     page_of(
+        "PC410",
+        "a file or an import that demands nothing",
+        """An import brings names, and no demands: what the library or another file demands holds for your model only
+        where your own policy says so, or as a copy (`constraintc init --from std/no_pii`). A file with neither
+        statements nor declarations demands nothing either. Imports that bring domains or tags are not reported.""",
+        'import "std/no_pii.policy" as pii\ntoxicity < 0.1',
+        'import "std/no_pii.policy" as pii\nalways not pii.card',
+    ),
+    page_of(
         "PC901",
         "brackets that change nothing",
         """The condition means the same without these brackets. Findings of style are given with

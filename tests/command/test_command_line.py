@@ -281,6 +281,32 @@ def test_compile_writes_a_directory(capsys: pytest.CaptureFixture[str], write: W
     assert str(out_dir) in err
 
 
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("# to be written\n", "warning[PC410]"),
+        ('edition 1\nimport "std/no_pii.policy" as pii\n', "warning[PC410]"),
+        ("edition 1\nattribute a: score\n", "the artifact demands nothing"),
+        (GOOD, ""),
+    ],
+)
+def test_compile_says_when_nothing_is_demanded(
+    capsys: pytest.CaptureFixture[str], write: Write, text: str, warning: str
+) -> None:
+    code, _, err = run(capsys, "compile", write(text), "--emit", "canonical")
+    assert code == ExitCode.OK
+    assert (warning in err) if warning else err == ""
+
+
+def test_score_of_a_policy_without_statements(
+    capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path
+) -> None:
+    rows = write('{"prompt": "a", "completion": "b"}\n', "rows.jsonl")
+    code, _, err = run(capsys, "score", write("edition 1\n"), "--data", rows)
+    assert code == ExitCode.USAGE
+    assert "the policy has no statement\n  help: write a statement, for example `toxicity < 0.1`" in err
+
+
 def test_compile_as_json(capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path) -> None:
     code, out, _ = run(capsys, "compile", write(GOOD), "-o", str(tmp_path / "o"), "--format", "json")
     summary = json.loads(out)
