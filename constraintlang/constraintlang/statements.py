@@ -10,7 +10,7 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.base_model import write_out
 from constraintlang.checked import CheckedStatement, Reading
-from constraintlang.constants import exact_decimal, fold, number_node, substitute
+from constraintlang.constants import NO_DECIMAL, exact_decimal, fold, number_node, substitute
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
@@ -131,6 +131,9 @@ def _number(
         return None
     value = fold(node, declarations.values.fractions)
     decimal = None if value is None else exact_decimal(value)
+    if value is not None and decimal is None:
+        report.error("PC223", node.span, *NO_DECIMAL)
+        return None
     if decimal is None or not allowed.accepts(decimal):
         help = allowed.suggestion(decimal)
         report.error("PC209", node.span, f"`{what}` takes {allowed.words}", help)

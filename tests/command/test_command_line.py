@@ -73,12 +73,29 @@ def test_no_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["check"], ["check", "--nonsense", "x"], ["compile"]])
+@pytest.mark.parametrize("arguments", [["check"], ["check", "--nonsense", "x"], ["compile"]])
 def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = run(capsys, *arguments)
     assert code == ExitCode.USAGE
     assert out == ""
     assert "usage:" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["chek", "my.policy"], ["no verb `chek`", "`constraintc check`"]),
+        (["nonsense"], ["no verb `nonsense`", "`constraintc --help`"]),
+        (["explain", "PC404,PC405"], ["several codes", "one at a time"]),
+        (["explain", "pc404 PC405"], ["several codes", "one at a time"]),
+    ],
+)
+def test_what_is_no_verb_and_no_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert [part for part in parts if part not in err] == []
 
 
 @pytest.mark.parametrize("verb", VERBS)

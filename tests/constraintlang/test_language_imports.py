@@ -256,6 +256,12 @@ def test_helps_name_what_is_near(folder: Path) -> None:
     assert 'import "abc.policy" as abc' in (help("abc.something < 1") or "")
 
 
+def test_a_folder_is_told_as_such(folder: Path) -> None:
+    (folder / "d.policy").mkdir()
+    (error,) = check(folder, 'import "d.policy" as d\nwords < d.x').errors
+    assert error.message == "`d.policy` is a folder, not a policy file"
+
+
 def test_absolute_paths_need_the_flag(folder: Path) -> None:
     write(folder, "../other.policy", TEAM)
     for path in ("../other.policy", (folder.parent / "other.policy").as_posix()):
