@@ -60,7 +60,7 @@ HINTS_PAGES: tuple[Page, ...] = (
         "preserve perplexity <= 1.02 * base",
     ),
     page_of(
-        "PC410",
+        "PC412",
         "a file or an import that demands nothing",
         """An import brings names, and no demands: what the library or another file demands holds for your model only
         where your own policy says so, or as a copy (`constraintc init --from std/no_pii`). A file with neither

@@ -1,9 +1,9 @@
-"""Warns of a file or an import that demands nothing (PC410)."""
+"""Warns of a file or an import that demands nothing (PC412)."""
 
 from __future__ import annotations
 
 from constraintlang import nodes as n
-from constraintlang.declarations import Declarations
+from constraintlang.declarations import Declarations, walk
 from constraintlang.report import Report
 from constraintlang.source import Span
 from constraintlang.tree import names_in
@@ -12,9 +12,9 @@ from constraintlang_policies.library import PREFIX, SUFFIX
 
 def check_idle(policy: n.Policy, declarations: Declarations, report: Report) -> None:
     """Look at a policy without errors; what was lost to one could be what is missing here."""
-    if all(isinstance(item, n.Edition) for item in policy.items):
+    if all(isinstance(item, n.Edition | n.Group | n.Test) for item, _ in walk(policy.items)):
         message = "this policy demands nothing: it has neither a statement nor a declaration"
-        report.warning("PC410", Span(0, 0), message, "write a statement, for example `toxicity < 0.1`")
+        report.warning("PC412", Span(0, 0), message, "write a statement, for example `toxicity < 0.1`")
         return
     # Domains and tags are names in the user's data, which apply without being named here.
     imports = [
@@ -27,7 +27,7 @@ def check_idle(policy: n.Policy, declarations: Declarations, report: Report) -> 
         alias = declarations.names_only[item]
         if alias not in used:
             message = "nothing of this import is used; an import adds no demand"
-            report.warning("PC410", item.span, message, _help(item, alias, declarations))
+            report.warning("PC412", item.span, message, _help(item, alias, declarations))
 
 
 def _help(item: n.Import, alias: str, declarations: Declarations) -> str:

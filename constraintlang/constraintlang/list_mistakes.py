@@ -117,9 +117,8 @@ def wrong_enclosure(s: Situation) -> Found | None:
         fix = replacing(s.span(-1, -1), " in " if s.touches(-1) else " in", "safe")
         return Found(s.span(-1), "`=` matches one value, not a set", "a set is matched with `in`", fix)
     if s.type(-1) == "IN" and "LBRACE" in s.expected and s.type() in ("NAME", "LSQB", "LPAR", "STRING"):
-        single = s.type() in ("NAME", "STRING") and s.type(1) != "COMMA"
-        # A name could also be a constant, where a set was meant that there cannot be.
-        in_braces = replacing(s.span(), f"{{{s.text()}}}") if single else None
+        single = s.type() in ("NAME", "STRING") and s.type(1) not in ("COMMA", "DOT")
+        in_braces = replacing(s.span(), f"{{{s.text()}}}", "safe") if single else None
         help = (
             f"write `{{{shown(s.text())}}}`"
             if single

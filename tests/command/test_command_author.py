@@ -17,7 +17,9 @@ import pytest
 
 from constraintc.exit_codes import ExitCode
 from constraintc.main import main
-from constraintlang_compiler.catalogue import all_pages
+from constraintlang.catalogue import PAGES
+from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
+from constraintlang_compiler.catalogue import OWN_PAGES, all_pages
 
 Captured = pytest.CaptureFixture[str]
 Write = Callable[..., str]
@@ -603,6 +605,7 @@ def test_every_code_is_listed(capsys: Captured) -> None:
     code, out, _ = run(capsys, "explain", "--list")
     assert code == ExitCode.OK
     assert [line.split()[0] for line in out.splitlines()] == sorted(all_pages())
+    assert len(all_pages()) == len(PAGES) + len(OWN_PAGES) + len(ANALYSIS_PAGES)  # no code has two meanings
     assert run(capsys, "explain")[0] == ExitCode.USAGE
 
 

@@ -301,8 +301,8 @@ def test_compile_writes_a_directory(capsys: pytest.CaptureFixture[str], write: W
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("# to be written\n", "warning[PC410]"),
-        ('edition 1\nimport "std/no_pii.policy" as pii\n', "warning[PC410]"),
+        ("# to be written\n", "warning[PC412]"),
+        ('edition 1\nimport "std/no_pii.policy" as pii\n', "warning[PC412]"),
         ("edition 1\nattribute a: score\n", "the artifact demands nothing"),
         (GOOD, ""),
     ],

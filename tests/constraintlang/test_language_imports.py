@@ -228,13 +228,15 @@ def test_code_and_underlined_text(folder: Path, text: str, expected: list[tuple[
         ("", [""]),
         ("# to be written\n", [""]),
         ("edition 1\n", [""]),
+        ("group g { words < 3 }", []),
+        ("group g {\n}", [""]),
         ("let cap = 0.1", []),
         ("attribute a: score", []),
     ],
 )
 def test_what_demands_nothing(folder: Path, text: str, expected: list[str] | None) -> None:
-    """PC410; nothing of it beside errors, among which the use of the import may be lost."""
-    found = [underlined for code, _, underlined in problems(check(folder, text)) if code == "PC410"]
+    """PC412; nothing of it beside errors, among which the use of the import may be lost."""
+    found = [underlined for code, _, underlined in problems(check(folder, text)) if code == "PC412"]
     assert found == (expected or [])
 
 
