@@ -66,6 +66,8 @@ def kind_of(attribute: n.Attribute) -> tuple[str, str]:
                 return "classifier", f"classifier `{call.arguments[0].value}`, label `{label}`"
             if call.function == "length":
                 return "length", f"length in {call.arguments[0].value}"
+            if call.function == "json":
+                return "parser", "parser of JSON"
             return "regular expressions", "regular expression"
     return "`--scorer`", "bound with `--scorer`"
 

@@ -28,7 +28,7 @@ from constraintlang_compiler.sources import read_source
 from constraintlang_runtime.scorers.binding import bind_scorers
 from constraintlang_runtime.verification import verify_clause
 
-TORCH_FREE = ("regex", "lexicon", "length")
+TORCH_FREE = ("regex", "lexicon", "length", "json")
 Scores = dict[str, Decimal | None]
 
 

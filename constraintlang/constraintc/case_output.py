@@ -12,7 +12,7 @@ from typing import Any
 from constraintc.output import visible_text
 from constraintc.reason_text import reason_lines
 from constraintlang.cases import Case
-from constraintlang.diagnostics import place_json
+from constraintlang.diagnostics import Diagnostic, place_json
 from constraintlang.source import SourceFile, Span
 from constraintlang_runtime.policy_coverage import StatementCoverage
 from constraintlang_runtime.policy_mutation import Mutation
@@ -41,10 +41,25 @@ class FileOutcome:
         return sum(2 - len(threshold.missing) for threshold in thresholds), 2 * len(thresholds)
 
 
+@dataclass(frozen=True)
+class FileFailure:
+    """A file that could not be tested: it cannot be read, or its policy has errors, which are among the findings."""
+
+    name: str
+    message: str
+    source: SourceFile | None = None
+    findings: Sequence[Diagnostic] = ()
+
+
 def case_name(case: Case) -> str:
     """An expectation as written."""
-    text = f' "{case.text}"' if case.text is not None else ""
+    text = f' "{_one_line(case.text)}"' if case.text is not None else ""
     return f"{case.outcome}{text}" + (f" on {case.on}" if case.on else "")
+
+
+def _one_line(text: str) -> str:
+    """Line breaks as they are written in a policy."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _place(source: SourceFile, span: Span) -> str:
@@ -62,7 +77,7 @@ def print_outcome(outcome: FileOutcome, *, show_coverage: bool) -> None:
 def _lines(outcome: FileOutcome, show_coverage: bool) -> Iterator[str]:
     source = outcome.source
     for result in outcome.results:
-        yield f"{_place(source, result.test.span)}  {result.test.name}"
+        yield f"{_place(source, result.test.span)}  {_one_line(result.test.name)}"
         for case in result.cases:
             yield f"  {SIGNS[case.status]:5} {case_name(case.case)}"
             if case.status != "passed":
@@ -100,6 +115,16 @@ def _coverage_lines(entry: StatementCoverage, source: SourceFile) -> Iterator[st
 
 
 # ---------------------------------------------------------------- as data
+def record_json(record: FileOutcome | FileFailure) -> dict[str, Any]:
+    """One file as plain data, with ``error`` where it could not be tested."""
+    if isinstance(record, FileOutcome):
+        return outcome_json(record)
+    if record.source is None:
+        return {"file": record.name, "error": "unreadable", "message": record.message}
+    findings = [found.to_json(record.source) for found in record.findings]
+    return {"file": record.source.name, "error": "rejected", "findings": findings}
+
+
 def outcome_json(outcome: FileOutcome) -> dict[str, Any]:
     """One file as plain data; lines and columns count from 1."""
     source = outcome.source
@@ -160,10 +185,13 @@ def _mutation_json(mutation: Mutation, source: SourceFile) -> dict[str, Any]:
     return {"mutants": mutation.num_mutants, "survivors": survivors}
 
 
-def junit(outcomes: Sequence[FileOutcome]) -> str:
+def junit(records: Sequence[FileOutcome | FileFailure]) -> str:
     """All files as JUnit XML, one suite for each file."""
     root = ET.Element("testsuites", name="constraintc test")
-    for outcome in outcomes:
+    for outcome in records:
+        if isinstance(outcome, FileFailure):
+            _junit_failure(root, outcome)
+            continue
         counts = outcome.counts()
         suite = ET.SubElement(
             root,
@@ -179,6 +207,19 @@ def junit(outcomes: Sequence[FileOutcome]) -> str:
                 _junit_case(suite, result, case, outcome.source)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _junit_failure(root: ET.Element, failure: FileFailure) -> None:
+    """A suite whose only case is the file itself, so that a report of tests cannot look as if all had passed."""
+    name = _xml(failure.name)
+    suite = ET.SubElement(root, "testsuite", name=name, tests="1", failures="0", errors="1", skipped="0")
+    element = ET.SubElement(suite, "testcase", classname=name, name="the policy can be tested", file=name)
+    errors = [found for found in failure.findings if found.is_error]
+    message, lines = failure.message, []
+    if failure.source is not None and errors:
+        message = f"{errors[0].code} {errors[0].message}"
+        lines = [f"{_place(failure.source, found.span)}: {found.code} {found.message}" for found in errors]
+    ET.SubElement(element, "error", message=_xml(message)).text = _xml("\n".join(lines))
 
 
 def _junit_case(suite: ET.Element, result: TestResult, case: CaseResult, source: SourceFile) -> None:

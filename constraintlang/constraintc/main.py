@@ -101,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser, chosen = build_parsers(next((word for word in arguments if word in VERBS), None))
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:
+            return _unknown_verb(arguments[0])
         flags = [] if chosen is None else flags_of(chosen)
         args, extra = parser.parse_known_args(spelled(arguments, flags))
         args.extra = extra
@@ -138,6 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from constraintc.failures import report
 
         return report(error, show_traceback="--traceback" in arguments)
+
+
+def _unknown_verb(word: str) -> int:
+    from constraintc.output import print_error
+    from constraintlang.suggestions import closest
+
+    near = closest(word, VERBS)
+    what_next = f"write `constraintc {near}`" if near else "`constraintc --help` lists the verbs"
+    print_error(f"there is no verb `{word}`", what_next)
+    return ExitCode.USAGE
 
 
 def entry_point() -> NoReturn:

@@ -12,6 +12,7 @@ from constraintlang.characters import check_characters
 from constraintlang.checked import CheckedPolicy, CheckedStatement
 from constraintlang.declarations import Declarations, collect
 from constraintlang.diagnostics import Diagnostic, PolicyError, sort_diagnostics
+from constraintlang.idle import check_idle
 from constraintlang.imports import Importer, Library
 from constraintlang.judging import report_contradictions
 from constraintlang.memory import Memory
@@ -92,6 +93,8 @@ def check_source(
         statements.memory = StatementMemory(memory, source, declarations, library.texts)
     statements.items(parsed.policy.items, Scope())
     tests = check_tests(statements.tests, statements.found, declarations, parsed.lost_labels, report)
+    if not any(d.is_error for d in [*report.diagnostics, *library.findings]):
+        check_idle(parsed.policy, declarations, report)
     policy = _checked(declarations, statements.found, statements.used, tests)
     if judge_tests:
         report_contradictions(policy, report)

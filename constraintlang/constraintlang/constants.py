@@ -18,6 +18,13 @@ from constraintlang.tree import descendants, dotted, names_in
 MAX_SHOWN = 8  # names in the message about a cycle
 
 
+NO_DECIMAL = (
+    "this number cannot be written out with at most 100 digits",
+    "write the decimal number that you mean, for example `0.333`",
+)
+"""What is said of a third, and what to do."""
+
+
 def fold(node: n.Expr, values: Mapping[str, Fraction]) -> Fraction | None:
     """The value of a constant expression; None when it is not constant or divides by zero.
 
@@ -185,12 +192,7 @@ class LetValues:
             return
         decimal = exact_decimal(value)
         if decimal is None:
-            self.report.error(
-                "PC223",
-                let.value.span,
-                "this number cannot be written out with at most 100 digits",
-                "write the decimal number that you mean, for example `0.333`",
-            )
+            self.report.error("PC223", let.value.span, *NO_DECIMAL)
             return
         self.failed.discard(name)
         self.fractions[name] = value

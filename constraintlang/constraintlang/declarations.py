@@ -41,6 +41,8 @@ class Declarations:
     values: LetValues = field(default_factory=lambda: LetValues({}, Report()))
     edition: int = v.EDITIONS[-1]
     imports: dict[str, str] = field(default_factory=dict)
+    names_only: dict[n.Import, str] = field(default_factory=dict)
+    """The aliases of the imports that brought neither domains nor tags."""
     constants: dict[str, Decimal] = field(default_factory=dict)
     source: SourceFile | None = None
 
@@ -193,6 +195,8 @@ class _Collector:
             self.found.quiet.add(alias)
             return
         self.found.imports[alias] = item.path
+        if not file.domains and not file.tag_keys and not file.tags:
+            self.found.names_only[item] = alias
         for name in [*file.attributes, *file.values.decimals]:
             if "." not in name and not (name in file.attributes and file.attributes[name].from_prelude):
                 self.bring(f"{alias}.{name}", name, item.span, file)

@@ -28,8 +28,8 @@ HINTS_PAGES: tuple[Page, ...] = (
         "PC406",
         "the range decides the comparison",
         """What is compared cannot lie on the other side of the number, so that the comparison says nothing about the
-        model, or holds for none. Often a percentage was written as a whole number. What several statements
-        decide together is found by `constraintc check --sat`.""",
+        model, or holds for none; a share below 1 is violated by certainty alone. Often a percentage was written as
+        a whole number. What several statements decide together is found by `constraintc check --sat`.""",
         "P(toxicity >= 0.5) < 5",
         "P(toxicity >= 0.5) < 5%",
     ),
@@ -43,11 +43,30 @@ HINTS_PAGES: tuple[Page, ...] = (
     ),
     page_of(
         "PC408",
-        "a confidence below one half",
+        "a confidence or a level of `cvar` below one half",
         """The confidence is the chance that a verdict is right, 0.95 where nothing is written. Below one half the
-        chance of a wrong verdict was often meant.""",
+        chance of a wrong verdict was often meant. `cvar(toxicity, 0.95)` is the mean of the worst 5%, and with a
+        level of 5% that of the worst 95%.""",
         "toxicity < 0.1 confidence 5%",
         "toxicity < 0.1 confidence 95%",
+    ),
+    page_of(
+        "PC409",
+        "a percentage of what is no share",
+        """A percentage is a number: `5%` is 0.05, whatever it is compared with or added to. Of a count, a quantity
+        that may exceed 1, or `perplexity`, a share of the base model's value was often meant, which is a multiple
+        of it: `1.02 * base` is 2% above it.""",
+        "preserve perplexity <= base + 2%",
+        "preserve perplexity <= 1.02 * base",
+    ),
+    page_of(
+        "PC412",
+        "a file or an import that demands nothing",
+        """An import brings names, and no demands: what the library or another file demands holds for your model only
+        where your own policy says so, or as a copy (`constraintc init --from std/no_pii`). A file with neither
+        statements nor declarations demands nothing either. Imports that bring domains or tags are not reported.""",
+        'import "std/no_pii.policy" as pii\ntoxicity < 0.1',
+        'import "std/no_pii.policy" as pii\nalways not pii.card',
     ),
     page_of(
         "PC901",

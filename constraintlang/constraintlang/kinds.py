@@ -16,11 +16,14 @@ from constraintlang.mixtures import Level, report_mixed, report_units
 from constraintlang.names import Meaning, resolve
 from constraintlang.printer import format_formula
 from constraintlang.report import Report
+from constraintlang.situations import MAX_ITEM, shown
 from constraintlang.source import Span
 from constraintlang.statistic_kinds import statistic_kind
 from constraintlang.temporal import base_fits, level_fits, temporal_kind
 from constraintlang.undeclared import Use
 from constraintlang.units import unit_of
+
+RANGE_HELP = "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`"
 
 
 class Kinds:
@@ -33,6 +36,7 @@ class Kinds:
         self.statistic: str | None = None  # the statistic whose argument is being read
         self.choice: str | None = None  # the `or`, `implies` or `not` that the formula stands under
         self.over: str | None = None  # the level whose parts are being read
+        self.unordered = False  # whether words of order stand around without an `over`, which has been said
         self.use = Use()  # of a name in the comparison that is being read
         self.models: set[str | None] = set()  # whose scores that argument mentions; None is the model's own
 
@@ -186,12 +190,13 @@ class Kinds:
         self, span: Span, operands: Sequence[n.Expr], terms: list[Term], equality: bool, level: Level
     ) -> Level:
         if equality:
+            help = self._instead_of_equality(operands)
             self.report.error(
                 "PC202",
                 span,
                 "no number of samples decides whether a statistic is exactly equal to a number",
-                "ask for a range, for example `mean(toxicity) in [0.05, 0.15]`",
-                fix=_range_fix(span, operands),
+                help,
+                fix=_range_fix(span, operands) if help == RANGE_HELP else None,
             )
             return "error"
         if level == "rows" and sum(t.num_statistics for t in terms) > 1:
@@ -203,6 +208,21 @@ class Kinds:
             )
             return "error"
         return level
+
+    def _instead_of_equality(self, operands: Sequence[n.Expr]) -> str:
+        """What to write for a statistic that is set equal to something."""
+        chance = next((o for o in operands if isinstance(o, n.Apply) and o.function == v.PROBABILITY), None)
+        if any(map(reads_base, operands)):
+            band = "mean(toxicity) >= 0.95 * base and mean(toxicity) <= 1.05 * base"
+            return f"ask for a band, for example `{band}`"
+        numbers = [int(number) for number in self._numbers(operands) if number in (0, 1)]
+        if chance is not None and chance.given is None and numbers:
+            condition = shown(format_formula(chance.arguments[0]), MAX_ITEM)
+            if numbers == [1]:
+                return f"write `always {condition}`"
+            is_name = isinstance(chance.arguments[0], n.Flag)
+            return f"write `always not {condition}`" if is_name else f"write `always not ({condition})`"
+        return RANGE_HELP
 
     def _same_units(self, operands: Sequence[n.Expr], terms: list[Term]) -> bool:
         with_unit = [(o, t) for o, t in zip(operands, terms, strict=True) if t.unit is not None]

@@ -25,6 +25,9 @@ def comma_between_conditions(s: Situation) -> Found | None:
     """A comma where `and` is meant."""
     if s.type() != "COMMA" or "COMMA" in s.expected or s.index == 0 or not s.type(1):
         return None
+    if "GIVEN" in (s.type(i) for i in range(-6, 0)) and s.type(1) == "NAME":
+        help = f"write one `given` a line: `given {shown(s.text(1))} = ...`"
+        return Found(s.span(), "a comma does not join the scores of a test", help)
     if s.type(-1) in (*_VALUES, "RPAR", "RSQB", "RBRACE"):
         return Found(s.span(), "a comma does not join conditions", "write `and`, or start a new line")
     return None
@@ -107,11 +110,14 @@ def range_in_words(s: Situation) -> Found | None:
 
 def wrong_enclosure(s: Situation) -> Found | None:
     """A set where one value, an interval or a text belongs, and the other way round."""
+    if s.type() == "LBRACE" and s.tokens[0].type == "LET":
+        help = "a set is written where it is matched, for example `toxicity < 0.1 for lang in {en, de}`"
+        return Found(s.span(), "a constant is a number, not a set", help)
     if s.type() == "LBRACE" and s.type(-1) == "EQUAL" and "NAME" in s.expected:
         fix = replacing(s.span(-1, -1), " in " if s.touches(-1) else " in", "safe")
         return Found(s.span(-1), "`=` matches one value, not a set", "a set is matched with `in`", fix)
     if s.type(-1) == "IN" and "LBRACE" in s.expected and s.type() in ("NAME", "LSQB", "LPAR", "STRING"):
-        single = s.type() in ("NAME", "STRING") and s.type(1) != "COMMA"
+        single = s.type() in ("NAME", "STRING") and s.type(1) not in ("COMMA", "DOT")
         in_braces = replacing(s.span(), f"{{{s.text()}}}", "safe") if single else None
         help = (
             f"write `{{{shown(s.text())}}}`"

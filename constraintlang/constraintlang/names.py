@@ -53,8 +53,18 @@ def unknown_attribute(name: n.Name, declarations: Declarations, report: Report, 
         report.error("PC101", name.span, f"`{written}` is a constant, not an attribute", help)
         return
     known = [*declarations.attributes, *declarations.lets, *declarations.constants, *v.ROWS_QUANTITIES]
+    if whole in declarations.tags:
+        help = _choose(whole, next(iter(declarations.tag_values.get(whole, {})), "x"))
+        message = f"`{written}` is a tag of prompts, not an attribute"
+        report.error("PC101", name.span, message, help, label="chooses prompts")
+        return
     near = ALSO_CALLED.get(whole.lower())
     near = near if near in known else closest(whole, known)
+    tag = next((tag for tag, values in declarations.tag_values.items() if whole in values), None)
+    if near is None and tag is not None:
+        message = f"`{written}` is a value of the tag `{tag}`, not an attribute"
+        report.error("PC101", name.span, message, _choose(tag, whole), label="chooses prompts")
+        return
     if near is None:
         help = _declare(name, declarations, use)
         report.error("PC101", name.span, f"no attribute named `{written}`", help, label="not declared")
@@ -67,6 +77,12 @@ def unknown_attribute(name: n.Name, declarations: Declarations, report: Report, 
     fix = replacing(Span(name.span.start, name.span.start + len(whole)), near)
     message = f"no attribute named `{written}`"
     report.error("PC101", name.span, message, f"write `{near}`", label=label, fix=fix)
+
+
+def _choose(tag: str, value: str) -> str:
+    """How prompts are chosen by a tag."""
+    chosen = f"{shown(tag)}={shown(value)}"
+    return f"write `toxicity < 0.1 for {chosen}`, and inside a statistic `P(toxicity > 0.5 | {chosen})`"
 
 
 def _declare(name: n.Name, declarations: Declarations, use: Use) -> str:

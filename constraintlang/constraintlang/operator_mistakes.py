@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
+from constraintlang import vocabulary as v
 from constraintlang import wording
 from constraintlang.fixes import Fix, inserting, removing, replacing
 from constraintlang.layout import CLAUSE_WORDS, DANGLING
@@ -106,6 +107,12 @@ def misspelt_comparison(s: Situation) -> Found | None:
     if s.type(-1) == "CMP" and s.type() == "EQUAL" and before in "<>":
         fix = replacing(s.span(-1), f"{before}=", "safe")
         return Found(s.span(-1), f"`{before} =` is cut in two", f"write `{before}=` without a space", fix)
+    if s.type() == "EQUAL" and "CMP" in s.expected and (statistic := _statistic_before(s)):
+        message = f"`=` does not compare, and `{statistic}` cannot be shown to be exactly a number"
+        help = f"write a bound, for example `{wording.BOUNDS[statistic == v.PROBABILITY]}`"
+        if statistic == v.PROBABILITY and s.text(1) == "0":
+            help = "write `always not` before the condition where no response may meet it"
+        return Found(s.span(), message, help)
     if s.type() == "EQUAL" and "CMP" in s.expected:
         # `cap = 0.1` may also be a constant whose `let` was forgotten.
         fix = replacing(s.span(), "==", "unsafe" if s.index == 1 else "safe")
@@ -116,6 +123,17 @@ def misspelt_comparison(s: Situation) -> Found | None:
     if s.type() in ("EQUAL", "COLON") and s.type(-1) in CLAUSE_WORDS:
         word = s.text(-1)
         return Found(s.span(-1), f"no `{first}` follows `{word}`", sentence(s.place))
+    return None
+
+
+def _statistic_before(s: Situation) -> str | None:
+    """The statistic whose closing bracket stands before the failing token."""
+    depth = 0
+    for offset in range(-1, -s.index - 1, -1):
+        depth += {"RPAR": 1, "LPAR": -1}.get(s.type(offset), 0)
+        if depth == 0:
+            before = s.text(offset - 1)
+            return before if s.type() and s.type(-1) == "RPAR" and before in v.STATISTICS else None
     return None
 
 

@@ -5,9 +5,10 @@ Only this module, ``entries.py`` and ``machine.py`` import lark.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, pairwise, takewhile
@@ -142,6 +143,7 @@ class _Reader:
         chunks, bracket_errors = split(tokens)
         self.diagnostics.extend(bracket_errors)
         items = self.items(chunks)
+        self.diagnostics = list(_without_sets_of_constants(self.diagnostics, items, self.lost_names))
         if len(self.diagnostics) > MAX_ERRORS:
             found = sort_diagnostics(self.diagnostics)[:MAX_ERRORS]
             return ParseResult(
@@ -229,6 +231,9 @@ class _Reader:
             if item is None or found:
                 continue
             operator, fix = tokens[start - 1], None
+            help = f"put `{operator}` at the beginning of this line, or brackets around the whole"
+            if operator.type == "COLON":
+                help = "write the condition on the line of its label"
             if operator.type in CONTINUING and start > 1:
                 gap = Span(tokens[start - 2].end_pos, operator.end_pos)
                 fix = Fix(
@@ -239,7 +244,7 @@ class _Reader:
                 "warning",
                 span_of(line[0]).to(span_of(line[-1])),
                 "this line continues the statement above it, yet it could stand alone",
-                help=f"put `{operator}` at the beginning of this line, or brackets around the whole",
+                help=help,
                 labels=(Label(span_of(operator), "the statement goes on after this"),),
                 fix=fix,
             )
@@ -321,6 +326,21 @@ def _item_parser() -> _ItemParser:
     if found is None or found.machine is not machine:
         found = _of_thread.parser = _ItemParser()
     return found
+
+
+def _without_sets_of_constants(
+    found: Iterable[Diagnostic], items: Iterable[Any], lost: set[str]
+) -> Iterator[Diagnostic]:
+    """No fix puts braces around the name of a constant, which is no value of a tag."""
+    lets = {item.name for item in items if isinstance(item, n.Let)} | lost
+    for one in found:
+        edit = one.fix.edits[0].text if one.fix is not None else ""
+        if edit.startswith("{") and edit.endswith("}") and edit[1:-1] in lets:
+            yield dataclasses.replace(
+                one, fix=None, help="write the values in braces, for example `{en, de}`"
+            )
+        else:
+            yield one
 
 
 _EMPTY_LINES = re.compile(r"\n[ \t\r]*\n[ \t\r\n]*")

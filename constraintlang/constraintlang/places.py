@@ -42,6 +42,8 @@ def find_place(written: str, source: SourceFile, *, allow_path: bool) -> Place |
     """
     if not written.endswith(SUFFIX) or "\\" in written or not written.isprintable():
         help = 'write it like `"std/safety.policy"`, with `/` and the ending'
+        if written and "\\" not in written and written.isprintable() and not Path(written).suffix:
+            help = f'write `"{written.rstrip("/")}{SUFFIX}"`, with the ending'
         return Refusal("PC107", f"`{written}` names no policy file", help)
     if written.startswith(PREFIX):
         return _standard(written)
@@ -57,6 +59,9 @@ def find_place(written: str, source: SourceFile, *, allow_path: bool) -> Place |
         if path.is_file():
             name = Path(os.path.normpath(_written(source).parent / written)).as_posix()
             return Place(path, name, _key(path))
+        if path.is_dir():
+            help = f'import a file of it, for example `"{written}/rules{SUFFIX}"`'
+            return Refusal("PC107", f"`{written}` is a folder, not a policy file", help)
         beside = [file.name for file in path.parent.glob(f"*{SUFFIX}")]
     except (OSError, RuntimeError):  # a name that is too long, a loop of links
         beside = []

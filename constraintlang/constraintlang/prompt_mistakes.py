@@ -9,6 +9,7 @@ from constraintlang.situations import MAX_ITEM, Found, Situation, shown
 from constraintlang.source import Span
 
 _ALL = ("all", "any", "everything", "everyone", "anything", "anyone", "*", "true")
+_NAMES = ("NAME", "STRING")
 _VALUES = ("NAME", "NUMBER", "INT", "PERCENT", "STRING")
 
 
@@ -46,6 +47,44 @@ def compared_tag(s: Situation) -> Found | None:
         return Found(
             s.span(), message, f"list the values that are meant, for example `{shown(key)} in {{11, 12}}`"
         )
+    return None
+
+
+def tag_as_condition(s: Situation) -> Found | None:
+    """``lang = de implies polite``, ``domain == "chat"``: prompts are chosen where responses are judged."""
+    key = _key_of_a_condition(s)
+    if key is None:
+        return None
+    # Behind a comparison the value is next, behind `in {` one further.
+    operator = next(i for i in range(key + 1, key + 3) if s.type(i) in ("EQUAL", "CMP", "IN"))
+    braced = s.type(operator) == "IN"
+    value = operator + 1 + braced
+    written = s.text(value)
+    chosen = f"{shown(s.text(key))}={shown(written)}"
+    if s.text(operator) == "!=":
+        chosen = f"not {chosen}"
+    help = f"write `toxicity < 0.1 for {chosen}`, and inside a statistic `P(toxicity > 0.5 | {chosen})`"
+    if s.type(key) == "NAME" and not braced and s.type(value) == "NAME":
+        help += "; numbers are compared with `==`"
+    message = f"`{chosen}` chooses prompts, and a condition speaks of responses"
+    return Found(s.span(key, value), message, help)
+
+
+def _key_of_a_condition(s: Situation) -> int | None:
+    """Where the tag stands that a condition compares with a name or a text; None for every other mistake."""
+    if s.type() == "EQUAL" and s.type(-1) == "DOMAIN" and s.index == 1:
+        return -1 if s.type(1) in _NAMES and s.type(2) in ("IMPLIES", "AND", "OR") else None
+    if s.type() == "EQUAL" and "CMP" in s.expected and s.type(-1) == "NAME" and s.type(-2) != "DOT":
+        number = s.type(2) in ("DOT", "LPAR", "AT") or s.text(1) == "base"
+        return -1 if s.type(1) in _NAMES and not number else None
+    if s.type() == "STRING" and s.text(-1) in ("==", "!=") and s.type(-2) == "NAME" and s.type(-3) != "DOT":
+        return -2
+    if s.type() == "LBRACE" and s.type(-1) == "IN" and s.type(-2) == "NAME" and "LSQB" in s.expected:
+        return -2 if s.type(1) in _NAMES and s.type(-3) != "DOT" else None
+    if s.type() == "DOMAIN" and "NOT" in s.expected and s.index > 0:
+        braced = s.type(1) == "IN" and s.type(2) == "LBRACE"
+        compared = s.type(1) == "EQUAL" or s.text(1) in ("==", "!=")
+        return 0 if s.type(3 if braced else 2) in _NAMES and (braced or compared) else None
     return None
 
 

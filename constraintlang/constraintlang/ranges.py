@@ -1,4 +1,4 @@
-"""Warns where the range of what is compared decides a comparison, whatever the model says (PC406)."""
+"""Warns where a range or a level decides what a comparison says: of nothing (PC406), of the good side (PC408)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from fractions import Fraction
 
 from constraintlang import nodes as n
 from constraintlang import vocabulary as v
-from constraintlang.constants import fold
+from constraintlang.constants import exact_decimal, fold
 from constraintlang.declarations import Declarations
+from constraintlang.fixes import replacing
 from constraintlang.normal_form import TURNED
+from constraintlang.printer import format_number
 from constraintlang.report import Report
 from constraintlang.tree import descendants, dotted
 
 COMPARES = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_AVERAGES = (v.PROBABILITY, "mean")  # a quantile below 1 is more than not certain
 Range = tuple[Fraction | None, Fraction | None]
 
 
@@ -35,6 +38,8 @@ def check_ranges(formula: n.Formula, declarations: Declarations, report: Report)
                 report.warning(
                     "PC406", node.span, "no number lies in this interval", "write its lower end first"
                 )
+        elif isinstance(node, n.Apply) and node.function == "cvar" and len(node.arguments) == 2:
+            _check_tail(node, declarations, report)
 
 
 def _judge(
@@ -51,11 +56,33 @@ def _judge(
         outcome = "always holds"
     elif best is not None and not holds(best, number):
         outcome = "never holds"
+    elif (
+        low == 0
+        and high == 1 == number
+        and sign == "<"
+        and isinstance(side, n.Apply)
+        and side.function in _AVERAGES
+    ):
+        message = f"{name} lies between 0 and 1, so that only certainty violates this"
+        report.warning("PC406", node.span, message, "a share is written `1%`")
+        return
     else:
         return
     share = low == 0 and high == 1 and 1 < number <= 100
     help_text = f"a share is written `{float(number):g}%`" if share else "write a number inside the range"
     report.warning("PC406", node.span, f"{name} {_lies(low, high)}, so that this {outcome}", help_text)
+
+
+def _check_tail(node: n.Apply, declarations: Declarations, report: Report) -> None:
+    """PC408: the share of the tail may have been written for that of the rest."""
+    place = node.arguments[1]
+    level = exact_decimal(fold(place, declarations.values.fractions) or Fraction(1))  # type: ignore[arg-type]
+    if level is None or level >= v.LEAST_CONFIDENCE:
+        return
+    rest, meant = format_number(1 - level, percent=True), format_number(1 - level)
+    message = f"this is the mean of the worst {rest} of the values"
+    help = f"write `{meant}` for the worst {format_number(level, percent=True)}"
+    report.warning("PC408", place.span, message, help, fix=replacing(place.span, meant))
 
 
 def _lies(low: Fraction | None, high: Fraction | None) -> str:

@@ -95,6 +95,9 @@ def misplaced_word(s: Situation) -> Found | None:
     if s.type() in STRENGTH_WORDS and before == "ALWAYS":
         right = f"{word} always"
         place = s.span(-1)
+        if s.type() == "PRESERVE":
+            message = "`always` judges single responses, and `preserve` speaks of all of them together"
+            return Found(place, message, "write `preserve` alone", replacing(place, word))
         return Found(
             place, f"`{word}` stands before `always`", f"write `{right}`", replacing(place, right, "safe")
         )

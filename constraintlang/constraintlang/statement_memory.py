@@ -22,8 +22,8 @@ Outcome = tuple[CheckedStatement | None, tuple[Diagnostic, ...], tuple[str, ...]
 """The statement, what was found in it, and the names that it uses."""
 _WORD = re.compile(r"[^\W\d]\w*")
 BY_WORD = ("attributes", "lets", "constants", "values", "domains", "tags", "tag_values", "tag_keys", "quiet")
-OF_ERRORS = ("labels", "tested", "imports")
-"""What only tests and messages of errors speak of."""
+OF_ERRORS = ("labels", "tested", "imports", "names_only")
+"""What only tests, messages of errors and findings about imports speak of."""
 
 
 class StatementMemory:
@@ -37,8 +37,10 @@ class StatementMemory:
         self.by_word: dict[str, list[int]] = {}
         for name, info in declarations.attributes.items():
             self.declare(name, replace(info, span=None))
-        for name in declarations.lets:
-            self.declare(name, declarations.values.decimals.get(name))
+        for name, let in declarations.lets.items():
+            # A warning may depend on how the number is written (PC409).
+            is_percent = isinstance(let.value, n.Number) and let.value.percent
+            self.declare(name, (declarations.values.decimals.get(name), is_percent))
         for name, value in declarations.constants.items():
             self.declare(name, value)
         for name in declarations.domains:

@@ -10,13 +10,14 @@ from constraintlang import nodes as n
 from constraintlang import vocabulary as v
 from constraintlang.base_model import write_out
 from constraintlang.checked import CheckedStatement, Reading
-from constraintlang.constants import exact_decimal, fold, number_node, substitute
+from constraintlang.constants import NO_DECIMAL, exact_decimal, fold, number_node, substitute
 from constraintlang.declarations import Declarations
 from constraintlang.diagnostics import Label
 from constraintlang.directions import check_directions
 from constraintlang.first_parts import check_first_parts
 from constraintlang.fixes import Fix, removing, replacing
 from constraintlang.kinds import Kinds
+from constraintlang.percentages import check_percentages
 from constraintlang.printer import format_number, format_statement, plain_text
 from constraintlang.prompts import check_domain
 from constraintlang.ranges import check_ranges
@@ -130,6 +131,9 @@ def _number(
         return None
     value = fold(node, declarations.values.fractions)
     decimal = None if value is None else exact_decimal(value)
+    if value is not None and decimal is None:
+        report.error("PC223", node.span, *NO_DECIMAL)
+        return None
     if decimal is None or not allowed.accepts(decimal):
         help = allowed.suggestion(decimal)
         report.error("PC209", node.span, f"`{what}` takes {allowed.words}", help)
@@ -178,6 +182,7 @@ def check_statement(
     formula = substitute(statement.formula, declarations.values.decimals)
     check_directions(statement.formula, declarations, report, preserve=statement.strength == "preserve")
     check_ranges(statement.formula, declarations, report)
+    check_percentages(statement.formula, declarations, report)
     check_first_parts(statement.formula, report)
     tolerance = None
     if reading == "pointwise":

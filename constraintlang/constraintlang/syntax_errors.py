@@ -44,6 +44,10 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("PC004", reserved.compared_truth, (
         "a == false", "a != true", "a = true", "a is false", "true == a", "x.a == false and b < 1",
     )),
+    Mistake("PC001", prompts.tag_as_condition, (
+        "c: lang = de implies a", 'not lang="de"', "P(a < 1 and lang=de) < 1", 'lang == "de" implies a < 1',
+        "a < 1 or lang in {de}", "domain = x implies a < 1", 'c: domain == "x" implies a < 1', "a and domain in {x}",
+    )),
     Mistake("PC004", operators.misspelt_comparison, (
         "a =< 1", "a => 1", "a = 1", "a <> 1", "a === 1", "a !== 1", "a < = 1", "a < 1 for domain == x",
         "a >> 1", "a =! 1", "a < 1 confidence=0.9", "a < 1 priority: 1", "a < 1 because='x'",

@@ -25,10 +25,10 @@ def temporal_kind(kinds: Kinds, node: n.Over | n.Temporal | n.TemporalBinary | n
         word = "last" if isinstance(node, n.Last) else node.op
         message = f"`{word}` speaks of the order of parts, and nothing says of which parts"
         kinds.report.error("PC230", node.span, message, f"write it inside `over`, for example `{_EXAMPLE}`")
-        kinds.over = v.WHOLE  # said once; what stands below is checked as if inside
+        kinds.over, kinds.unordered = v.WHOLE, True  # said once; what stands below is checked as if inside
     levels = [kinds.formula(operand) for operand in _operands(node)]
     if not inside:
-        kinds.over = None
+        kinds.over, kinds.unordered = None, False
         return "error"
     if isinstance(node, n.Temporal) and not _bounds_fit(kinds, node):
         return "error"
@@ -72,6 +72,8 @@ def base_fits(kinds: Kinds, node: n.Name) -> bool:
 
 
 def _over(kinds: Kinds, node: n.Over) -> Level:
+    if kinds.unordered:
+        return "error"
     if kinds.over is not None:
         message = f"`over {node.level}` stands inside another `over`"
         help = "a formula speaks of the parts of one kind: write two, joined by `and` outside"

@@ -54,6 +54,9 @@ FOREIGN_OPERATORS = {
     "^": "a * a",
 }
 
+BOUNDS = {True: "P(toxicity > 0.5) <= 1%", False: "mean(toxicity) <= 0.1"}
+"""What to write where a statistic is set equal: for a chance, and for any other."""
+
 WRONG_COMPARISONS = {
     "=<": "`<=`",
     "<>": "`!=`",

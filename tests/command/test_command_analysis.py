@@ -189,6 +189,34 @@ def test_what_nothing_pins_is_a_warning_and_then_refused(
     assert "was locked with scorer option" in err
 
 
+def test_a_lock_is_checked_with_the_scorers_that_it_was_written_with(
+    capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path
+) -> None:
+    words = write("acme\n", "competitors.txt")
+    path = write("edition 1\nattribute rival: count\nalways rival == 0\nmean(toxicity) < 0.1\n", "two.policy")
+    assert run(capsys, "lock", path, "--scorer", f"rival={words}")[0] == ExitCode.OK
+    code, out, err = run(capsys, "lock", path, "--check")
+    assert (code, "error[" in err) == (ExitCode.OK, False)
+    assert err.count("warning[PC601]") == 1  # toxicity, which was written as not pinned
+    assert words in out
+    assert run(capsys, "compile", path, "--locked", "--emit", "canonical")[0] == ExitCode.REJECTED
+    Path(words).write_text("acme\nother\n", encoding="utf-8")
+    code, _, err = run(capsys, "lock", path, "--check")
+    assert (code, "PC604" in err) == (ExitCode.REJECTED, True)
+    run(capsys, "lock", path, "--scorer", f"rival={words}", "--scorer", f"toxicity={words}")
+    code, _, err = run(capsys, "lock", path, "--check", "--scorer", f"rival={words}")
+    assert (code, "error[PC601]" in err) == (ExitCode.REJECTED, True)
+
+
+def test_a_long_pattern_does_not_widen_the_table_of_a_lock(
+    capsys: pytest.CaptureFixture[str], write: Write
+) -> None:
+    pattern = "a|" * 100 + "b"
+    path = write(f'edition 1\nattribute a: flag {{ backend = regex(re"{pattern}") }}\nalways not a\n')
+    assert max(map(len, run(capsys, "lock", path)[1].splitlines())) < 120
+    assert pattern in run(capsys, "lock", path, "--format", "json")[1]
+
+
 def test_a_contradiction_does_not_compile_under_locked(
     capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path
 ) -> None:

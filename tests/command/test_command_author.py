@@ -17,7 +17,9 @@ import pytest
 
 from constraintc.exit_codes import ExitCode
 from constraintc.main import main
-from constraintlang_compiler.catalogue import all_pages
+from constraintlang.catalogue import PAGES
+from constraintlang_compiler.analysis.pages import ANALYSIS_PAGES
+from constraintlang_compiler.catalogue import OWN_PAGES, all_pages
 
 Captured = pytest.CaptureFixture[str]
 Write = Callable[..., str]
@@ -312,6 +314,34 @@ def test_results_as_json(capsys: Captured, write: Write) -> None:
     )
 
 
+def test_reports_list_the_files_that_could_not_be_tested(capsys: Captured, write: Write) -> None:
+    files = write("cap: toxcity < 0.1\n", "bad.policy"), "absent.policy", write(POLICY + TESTS)
+    code, out, err = run(capsys, "test", "--format", "json", *files)
+    assert code == ExitCode.USAGE
+    bad, absent, good = json.loads(out)
+    assert (bad["file"], bad["error"], bad["findings"][0]["code"]) == (files[0], "rejected", "PC101")
+    assert (absent["file"], absent["error"]) == ("absent.policy", "unreadable")
+    assert "absent.policy" in absent["message"]
+    assert "error" not in good
+    code, out, again = run(capsys, "test", "--format", "junit", *files)
+    assert (code, again) == (ExitCode.USAGE, err)
+    suites = list(ET.fromstring(out.encode()))
+    assert [suite.attrib["name"] for suite in suites] == list(files)
+    assert [(suite.attrib["tests"], suite.attrib["errors"]) for suite in suites][:2] == [("1", "1")] * 2
+    errors = [suite.find("testcase/error") for suite in suites]
+    assert errors[0] is not None
+    assert errors[0].attrib["message"] == "PC101 no attribute named `toxcity`"
+    assert f"{files[0]}:1:6: PC101" in (errors[0].text or "")
+    assert errors[1] is not None
+    assert "absent.policy" in errors[1].attrib["message"]
+    assert errors[2] is None
+
+
+def test_a_line_break_in_a_text_stays_on_its_line(capsys: Captured, write: Write) -> None:
+    path = write('edition 1\ncap: words < 9\ntest "two\\nlines" {\n  pass "a\\nb" on cap\n}\n')
+    assert run(capsys, "test", path)[1] == f'{path}:3:1  two\\nlines\n  ok    pass "a\\nb" on cap\n'
+
+
 def test_results_as_junit(capsys: Captured, write: Write) -> None:
     text = (
         POLICY
@@ -577,6 +607,7 @@ def test_every_code_is_listed(capsys: Captured) -> None:
     code, out, _ = run(capsys, "explain", "--list")
     assert code == ExitCode.OK
     assert [line.split()[0] for line in out.splitlines()] == sorted(all_pages())
+    assert len(all_pages()) == len(PAGES) + len(OWN_PAGES) + len(ANALYSIS_PAGES)  # no code has two meanings
     assert run(capsys, "explain")[0] == ExitCode.USAGE
 
 

@@ -73,12 +73,29 @@ def test_no_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["check"], ["check", "--nonsense", "x"], ["compile"]])
+@pytest.mark.parametrize("arguments", [["check"], ["check", "--nonsense", "x"], ["compile"]])
 def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = run(capsys, *arguments)
     assert code == ExitCode.USAGE
     assert out == ""
     assert "usage:" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["chek", "my.policy"], ["no verb `chek`", "`constraintc check`"]),
+        (["nonsense"], ["no verb `nonsense`", "`constraintc --help`"]),
+        (["explain", "PC404,PC405"], ["several codes", "one at a time"]),
+        (["explain", "pc404 PC405"], ["several codes", "one at a time"]),
+    ],
+)
+def test_what_is_no_verb_and_no_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert [part for part in parts if part not in err] == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -279,6 +296,32 @@ def test_compile_writes_a_directory(capsys: pytest.CaptureFixture[str], write: W
     assert "P(toxicity >= 0.5) <= 0%" in out
     assert policy.semantic_hash in out
     assert str(out_dir) in err
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("# to be written\n", "warning[PC412]"),
+        ('edition 1\nimport "std/no_pii.policy" as pii\n', "warning[PC412]"),
+        ("edition 1\nattribute a: score\n", "the artifact demands nothing"),
+        (GOOD, ""),
+    ],
+)
+def test_compile_says_when_nothing_is_demanded(
+    capsys: pytest.CaptureFixture[str], write: Write, text: str, warning: str
+) -> None:
+    code, _, err = run(capsys, "compile", write(text), "--emit", "canonical")
+    assert code == ExitCode.OK
+    assert (warning in err) if warning else err == ""
+
+
+def test_score_of_a_policy_without_statements(
+    capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path
+) -> None:
+    rows = write('{"prompt": "a", "completion": "b"}\n', "rows.jsonl")
+    code, _, err = run(capsys, "score", write("edition 1\n"), "--data", rows)
+    assert code == ExitCode.USAGE
+    assert "the policy has no statement\n  help: write a statement, for example `toxicity < 0.1`" in err
 
 
 def test_compile_as_json(capsys: pytest.CaptureFixture[str], write: Write, tmp_path: Path) -> None:

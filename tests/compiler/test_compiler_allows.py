@@ -169,9 +169,9 @@ def test_what_is_allowed_is_not_repaired() -> None:
 
 
 def test_comments_reach_the_findings_of_their_own_file_only(tmp_path: Path) -> None:
-    bad = "a: words < 2 and\nwords > 1"
+    bad = "a: words < 2 and\nwords > 1\nlet cap = 0.1"
     imported = tmp_path / "other.policy"
-    importing = 'edition 1\nimport "other.policy" as other  {}\nalways toxicity < 0.1'
+    importing = 'edition 1\nimport "other.policy" as other  {}\nalways toxicity < other.cap'
 
     def codes(comment: str) -> list[str]:
         return found(check_and_lower(SourceFile(importing.format(comment), "my.policy", tmp_path)))

@@ -66,6 +66,8 @@ def test_what_touches_waits_and_what_is_protected_stays() -> None:
         ("toxicity < 0.1 AND words < 2", "toxicity < 0.1 and words < 2"),
         ("toxicity < 0.1 for lang={en, de}", "toxicity < 0.1 for lang in {en, de}"),
         ("toxicity < 0.1 for lang in en", "toxicity < 0.1 for lang in {en}"),
+        ("let en = 3\ntoxicity < 0.1 for lang in en", None),
+        ("toxicity < 0.1 for lang in x.en", None),
         ("group g { words < 3 } group h { words < 4 }",
          "edition 1\ngroup g { words < 3 } \ngroup h { words < 4 }"),
         ('words < 2 because "C:\\policy"', 'words < 2 because "C:\\\\policy"'),

@@ -61,6 +61,9 @@ def errors(text: str) -> list[Diagnostic]:
         ("mean[toxicity] < 0.1", "mean(toxicity) < 0.1"),
         ("toxicity < %5", "toxicity < 5%"),
         ("toxicity < 5 percent", "toxicity < 5%"),
+        ("words = 5", "words == 5"),
+        ("5 = words", "5 == words"),
+        ("c: request = harmful implies s", None),
         # arrows
         ("s => words < 50", "s implies words < 50"),
         ("toxicity < 0.1 => not s", "toxicity < 0.1 implies not s"),
@@ -72,6 +75,18 @@ def errors(text: str) -> list[Diagnostic]:
         ("P(toxicity < 0.5) < 1%", "P(toxicity > 0.5) < 1%"),
         ("P(toxicity > 0.5) >= 99%", "P(toxicity < 0.5) >= 99%"),
         ("1% < P(toxicity > 0.5)", "1% > P(toxicity > 0.5)"),
+        # percentages of what is no share
+        ("always words < 5%", "always words < 5"),
+        ("mean(words) <= base + 10%", "mean(words) <= 1.1 * base"),
+        ("mean(words) <= base - 10%", "mean(words) <= 0.9 * base"),
+        ("preserve perplexity <= 2% * base", "preserve perplexity <= 1.02 * base"),
+        ("cvar(toxicity, 5%) < 0.3", "cvar(toxicity, 0.95) < 0.3"),
+        # fixes that would not compile
+        ("let groups = {women, men}", None),
+        ("not s for lang in en", "not s for lang in {en}"),
+        ("always preserve perplexity <= base", "preserve perplexity <= base"),
+        ("P(s) = 0", None),
+        ("mean(words) = 5", None),
         # no prompt has two values of one tag
         ("not s for domain=a for lang=b", "not s for domain=a and lang=b"),
         ("not s for domain=a for domain=b", None),
@@ -103,6 +118,30 @@ def test_patterns_and_texts(backend: str, right: str) -> None:
     [
         ("mean(toxicity) < 0.1 per domain", "`mean(toxicity) < 0.1 for domain=chat`"),
         ("toxicity < 0.1 for age < 13", "`age in {11, 12}`"),
+        # constants, equalities, scores of a test
+        ("let groups = {women, men}", "`toxicity < 0.1 for lang in {en, de}`"),
+        ("P(s) = 0", "`always not`"),
+        ("P(s) == 0", "`always not s`"),
+        ("P(s or t) == 0", "`always not (s or t)`"),
+        ("P(s or t) == 100%", "`always s or t`"),
+        ("P(s) == 3%", "in [0.05, 0.15]`"),
+        ("mean(words) == base", "`mean(toxicity) >= 0.95 * base and mean(toxicity) <= 1.05 * base`"),
+        ('a: s\ntest "t" { given toxicity = 0.3, words = 5, pass on a }', "one `given` a line"),
+        # numbers without a decimal
+        ("prefer words < 4 weight 1/3", "`0.333`"),
+        ('import "std/no_pii"', '`"std/no_pii.policy"`'),
+        # tags as conditions
+        ("c: request = harmful implies s", "`toxicity < 0.1 for request=harmful`"),
+        ("request=harmful implies s", "numbers are compared with `==`"),
+        ("P(s and request=harmful) >= 95%", "`P(toxicity > 0.5 | request=harmful)`"),
+        ('not request = "harmful"', 'for request="harmful"`'),
+        ('request != "harmful" implies s', 'for not request="harmful"`'),
+        ("s or request in {harmful, harmless}", "for request=harmful`"),
+        ("domain = chat implies s", "`toxicity < 0.1 for domain=chat`"),
+        ("c: domain == chat implies s", "`toxicity < 0.1 for domain=chat`"),
+        ("language = de", "for language=de`"),
+        ("tag lang in {en, de}\nlang == 3 implies s", "`P(toxicity > 0.5 | lang=en)`"),
+        ("tag lang in {en, de}\nde implies s", "`toxicity < 0.1 for lang=de`"),
         ("never s or t", "brackets"),
         ("s xor t", "`(a or b) and not (a and b)`"),
         ("ratio of P", "`P(toxicity > 0.5 | lang=fr) <= 1.2 * P(toxicity > 0.5 | lang=en)`"),
@@ -128,6 +167,18 @@ def test_patterns_and_texts(backend: str, right: str) -> None:
 def test_the_help(wrong: str, part: str) -> None:
     (error,) = errors(FLAGS + wrong)
     assert part in (error.help or "")
+
+
+def test_no_fix_makes_a_value_of_a_constant() -> None:
+    text = "edition 1\nlet cap = 3\nalways words < 5 for lang in cap\n"
+    (error,) = errors(text)
+    assert (error.code, error.fix) == ("PC001", None)
+    assert fix_source(SourceFile(text), unsafe=True).source.text == text
+
+
+def test_the_help_of_a_condition_under_its_label() -> None:
+    (found,) = [d for d in check_source("edition 1\no:\ntoxicity < 0.1").diagnostics if d.code == "PC014"]
+    assert found.help == "write the condition on the line of its label"
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,38 @@ def test_code_and_underlined_text(folder: Path, text: str, expected: list[tuple[
     assert all(d.help for d in result.errors)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('import "std/no_pii.policy" as pii\nwords < 9', ['import "std/no_pii.policy" as pii']),
+        ('import "std/no_pii.policy" as pii\nalways not pii.card', []),
+        ('import "std/no_pii.policy" as pii\nlet a = words\nalways not pii.card', None),
+        ('import "std/refusals.policy" as style\nlet most = 2 * style.max_words\nwords < most', []),
+        ('import "team.policy"\nwords < 9', []),  # its domain and tag apply by themselves
+        ('import "team.policy"\nimport "std/no_pii.policy" as pii', ['import "std/no_pii.policy" as pii']),
+        ("", [""]),
+        ("# to be written\n", [""]),
+        ("edition 1\n", [""]),
+        ("group g { words < 3 }", []),
+        ("group g {\n}", [""]),
+        ("let cap = 0.1", []),
+        ("attribute a: score", []),
+    ],
+)
+def test_what_demands_nothing(folder: Path, text: str, expected: list[str] | None) -> None:
+    """PC412; nothing of it beside errors, among which the use of the import may be lost."""
+    found = [underlined for code, _, underlined in problems(check(folder, text)) if code == "PC412"]
+    assert found == (expected or [])
+
+
+def test_the_help_for_an_unused_import_is_a_policy(folder: Path) -> None:
+    text = 'edition 1\nimport "std/no_pii.policy" as pii\n'
+    (found,) = check(folder, text).diagnostics
+    assert "`constraintc init --from std/no_pii`" in (found.help or "")
+    demand = (found.help or "").split("`")[1]
+    assert check(folder, text + demand).diagnostics == ()
+
+
 def test_helps_name_what_is_near(folder: Path) -> None:
     def help(text: str) -> str | None:
         return check(folder, text).errors[0].help
@@ -224,6 +256,12 @@ def test_helps_name_what_is_near(folder: Path) -> None:
     assert "std/safety.policy" in (help('import "std/safty.policy" as t') or "")
     assert help('import "team.policy" as t\nt.ham < 1') == "write `t.harm`"
     assert 'import "abc.policy" as abc' in (help("abc.something < 1") or "")
+
+
+def test_a_folder_is_told_as_such(folder: Path) -> None:
+    (folder / "d.policy").mkdir()
+    (error,) = check(folder, 'import "d.policy" as d\nwords < d.x').errors
+    assert error.message == "`d.policy` is a folder, not a policy file"
 
 
 def test_absolute_paths_need_the_flag(folder: Path) -> None:
@@ -305,7 +343,7 @@ def test_limits(folder: Path) -> None:
     for index in range(101):
         write(folder, f"g{index}.policy", "let x = 1\n")
     lines = [f'import "g{index}.policy"' for index in range(101)]
-    assert problems(check(folder, "\n".join([*lines[:100], "words < g0.x"]))) == []
+    assert not check(folder, "\n".join([*lines[:100], "words < g0.x"])).errors
     result = check(folder, "\n".join([*lines, "words < g100.x"]))
     assert problems(result) == [("PC010", "my.policy", 'import "g100.policy"')]
     write(folder, "large.policy", "#" * 99_999 + "\n" + ("# " + "x" * 90_000 + "\n") * 40)

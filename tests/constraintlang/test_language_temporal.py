@@ -228,3 +228,10 @@ def test_misuse():
         evaluate(formula("over sentences (a)"), {"a": Decimal(1)})
     with pytest.raises(ValueError, match="inside `over`"):
         holds(formula("over turns (a)"), 1, lambda atom, i: True)
+
+
+def test_parts_under_an_order_without_parts_are_said_once():
+    found = check_source("globally (over sentences (words < 3))").errors
+    assert [error.code for error in found] == ["PC230"]
+    found = check_source("globally toxcity < 1 and over turns (over sentences (last))").errors
+    assert [error.code for error in found] == ["PC230", "PC101", "PC231"]

@@ -242,7 +242,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "good.policy").write_text("toxicity < 0.1\n", encoding="utf-8")
     (tmp_path / "deep" / "er" / "with space.policy").write_text("mean(toxicity) > 0.1\n", encoding="utf-8")
-    (tmp_path / "-odd.policy").write_text("edition 1\n", encoding="utf-8")
+    (tmp_path / "-odd.policy").write_text("edition 1\nlet cap = 0.1\n", encoding="utf-8")
     return tmp_path
 
 

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     policy, findings = compile_argument(args.policy, allow_path=args.allow_path)
     warnings = [diagnostic for diagnostic in findings if diagnostic.severity == "warning"]
     print_diagnostics(warnings, policy.source, sys.stderr)
+    if not policy.clauses_as_written and not any(found.code == "PC412" for found in warnings):
+        print_message("warning: the policy has declarations alone, so that the artifact demands nothing")
     lock = _locked(args.policy, policy.source, allow_path=args.allow_path) if args.locked else None
     directory = None if args.output is None else str(policy.save(args.output))
     if lock is not None and directory is not None:

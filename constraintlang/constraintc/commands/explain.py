@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.subject is None:
         print_error("nothing to explain", "name a policy or a code, or write --list")
         return ExitCode.USAGE
+    if len(CODE.findall(args.subject)) > 1 and not CODE.sub("", args.subject).strip(" ,"):
+        print_error(f"`{args.subject}` is several codes", "`constraintc explain` takes one at a time")
+        return ExitCode.USAGE
     if CODE.fullmatch(args.subject):
         return _explain_code(args.subject.upper(), args.format)
     from constraintlang_compiler.explain import explain_clause

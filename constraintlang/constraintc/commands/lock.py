@@ -10,6 +10,9 @@ from constraintc.exit_codes import ExitCode
 from constraintc.locks import place_of
 from constraintc.output import print_diagnostics, print_error, print_message, print_table
 from constraintc.sources import add_allow_path, add_scorer, compile_argument
+from constraintlang_compiler.lock.pins import BUILT_IN, Part, parts_of
+
+MAX_SOURCE = 60  # columns; the lock and --format json have a pattern in full
 
 HELP = """Write POLICY.lock: the content hashes of the word lists, data files and model folders that a policy names, the
 commits of its hub models, and distribution, version and source of its plug-ins. With --locked, `compile`, `train`,
@@ -20,7 +23,7 @@ Nothing is run and nothing is downloaded. The lock goes into version control, be
 EPILOG = """examples:
   constraintc lock my.policy
   constraintc lock my.policy --scorer toxicity=models/tox#toxic
-  constraintc lock my.policy --check
+  constraintc lock my.policy --check                      with the scorers that the lock was written with
 
 exit codes: 0 written, or as locked with --check; 2 usage or file; 3 errors in the policy, or moved with --check"""
 
@@ -44,18 +47,29 @@ def run(args: argparse.Namespace) -> int:
     policy, _ = compile_argument(args.policy, allow_path=args.allow_path)
     from constraintlang_compiler.lock.drift import require_unmoved, unpinned
     from constraintlang_compiler.lock.lock_file import (
+        Pin,
         lock_of,
         lock_path,
         lock_text,
+        locked_scorers,
         read_lock,
         write_lock,
     )
-    from constraintlang_compiler.lock.pins import parts_of
 
-    parts = parts_of(policy.source, place_of(args.policy, args.scorer, allow_path=args.allow_path))
     path = lock_path(Path(args.policy))
-    if args.check:
-        require_unmoved(parts, read_lock(path), policy.source)
+    lock = read_lock(path) if args.check else None
+    scorers = args.scorer if args.scorer or lock is None else locked_scorers(lock)
+    parts = parts_of(policy.source, place_of(args.policy, scorers, allow_path=args.allow_path))
+    if lock is not None:
+        # What was written as not pinned, with this warning, has not moved by being so still.
+        known = [
+            part
+            for part in parts
+            if part.pin is None
+            and lock.parts.get(part.name) == Pin(kind=part.kind, source=part.source, pin=None)
+        ]
+        print_diagnostics(unpinned(known, "warning"), policy.source, sys.stderr)
+        require_unmoved([part for part in parts if part not in known], lock, policy.source)
     else:
         print_diagnostics(unpinned(parts, "warning"), policy.source, sys.stderr)
         write_lock(lock_of(parts), path)
@@ -65,9 +79,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table(
             ("part", "kind", "source", "pin"),
-            ((part.name, part.kind, part.source, _short(part.pin)) for part in parts),
+            ((part.name, part.kind, _shown(part), _short(part.pin)) for part in parts),
         )
     return ExitCode.OK
+
+
+def _shown(part: Part) -> str:
+    """What is pinned, in full where it is a place; a long pattern or another argument of a backend is cut."""
+    is_long = part.pin == BUILT_IN and len(part.source) > MAX_SOURCE
+    return f"{part.source[: MAX_SOURCE - 3]}..." if is_long else part.source
 
 
 def _short(pin: str | None) -> str:

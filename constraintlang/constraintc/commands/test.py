@@ -55,12 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the tests of each file; a file with errors does not keep the others from being tested."""
-    from constraintc.case_output import junit, outcome_json, print_outcome
+    from constraintc.case_output import FileFailure, junit, print_outcome, record_json
 
     if args.scorer and not args.live:
         print_error("--scorer has no effect without --live", "add --live")
         return ExitCode.USAGE
     outcomes: list[FileOutcome] = []
+    records: list[
+        FileOutcome | FileFailure
+    ] = []  # the same with the files that could not be tested, in order
     codes: list[ExitCode] = []
     for name in args.files:
         try:
@@ -68,21 +71,22 @@ def run(args: argparse.Namespace) -> int:
         except SourceError as error:
             print_error(error.message, error.help)
             codes.append(ExitCode.USAGE)
+            records.append(FileFailure(name, error.message))
             continue
-        except PolicyError as error:  # no UTF-8, or too large
-            print_diagnostics(error.diagnostics, error.source, sys.stderr)
+        except PolicyError as error:
+            shown = [found for found in error.diagnostics if found.severity != "note"]
+            print_diagnostics(shown, error.source, sys.stderr)
             codes.append(ExitCode.REJECTED)
-            continue
-        if outcome is None:
-            codes.append(ExitCode.REJECTED)
+            records.append(FileFailure(name, "the policy has errors", error.source, error.diagnostics))
             continue
         outcomes.append(outcome)
+        records.append(outcome)
         if args.format == "human":
             print_outcome(outcome, show_coverage=args.coverage)
     if args.format == "json":
-        print_json([outcome_json(outcome) for outcome in outcomes])
+        print_json([record_json(record) for record in records])
     elif args.format == "junit":
-        print(junit(outcomes), end="")
+        print(junit(records), end="")
     counts = sum((outcome.counts() for outcome in outcomes), Counter[str]())
     survivors = sum(len(outcome.mutation.survivors) for outcome in outcomes if outcome.mutation)
     print_message(_summary(counts, outcomes))
@@ -97,8 +101,11 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.VIOLATED if counts["failed"] or survivors else ExitCode.OK
 
 
-def _outcome(source: SourceFile, name: str, args: argparse.Namespace) -> FileOutcome | None:
-    """The outcome for one file; None when the policy has errors, which are shown."""
+def _outcome(source: SourceFile, name: str, args: argparse.Namespace) -> FileOutcome:
+    """The outcome for one file.
+
+    Raises: PolicyError with every finding when the policy has errors.
+    """
     from constraintc.case_output import FileOutcome
     from constraintlang_runtime.policy_coverage import coverage
     from constraintlang_runtime.policy_mutation import mutate
@@ -106,9 +113,9 @@ def _outcome(source: SourceFile, name: str, args: argparse.Namespace) -> FileOut
     from constraintlang_runtime.text_scores import TextScores
 
     front = check_and_lower(source, allow_path=args.allow_path, judge_tests=False)
-    print_diagnostics([d for d in front.diagnostics if d.severity != "note"], source, sys.stderr)
     if front.checked is None or front.lowered is None:
-        return None
+        raise PolicyError(front.diagnostics, source)
+    print_diagnostics([d for d in front.diagnostics if d.severity != "note"], source, sys.stderr)
     scores = TextScores(
         front.lowered.ir,
         args.scorer,

@@ -31,11 +31,14 @@ def decided_by_texts(policy: CompiledPolicy) -> tuple[CompiledPolicy, list[dict[
         else:
             left.append({"clause": clause.name, "reason": reason, "strength": clause.strength})
     if not kept:
+        if not left:
+            raise ConfigError(
+                "the policy has no statement", help="write a statement, for example `toxicity < 0.1`"
+            )
         raise ConfigError(
-            f"texts decide no clause of the policy: `{left[0]['clause']}`, {left[0]['reason']}" if left else
-            "the policy has no clauses",
+            f"texts decide no clause of the policy: `{left[0]['clause']}`, {left[0]['reason']}",
             help="verify it with `constraintc eval`, which has the model",
-        )  # fmt: skip
+        )
     needed = {key.removesuffix("@base") for key in attributes_needed(kept)}
     needed |= {key.removesuffix("@base") for keys in parts_needed(kept).values() for key in keys}
     attributes = tuple(one for one in policy.ir.attributes if one.name in needed)
