@@ -300,6 +300,30 @@ def test_a_folder_is_not_overwritten_by_accident(place: Path, capsys: Any) -> No
     assert (code, "would be overwritten" in err, rows.exists()) == (2, True, True)
 
 
+def test_what_another_version_left_is_not_gone_on_with(place: Path, capsys: Any) -> None:
+    data = write(place / "rows.jsonl", make_rows(20))
+    assert score(place, data, "--output", str(place / "out"), capsys=capsys)[1]["rows"] == 20
+    state = place / "out" / "state.json"
+    state.write_text(
+        json.dumps({key: value for key, value in json.loads(state.read_text()).items() if key != "form"})
+    )
+    code, _, err = score(place, data, "--output", str(place / "out"), "--resume", capsys=capsys)
+    assert (code, "left by another version" in err, "--overwrite" in err) == (2, True, True)
+
+
+def test_the_order_of_rows_changes_no_verdict(place: Path, capsys: Any) -> None:
+    size = "attribute size: count in [0, 100] { backend = length(words) }"
+    (place / "p.policy").write_text(f"edition 1\n{size}\nshort: mean(size) <= 9\n")
+    rows = sorted(make_rows(200), key=lambda row: len(row["completion"].split()))
+    found = []
+    for number, given in enumerate((rows, rows[::-1])):
+        data = write(place / f"{number}.jsonl", given)
+        (clause,) = [c for c in score(place, data, capsys=capsys)[1]["clauses"] if c["clause"] == "short"]
+        assert clause["method"] == "betting"
+        found.append((clause["lower"], clause["upper"]))
+    assert found[0] == found[1]
+
+
 def test_a_scorer_that_changed_is_not_mixed_with_itself(place: Path, capsys: Any) -> None:
     (place / "p.policy").write_text("attribute bad: score in [0, 1]\nmild: P(bad > 0.5) <= 0.5\n")
     words = place / "bad.tsv"

@@ -28,6 +28,7 @@ from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify
 
 SAVE_EVERY = 20.0  # seconds between two states on disk
+FORM = 2  # of the state and the values beside it: 2 has keys
 ROWS_FILE, STATE_FILE, SUMMARY_FILE, VALUES = "rows.jsonl", "state.json", "summary.json", "values"
 Progress = Callable[[str, int, int], None]
 
@@ -148,6 +149,7 @@ class Audit:
     def save(self) -> None:
         """The state on disk; rows and values behind it are dropped when the audit is resumed."""
         state = {
+            "form": FORM,
             "fingerprint": self.fingerprint,
             "source": self.source,
             "position": asdict(self.position),
@@ -175,6 +177,12 @@ class Audit:
             raise DataError(
                 f"`{path}` is damaged: {error}", help="start over with --overwrite", parameter="resume"
             ) from error
+        if state.get("form") != FORM:
+            raise ConfigError(
+                f"`{self.place}` was left by another version",
+                help="start over with --overwrite",
+                parameter="resume",
+            )
         if own != self.fingerprint:
             raise ConfigError(
                 f"`{self.place}` belongs to an audit with another policy, data or scorers",
