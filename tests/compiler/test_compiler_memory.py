@@ -93,9 +93,21 @@ def test_edits(text: str, edits: list[tuple[float, int, str]]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([*PIECES, *GROUPED.split(" ")])).map("".join))
+@example("\n\n")
+@example("x\n \n\nx")
 def test_lines_can_be_read_alone(text: str) -> None:
-    alone = [(t.type, str(t), t.start_pos, t.end_pos) for t in tokens_of(text, Memory())]
-    assert alone == [(t.type, str(t), t.start_pos, t.end_pos) for t in tokens_of(text)]
+    """But for empty lines, which belong to the newline before them, or are newlines of their own."""
+
+    def shape(tokens: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for t in tokens:
+            if t.type != "_NL":
+                found.append((t.type, str(t), t.start_pos, t.end_pos))
+            elif not found or found[-1][0] != "_NL":
+                found.append((t.type, t.start_pos))
+        return found
+
+    assert shape(tokens_of(text, Memory())) == shape(tokens_of(text))
 
 
 @pytest.mark.parametrize(
