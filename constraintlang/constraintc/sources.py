@@ -76,7 +76,8 @@ def allowances(args: argparse.Namespace) -> dict[str, bool]:
 
 
 STOP_HELP = (
-    "end a reply where this text begins, and judge it without; \\n is a line break, repeat for several"
+    "end a reply where this text begins, and judge it without; \\n is a line break, --stop=--- a text like a flag, "
+    "repeat for several"
 )
 
 

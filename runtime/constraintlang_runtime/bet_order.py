@@ -17,6 +17,11 @@ Keys = NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: steps that hardly ever meet
 
 
+def joint_key(keys: Keys) -> int:
+    """The key of what several responses say together, in any order."""
+    return int.from_bytes(hashlib.sha256(np.sort(keys).tobytes()).digest()[:8], "little")
+
+
 def bet_keys(said: Iterable[str]) -> Keys:
     """The first 64 bits of SHA-256 of each text, in UTF-8."""
     digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8] for text in said)
@@ -24,7 +29,11 @@ def bet_keys(said: Iterable[str]) -> Keys:
 
 
 def bet_order(keys: Keys) -> NDArray[np.int64]:
-    """The places [n] of prompts in the order of the bets; equal keys are spread like any others."""
+    """The places [n] of prompts in the order of the bets; equal keys are spread like any others.
+
+    The order depends on all keys together: one of single keys would be fixed where few things are said.
+    """
+    keys = _mixed(keys ^ np.uint64(joint_key(keys)))
     by_key = np.argsort(keys, kind="stable")
     ordered = keys[by_key]
     is_first = np.ones(len(keys), dtype=bool)

@@ -13,7 +13,6 @@ from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.readings import Reading
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses
 from constraintlang_compiler.strata import expand_strata
-from constraintlang_runtime.columns import WITHHELD, Row
 from constraintlang_runtime.degeneracy import degeneracy
 from constraintlang_runtime.errors import DataError
 from constraintlang_runtime.evaluation import Evaluation, beside_verdicts, prompts_of, with_warnings
@@ -199,7 +198,7 @@ def _read(specs: Sequence[str], role: str) -> list[tuple[str, str, dict[str, Any
                         parameter=role,
                     )
                 try:
-                    found.append(row_texts(row if row.get(WITHHELD) is None else _silent(row)))
+                    found.append(row_texts(row))
                 except DataError as error:
                     raise DataError(
                         f"{batch.place(index, stream.source)}: {error.message}",
@@ -207,10 +206,3 @@ def _read(specs: Sequence[str], role: str) -> list[tuple[str, str, dict[str, Any
                         parameter=role,
                     ) from None
     return found
-
-
-def _silent(row: Row) -> Row:
-    """A row whose reply a server withheld, as one with an empty reply; its column keeps that from being scored."""
-    if row.get("messages") is not None:
-        return {**row, "messages": [*row["messages"], {"role": "assistant", "content": ""}]}
-    return {**row, "completion": ""}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from constraintlang_compiler.checkers import measure
 from constraintlang_compiler.domains import matches
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.measurements import measurements
-from constraintlang_runtime.bet_order import Keys, bet_keys, bet_order
+from constraintlang_runtime.bet_order import Keys, bet_keys, bet_order, joint_key
 from constraintlang_runtime.errors import ConfigError
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import Evidence, SumEvidence
@@ -32,22 +31,21 @@ def evidence_of(
     own_scores: Scored,
     of_base: Scored,
     count: int | Sequence[int],
-    said: Sequence[str] | None = None,
+    said: Keys | None = None,
 ) -> Evidence | SumEvidence:
     """What scored responses say about a clause: values of its measurements on the prompts of its domain.
 
     ``tags`` are those of each response, ``inside`` the responses in the domain, in order, ``count`` of each prompt, or
-    the number of each prompt in the domain. ``said`` is the text of each response with its prompt, by which the prompts
-    are ordered (``in_bet_order``); without it they must stand in an order that does not depend on the scores.
+    the number of each prompt in the domain. ``said`` are the ``response_keys``, by which the prompts are ordered
+    (``in_bet_order``); without them they must stand in an order that does not depend on the scores.
     Raises: ConfigError when a tail or a comparison is to be judged on different numbers of responses.
     """
     sizes = [count] * (len(inside) // count) if isinstance(count, int) else list(count)
     keys = None
     if said is not None:
-        texts = iter([said[i] for i in inside])
-        keys = bet_keys(
-            SEPARATOR.join(sorted(islice(texts, size))) for size in (sizes if len(inside) else ())
-        )
+        keys = said[np.asarray(inside, dtype=np.int64)]
+        if len(keys) and set(sizes) != {1}:
+            keys = _keys_of_units(keys, sizes)
     if not isinstance(count, int):
         if len(set(sizes)) > 1:
             return _ragged(clause, inside, own_scores, sizes, keys)
@@ -67,11 +65,25 @@ def evidence_of(
     return SumEvidence(values=tuple(values), inside=tuple(members), keys=keys)
 
 
+def response_keys(prompts: Sequence[str], completions: Sequence[str]) -> Keys:
+    """The key of each response with its prompt [n]."""
+    return bet_keys(map(SEPARATOR.join, zip(prompts, completions, strict=True)))
+
+
+def _keys_of_units(keys: Keys, sizes: Sequence[int]) -> Keys:
+    ends = np.cumsum(sizes)
+    units = (keys[end - size : end] for size, end in zip(sizes, ends, strict=True))
+    return np.array([joint_key(unit) for unit in units], dtype=np.uint64)
+
+
 def in_bet_order(evidence: Evidence | SumEvidence) -> Evidence | SumEvidence:
     """The evidence with its prompts in the order in which they are bet on; as it is where it has no keys."""
     if evidence.keys is None:
         return evidence
     order = bet_order(evidence.keys)
+    count = len(evidence.values[0] if isinstance(evidence, SumEvidence) else evidence.statistic_per_prompt)
+    if len(order) != count:
+        raise ValueError(f"got {len(order)} keys for {count} prompts; expected one for each")
     if isinstance(evidence, SumEvidence):
         return replace(
             evidence,

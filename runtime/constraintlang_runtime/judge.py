@@ -15,8 +15,9 @@ from constraintlang_compiler.ir import Clause, Indicator, PolicyIR, Value
 from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.readings import Reading
 from constraintlang_runtime.collapse import COMPARED_PROMPTS, Replies
+from constraintlang_runtime.columns import WITHHELD
 from constraintlang_runtime.errors import ConfigError
-from constraintlang_runtime.evidence import SEPARATOR, evidence_of, in_bet_order, joined
+from constraintlang_runtime.evidence import evidence_of, in_bet_order, joined, response_keys
 from constraintlang_runtime.responses import Responses, Source
 from constraintlang_runtime.sampling_law import SamplingLaw
 from constraintlang_runtime.scorers.parts import Pool, Scored, score_responses
@@ -59,7 +60,8 @@ class Judge:
     ) -> dict[str, Evidence | SumEvidence]:
         """Have the chosen prompts answered, and judge the clauses by the answers; returns the new evidence by id."""
         found = source.responses(chosen, law, count, part)
-        self.texts.extend(found.completions)
+        spoken = zip(found.completions, found.tags, strict=True)
+        self.texts.extend(text for text, tags in spoken if tags.get(WITHHELD) is None)
         pool = PoolView(self._pool, members)
         scored = self._score(pool, members, found, self._progress)
         base, compared = self._base(members, source, chosen, law, count, part)
@@ -72,7 +74,7 @@ class Judge:
             by_audit = self._score(view, audited, found)
             again = [clause for clause in audited if reads_base_model(clause)]
             base_by_audit = ({}, {}) if base is None or not again else self._score(view, again, base)
-        said = [SEPARATOR.join(text) for text in zip(found.prompts, found.completions, strict=True)]
+        said = response_keys(found.prompts, found.completions)
         new = {}
         for clause in members:
             self.scopes[clause.id] = (str(domain_name(clause.domain)), law, count)
@@ -161,7 +163,7 @@ class Judge:
                 n for n, tags in zip(found.numbers, found.tags, strict=True) if matches(clause.domain, tags)
             }
             for number_, texts in own.items():
-                if number_ in inside:
+                if number_ in inside and texts:
                     replies.add(texts, of_base.get(number_))
 
 
@@ -256,6 +258,7 @@ def units_of(clause: Clause, found: Responses) -> list[list[int]]:
 
 def _by_prompt(found: Responses) -> dict[int, list[str]]:
     texts: dict[int, list[str]] = {}
-    for number_, completion in zip(found.numbers, found.completions, strict=True):
-        texts.setdefault(number_, []).append(completion)
+    for number_, completion, tags in zip(found.numbers, found.completions, found.tags, strict=True):
+        if tags.get(WITHHELD) is None:  # what a server withheld is no silence of the model
+            texts.setdefault(number_, []).append(completion)
     return texts

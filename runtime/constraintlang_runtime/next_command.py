@@ -39,7 +39,8 @@ def eval_command(policy: str, ir: PolicyIR, given: RunSettings) -> str:
         if value != getattr(law, name):
             words += [f"--{name}", f"{value:g}"]
     for text in stop_texts(given.config.get("stop")):
-        words += ["--stop", text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")]
+        typed = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+        words += [f"--stop={typed}"]  # it may begin like a flag
     words += ["--chat"] * bool(given.config.get("chat"))
     words += [
         f"--{name.replace('_', '-')}"

@@ -56,7 +56,7 @@ def verify_utility(
     weight = 1.0 if impossible or math.isnan(base) else base / (base + offset)
     paired = ratio_bounds(own, counts, alpha, base_sums=theirs, base_weight=weight)
     half_width = paired.upper - paired.estimate if n > 1 else math.inf
-    if not half_width and not np.array_equal(own, theirs):
+    if _is_none(half_width, mean_model) and not np.array_equal(own, theirs):
         half_width = math.inf  # differences that are all the same say nothing of how they spread
     shown = Bounds(*map(_exp, (mean_model, mean_model - half_width, mean_model + half_width)))
     return _verify_rows(
@@ -94,13 +94,13 @@ def verify_accuracy(
         scaled = np.clip((between + factor) / high, 0.0, 1.0)
         low, top = (high * bound(scaled, alpha) - factor for bound in (betting_lower, betting_upper))
         moved = mean_model - float(between.mean())
-        shown = Bounds(mean_model, max(0.0, moved + low), min(1.0, moved + top))
+        shown = Bounds(mean_model, moved + low, moved + top)
     else:
         method = ASYMPTOTIC
         paired = ratio_bounds(own, counts, alpha, base_sums=base, base_weight=factor)
         half_width = paired.upper - paired.estimate if n > 1 else math.inf
-        half_width = half_width or math.inf
-        shown = Bounds(mean_model, max(0.0, mean_model - half_width), min(1.0, mean_model + half_width))
+        half_width = math.inf if _is_none(half_width, mean_model) else half_width
+        shown = Bounds(mean_model, mean_model - half_width, mean_model + half_width)
     return _verify_rows(
         clause, shown, factor * mean_base + offset, n=n, alpha=alpha, quantity="accuracy", method=method,
         unavailable=unavailable,
@@ -131,6 +131,11 @@ def _row_means(model: ArrayLike, base: ArrayLike, counts: ArrayLike) -> tuple[in
     return np.asarray(counts).size, first.estimate, second.estimate
 
 
+def _is_none(half_width: float, mean: float) -> bool:
+    """Whether a spread is no more than what rounding leaves of none."""
+    return half_width <= 1e-9 * max(1.0, abs(mean))
+
+
 def _exp(value: float) -> float:
     return math.inf if value > 700.0 else math.exp(value)
 
@@ -153,6 +158,10 @@ def _verify_rows(
         shown = Bounds(shown.estimate, -math.inf, math.inf)
     decided: VerdictName = "inconclusive" if unavailable else alone
     verdict, note = after_gaps(decided, n + unavailable, unavailable, otherwise=lambda: alone)
+    if (
+        quantity == "accuracy"
+    ):  # after the decision: an end beyond the range is no evidence against a bound there
+        shown = Bounds(shown.estimate, max(0.0, shown.lower), min(1.0, shown.upper))
     if problem is not None:
         verdict, note = "error", problem
     return make_verdict(

@@ -268,6 +268,24 @@ def test_a_withheld_reply_is_an_answer_that_is_missing(
     assert [(clause["n"], clause["unavailable"]) for clause in later] == [(30, 18)] * 2
 
 
+def test_an_end_that_is_not_known_is_a_failure(evaluate: Any, server: FakeServer, capsys: Any) -> None:
+    server.fault = says({"choices": [{"text": "", "finish_reason": "abort"}]})
+    code, found = evaluate()
+    assert (code, found, set(server.asked.values())) == (4, None, {1})
+    assert "ended by 'abort'" in capsys.readouterr().err
+
+
+def test_what_was_withheld_is_no_silence_and_can_be_scored(
+    evaluate: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    withheld = says({"choices": [{"text": "", "finish_reason": "content_filter"}]})
+    server.fault = on({f"say {i}" for i in range(5)}, withheld)
+    _, found = evaluate("--score_cache", "off")
+    assert found["degeneracy"]["num_completions"] == 25
+    assert found["degeneracy"]["empty_rate"] == 0
+    assert main(["score", str(tmp_path / "p.policy"), "--data", str(tmp_path / "out" / FILE)]) in (0, 1, 4)
+
+
 def test_conversations_are_withheld_whole(evaluate: Any, server: FakeServer, tmp_path: Path) -> None:
     """A call of a tool has no content; nothing is left of such replies to judge."""
     ended = {"message": {"role": "assistant", "content": None}, "finish_reason": "tool_calls"}

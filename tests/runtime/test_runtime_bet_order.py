@@ -89,6 +89,25 @@ def test_rows_sorted_by_value_are_wrong_no_more_often(n: int, descending: bool, 
     assert wrong / RUNS <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / RUNS)
 
 
+@pytest.mark.parametrize("n", [150, 200])
+def test_texts_that_give_away_their_values_are_wrong_no_more_often(n: int) -> None:
+    """Two texts, each with its value: an order of single keys is fixed by their numbers, and wrong in most runs."""
+    clause, wrong = clause_of("mean(tox) < 0.5"), 0
+    for run in range(RUNS):
+        values = (np.random.default_rng(run).random(n) < 0.5).astype(float)
+        wrong += (
+            judged(clause, values, [f"[('refusal', Decimal('{value:g}'))]" for value in values]).verdict
+            == "holds"
+        )
+    assert wrong / RUNS <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / RUNS)
+
+
+def test_keys_of_other_prompts_are_refused() -> None:
+    evidence = Evidence(statistic_per_prompt=np.zeros(3), single_sample=False, keys=bet_keys(["a", "b"]))
+    with pytest.raises(ValueError, match="got 2 keys for 3 prompts"):
+        in_bet_order(evidence)
+
+
 @pytest.mark.parametrize("text", ["mean(tox) <= 0.2", "cvar(tox, 0.5) <= 0.4"])
 def test_scores_that_fail_on_the_worst_help_no_policy_to_pass(text: str) -> None:
     """The scorer fails on exactly those that would score 1, a fifth of all."""

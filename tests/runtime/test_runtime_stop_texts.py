@@ -21,6 +21,7 @@ from constraintlang_runtime.grouping import as_sampled
 from constraintlang_runtime.loading import load_model, load_tokenizer
 from constraintlang_runtime.sampling import completion_texts, sample
 from constraintlang_runtime.sampling_law import SamplingLaw, before_stop, stop_texts
+from constraintlang_runtime.scorers.parts import _before_end
 from constraintlang_runtime.settings import ConstraintSettings
 from constraintlang_runtime.stop_texts import stop_position
 
@@ -111,6 +112,14 @@ def test_training_rows_are_judged_as_they_would_have_been_sampled(loaded: Any) -
     assert as_sampled([row], SamplingLaw(64), tokenizer) == [row]
 
 
+def test_conditions_on_tokens_end_there_too() -> None:
+    prefixes = ["ok", "ok fine", "ok fine.\nUs", "ok fine.\nUser"]
+    assert _before_end(prefixes, "ok fine.") == ["ok", "ok fine", "ok fine."]
+    assert _before_end(prefixes, "ok fine") == ["ok", "ok fine"]
+    assert _before_end(prefixes, "") == []
+    assert _before_end(prefixes, prefixes[-1]) == prefixes
+
+
 def test_one_text_is_no_list_of_letters() -> None:
     assert stop_texts("User:") == ("User:",)
     assert ConstraintSettings(stop="User:").law.stop == ("User:",)
@@ -139,7 +148,7 @@ def test_training_under_a_policy_judges_what_is_said_before(
     output = tmp_path / "out"
     assert main(["train", *world.flags(output), *stop]) == 0
     out = capsys.readouterr().out
-    assert f"--stop {listed[0]}" in out  # of the command that verifies
+    assert f"--stop={listed[0]}" in out  # of the command that verifies
     assert "0% -> 0% of the responses break it" in out
     record = json.loads((output / "constraint" / "run.json").read_text())
     assert record["settings"]["stop"] == listed

@@ -9,8 +9,10 @@ import pytest
 from msgspec.structs import replace
 from scipy.stats import binom
 
+from constraintlang.source import SourceFile
 from constraintlang_compiler import ir
 from constraintlang_compiler.bounds import betting_upper, clopper_pearson_upper
+from constraintlang_compiler.pipeline import compile_source
 from constraintlang_runtime.bet_order import bet_keys
 from constraintlang_runtime.evidence import in_bet_order
 from constraintlang_runtime.verification import (
@@ -494,3 +496,34 @@ def test_degeneracy_sees_collapse() -> None:
     }
     assert degeneracy([])["distinct_2"] is None
     assert degeneracy(["yes"])["distinct_2"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "base"),
+    [
+        ("accuracy >= base - 2%", 0.0, 0.0),
+        ("accuracy >= 0.98 * base", 0.0, 0.0),
+        ("accuracy >= base + 2%", 1.0, 1.0),
+    ],
+)
+def test_the_range_of_an_accuracy_decides_nothing(text: str, right: float, base: float) -> None:
+    """One question says nothing, though no accuracy is below 0 or above 1."""
+    source = SourceFile(f"edition 1\nit: preserve {text} for domain=mmlu\n")
+    (one,) = compile_source(source).ir.clauses
+    found = verify_accuracy(one, [right], [base], [1.0], alpha=0.05)
+    assert found.verdict == "inconclusive"
+    assert found.lower is not None
+    assert found.upper is not None
+    assert 0.0 <= found.lower <= found.upper <= 1.0
+
+
+def test_losses_that_differ_by_the_same_bound_nothing() -> None:
+    (one,) = compile_source(
+        SourceFile("edition 1\nit: preserve perplexity <= 1.02 * base for domain=wiki\n")
+    ).ir.clauses
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 60, 40).astype(float)
+    base = tokens * rng.uniform(2, 4, 40)
+    found = verify_utility(one, base + 0.01 * tokens, base, tokens, alpha=0.05)
+    assert found.verdict == "inconclusive"
+    assert verify_utility(one, base, base, tokens, alpha=0.05).verdict == "holds"

@@ -10,7 +10,7 @@ from constraintlang_compiler.measurements import reads_base_model
 from constraintlang_compiler.scopes import compared_clauses, sample_clauses, utility_clauses
 from constraintlang_compiler.strata import expand_strata
 from constraintlang_runtime.errors import ConfigError, DataError
-from constraintlang_runtime.evidence import SEPARATOR, evidence_of, in_bet_order
+from constraintlang_runtime.evidence import evidence_of, in_bet_order, response_keys
 from constraintlang_runtime.integrations.texts import as_text
 from constraintlang_runtime.verdicts import Verdict
 from constraintlang_runtime.verification import verify
@@ -44,7 +44,7 @@ def verify_texts(
     expanded = expand_strata(ir, known, None)
     clauses = (*sample_clauses(expanded), *compared_clauses(expanded))
     scored = policy.scored(clauses, completions, prompts, tags)
-    said = [SEPARATOR.join(text) for text in zip(prompts, completions, strict=True)]
+    said = response_keys(prompts, completions)
     evidence = {
         clause.id: in_bet_order(
             evidence_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from constraintlang_runtime.columns import row_tags
+from constraintlang_runtime.columns import WITHHELD, row_tags
 from constraintlang_runtime.errors import DataError
 
 USUAL_SHAPES = "`text`, or `prompt` and `completion`, or `messages`"
@@ -44,6 +44,8 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     Raises: DataError for a row without content, or a conversation that does not end with the assistant.
     """
     tags = row_tags(row)
+    if row.get(WITHHELD) is not None:
+        row = _silent(row)
     if row.get("messages") is not None:
         turns = row["messages"]
         if not turns or turns[-1].get("role") != "assistant":
@@ -58,6 +60,13 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     raise DataError(
         f"a row has none of the usual shapes; it has {', '.join(row)}", help=f"give {USUAL_SHAPES}"
     )
+
+
+def _silent(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row whose reply a server withheld, as one with an empty reply; its column keeps that from being scored."""
+    if row.get("messages") is not None:
+        return {**row, "messages": [*row["messages"], {"role": "assistant", "content": ""}]}
+    return {**row, "completion": ""}
 
 
 def require_texts(given: Any, name: str) -> None:

@@ -36,6 +36,7 @@ REQUEST = "endpoint_request"  # column of the completions file: which request a 
 LEFT = "endpoint_left"  # the same of a row whose request did not say what ``NEUTRAL`` says
 FILE = "completions.jsonl"
 USABLE_ENDS = ("stop", "length")  # of a reply that is whole or was cut where it should be
+WITHHELD_ENDS = ("content_filter", "tool_calls", "function_call")  # of an answer that is none of words
 # What servers fill in from the model's generation_config where a request leaves it out; not all servers take it.
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 Progress = Callable[[str, int, int], None]
@@ -146,8 +147,13 @@ class EndpointSampler:
             reply = self._reply(PLAIN, {**body, "prompt": str(one.row["prompt"])})
         else:
             reply = self._reply(CHAT, {**body, "messages": turns, **chat_options(one.row, "a row")})
-        if (ended := finish_of(reply)) not in USABLE_ENDS:
+        if (ended := finish_of(reply)) in WITHHELD_ENDS:
             return Withheld(ended)
+        if ended not in USABLE_ENDS:
+            raise ScorerUnavailable(
+                f"a reply ended by {ended!r}, which is none of {', '.join((*USABLE_ENDS, *WITHHELD_ENDS))}",
+                again=False,
+            )
         # A chat server may say null of a reply that ended at once.
         text = text_of(reply) if turns is None else message_of(reply, may_be_null=True)
         return before_stop(text, self._law.stop)

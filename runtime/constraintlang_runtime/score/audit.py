@@ -18,7 +18,7 @@ from constraintlang_compiler.artifact import write_whole
 from constraintlang_compiler.ir import Clause
 from constraintlang_compiler.membership import membership
 from constraintlang_runtime.errors import ConfigError, DataError, ScorerError
-from constraintlang_runtime.evidence import SEPARATOR
+from constraintlang_runtime.evidence import response_keys
 from constraintlang_runtime.integrations.texts import row_texts
 from constraintlang_runtime.score.row_stream import Position, RowBatch, RowStream
 from constraintlang_runtime.score.scoring import ScoredBatches, TextBatch
@@ -95,9 +95,9 @@ class Audit:
         n = len(tags)
         speaks, breaks = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         violated: dict[int, list[str]] = {}
-        said: list[str] = []
+        said = None
         if any(not tally.is_count for tally in self.tallies):
-            said = [SEPARATOR.join(text) for text in zip(batch.prompts, batch.completions, strict=True)]
+            said = response_keys(batch.prompts, batch.completions)
         members = membership([tally.clause.domain for tally in self.tallies], tags)
         for tally, member in zip(self.tallies, members, strict=True):
             inside = np.flatnonzero(member)

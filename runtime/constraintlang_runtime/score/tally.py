@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from constraintlang_compiler.ir import Clause, Indicator
 from constraintlang_compiler.measurements import measurements
+from constraintlang_runtime.bet_order import Keys
 from constraintlang_runtime.evidence import evidence_of, in_bet_order
 from constraintlang_runtime.scorers.parts import Scored
 from constraintlang_runtime.verification import CountEvidence, Evidence, SumEvidence
@@ -39,9 +40,9 @@ class Tally:
         scored: Scored,
         tags: Sequence[Mapping[str, Any]],
         inside: NDArray[np.int64],
-        said: Sequence[str],
+        said: Keys | None,
     ) -> Floats | None:
-        """Take in the rows of the domain, ``said`` their texts; of a statement about responses the indicators [n]."""
+        """Take in the rows of the domain, ``said`` their keys; of a statement about responses the indicators [n]."""
         if not len(inside):
             return np.empty(0) if self.is_count else None
         found = evidence_of(self.clause, tags, inside, scored, ({}, {}), 1, None if self.is_count else said)

@@ -90,7 +90,10 @@ def score_responses(
     for level, keys in needed.items():
         if level == "tokens":
             left_out = left_out_of(tokenizer)
-            texts = [completion_prefixes(row, tokenizer, left_out) for row in rows]
+            texts = [
+                _before_end(completion_prefixes(row, tokenizer, left_out), completion)
+                for row, completion in zip(rows, completions, strict=True)
+            ]
         else:
             texts = [split(completion, level) for completion in completions]
         owners = [index for index, found in enumerate(texts) for _ in found]
@@ -118,6 +121,14 @@ def _among_withheld(said: Sequence[int], count: int, found: Scored) -> Scored:
         lengths[said] = own.lengths
         spread[level] = PartScores(lengths, own.scores, withheld)
     return whole, spread
+
+
+def _before_end(prefixes: list[str], completion: str) -> list[str]:
+    """The prefixes of a completion that ends before its last tokens do, at a stop text."""
+    if not prefixes or len(prefixes[-1]) <= len(completion):
+        return prefixes
+    kept = [text for text in prefixes if len(text) <= len(completion)]
+    return kept if not completion or completion in kept[-1:] else [*kept, completion]
 
 
 def completion_prefixes(row: TokenRow, tokenizer: Any, left_out: Collection[int] | None = None) -> list[str]:
