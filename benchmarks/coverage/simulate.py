@@ -73,7 +73,7 @@ def means(rng: np.random.Generator, law: str, n: int, runs: int, alpha: float) -
     """The betting bound of a mean of values of known range."""
     mean, draw = LAWS[law]
     clean = 1.0 - draw(rng, (runs, n))
-    wrong = best_log_capital(clean, predictable_bets(clean), 1.0 - mean) >= math.log(1.0 / alpha)
+    wrong = _won(clean, mean, alpha)
     for k in range(min(CHECKED, runs)):
         assert (betting_upper(1.0 - clean[k], alpha) <= mean + 1e-9) == bool(wrong[k])
     return wrong
@@ -85,7 +85,13 @@ def sorted_means(rng: np.random.Generator, law: str, n: int, runs: int, alpha: f
     values = np.sort(draw(rng, (runs, n)), axis=1)
     orders = [bet_order(bet_keys(f"row {i} of run {k}" for i in range(n))) for k in range(runs)]
     clean = 1.0 - np.take_along_axis(values, np.array(orders), axis=1)
-    return best_log_capital(clean, predictable_bets(clean), 1.0 - mean) >= math.log(1.0 / alpha)
+    return _won(clean, mean, alpha)
+
+
+def _won(clean: Floats, mean: float, alpha: float) -> Wrong:
+    """Whether the bets on 1 - values [runs, n] won against the mean of values, and these are below it on average."""
+    capital = best_log_capital(clean, predictable_bets(clean), 1.0 - mean)
+    return (capital >= math.log(1.0 / alpha)) & (clean.mean(axis=1) >= 1.0 - mean)
 
 
 def quantiles(rng: np.random.Generator, level: float, n: int, samples: int, runs: int, alpha: float) -> Wrong:
@@ -108,8 +114,7 @@ def cvars(rng: np.random.Generator, level: float, n: int, runs: int, alpha: floa
         if not 0.0 < m < 1.0:
             continue
         clean = 1.0 - np.maximum(values - eta, 0.0) / (1.0 - eta)
-        capital = best_log_capital(clean, predictable_bets(clean), 1.0 - m)
-        wrong |= capital >= math.log(len(etas) / alpha)
+        wrong |= _won(clean, m, alpha / len(etas))
     for k in range(min(CHECKED, runs)):
         bounds = cvar_bounds(values[k][:, None], level, alpha, low=0.0, high=1.0, threshold=truth)
         assert (bounds.upper <= truth + 1e-9) == bool(wrong[k])

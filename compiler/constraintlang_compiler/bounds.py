@@ -93,7 +93,8 @@ def betting_lower(values: ArrayLike, alpha: float) -> float:
     Equation: ``K_t(m) = prod_{i<=t} (1 + min(l_i, c/m) (x_i - m))`` with the predictable bet
     ``l_i = sqrt(2 log(1/0.01) / (n s_{i-1}))``, ``s`` the running variance shrunk to 1/4; at the true mean K
     is a non-negative martingale from 1, so ``P(max_t K_t >= 1/alpha) <= alpha`` (Ville). K falls in m; the
-    result is the m where ``max_t K_t(m) = 1/alpha``, or 0.
+    result is the m where ``max_t K_t(m) = 1/alpha``, or 0, and the average of all values where that is less: what
+    the first values win on must not contradict all of them.
     Shapes: values [n], in an order that does not depend on the values. Cost: O(n) times 40 bisection steps.
     Raises: ValueError for values outside [0, 1] or not finite, or ``alpha`` outside (0, 1).
     Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1), "Estimating means of bounded random variables by
@@ -106,7 +107,7 @@ def betting_lower(values: ArrayLike, alpha: float) -> float:
     bets = predictable_bets(x)
     if best_log_capital(x, bets, 1e-12) < math.log(1.0 / alpha):
         return 0.0
-    return largest_rejected(lambda m: float(best_log_capital(x, bets, m)), alpha)
+    return min(float(x.mean()), largest_rejected(lambda m: float(best_log_capital(x, bets, m)), alpha))
 
 
 def betting_upper(values: ArrayLike, alpha: float) -> float:

@@ -33,7 +33,7 @@ attribute fog: real in [0, 50] { backend = readability(gunning_fog) }
 attribute here: real { backend = python("scorer_of_the_test:process") }
 attribute digits: count { backend = regex(re"[0-9]+") }
 kind: rude == 0 under tolerance=20%
-clear: mean(fog) <= 10
+clear: mean(fog) <= 14
 short: over sentences (globally words < 14)
 plain: digits <= 1 for lang=en
 alone: here >= 0
