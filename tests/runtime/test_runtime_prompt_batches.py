@@ -128,3 +128,15 @@ def test_a_model_that_decodes_by_another_law_is_refused() -> None:
 def test_positions_behind_the_paddings_are_not_counted_as_room() -> None:
     assert learned_positions(made("Roberta")) == 62
     assert learned_positions(made("Bart")) == 64
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
+def test_an_adapter_under_autocast_is_no_other_law() -> None:
+    """Accelerate casts the pass of the whole model; ``generate`` of an adapter calls the model inside it."""
+    import peft
+    from accelerate.utils import convert_outputs_to_fp32
+
+    config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = peft.get_peft_model(made("Llama"), config)
+    model.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
+    assert together(model, 0) == "padded"
