@@ -124,9 +124,10 @@ class LanguageMask(LogitsProcessor):
             new = ids[:, -1].tolist()  # the same rows in their order
             return [self._after(place, token) for place, token in zip(self._places, new, strict=True)]
         rows = ids.tolist()
-        places = [place for row in rows if (place := self._place(row)) is not None]
-        if len(places) == len(rows):
-            return places
+        if ids.shape[1] > self._width:  # else a generation begins, and what was said before need not be kept
+            places = [place for row in rows if (place := self._place(row)) is not None]
+            if len(places) == len(rows):
+                return places
         self._begin_tree(rows)
         return [self._roots[tuple(row)] for row in rows]
 
@@ -138,13 +139,11 @@ class LanguageMask(LogitsProcessor):
         self._following: dict[tuple[int, int], int] = {}
 
     def _place(self, row: list[int]) -> int | None:
-        """Where a row stands of which all but the last token was seen before, or which is a prompt; else None."""
+        """Where a row stands of which all but the last token was seen before; else None."""
         place = self._roots.get(tuple(row[: self._width]))
         for token in row[self._width : -1]:
             place = None if place is None else self._following.get((place, token))
-        if place is None or len(row) == self._width:
-            return place
-        return self._after(place, row[-1])
+        return None if place is None else self._after(place, row[-1])
 
     def _after(self, place: int, token: int) -> int:
         found = self._following.get((place, token))

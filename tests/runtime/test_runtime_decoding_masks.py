@@ -304,3 +304,19 @@ def test_tokenizers_that_change_the_text_afterwards(folder: Path) -> None:
     tokenizer.clean_up_tokenization_spaces = True
     with pytest.raises(ConfigError, match="cleans up spaces"):
         mask_of(tokenizer, folder, "no_number")
+
+
+def test_a_mask_that_serves_for_long_keeps_one_generation(folder: Path) -> None:
+    tokenizer = FAMILIES["byte_level_bpe"]()
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+    mask = mask_of(fast, folder, "no_number")
+    sizes = []
+    for reply in range(4):
+        ids = torch.tensor([PROMPT, PROMPT])
+        for step in range(5):
+            mask(ids, torch.zeros(2, len(fast)))
+            ids = torch.cat([ids, torch.full((2, 1), 6 + reply + step)], dim=1)
+        sizes.append(len(mask._states))
+    assert sizes == [sizes[0]] * 4
